@@ -11,7 +11,7 @@ import { PHONE, repository, require, Scene, WIDE } from './support/scene.mjs'
 const HOSTS = [[1001, 'Anna', 'bars', 440], [1002, 'Bo 波', 'clock', 554], [1003, 'Chen 晨', 'colours', 659]]
 const HURT = '<img src=x onerror="window.hurt=1">'
 
-/** What takes minutes hangs. */
+/** A test that takes this long hangs. */
 const HANGS_MS = 600_000
 const test = (name, run) => begin(name, { timeout: HANGS_MS }, run)
 
@@ -28,7 +28,7 @@ for (const viewport of [WIDE, PHONE]) {
   test(`${viewport.width} px wide: every stream is seen, and heard once a person wants it`, async () => {
     const visitor = await scene.visit({ viewport, hash: '#channel=demo' })
     const { page } = visitor
-    // A form that is filled in already: one click and one is there.
+    // The form is filled in already: one click joins.
     await visitor.button('Join').click()
     await visitor.isIn('demo')
     await page.locator('.tile').nth(2).waitFor()
@@ -50,7 +50,7 @@ for (const viewport of [WIDE, PHONE]) {
       assert.equal(decoded.muted, false)
       assert.ok(decoded.webkitAudioDecodedByteCount > 0)
     }
-    // One alone is silent again.
+    // One member alone is muted again.
     await visitor.button('Silence Anna').click()
     await visitor.button('Hear Anna').waitFor()
     assert.deepEqual(await page.locator('video').evaluateAll((videos) => videos.map(({ muted }) => muted)), [true, false, false])
@@ -77,15 +77,15 @@ test('how soon there is a picture', async () => {
   const sizes = await page.evaluate(() => performance.getEntriesByType('resource').map(({ name, encodedBodySize }) => [name.replace(/.*\//, ''), encodedBodySize]))
   const sum = sizes.reduce((sum, [, size]) => sum + size, 0)
   console.log(`# page: painted after ${times.ready.toFixed(0)} ms, first frame ${times.frame.toFixed(0)} ms after Join, ${sum} bytes: ${sizes.map((size) => size.join(' ')).join(', ')}`)
-  // Compressed, all of it.
+  // All files together, compressed.
   assert.ok(sum < 180_000, `${sum} bytes`)
   await visitor.close()
 })
 
-/** What a field that is there to be copied holds. */
+/** The value of a field that is meant to be copied. */
 const valueOf = (panel, name) => panel.getByRole('textbox', { name, exact: true }).inputValue()
 
-/** That the numbers of the rows go on without a gap and without coming twice. */
+/** Asserts that the numbers of the rows are contiguous and occur once. */
 function assertContiguous(rows) {
   let last
   for (const { event, seqs } of rows) {
@@ -96,7 +96,7 @@ function assertContiguous(rows) {
   assert.ok(last !== undefined, 'there are numbers')
 }
 
-/** What a line does, how it is undone, and whether something can be missed meanwhile. */
+/** Buttons that break the connection, and those that repair it; `null` if it repairs itself. */
 const BREAKS = [['Pull the plug', 'Plug in again'], ['Suspend the app', 'Wake the app'], ['Cut the socket', null]]
 for (const [broken, mended] of BREAKS) {
   test(`${broken}: it heals, nothing is lost and nothing comes twice`, async () => {
@@ -130,7 +130,7 @@ for (const [broken, mended] of BREAKS) {
     const muted = rows.filter(({ event, text }) => /mute-audio/.test(event) && text.includes('2001')).map(({ event }) => event)
     assert.deepEqual(muted, mended ? ['mute-audio', 'unmute-audio'] : [])
     assert.ok(rows.some(({ event, text }) => event === 'reconnected' && text.includes('outcome=replayed')))
-    // The pictures went on: the same elements, none loaded anew.
+    // The pictures continued: the same elements, none loaded again.
     for (const [uid] of HOSTS) assert.ok((await watch(visitor.video(uid), 1)).frames >= 10)
     assert.deepEqual(await visitor.reopened(), [])
     assert.deepEqual(await loads(page), { loads: 0, marked: [true, true, true] })
@@ -143,7 +143,7 @@ for (const [broken, mended] of BREAKS) {
 test('without FLV over WebSocket it plays HTTP-FLV', async () => {
   const visitor = await scene.visit({
     hash: '#channel=demo',
-    // A server that offers less, made of this one.
+    // A server that offers fewer protocols, made of this one.
     script: (page) => page.routeWebSocket(/\/v1\/signal$/, (client) => {
       const server = client.connectToServer()
       server.onMessage((text) => client.send(String(text).replace(/"wsFlv":"[^"]*",?/g, '').replace(/,}/g, '}')))
@@ -165,7 +165,7 @@ test('a second tab is in the same room, and sees the chat', async () => {
   await page.goto(address)
   assert.equal(await page.getByLabel('Channel', { exact: true }).inputValue(), channel)
   await page.getByLabel('Your name').fill('Second')
-  // By keyboard alone.
+  // With the keyboard alone.
   await page.keyboard.press('Enter')
   await second.isIn(channel)
   await first.say('from the first')
@@ -173,16 +173,16 @@ test('a second tab is in the same room, and sees the chat', async () => {
   await second.say('from the second')
   await first.heard('from the second')
   assert.deepEqual((await first.page.locator('.members .who').allTextContents()).sort(), ['First', 'Second'])
-  // Each has both, once.
+  // Each page shows both messages once.
   for (const visitor of [first, second]) {
     assert.deepEqual(await visitor.page.locator('.said li p').allTextContents(), ['from the first', 'from the second'])
   }
-  // To one alone.
+  // To one member alone.
   await page.getByLabel('To', { exact: true }).selectOption({ label: 'First' })
   await second.say('between us')
   await first.heard('between us')
   await first.panel('Chat').getByText('only to you').waitFor()
-  // A tab that is closed has left, and is not waited for.
+  // A tab that is closed leaves at once, without grace.
   await page.close({ runBeforeUnload: true })
   await first.page.locator('[data-event=clientLeave]').getByText('reason=left').waitFor()
   await first.assertClean(assert)
@@ -282,7 +282,7 @@ test('a page publishes with ffmpeg, and another sees it', async () => {
   assert.match(server, /^rtmp:\/\/127\.0\.0\.1:\d+\/live$/)
   assert.ok(line.endsWith(`'${server}/${key}'`), line)
   assert.equal(await panel.locator('.qr').count(), 0, 'a phone cannot reach this machine’s own address')
-  // Published, and nothing pushes yet.
+  // Published, but not pushed yet.
   await viewer.page.locator('.tile[data-uid="42"]').getByText('Waiting for media').waitFor()
   const ffmpeg = spawn('sh', ['-c', `exec ${line}`], { stdio: ['ignore', 'ignore', 'ignore'] })
   try {
@@ -312,7 +312,7 @@ test('a phone gets codes to scan where it can reach the server', async (context)
   await visitor.close()
 })
 
-/** What a camera reads. */
+/** Reads a QR code as a camera does. */
 function readQr(path, size) {
   const scale = 4
   const width = size * scale
@@ -373,7 +373,7 @@ test('safe mode: a wrong token says what to do, and a right one opens', async (c
   await visitor.close()
 })
 
-/** Accessibility as axe judges it: no finding at all, serious or not. */
+/** Checks accessibility with axe: there may be no finding at all, serious or not. */
 const axe = require('axe-core').source
 const check = async (page, what) => {
   await page.evaluate(axe)
@@ -411,7 +411,7 @@ for (const [viewport, theme] of [[WIDE, 'light'], [PHONE, 'dark']]) {
   })
 }
 
-/** Pictures for the documents: kept only where somebody asks for them. */
+/** Pictures for the documents: kept only if a folder for them is set. */
 const images = process.env.LIANMAI_IMAGES
 const SHOTS = [['page', WIDE, 'en-GB', 'light'], ['page-zh', WIDE, 'zh-CN', 'light'], ['page-phone', PHONE, 'en-GB', 'dark']]
 for (const [name, viewport, locale, theme] of SHOTS) {

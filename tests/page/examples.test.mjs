@@ -15,17 +15,17 @@ import { watch } from './support/media.mjs'
 import { built, repository, Scene } from './support/scene.mjs'
 import { elements, names } from './support/wxml.mjs'
 
-/** What takes minutes hangs. */
+/** A test that takes this long hangs. */
 const HANGS_MS = 600_000
 const test = (name, run) => begin(name, { timeout: HANGS_MS }, run)
-/** What WeChat takes as one package. */
+/** The largest package that WeChat accepts, in bytes. */
 const MAX_PACKAGE = 2 * 1024 * 1024
 
 let scene
 let site
 const folder = mkdtempSync(join(tmpdir(), 'lianmai-examples-'))
 
-/** An example as somebody has it who installed it. */
+/** An example with its dependencies, as after an installation. */
 function installed(name) {
   const root = join(folder, name)
   cpSync(join(repository, 'examples', name), root, { recursive: true, filter: (path) => !path.endsWith('node_modules') })
@@ -49,7 +49,7 @@ const miniprogram = () => installed('wechat-miniprogram')
 const read = (root, path) => readFileSync(join(root, path), 'utf8')
 const files = (root) => readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath ?? entry.path, entry.name))
 
-/** The definition of a page or app: what it hands to `Page` or `App`. */
+/** The definition of a page or app: the argument of its call of `Page` or `App`. */
 function defined(phone, path, constructor) {
   let definition
   phone.context[constructor] = (given) => (definition = given)
@@ -98,7 +98,7 @@ test('mini-program: every path exists, every handler is a method, and it is smal
   assert.ok(bytes < MAX_PACKAGE, `${bytes} bytes`)
 })
 
-/** A page as WeChat runs it; `until` waits for what it shows. */
+/** A page as WeChat runs it; `until` waits for a state of its data. */
 class Opened {
   #waiting = []
 
@@ -110,7 +110,7 @@ class Opened {
     for (const [key, value] of Object.entries(changes)) {
       assert.ok(key in this.data, `${key} is no data of the page`)
       assert.notEqual(value, undefined, `${key}: WeChat refuses undefined`)
-      // It crosses to the other thread as text.
+      // WeChat passes data to the other thread as text.
       this.data[key] = JSON.parse(JSON.stringify(value))
     }
     for (const look of [...this.#waiting]) look()
@@ -159,7 +159,7 @@ for (const kind of [{}, { hasGlobalThis: false, isSlow: true }]) {
     assert.equal(url.pathname, '/pages/room/room')
     const room = new Opened(defined(phone, `${url.pathname}.js`, 'Page'))
     const came = heard('stream-added', ({ mediaType }) => mediaType === 'video')
-    // WeChat hands over what stands in the address, as it stands there.
+    // WeChat passes the query of the address without decoding it.
     room.onLoad(Object.fromEntries(url.search.slice(1).split('&').map((pair) => pair.split('='))))
     await room.until(({ pusher }) => pusher.url)
     assert.match(room.data.pusher.url, /^rtmp:/)
@@ -170,7 +170,7 @@ for (const kind of [{}, { hasGlobalThis: false, isSlow: true }]) {
     assert.match(player.src, /^rtmp:/)
     assert.equal(player.name, 'Peer')
 
-    // Mute, both ways.
+    // Mute, in both directions.
     const muted = heard('mute-audio', () => true)
     await room.onMicTap()
     await muted
@@ -179,7 +179,7 @@ for (const kind of [{}, { hasGlobalThis: false, isSlow: true }]) {
     await room.until(({ players }) => players[0].isCameraMuted)
     await room.onMicTap()
 
-    // Chat, both ways.
+    // Chat, in both directions.
     room.onDraft({ detail: { value: '你好' } })
     const said = heard('message', ({ data }) => data === '你好')
     await room.onSend()
@@ -189,14 +189,14 @@ for (const kind of [{}, { hasGlobalThis: false, isSlow: true }]) {
     assert.equal(room.data.draft, '')
     assert.deepEqual(room.data.messages.map(({ who }) => who), ['我 You', 'Peer'])
 
-    // Down from the stage and up again, with another URL.
+    // Becomes audience and broadcaster again, with another URL.
     const before = room.data.pusher.url
     await room.onRoleTap()
     assert.deepEqual([room.data.role, room.data.pusher.url], ['audience', ''])
     await room.onRoleTap()
     await room.until(({ pusher }) => pusher.url && pusher.url !== before)
 
-    // What components tell.
+    // Events of the components.
     const event = (code) => ({ detail: { code }, currentTarget: { id: `player-${player.key}`, dataset: { uid: player.uid } } })
     room.onPusherState(event(-1307))
     room.onPlayerState(event(2006))
@@ -206,7 +206,7 @@ for (const kind of [{}, { hasGlobalThis: false, isSlow: true }]) {
     room.onPusherError({ detail: { errCode: 1 } })
     assert.deepEqual(asked.filter(([name]) => /^(pusher|player)/.test(name)).map(([name]) => name), ['pusher.start', 'player.play'])
 
-    // In the background and back: a banner for as long as it takes.
+    // In the background and back: a banner until the connection is back.
     phone.hide()
     await peer.unmute('video')
     const away = room.until(({ banner }) => banner.includes('Coming back'))
@@ -214,7 +214,7 @@ for (const kind of [{}, { hasGlobalThis: false, isSlow: true }]) {
     await away
     await room.until(({ banner, players }) => !banner && !players[0].isCameraMuted)
 
-    // Kicked, and told why.
+    // Kicked, with the reason.
     await peer.kick(uid, { reason: 'bye' })
     await room.until(({ ended }) => ended.includes('bye'))
     assert.deepEqual([room.data.players, room.data.pusher.url, room.data.trouble], [[], '', ''])
@@ -233,7 +233,7 @@ test('web-call: a page in 60 lines plays and talks', async () => {
   const web = join(folder, 'web')
   mkdirSync(web)
   const [script, code] = /<script type="module">([^]*)<\/script>/.exec(html)
-  // What a bundler does for whoever builds it.
+  // Bundles the code, as its user would.
   await build({
     stdin: { contents: code.replace('ws://127.0.0.1:8600', scene.server.url), resolveDir: join(repository, 'crates/signal-server/page') },
     bundle: true, format: 'esm', outfile: join(web, 'main.js'), alias: { 'lianmai/web': join(built, 'web.mjs') }, external: ['./inline.mjs'],
@@ -276,7 +276,7 @@ test('node-client: a bot greets, answers and records', async (context) => {
   const answer = new Promise((done) => peer.on('message', ({ uid, data, targeted }) => targeted && String(uid) === own && done(data)))
   await peer.sendMessage('hello bot')
   assert.equal(await answer, 'hello 901, I am a bot of Node')
-  // Until there is something to probe.
+  // Waits until there is enough to probe.
   await new Promise((done) => {
     const isEnough = () => existsSync(file) && statSync(file).size >= 200_000
     const watcher = watchFolder(root, () => isEnough() && done(watcher.close()))

@@ -1,5 +1,5 @@
-//! Proves no rule of the protocol: the parts of the page that decide, without a browser. The SDK, timers and the library that
-//! plays are stand-ins, so that they fail as a test wants.
+//! Proves no rule of the protocol: the logic of the page, without a browser. The SDK, timers and the library that
+//! plays are stand-ins, so that a test can make them fail.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 const page = join(dirname(fileURLToPath(import.meta.url)), '../../crates/signal-server/page')
 const { build } = createRequire(join(page, 'package.json'))('esbuild')
 
-/** As that of a browser. That of Node keeps the process alive. */
+/** Like the one of a browser. The one of Node keeps the process alive. */
 globalThis.MessageChannel = class {
   port1 = {}
   port2 = { postMessage: (data) => setImmediate(() => this.port1.onmessage({ data })) }
@@ -19,7 +19,7 @@ globalThis.MessageChannel = class {
 
 let modules = 0
 
-/** A module of the page, a new one each time. `lianmai/web` is `globalThis.sdk`, and the library that plays comes from `globalThis.loadPlayer()`. */
+/** Loads a module of the page anew. `lianmai/web` is `globalThis.sdk`, and the library that plays comes from `globalThis.loadPlayer()`. */
 async function source(file) {
   const standIns = {
     name: 'stand-ins',
@@ -37,12 +37,12 @@ async function source(file) {
   return import(`data:text/javascript,${encodeURIComponent(`${outputFiles[0].text}//${++modules}`)}`)
 }
 
-/** Lets everything happen that needs no time. */
+/** Lets all tasks run that wait for no timer. */
 async function rest() {
   for (let turn = 0; turn < 12; turn++) await new Promise((done) => setImmediate(done))
 }
 
-/** Timers of a page, in virtual time. One that a timer sets fires after a minute, as in a page that was hidden for long. */
+/** Timers of a page, in virtual time. A timer that is set by a timer fires after a minute, as in a page that was hidden for long. */
 class Timers {
   time = 0
   timers = new Map()
@@ -102,7 +102,7 @@ test('timers of a hidden page are set by messages', async (context) => {
   assert.equal(timers.timers.size, 0)
 })
 
-/** Makes players of one library. */
+/** Makes players that use one library. */
 async function players(context, loadPlayer) {
   const timers = new Timers().install(context)
   globalThis.loadPlayer = loadPlayer
@@ -115,7 +115,7 @@ async function players(context, loadPlayer) {
   } }
 }
 
-/** A library that plays. */
+/** A stand-in for the library that plays. */
 function library(made) {
   const player = { on() {}, attachMediaElement() {}, load() {}, play() {}, destroy() {} }
   return { default: {
@@ -201,7 +201,7 @@ test('a leave that fails takes nothing of the room into the next one', async () 
 
 test('the role is the one that one has', async () => {
   const { client, room: it } = await room()
-  // A moderator made this uid audience before: the server lets it in as that, whatever it asks for.
+  // A moderator made this uid audience before: the server admits it as audience, whatever it requests.
   await it.join(ENTRY)
   assert.equal(it.role, 'audience')
   await it.setRole('broadcaster')

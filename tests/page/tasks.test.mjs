@@ -1,5 +1,5 @@
-//! Proves no rule of the protocol: push tasks in the page, as people use them in Chromium. What is pushed goes to another server,
-//! whose page shows it.
+//! Proves no rule of the protocol: push tasks in the page, as people use them in Chromium. The pushes go to another server,
+//! whose page shows them.
 
 import assert from 'node:assert/strict'
 import { after, before, test as begin } from 'node:test'
@@ -9,7 +9,7 @@ import { PHONE, require, Scene } from './support/scene.mjs'
 const ANNA = [1001, 'Anna', 'bars', 440]
 const BO = [1002, 'Bo 波', 'clock', 554]
 
-/** What takes minutes hangs. */
+/** A test that takes this long hangs. */
 const HANGS_MS = 600_000
 const test = (name, run) => begin(name, { timeout: HANGS_MS }, run)
 
@@ -27,13 +27,13 @@ after(async () => {
   await cdn?.close()
 })
 
-/** Waits until somebody's window is drawn there, on air or not. */
+/** Waits until a member's window is drawn at this place, on air or not. */
 function isDrawn(picture, [uid], [x, y, width, height], is = 'window') {
   return picture.locator(`g[data-uid="${uid}"] rect[class="${is}"][x="${x}"][y="${y}"][width="${width}"][height="${height}"]`).waitFor()
 }
 
 /**
- * Waits until so many frames have come, however long a compositor with little processor time takes for them. Returns the number of
+ * Waits for this many frames, however long a compositor with little processor time takes for them. Returns the number of
  * colours of the last one.
  */
 async function advances(video, frames) {
@@ -42,12 +42,12 @@ async function advances(video, frames) {
   return last.colours
 }
 
-/** Fills fields of a group in. */
+/** Fills in fields of a group. */
 async function fill(group, fields) {
   for (const [name, value] of Object.entries(fields)) await group.getByLabel(name, { exact: true }).fill(String(value))
 }
 
-/** Accessibility as axe judges it: no finding at all. */
+/** Checks accessibility with axe: there may be no finding at all. */
 async function judge(page, what) {
   await page.evaluate(require('axe-core').source)
   const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }))
@@ -63,7 +63,7 @@ test('a task is added, drawn, changed and ended, and what it pushes is seen else
   const panel = visitor.panel('Push to a CDN')
   await panel.getByText('No task.').waitFor()
 
-  // Whoever is on air is side by side, until a person says otherwise.
+  // Members on air are placed side by side until the user changes the layout.
   const planned = panel.getByRole('img', { name: 'Layout of a new task' })
   await isDrawn(planned, ANNA, [0, 0, 640, 720])
   await isDrawn(planned, BO, [640, 0, 640, 720])
@@ -75,7 +75,7 @@ test('a task is added, drawn, changed and ended, and what it pushes is seen else
   await isDrawn(planned, ANNA, [0, 0, 320, 180])
   await isDrawn(planned, BO, [320, 0, 320, 180])
 
-  // What is wrong is said, and nothing is lost of what was filled in.
+  // The error is shown, and the form keeps its values.
   const add = { 'Name of the task': 'cdn_1', 'Push to': 'rtmp://127.0.0.1/live' }
   await fill(panel, add)
   await visitor.button('Push').click()
@@ -98,7 +98,7 @@ test('a task is added, drawn, changed and ended, and what it pushes is seen else
   const colours = await advances(viewer.video(1), 20)
   assert.ok(colours > 8, `${colours} colours`)
 
-  // Drawn while it is changed, and applied when a person says so.
+  // Drawn while it is changed, and applied on request.
   await task.getByText('Change the layout of cdn_1').click()
   await fill(task.getByRole('group', { name: 'Anna in the layout' }), { y: 180, width: 640 })
   await isDrawn(drawn, ANNA, [0, 180, 640, 180])
@@ -108,7 +108,7 @@ test('a task is added, drawn, changed and ended, and what it pushes is seen else
   await advances(viewer.video(1), 10)
   assert.deepEqual(await viewer.reopened(), [])
 
-  // Who comes later sees the task, and knows neither its layout nor its address.
+  // A later visitor sees the task, but knows neither its layout nor its address.
   const other = await scene.enter('show', { name: 'Eve' })
   const seen = other.panel('Push to a CDN').locator('[data-task=cdn_1][data-state=pushing]')
   await seen.getByText('Only the page that added a task knows its layout.').waitFor()

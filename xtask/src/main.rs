@@ -1,6 +1,7 @@
 //! `cargo xtask <command>`: everything that a developer or CI runs. It has no dependencies, so that it
 //! builds in a moment.
 
+mod api;
 mod bench;
 mod demo;
 mod explore;
@@ -21,10 +22,13 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask test [PART..]   install what is missing, then check everything (or some parts:
-                            rules rooms format lints docs purity build unit js page e2e)
+                            rules rooms format lints docs purity build unit js page e2e
+                            api)
 cargo xtask demo [--no-media] [--lan ADDRESS] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with its page and three hosts, and print what to
                             open; with --lan for everybody in the network of ADDRESS
+cargo xtask api [check]     write docs/api anew, from the types that the server serves; with `check` have it judged
+                            by tools from npm and PyPI, and run the clients that they make of it
 cargo xtask bench [wasm|join|idle|fanout|beside|pullers|cut|compose ..]
                             what a join, a member, a delivery, a puller and a push task cost,
                             and how soon a cut is seen; `compose --drift-minutes 10`: how far
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "test" => test::execute(&rest),
         "demo" => demo::execute(&rest),
+        "api" => api::execute(&rest),
         "bench" => bench::execute(&rest),
         "explore" => explore::execute(&rest),
         "fuzz" => fuzz::execute(&rest),

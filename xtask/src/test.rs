@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::process::{cargo, root, run, target};
-use crate::{Result, page, purity, rooms, rules, tools, wasm};
+use crate::{Result, api, page, purity, rooms, rules, tools, wasm};
 
 type Part = (&'static str, fn() -> Result);
 
@@ -22,6 +22,7 @@ const PARTS: &[Part] = &[
     ("js", js),
     ("page", page::check),
     ("e2e", e2e),
+    ("api", api::check_all),
 ];
 
 /// Packages whose tests use real sockets and real media: they run after everything else.

@@ -23,7 +23,8 @@ const MEDIA: &[Tool] = &[
 const RELAY: &[Tool] =
     &[Tool { program: "nginx", version: "-v", package: "nginx libnginx-mod-rtmp" }];
 
-const PYTHON: &[Tool] = &[Tool { program: "python3", version: "--version", package: "python3" }];
+const PYTHON: &[Tool] =
+    &[Tool { program: "python3", version: "--version", package: "python3 python3-venv" }];
 
 const BROWSER: &[Tool] = &[
     Tool { program: "chromium", version: "--version", package: "chromium" },
@@ -116,6 +117,22 @@ pub(crate) fn javascript(directory: &Path) -> Result {
     }
     let mut install = Command::new("npm");
     run(install.args(["ci", "--no-audit", "--no-fund"]).current_dir(directory))
+}
+
+/// What a folder needs of Python: an environment with what its file of requirements names.
+pub(crate) fn python(requirements: &Path, environment: &Path) -> Result {
+    ensure(PYTHON)?;
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    // Written last: without it the environment is not whole.
+    let whole = environment.join("whole");
+    if changed(&whole) >= changed(requirements) {
+        return Ok(());
+    }
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(environment))?;
+    let mut install = Command::new(environment.join("bin/pip"));
+    install.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    run(install.arg(requirements))?;
+    std::fs::write(&whole, "").map_err(|error| format!("{}: {error}", whole.display()))
 }
 
 /// The toolchain file names the target, but rustup does not always install it by itself.

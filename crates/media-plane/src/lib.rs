@@ -34,7 +34,10 @@ pub use auth::{
 };
 pub use config::RelayConfig;
 pub use hls::Hls;
-pub use hub::{EndReason, FactState, Hub, HubStats, Player, Publisher, StreamFact};
+pub use hub::{
+    EndReason, FactState, Hub, HubStats, PlaySeen, Player, Publisher, PushSeen, StreamFact,
+    StreamSeen,
+};
 pub use kinds::Kinds;
 pub use lines::Lines;
 pub use media::Packet;

@@ -1,40 +1,46 @@
 //! `#[derive(Wire)]`: the reader and writer of one message type for the small codec of `lianmai-protocol`.
 //!
-//! Comes in: a struct and its `#[serde(..)]` attributes, so that names and defaults are written once for
-//! both codecs. Goes out: an implementation of `crate::wire::Wire`. Deliberately absent: every attribute
-//! that no message uses; one is a compile error, so the codecs cannot drift apart unseen.
+//! Comes in: a struct and its `#[serde(..)]` attributes, so that names and defaults are written once for both codecs.
+//! Goes out: implementations of `crate::wire::Wire`, and of `crate::schema::Describe` with feature `schema`.
+//! Deliberately absent: attributes that no message uses. Such an attribute is a compile error, so the two codecs cannot
+//! differ unnoticed.
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
 use quote::{format_ident, quote};
 use syn::meta::ParseNestedMeta;
-use syn::{Attribute, Data, DeriveInput, Error, Fields, Ident, LitStr, Path, Result, Type};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Expr, ExprLit, Fields, Ident, Lit, LitStr, Meta, Path,
+    Result, Type,
+};
 
-/// See the crate. For structs with named fields, and for a newtype that is `#[serde(transparent)]`.
+/// Derives `Wire` for a struct with named fields, or for a newtype that is `#[serde(transparent)]`.
 #[proc_macro_derive(Wire, attributes(serde))]
 pub fn wire(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as DeriveInput);
     expand(&input).unwrap_or_else(Error::into_compile_error).into()
 }
 
-/// What `#[serde(..)]` says of a struct.
+/// The `#[serde(..)]` attributes of a struct.
 #[derive(Default)]
 struct Container {
     camel_case: bool,
     transparent: bool,
-    /// A field that is absent has the value that it has in `Default::default()`.
+    /// An absent field gets the value that it has in `Default::default()` of the struct.
     default: bool,
 }
 
 /// One field of a struct.
 struct Field {
     ident: Ident,
+    /// Its doc comment.
+    text: String,
     ty: Type,
     /// Its name on the wire.
     name: String,
-    /// Where its value comes from when it is absent, if it may be.
+    /// The value of the field when it is absent; `None` if the field is required, unless its type is optional.
     default: Option<Absent>,
-    /// It is not written when this is true of it.
+    /// The field is not written when this function returns true for it.
     skip_if: Option<Path>,
 }
 
@@ -42,7 +48,7 @@ struct Field {
 enum Absent {
     /// `Default::default()` of its type.
     Default,
-    /// What this function returns.
+    /// The result of this function.
     Call(Path),
 }
 
@@ -58,7 +64,9 @@ fn expand(input: &DeriveInput) -> Result<Tokens> {
         Fields::Named(named) if !container.transparent => {
             let fields: Result<Vec<Field>> =
                 named.named.iter().map(|field| read_field(field, &container)).collect();
-            object(&input.ident, &container, &fields?)
+            let fields = fields?;
+            let described = described(&input.ident, &comment(&input.attrs), &fields);
+            Ok([object(&input.ident, &container, &fields)?, described].into_iter().collect())
         }
         other => {
             Err(Error::new_spanned(other, "`Wire` is for named fields or a transparent newtype"))
@@ -107,13 +115,14 @@ fn read_field(field: &syn::Field, container: &Container) -> Result<Field> {
         } else if meta.path.is_ident("skip_serializing_if") {
             skip_if = Some(meta.value()?.parse::<LitStr>()?.parse()?);
         } else if meta.path.is_ident("with") {
-            // Maps with unique keys: the only maps that `Wire` reads.
+            // Maps with unique keys are the only maps that `Wire` reads.
             let with: LitStr = meta.value()?.parse()?;
             if !with.value().ends_with("unique_keys") {
                 return Err(meta.error("`Wire` does not know this function"));
             }
         } else if meta.path.is_ident("deserialize_with") {
-            // Serde reads greater numbers. `Wire` refuses them, since a client sends none.
+            // Serde saturates numbers that are too great. `Wire` refuses them, because no client of this library sends
+            // them.
             let with: LitStr = meta.value()?.parse()?;
             if !with.value().ends_with("saturated") {
                 return Err(meta.error("`Wire` does not know this function"));
@@ -123,7 +132,18 @@ fn read_field(field: &syn::Field, container: &Container) -> Result<Field> {
         }
         Ok(())
     })?;
-    Ok(Field { ident, ty: field.ty.clone(), name, default, skip_if })
+    let text = comment(&field.attrs);
+    Ok(Field { ident, text, ty: field.ty.clone(), name, default, skip_if })
+}
+
+/// The doc comment of an item, in one line.
+fn comment(attributes: &[Attribute]) -> String {
+    let lines = attributes.iter().filter_map(|attribute| {
+        let Meta::NameValue(doc) = &attribute.meta else { return None };
+        let Expr::Lit(ExprLit { lit: Lit::Str(line), .. }) = &doc.value else { return None };
+        doc.path.is_ident("doc").then(|| line.value().trim().to_owned())
+    });
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 /// Calls `read` for each item of each `#[serde(..)]`.
@@ -146,7 +166,7 @@ fn camel_case(name: &str) -> String {
     camel
 }
 
-/// A newtype that is on the wire what it holds.
+/// A newtype is written as the value that it holds.
 fn transparent(ident: &Ident, ty: &Type) -> Tokens {
     quote! {
         impl crate::wire::Wire for #ident {
@@ -164,6 +184,15 @@ fn transparent(ident: &Ident, ty: &Type) -> Tokens {
             }
         }
 
+        #[cfg(feature = "schema")]
+        impl crate::schema::Describe for #ident {
+            fn describe(
+                definitions: &mut crate::schema::Definitions,
+            ) -> crate::schema::Value {
+                <#ty as crate::schema::Describe>::describe(definitions)
+            }
+        }
+
         impl crate::wire::Write for #ident {
             fn write(&self, writer: &mut crate::wire::Writer) {
                 crate::wire::Write::write(&self.0, writer);
@@ -172,7 +201,48 @@ fn transparent(ident: &Ident, ty: &Type) -> Tokens {
     }
 }
 
-/// Field names in one mask: which came, and which must.
+/// Implements `Describe`, which gives the JSON Schema of the struct.
+fn described(ident: &Ident, text: &str, fields: &[Field]) -> Tokens {
+    let adds = fields.iter().map(|Field { ty, name, text, default, skip_if, .. }| {
+        let required = match default {
+            Some(_) => quote! { false },
+            None => quote! { !<#ty as crate::wire::Wire>::OPTIONAL },
+        };
+        // A field with `skip_serializing_if` is left out instead of being `null`.
+        let describe = match skip_if {
+            Some(_) => quote! { describe_present },
+            None => quote! { describe },
+        };
+        quote! {
+            let schema = <#ty as crate::schema::Describe>::#describe(definitions);
+            fields.add(#name, #text, #required, schema);
+        }
+    });
+    let make = if fields.is_empty() {
+        quote! { |_| crate::schema::Fields::default().object() }
+    } else {
+        quote! {
+            |definitions| {
+                let mut fields = crate::schema::Fields::default();
+                #( #adds )*
+                fields.object()
+            }
+        }
+    };
+    quote! {
+        #[cfg(feature = "schema")]
+        impl crate::schema::Describe for #ident {
+            fn describe(
+                definitions: &mut crate::schema::Definitions,
+            ) -> crate::schema::Value {
+                let of = ::core::any::type_name::<Self>();
+                definitions.define(stringify!(#ident), of, #text, #make)
+            }
+        }
+    }
+}
+
+/// A mask of 32 bits holds which fields are required and which were read.
 const MAX_FIELDS: usize = 32;
 
 fn object(ident: &Ident, container: &Container, fields: &[Field]) -> Result<Tokens> {

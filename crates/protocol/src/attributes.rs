@@ -1,5 +1,5 @@
-//! Attribute maps of members and channels: ordered, and with each key at most once when they are read.
-//! Their size is judged by who stores them.
+//! Attribute maps of members and channels. They are ordered; a map in which a key occurs twice is refused when it is
+//! read. Deliberately absent: limits of size, which the owner of a map checks.
 
 use crate::prelude::*;
 use core::fmt;
@@ -11,16 +11,16 @@ use crate::wire::Wire;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Keys to values. Ordered, so that one state has one encoding.
+/// Keys and values, in order of the keys, so that equal maps have the same encoding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(transparent)]
 pub struct Attributes(#[serde(with = "unique_keys")] pub Map<String, String>);
 
-/// Maps as serde reads and writes them.
+/// Reads and writes maps with serde.
 pub(crate) mod unique_keys {
     use super::*;
 
-    /// Writes a map; an empty one, too, is an object.
+    /// Writes a map as an object, also if it is empty.
     pub(crate) fn serialize<S, V>(map: &Map<String, V>, serializer: S) -> Result<S::Ok, S::Error>
     where
         S: Serializer,
@@ -29,8 +29,8 @@ pub(crate) mod unique_keys {
         serializer.collect_map(map)
     }
 
-    /// Reads a map and refuses a key that comes twice (FRM-3); serde would keep the last value. A map that is longer than
-    /// anything accepts is refused where it becomes so (ATT-4): what is behind that costs nobody time.
+    /// Reads a map and refuses a key that occurs twice (FRM-3); serde would keep the last value. Reading stops with an
+    /// error at the first entry beyond `MAX_PATCH_KEYS` (ATT-4), so the rest of a long map costs no time.
     pub(crate) fn deserialize<'de, D, V>(deserializer: D) -> Result<Map<String, V>, D::Error>
     where
         D: Deserializer<'de>,
@@ -74,7 +74,7 @@ impl core::ops::Index<&str> for Attributes {
     type Output = String;
 
     /// # Panics
-    /// Without such a key.
+    /// If there is no such key.
     fn index(&self, key: &str) -> &String {
         self.0.get(key).expect("the key is there")
     }
@@ -117,7 +117,7 @@ pub fn escaped_bytes(text: &str) -> usize {
     text.bytes().map(escaped).sum()
 }
 
-/// Bytes of a text as a JSON string, its quotes and one mark around it (`:` or `,`) included.
+/// Bytes of a text as a JSON string, including its quotes and one separator (`:` or `,`).
 #[must_use]
 pub fn json_bytes(text: &str) -> usize {
     escaped_bytes(text) + 3

@@ -1,5 +1,5 @@
-//! WebSocket close codes and what a client does about them (CLO-1). 4000-4499: come back with
-//! backoff. 4500-4999: terminal, do not come back by yourself.
+//! WebSocket close codes and the action of a client for each of them (CLO-1). For 4000-4499 a client comes back with
+//! backoff; 4500-4999 are terminal: it does not come back by itself.
 
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ pub struct CloseRow {
     pub code: CloseCode,
     /// The name used as `reason` in the `closing` notice and in the close frame.
     pub name: &'static str,
-    /// What the client does when the notice says nothing else.
+    /// The action of the client if the notice names none.
     pub action: Action,
 }
 
@@ -48,7 +48,7 @@ macro_rules! close_codes {
                 CloseRow { code: CloseCode::$konst, name: $name, action: Action::$action },
             )+];
 
-            /// What happened, for people; empty for an unknown code.
+            /// The meaning as a sentence for people; empty for an unknown code.
             #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self {
@@ -85,8 +85,8 @@ impl CloseCode {
         CloseCode::TABLE.iter().find(|row| row.code == self)
     }
 
-    /// Whether a client does not come back by itself: what the table says, and of an unknown code its range
-    /// (CLO-1).
+    /// Whether a client must not come back by itself. Known codes have it in the table; for an unknown code its range
+    /// decides (CLO-1).
     #[must_use]
     pub fn is_terminal(self) -> bool {
         match self.row() {

@@ -1,5 +1,6 @@
-//! Every error that an answer can carry, in one table. Programs compare the *name*; numbers are
-//! shared (ERR-1): those that clients of this kind know already, JSON-RPC's for its own, and from 20000 on ours.
+//! Every error that an answer can carry, in one table. Programs compare the *name*. Several names may have the same
+//! number (ERR-1): a number that existing clients know already, a number of JSON-RPC for its own errors, or one from
+//! 20000 on.
 
 use crate::prelude::*;
 use core::fmt;
@@ -51,13 +52,13 @@ macro_rules! errors {
 }
 
 errors! {
-    // JSON-RPC 2.0's own.
+    // Errors of JSON-RPC 2.0.
     ParseError = "parseError", -32700, false, "The frame is not JSON; the connection is closed.";
     InvalidRequest = "invalidRequest", -32600, false, "The element is not a request object with `jsonrpc`, an integer `id` and a `method`.";
     MethodNotFound = "methodNotFound", -32601, false, "This server does not serve the method.";
     InvalidParams = "invalidParams", -32602, false, "A parameter is missing or has the wrong type; `field` names it.";
     InternalError = "internalError", -32603, true, "The server failed; nothing took effect.";
-    // Numbers that clients of this kind know already.
+    // Numbers that existing clients know already.
     TokenMissing = "tokenMissing", 403, false, "The app runs in safe mode and the join carried no token.";
     Timeout = "timeout", 408, true, "No answer in time (made by clients).";
     BadUid = "badUid", 414, false, "The uid is not a canonical decimal string.";
@@ -98,7 +99,7 @@ errors! {
     SubscribeForbidden = "subscribeForbidden", 2803, false, "The token does not allow subscribing to this kind.";
     TooManyBroadcasters = "tooManyBroadcasters", 4001, true, "The channel has as many broadcasters as it may have.";
     ChannelFull = "channelFull", 4003, true, "The channel has as many members as it may have.";
-    // Ours.
+    // Numbers of this protocol.
     Forbidden = "forbidden", 20001, false, "The session lacks the right that the method needs.";
     RateLimited = "rateLimited", 20002, true, "Too many commands; `retryAfterMs` says when to go on.";
     TooManyInFlight = "tooManyInFlight", 20003, true, "More than 32 commands without an answer.";
@@ -134,7 +135,7 @@ pub struct RpcError {
     pub code: i32,
     /// One sentence for people. Never holds a secret.
     pub message: String,
-    /// What programs use.
+    /// The data that programs use.
     pub data: Box<ErrorData>,
 }
 
@@ -147,7 +148,7 @@ pub struct ErrorData {
     /// Whether the same request may succeed later.
     #[serde(default)]
     pub retryable: bool,
-    /// What the client should do, where the server knows.
+    /// What the client should do; absent if the server does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
     /// Path of the offending parameter.
@@ -166,7 +167,7 @@ impl RpcError {
         RpcError::bare(name).message(sentence)
     }
 
-    /// The same without its sentence, for what a client says to itself: `Display` has it.
+    /// The same without its sentence, for an error that a client makes itself; `Display` adds the sentence.
     #[must_use]
     pub fn bare(name: ErrorName) -> Self {
         RpcError {

@@ -1,7 +1,7 @@
-//! Identifiers that can only be built valid. What comes in: text or numbers from a peer. What goes out: a
-//! value whose spelling is canonical, so that two ids are equal exactly if they mean the same thing.
+//! Identifiers that can only be built valid. Comes in: text or numbers from a peer. Goes out: a value with one
+//! canonical spelling, so that two ids are equal exactly if they mean the same thing.
 //!
-//! A failed parse says which error of [`crate::ErrorName`] it is; the codec relies on that prefix.
+//! The message of a failed parse begins with the name of its [`crate::ErrorName`]; the codec relies on this prefix.
 
 use crate::prelude::*;
 use alloc::borrow::Cow;
@@ -18,7 +18,7 @@ use crate::wire::{Read, Reader, Refused, Wire, Write, Writer, text_codec};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {}", name.meaning())]
 pub struct IdError {
-    /// The error that a peer is told.
+    /// The error that the peer receives.
     pub name: ErrorName,
 }
 
@@ -261,7 +261,7 @@ fn base32(bytes: &[u8]) -> String {
     text
 }
 
-/// Reads what [`base32`] wrote; `None` for another length, character or spelling.
+/// Reads the output of [`base32`]; `None` for another length, character or spelling.
 fn read_base32<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != (N * 8).div_ceil(5) {
         return None;
@@ -325,24 +325,24 @@ macro_rules! random_id {
 }
 
 random_id! {
-    /// One incarnation of a channel's event log. Compared for equality only (FRM-10).
+    /// One incarnation of a channel's event log. Only equality has a meaning (FRM-10).
     Epoch, 12
 }
 random_id! {
-    /// One stay of one uid in one channel, through resumes. Public within the channel.
+    /// One membership: the stay of one uid in one channel, across resumes. Public within the channel.
     Mid, 12
 }
 random_id! {
-    /// One life of one published kind of one membership.
+    /// One publication: one kind of one membership, from its beginning to its end.
     Pub, 12
 }
 random_id! {
-    /// One session of a client. Known to that client only, yet no secret: it authorises nothing.
+    /// One session of a client. Only this client knows it, but it is no secret: it authorises nothing.
     SessionId, 12
 }
 
-/// One life of one push URL, and the name of its stream on the media server: `[a-z2-7]{26}`. The
-/// first four bytes tell which shard owns the channel, the rest is random.
+/// The lifetime of one push URL, and the name of its stream on the media server: `[a-z2-7]{26}`. The first four bytes
+/// determine the shard that owns the channel; the rest is random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gen {
     /// Routing value of the channel.

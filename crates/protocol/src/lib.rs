@@ -17,6 +17,8 @@ mod wire_enum;
 pub mod attributes;
 pub mod close;
 pub mod codec;
+#[cfg(feature = "schema")]
+pub mod described;
 pub mod error;
 pub mod id;
 pub mod limits;
@@ -24,6 +26,8 @@ pub mod map;
 pub mod media;
 pub mod message;
 pub mod raw;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod time;
 pub mod wire;
 

@@ -1,10 +1,9 @@
-//! Every maximum of the protocol in one place (LIM-1). A deployment may lower or raise what
-//! [`Limits`] holds; the constants are fixed because both sides rely on them.
+//! Every maximum of the protocol in one place (LIM-1). A deployment may change the values of [`Limits`]; the constants
+//! are fixed because both sides rely on them.
 
 /// Longest client-to-server frame in bytes.
 pub const MAX_CLIENT_FRAME_BYTES: usize = 64 * 1024;
-/// Longest server-to-client frame in bytes: a snapshot of the largest channel fits, see
-/// [`Limits::snapshot_bytes`].
+/// Longest server-to-client frame in bytes: the largest snapshot fits, see [`Limits::snapshot_bytes`].
 pub const MAX_SERVER_FRAME_BYTES: usize = 1024 * 1024;
 /// Deepest nesting of JSON arrays and objects.
 pub const MAX_JSON_DEPTH: usize = 32;
@@ -39,6 +38,9 @@ pub const MAX_ATTRIBUTE_KEY_BYTES: usize = 64;
 /// Most recipients of a targeted message.
 pub const MAX_MESSAGE_RECIPIENTS: usize = 64;
 
+/// Longest `data` of a `report` in bytes of JSON.
+pub const MAX_REPORT_BYTES: usize = 4 * 1024;
+
 /// Longest URL in a push task in bytes.
 pub const MAX_TASK_URL_BYTES: usize = 2 * 1024;
 /// Longest `extraInfo` of a push task in bytes.
@@ -47,7 +49,7 @@ pub const MAX_EXTRA_INFO_BYTES: usize = 1024;
 pub const MAX_TASK_VIDEOS: usize = 7;
 /// Most members in the layout of a push task, those that are only heard included.
 pub const MAX_TASK_USERS: usize = 21;
-/// Most pictures in the layout of a push task.
+/// Most images in the layout of a push task.
 pub const MAX_TASK_IMAGES: usize = 8;
 /// Longest side of the canvas of a push task in pixels.
 pub const MAX_CANVAS_SIDE: u32 = 1920;
@@ -67,19 +69,19 @@ pub struct Limits {
     pub tasks: usize,
     /// Most bytes of one attribute map as JSON (`attributesTooLarge`).
     pub attribute_bytes: usize,
-    /// Most bytes of the names and attributes of all broadcasters of a channel as JSON
-    /// (`attributesTooLarge`), so that a snapshot fits into a frame; and of its audience as many again.
+    /// Most bytes of the names and attributes of all broadcasters of a channel as JSON (`attributesTooLarge`), so that
+    /// a snapshot fits into a frame. The audience has the same amount of its own.
     pub channel_attribute_bytes: usize,
     /// Most bytes of a message's `data` as JSON (`messageTooLarge`).
     pub message_bytes: usize,
     /// Commands per second of one session in the long run (`rateLimited`).
     pub commands_per_second: u32,
-    /// Commands that may come at once.
+    /// Commands that may come in one burst.
     pub command_burst: u32,
-    /// Bytes per second of all events of a channel in the long run: beyond that, who says most is
-    /// `rateLimited` first.
+    /// Bytes per second of all events of a channel in the long run. Beyond that the members that cause the most bytes
+    /// are `rateLimited` first.
     pub channel_bytes_per_second: u32,
-    /// Most bans, holds and demotions of one shard (`tooManyBans`); an app and a moderator have shares.
+    /// Most bans, holds and demotions of one shard (`tooManyBans`); apps and moderators have shares of it.
     pub bans: usize,
 }
 
@@ -102,21 +104,21 @@ impl Default for Limits {
     }
 }
 
-/// Longest encoding of a broadcaster in a snapshot, its name and attributes apart: a uid of 20 digits, both
-/// kinds muted, four streams.
+/// Longest encoding of a broadcaster in a snapshot without its name and attributes: a uid of 20 digits, both kinds
+/// muted, four streams.
 const MEMBER_BYTES: usize = 364;
 /// Longest encoding of a push task in a snapshot.
 const TASK_BYTES: usize = 256;
-/// Longest encoding of everything else in a snapshot, without names and attributes.
+/// Longest encoding of the rest of a snapshot, without names and attributes.
 const SNAPSHOT_REST_BYTES: usize = 16 * 1024;
 
 impl Limits {
     /// Bytes of the largest snapshot that these limits permit; at most [`MAX_SERVER_FRAME_BYTES`].
     #[must_use]
     pub fn snapshot_bytes(&self) -> usize {
-        // Subscriptions of the receiver take no more than a stream each.
+        // A subscription of the receiver takes no more space than a stream.
         let subscriptions = self.subscriptions.saturating_mul(96);
-        // Names and attributes of the receiver are told twice, and the channel has attributes of its own.
+        // The receiver's name and attributes occur twice, and the channel has attributes of its own.
         let own = self.attribute_bytes.saturating_mul(2).saturating_add(6 * MAX_NAME_BYTES);
         self.broadcasters
             .saturating_mul(MEMBER_BYTES)

@@ -1,12 +1,12 @@
-//! A map in order of its keys, as a sorted `Vec`. For what a channel and a client hold it is as fast as a tree, and a
-//! tenth of its code in WebAssembly (ADR 0027). Deliberately absent: whatever no client needs.
+//! A map in order of its keys, as a sorted `Vec`. For the sizes in a channel and a client it is as fast as a tree, and
+//! needs a tenth of the code in WebAssembly (ADR 0027). Deliberately absent: everything that no client needs.
 
 use alloc::borrow::Borrow;
 
 use crate::limits::MAX_PATCH_KEYS;
 use crate::prelude::*;
 
-/// Most entries that the small codec keeps of a map that it reads: one more than the longest that anything accepts (ATT-4).
+/// Most entries that the small codec keeps of a map: one more than any command accepts (ATT-4).
 pub(crate) const MAX_KEPT: usize = MAX_PATCH_KEYS + 1;
 
 /// Keys to values.
@@ -29,7 +29,7 @@ impl<K: core::fmt::Debug, V: core::fmt::Debug> core::fmt::Debug for Map<K, V> {
 }
 
 impl<K, V> Map<K, V> {
-    /// An empty one.
+    /// An empty map.
     #[must_use]
     pub const fn new() -> Self {
         Map { entries: Vec::new() }
@@ -89,7 +89,7 @@ impl<K, V> Map<K, V> {
 }
 
 impl<K: Ord, V> Map<K, V> {
-    /// Where a key is, or belongs.
+    /// The index of a key, or the index at which to insert it.
     fn find<Q: Ord + ?Sized>(&self, key: &Q) -> Result<usize, usize>
     where
         K: Borrow<Q>,
@@ -132,7 +132,7 @@ impl<K: Ord, V> Map<K, V> {
         self.find(key).is_ok()
     }
 
-    /// Sets the value of a key; the one before.
+    /// Sets the value of a key. Returns the previous value.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         match self.find(&key) {
             Ok(at) => Some(core::mem::replace(&mut self.entries[at].1, value)),
@@ -143,7 +143,7 @@ impl<K: Ord, V> Map<K, V> {
         }
     }
 
-    /// Removes a key; its value.
+    /// Removes a key. Returns its value.
     pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -176,7 +176,7 @@ impl<K, V> IntoIterator for Map<K, V> {
 }
 
 impl<K: Ord, V> FromIterator<(K, V)> for Map<K, V> {
-    /// The last value of each key.
+    /// If a key occurs more than once, its last value remains.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         let mut map = Map::new();
         for (key, value) in entries {
@@ -190,7 +190,7 @@ impl<K: Ord + Borrow<Q>, Q: Ord + ?Sized, V> core::ops::Index<&Q> for Map<K, V> 
     type Output = V;
 
     /// # Panics
-    /// Without such a key.
+    /// If there is no such key.
     fn index(&self, key: &Q) -> &V {
         self.get(key).expect("the key is there")
     }

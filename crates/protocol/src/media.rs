@@ -1,4 +1,4 @@
-//! What can be sent, who may send it, and in which role.
+//! Media kinds, roles and rights.
 
 use core::fmt;
 
@@ -10,11 +10,11 @@ use crate::wire::{Read, Reader, Refused, Wire, Write, Writer, text_codec};
 use crate::wire_enum::wire_enum;
 
 wire_enum! {
-    /// Part that a member plays in its channel.
+    /// The role of a member in its channel.
     pub enum Role {
-        /// May publish; others see it. The default.
+        /// May publish and is visible to others. The default.
         Broadcaster = "broadcaster",
-        /// Invisible to others, may subscribe, may not publish or manage tasks.
+        /// Invisible to others; may subscribe, but not publish, and manages push tasks only as a moderator.
         Audience = "audience",
     }
 }
@@ -67,7 +67,7 @@ impl MediaSelector {
         }
     }
 
-    /// The kinds that are meant; an unknown kind is in no set.
+    /// The selected kinds; an unknown kind is in no set.
     #[must_use]
     pub fn kinds(&self) -> KindSet {
         match self {
@@ -107,7 +107,7 @@ impl<'de> Deserialize<'de> for MediaSelector {
     }
 }
 
-/// A set of media kinds; an array of names on the wire. Unknown names are dropped when read.
+/// A set of media kinds, an array of names on the wire. The reader drops unknown names.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KindSet(u8);
 
@@ -231,7 +231,7 @@ impl<'de> Deserialize<'de> for KindSet {
     }
 }
 
-/// What a session may do (AUT-6). A token grants them; each method names the one it needs.
+/// The rights of a session (AUT-6). A token grants them; each method names the right that it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rights {
@@ -245,12 +245,13 @@ pub struct Rights {
     pub tasks: bool,
     /// May send messages.
     pub message: bool,
-    /// May kick, close the channel, and mute, unpublish or change the role of others.
+    /// May moderate: kick, close the channel, mute, unpublish or change the role of others, set the channel's
+    /// attributes, and manage all push tasks.
     pub moderate: bool,
 }
 
 impl Rights {
-    /// What a basic token or a debug join grants: everything but `moderate`.
+    /// The rights of a basic token or a debug join: everything but `moderate`.
     pub const MEMBER: Rights = Rights {
         publish: KindSet::ALL,
         subscribe: KindSet::ALL,
@@ -262,7 +263,7 @@ impl Rights {
 }
 
 impl Default for Rights {
-    /// Nothing.
+    /// No rights.
     fn default() -> Self {
         Rights {
             publish: KindSet::NONE,

@@ -1,5 +1,5 @@
-//! What programs with the standard library have without asking: the crate has `core` and `alloc` only, as it runs
-//! in WebAssembly where every kilobyte is downloaded.
+//! The names that `std` would put into scope. The crate uses `core` and `alloc` only, because it runs in WebAssembly,
+//! where every kilobyte is downloaded.
 
 pub(crate) use alloc::borrow::ToOwned;
 pub(crate) use alloc::boxed::Box;

@@ -1,5 +1,5 @@
-//! JSON that is handed on as text. Comes in and goes out: what somebody else wrote. Deliberately absent: looking into
-//! it.
+//! JSON that is passed on as text. Comes in and goes out: text that another program wrote. Deliberately absent: reading
+//! its content.
 
 use crate::prelude::*;
 use core::fmt;
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::error::ErrorName;
 use crate::wire::{self, Read, Reader, Refused, Wire, Write, Writer};
 
-/// A JSON value as it was written. `Debug` shows its length only, as it may hold secrets.
+/// A JSON value as it was written. `Debug` shows only its length, because it may contain secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawJson(Box<str>);
 
@@ -61,7 +61,7 @@ impl<'de> Deserialize<'de> for RawJson {
     }
 }
 
-/// A JSON object as it was written: what a client tells and no server needs to know.
+/// A JSON object as it was written, whose members the server does not interpret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JsonObject(RawJson);
 
@@ -90,7 +90,7 @@ impl core::str::FromStr for JsonObject {
     type Err = ErrorName;
 
     /// # Errors
-    /// `invalidParams` where the text is no JSON object.
+    /// `invalidParams` if the text is not a JSON object.
     fn from_str(text: &str) -> Result<Self, ErrorName> {
         wire::from_text(text).map_err(|refusal| ErrorName::from(&*refusal.name))
     }

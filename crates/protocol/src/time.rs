@@ -1,11 +1,11 @@
-//! The two clocks that the cores know. Both come in from outside with every input:
-//! durations use [`MonoTime`] only; token times, URL expiry and ban ends use [`WallTime`] only.
+//! The two clocks that the cores use. Their values come in with every input: durations use [`MonoTime`] only; token
+//! times, URL expiry and ban ends use [`WallTime`] only.
 
 use core::ops::{Add, Sub};
 
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds of a clock that never goes back. The origin means nothing and differs per process.
+/// Milliseconds of a clock that never goes back. Its origin has no meaning and differs per process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MonoTime(pub u64);
 

@@ -1,5 +1,5 @@
-//! Macros of the wire types. One for every enum that travels: a closed list of lower-camel names plus `Unknown`, so that a
-//! newer peer's value never breaks an older one (FWD-3).
+//! Macros of the wire types. `wire_enum` defines each enum that is sent: a list of lower-camel names plus `Unknown`, so
+//! that a value of a newer peer is no error for an older one (FWD-3).
 
 /// Defines an enum with one wire name per variant and an `Unknown` slot.
 macro_rules! wire_enum {
@@ -25,7 +25,7 @@ macro_rules! wire_enum {
             /// The name on the wire.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                // A table: a `match` would be code for each name.
+                // A table, because a `match` would produce code for each name.
                 enum Known {
                     $( $variant, )+
                 }
@@ -45,6 +45,14 @@ macro_rules! wire_enum {
                     Some(known) => Self::ALL[known].clone(),
                     None => $name::Unknown(name.into()),
                 }
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl crate::schema::Describe for $name {
+            fn describe(definitions: &mut crate::schema::Definitions) -> crate::schema::Value {
+                let of = core::any::type_name::<Self>();
+                definitions.define(stringify!($name), of, "", |_| crate::schema::open(Self::NAMES))
             }
         }
 
@@ -82,7 +90,7 @@ macro_rules! wire_enum {
     };
 }
 
-/// `Debug` of a message that holds secrets: only the named fields are shown.
+/// Implements `Debug` for a message with secrets: it shows only the named fields.
 macro_rules! shows {
     ($name:ident { $( $field:ident ),+ $(,)? }) => {
         impl core::fmt::Debug for $name {

@@ -1,7 +1,7 @@
-//! Who may enter: judges what a verified token grants. Comes in: a grant whose signature the shell has checked.
-//! Goes out: admitted rights, or the error.
+//! Checks a grant against the clock, the channel and the uid. Comes in: a grant whose signature the shell has verified.
+//! Goes out: whether it is valid, when it ends the membership, or the error.
 //!
-//! Deliberately absent: cryptography, and who is kept out (`restrictions.rs`).
+//! Deliberately absent: cryptography; bans and holds (`restrictions.rs`).
 
 use lianmai_protocol::{ChannelName, ErrorName, Now, Rights, RpcError, UserId, WallTime};
 
@@ -11,20 +11,20 @@ use crate::ticket::Claims;
 const SKEW_S: u64 = 60;
 /// A token is accepted this long after its end and before its begin.
 const LEEWAY_MS: u64 = 5_000;
-/// A kick makes tokens issued before it void for this long; no token may live longer.
-/// Skew and leeway are on top of that.
+/// Lifetime of a watermark: a kick revokes the tokens that were issued before it. No token may live longer than 7 days;
+/// skew and leeway are added.
 pub(crate) const WATERMARK_MS: u64 = 7 * 24 * 3600 * 1000 + SKEW_S * 1000 + LEEWAY_MS;
 
 /// What a verified token, or the debug mode, grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// What the session may do.
+    /// The rights of the session.
     pub rights: Rights,
-    /// The only uid that it is for.
+    /// The only uid that the token is for; `None` if it names none.
     pub uid: Option<UserId>,
-    /// The only channel that it is for.
+    /// The only channel that the token is for; `None` if it names none.
     pub channel: Option<ChannelName>,
-    /// When it was issued; `None` for a debug join, which no watermark concerns.
+    /// When it was issued; `None` for a debug join, to which no watermark applies.
     pub issued_at: Option<WallTime>,
     /// Not valid before.
     pub not_before: Option<WallTime>,
@@ -35,7 +35,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// What a join to an app in debug mode gets.
+    /// The grant of a join to an app in debug mode.
     #[must_use]
     pub fn debug() -> Self {
         Grant {
@@ -49,13 +49,13 @@ impl Grant {
         }
     }
 
-    /// What a ticket stands in for shortly after a crash (RES-9).
+    /// The grant of a ticket that replaces a token shortly after a crash (RES-9).
     pub(crate) fn of_ticket(claims: &Claims) -> Self {
-        // The end of a membership has the leeway in it already.
+        // The ticket's `token_end` includes the leeway already.
         let token_end = claims.token_end.map(|end| WallTime(end.0.saturating_sub(LEEWAY_MS)));
         Grant {
             rights: claims.rights,
-            // Its join is for the uid of the ticket in any case. Whether a token named it is not known.
+            // The caller requires the ticket's uid in the join. Whether the token named that uid is not known.
             uid: None,
             channel: Some(claims.channel.name.clone()),
             issued_at: Some(claims.issued_at),
@@ -65,7 +65,7 @@ impl Grant {
         }
     }
 
-    /// When the membership ends by this token: no sooner than a join with it would be refused.
+    /// When the token ends the membership: no sooner than a join with the token is refused.
     pub(crate) fn membership_end(&self) -> Option<WallTime> {
         let expires = self.expires.filter(|_| self.ends_membership)?;
         Some(WallTime(expires.0.saturating_add(LEEWAY_MS)))
@@ -98,8 +98,8 @@ impl Grant {
         Ok(())
     }
 
-    /// Whether it is for this uid and no other, or the debug mode lets everybody be whom it says: then what belongs to
-    /// a uid belongs to the member (AUT-6).
+    /// Whether the token is for this uid alone, or the join is a debug join. Then rights that belong to the uid belong
+    /// to the member (AUT-6).
     pub(crate) fn names(&self, uid: UserId) -> bool {
         self.uid == Some(uid) || self.issued_at.is_none()
     }

@@ -1,14 +1,14 @@
-//! What an engine asks the outside: a URL, a look at a token, a write. Comes in: a question and what goes on with
-//! its answer. Goes out: that, once, when the answer or the deadline comes. A further question is one more
-//! variant of `Question`, `Answer` and `Then`.
+//! Questions of an engine to the shell: a URL, a check of a token, a write. Comes in: a question and the continuation
+//! (`Then`) of its answer. Goes out: the continuation, once, at the answer or the deadline. A further question is one
+//! more variant of `Question`, `Answer` and `Then`.
 //!
 //! ```text
 //!   command -> Output::Ask { id, question } -> shell
 //!                   |                            |
-//!                [ Then ] <-- Input::Answer { id, answer }, or the deadline: the answer that it failed
+//!                [ Then ] <-- Input::Answer { id, answer }, or at the deadline: the answer that it failed
 //! ```
 //!
-//! Deliberately absent: what an answer does (`engine/answers.rs` and the channels).
+//! Deliberately absent: the effects of answers (`engine/answers.rs` and the channels).
 
 use std::collections::BTreeMap;
 
@@ -25,46 +25,46 @@ use crate::task::{Admission, Claim, Claimed, Refusal};
 
 /// A URL that was not issued within this time fails its command, in milliseconds.
 const MINT_MS: u64 = 5_000;
-/// As long for a token that is looked at.
+/// Deadline of the check of a token, in milliseconds.
 const VERIFY_MS: u64 = 5_000;
-/// As long for whether a task can be carried out, and for the claim of a place.
+/// Deadlines of the admission of tasks and of the claim of a push address, in milliseconds.
 const ADMIT_MS: u64 = 5_000;
 const CLAIM_MS: u64 = 5_000;
-/// A write that is not answered for so long is taken for one that failed (RST-5).
+/// A write without an answer for this long counts as failed, in milliseconds (RST-5).
 const WRITE_MS: u64 = 5_000;
 
-/// What the engine wants to know or have done.
+/// A question or request of the engine that needs an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Question {
     /// Issue URLs; answered by [`Answer::Minted`].
     Mint(MintRequest),
-    /// Look at the token of a member; answered by [`Answer::Verified`].
+    /// Check the token of a member; answered by [`Answer::Verified`].
     Verify(TokenRequest),
     /// Whether tasks can be carried out; answered by [`Answer::Admitted`].
     Admit(Box<Admission>),
-    /// Claim a place; to be handed to the engine that keeps it, as [`crate::Input::Claim`]. Answered by
-    /// [`Answer::Claimed`].
+    /// Claim a push address. The shell hands this to the engine that keeps the claim, as [`crate::Input::Claim`].
+    /// Answered by [`Answer::Claimed`].
     Claim(Claim),
-    /// Write this down, in this order, behind every write of before; answered by [`Answer::Stored`].
+    /// Write these rows in this order, after every earlier write; answered by [`Answer::Stored`].
     Store(Vec<RowOp>),
 }
 
-/// What the outside says to a [`Question`]. One of another kind than the question is ignored.
+/// The answer to a [`Question`]. An answer of another kind than its question is ignored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// What was issued; `None` if no URL could be.
+    /// The issued URLs; `None` if none could be issued.
     Minted(Option<Minted>),
-    /// What the token grants, or why it is none.
+    /// What the token grants, or why it is invalid.
     Verified(Result<Grant, ErrorName>),
-    /// Whether the tasks can be carried out; `None` where nobody knows.
+    /// Whether the tasks can be carried out; `None` if that is not known.
     Admitted(Option<Result<(), Refusal>>),
-    /// Whether the place is the task's.
+    /// Whether the task has the claim.
     Claimed(Claimed),
     /// Whether the write will survive the process.
     Stored(bool),
 }
 
-/// What a URL is wanted for.
+/// A request for a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MintRequest {
     /// The app, which may have its own media provider.
@@ -75,7 +75,7 @@ pub struct MintRequest {
     pub viewer: Option<Mid>,
 }
 
-/// Whose token is to be looked at.
+/// A token to check, and its member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRequest {
     /// The app.
@@ -98,31 +98,31 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// What goes on when a question is answered.
+/// The continuation of a question.
 #[derive(Debug)]
 pub(crate) enum Then {
-    /// A command of that member goes on with its URL, or the member is told it.
+    /// Continues a command of the member with its URL, or sends the URL to the member.
     Url { seat: Seat, wanted: WantedUrl },
-    /// A `renewToken` of that member goes on.
+    /// Continues a `renewToken` of the member.
     Token { seat: Seat },
-    /// A request for tasks of that channel goes on.
+    /// Continues a request for tasks of the channel.
     Admit { channel: ChannelRef, request: AskId },
-    /// A task of that channel goes on, or a request for tasks.
+    /// Continues a task of the channel, or a request for tasks.
     Claim { channel: ChannelRef, claim: Claim, of: ClaimOf },
-    /// Something is written down.
+    /// Continues after a write.
     Written(Written),
 }
 
-/// Who wants a claim.
+/// The purpose of a claim.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ClaimOf {
-    /// A request, which is known by its ticket.
+    /// A request for tasks, identified by its ticket.
     Request(AskId),
-    /// A task of an earlier process.
+    /// A task that was restored from an earlier process.
     Task,
 }
 
-/// What a URL is for.
+/// The purpose of a URL.
 #[derive(Debug)]
 pub(crate) enum WantedUrl {
     /// `publish`: the push URL of a generation, which is new or `renewed`.
@@ -133,28 +133,41 @@ pub(crate) enum WantedUrl {
     Moved { generation: Gen, mid: Mid },
 }
 
-/// What was to be written down first.
+/// The continuation of a write.
 #[derive(Debug)]
 pub(crate) enum Written {
-    /// What took effect already: a member is answered. `of`: whom it changed, if not tasks.
+    /// Answers a member whose change took effect already. `of`: the changed member; `None` for tasks.
     Change { seat: Seat, of: Option<UserId> },
-    /// Somebody is kicked, if it is that membership still.
+    /// Kicks a member, if it still has this membership.
     Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: By },
-    /// A channel is closed.
+    /// Closes a channel.
     Close { channel: ChannelRef, text: Option<String>, by: By },
-    /// So many bans ended.
-    Lift { query: QueryId, lifted: usize },
-    /// Tasks that the app's server changed: it is answered.
+    /// Answers the admin API that `lifted` restrictions ended, with the demotions that ended in `channels`.
+    Lift { query: QueryId, lifted: usize, channels: Vec<ChannelRef> },
+    /// Answers a change of tasks by the app's server.
     Tasks { by: By },
-    /// The number of a run of a task.
+    /// Starts a run whose number was written.
     Run { channel: ChannelRef, task: TaskId, life: u64, number: u64 },
-    /// A claim of a place.
+    /// Answers a claim of a push address.
     Claim { query: QueryId, claim: Claim },
-    /// Everything is handed over.
+    /// Answers a request of the admin API that took effect already in a channel. `of`: the member that it was about.
+    Told { query: QueryId, channel: ChannelRef, of: Option<UserId>, news: News },
+    /// Ends the drain: the state was handed over.
     HandOver,
 }
 
-/// Who wants something done that must be written down before.
+/// The admin API's answer when the row of a channel is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum News {
+    /// The channel is as the request asked for.
+    Done,
+    /// The request created the channel; the answer shows it.
+    Made,
+    /// The channel existed before the request.
+    Exists,
+}
+
+/// The caller of a change that must be written first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum By {
     /// A member, by command.
@@ -173,7 +186,7 @@ impl By {
 }
 
 impl Then {
-    /// How long the answer may take, in milliseconds. A hand-over has the deadline of its drain.
+    /// Milliseconds until the deadline of the answer. A hand-over has the deadline of its drain.
     pub(crate) fn patience_ms(&self) -> Option<u64> {
         match self {
             Then::Url { .. } => Some(MINT_MS),
@@ -189,7 +202,7 @@ impl Then {
         matches!(self, Then::Written(_) | Then::Claim { .. })
     }
 
-    /// What a question without an answer is taken to be answered.
+    /// The answer that stands for a missing one.
     fn failed(&self) -> Answer {
         match self {
             Then::Url { .. } => Answer::Minted(None),
@@ -201,7 +214,7 @@ impl Then {
     }
 }
 
-/// The questions without an answer.
+/// The open questions.
 #[derive(Debug, Default)]
 pub(crate) struct Asks {
     last: u64,
@@ -209,7 +222,7 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
-    /// A number that no question has: for what waits for several.
+    /// A number that no question uses, for a request that waits for several questions.
     pub(crate) fn reserve(&mut self) -> AskId {
         self.last += 1;
         AskId(self.last)
@@ -221,27 +234,27 @@ impl Asks {
         id
     }
 
-    /// Takes what goes on; `None` for what was never asked, or is answered.
+    /// Removes an open question and returns its continuation; `None` if it was never asked or is answered already.
     pub(crate) fn take(&mut self, id: AskId) -> Option<Then> {
         self.open.remove(&id)
     }
 
-    /// The answer that was taken it for was none to this question.
+    /// Reopens a question whose answer was of another kind.
     pub(crate) fn put_back(&mut self, id: AskId, then: Then) {
         self.open.insert(id, then);
     }
 
-    /// What a question that is open is answered when its time is over.
+    /// The answer of an open question whose deadline has passed.
     pub(crate) fn failed(&self, id: AskId) -> Option<Answer> {
         self.open.get(&id).map(Then::failed)
     }
 
-    /// Whether a question that is open is a write, or a claim, which is one elsewhere.
+    /// Whether an open question is a write, or a claim, which another engine writes.
     pub(crate) fn is_write(&self, id: AskId) -> bool {
         self.open.get(&id).is_some_and(Then::is_write)
     }
 
-    /// Whether somebody waits for a write.
+    /// Whether a write or a claim is open.
     pub(crate) fn has_writes(&self) -> bool {
         self.open.values().any(Then::is_write)
     }

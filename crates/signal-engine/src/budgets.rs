@@ -1,9 +1,9 @@
-//! What those owe who have gone (IDS-9). While a membership lasts it keeps its own rate. When it ends, what it has used and
-//! not earned again stays with its uid in that channel; where its token names no uid, a part of what it has used itself
-//! stays with its address, too. Comes in: who enters, who has gone with what. Goes out: what a newcomer owes, and how long an
-//! address has to wait.
+//! Debts of ended memberships (IDS-9). A membership has its own rate while it lasts. When it ends, the part that it has
+//! used and not earned again stays with its uid in that channel. If its token names no uid, a part of what it has used
+//! itself stays with its address as well. Comes in: members that enter or leave, and their debts. Goes out: the debt of
+//! a new member, and the time that an address has to wait.
 //!
-//! Memory is bounded: a debt is forgotten when it is earned, and the smallest first where there are too many.
+//! Memory is bounded: a debt is forgotten when it is earned again, and the smallest first if there are too many.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use crate::rate::burst;
 
 /// Most debts that are remembered, of each kind.
 const MAX_DEBTS: usize = 20_000;
-/// An address earns what those owe who have gone from it as fast as this many members would, or as many as it has.
+/// The debt of an address is divided by its number of members, or by this number if it has fewer.
 const LEAST_MEMBERS: u32 = 2;
-/// From an address whose debt takes so many times as long as all that a session may send at once, nobody enters.
+/// An address is barred while its debt exceeds this many bursts of a session.
 const MAX_BURSTS: u32 = 6;
 
 #[derive(Debug)]
@@ -46,12 +46,12 @@ fn moment(now: MonoTime) -> Duration {
 }
 
 impl Budgets {
-    /// A membership is of that address from now on.
+    /// Counts a membership for an address.
     pub(crate) fn enter(&mut self, peer: Peer) {
         *self.members.entry(peer).or_insert(0) += 1;
     }
 
-    /// And no more.
+    /// No longer counts a membership for an address.
     pub(crate) fn moved(&mut self, peer: Peer) {
         if let Some(count) = self.members.get_mut(&peer) {
             *count -= 1;
@@ -61,7 +61,7 @@ impl Budgets {
         }
     }
 
-    /// A membership has ended, and owes so much.
+    /// Charges the debt of an ended membership to its uid in the channel.
     pub(crate) fn part(
         &mut self,
         now: MonoTime,
@@ -74,7 +74,8 @@ impl Budgets {
         }
     }
 
-    /// A membership of that address has ended, and owes so much that none before it has used.
+    /// Charges an address for an ended membership, which no longer counts for it. `owed`: the debt that earlier
+    /// memberships did not cause.
     pub(crate) fn leave(&mut self, now: MonoTime, peer: Peer, owed: Duration) {
         let members = self.members.get(&peer).copied().unwrap_or(0).max(LEAST_MEMBERS);
         if !owed.is_zero() {
@@ -83,17 +84,18 @@ impl Budgets {
         self.moved(peer);
     }
 
-    /// What a uid owes that enters a channel.
+    /// The debt of a uid in a channel.
     pub(crate) fn owed(&mut self, now: MonoTime, channel: &ChannelKey, uid: UserId) -> Duration {
         self.uids.owed(&(channel.clone(), uid), moment(now))
     }
 
-    /// It has entered, and owes it itself from now on.
+    /// Forgets the debt of a uid: its new membership owes it from now on.
     pub(crate) fn taken(&mut self, now: MonoTime, channel: &ChannelKey, uid: UserId) {
         self.uids.release(&(channel.clone(), uid), moment(now));
     }
 
-    /// How many milliseconds an address has to wait before anybody whose token names no uid enters from it; 0 for at once.
+    /// Milliseconds that an address has to wait before a member whose token names no uid may enter from it; 0 for no
+    /// wait.
     pub(crate) fn barred_ms(&mut self, now: MonoTime, peer: Peer, limits: &Limits) -> u64 {
         let owed = self.addresses.owed(&peer, moment(now));
         let wait = owed.saturating_sub(burst(limits) * MAX_BURSTS);

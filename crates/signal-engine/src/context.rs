@@ -1,5 +1,5 @@
-//! What every channel of an engine shares: the moment, the queue of outputs, timers, who sits where, and
-//! the bans. A channel gets it with each call, so that it needs no reference to its engine.
+//! State that the channels of an engine share: the time, the queue of outputs, timers, the seats of connections, and
+//! the bans. A channel gets it with each call, so it needs no reference to its engine.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,7 +19,9 @@ use crate::budgets::Budgets;
 use crate::config::EngineConfig;
 use crate::drain::Drain;
 use crate::endings::Endings;
+use crate::history::{Entry, HistoryRecord};
 use crate::ids::{AskId, ChannelRef, ConnId, Seat};
+use crate::journal::Journal;
 use crate::key::{self, ChannelKey};
 use crate::lobby::{closing_notice, refused_resume};
 use crate::output::{Note, Output, Stats};
@@ -43,12 +45,13 @@ pub(crate) struct Context {
     pub(crate) endings: Endings,
     /// Runs of tasks that were told to stop.
     pub(crate) stopping: Stopping,
-    /// What is to be written down at the end of this turn.
+    pub(crate) journal: Journal,
+    /// Row operations to write at the end of this turn.
     pub(crate) ops: Vec<RowOp>,
     pub(crate) drain: Option<Drain>,
-    /// After a crash: until then members may come back with less than they need otherwise.
+    /// After a crash: until then a ticket can replace a token (RES-9), and plays wait for their viewers (RST-4).
     pub(crate) crash_over: Option<MonoTime>,
-    /// Memberships that outlived a crash, while that is not over.
+    /// Memberships that were restored after a crash, for as long as plays wait for viewers.
     pub(crate) awaited: BTreeMap<Mid, Seat>,
     pub(crate) stats: Stats,
     rng: ChaCha12Rng,
@@ -69,6 +72,7 @@ impl Context {
             budgets: Budgets::default(),
             endings: Endings::default(),
             stopping: Stopping::default(),
+            journal: Journal::default(),
             ops: Vec::new(),
             drain: None,
             crash_over: None,
@@ -96,7 +100,28 @@ impl Context {
     }
 
     pub(crate) fn note(&mut self, note: Note) {
+        self.foretell(&note);
         self.outputs.push_back(Output::Note(note));
+    }
+
+    /// Appends the event of a note to the journal and the history, once: with the note, or before it.
+    pub(crate) fn foretell(&mut self, note: &Note) {
+        if !self.config.follows() {
+            return;
+        }
+        let Some((channel, cid, event)) = self.journal.news(note) else { return };
+        if self.config.history {
+            self.remember(channel, cid, Entry::Event(event.clone()));
+        }
+        if self.config.journal {
+            self.journal.append(channel, cid, event, self.now.wall, &mut self.ops);
+        }
+    }
+
+    /// Adds an entry to the history of a channel.
+    pub(crate) fn remember(&mut self, channel: &ChannelKey, cid: Cid, entry: Entry) {
+        let record = HistoryRecord { at: self.now.wall, cid, entry };
+        self.ops.push(RowOp::Remember(channel.clone(), Box::new(record)));
     }
 
     /// Announces and closes a connection, and forgets it. A slow reader gets no announcement, since it
@@ -132,7 +157,7 @@ impl Context {
     pub(crate) fn refuse_join(&mut self, conn: ConnId, id: RequestId, error: &RpcError) {
         self.stats.refusals += 1;
         let code = CloseCode::JOIN_REFUSED;
-        // Whether and when to come back is told by the error (SES-4).
+        // The error tells whether and when to come back (SES-4).
         let action = match error.name() {
             ErrorName::TokenExpired => Action::RenewToken,
             _ => Action::None,
@@ -164,7 +189,7 @@ impl Context {
         self.outputs.push_back(Output::Close { conn, code });
     }
 
-    /// Asks the outside; `then` goes on with the answer, or when it takes too long.
+    /// Asks the shell; `then` continues with the answer, or at the deadline.
     pub(crate) fn ask(&mut self, question: Question, then: Then) -> AskId {
         let patience_ms = then.patience_ms();
         let id = self.asks.open(then);
@@ -175,13 +200,13 @@ impl Context {
         id
     }
 
-    /// Has everything so far written down, and goes on with `then` when that is done.
+    /// Writes the pending row operations, and continues with `then` after that.
     pub(crate) fn store(&mut self, then: Written) -> AskId {
         let ops = std::mem::take(&mut self.ops);
         self.ask(Question::Store(ops), Then::Written(then))
     }
 
-    /// Has written down what nobody waits for.
+    /// Writes the pending row operations; nothing waits for the result.
     pub(crate) fn write_down(&mut self) {
         if !self.ops.is_empty() {
             let ops = std::mem::take(&mut self.ops);
@@ -189,7 +214,7 @@ impl Context {
         }
     }
 
-    /// Bans a uid: the first thing that a kick does, and the only one that can be refused.
+    /// Bans a uid: the first change of a kick, and the only one that can be refused.
     pub(crate) fn ban(
         &mut self,
         key: &ChannelKey,
@@ -200,7 +225,7 @@ impl Context {
         self.restrictions.ban(key, uid, maker, self.now, duration_s, &mut self.ops)
     }
 
-    /// Holds a channel's name, as [`Context::ban`].
+    /// Holds a channel's name: the first change of a close, as [`Context::ban`] is of a kick.
     pub(crate) fn hold(
         &mut self,
         key: &ChannelKey,
@@ -241,8 +266,8 @@ impl Context {
         Cid((self.rng.next_u64() >> 11).max(1))
     }
 
-    /// Bytes of targeted messages that a member may keep beside one of `bytes`: as many as there may be, or
-    /// its share where all together keep too many. Who does not confirm them costs nobody else theirs.
+    /// Bytes of targeted messages that a member may keep, one of `bytes` included: as many as the shard may keep, or an
+    /// equal share if the shard would keep too many. So a member that confirms none takes no room from the others.
     pub(crate) fn message_room(&self, bytes: usize) -> usize {
         let most = self.config.message_bytes;
         if self.stats.message_bytes + bytes <= most {

@@ -1,20 +1,20 @@
-//! How far a stop is. Comes in: a plan. Goes out: moments of it. Deliberately absent: what is done at them
+//! The state of a drain. Comes in: a plan. Goes out: its deadlines. Deliberately absent: the actions at these
 //! (`engine/restart.rs`).
 
 use lianmai_protocol::MonoTime;
 
-/// How a server stops. All in milliseconds from now.
+/// How a server stops. Milliseconds, counted from the begin of the drain unless stated otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainPlan {
-    /// Clients stay connected at least so long after they were told.
+    /// Clients stay connected at least this long after the notice.
     pub notice_ms: u64,
-    /// The last of them is closed then at the latest, and nothing more is taken in.
+    /// By then the last socket is closed, and no more input is accepted.
     pub freeze_ms: u64,
-    /// The process is gone then; told to clients.
+    /// By then the process has exited; clients are told this.
     pub deadline_ms: u64,
-    /// Clients are told to stay away so long after their close: until the next process listens.
+    /// Clients stay away this long after their close, until the next process listens.
     pub retry_after_ms: u64,
-    /// And a random share of this; they are closed spread over as much.
+    /// Clients stay away for a random part of this in addition; their sockets are closed spread over the same time.
     pub jitter_ms: u64,
 }
 
@@ -23,7 +23,7 @@ pub struct DrainPlan {
 pub(crate) struct Drain {
     pub(crate) plan: DrainPlan,
     began: MonoTime,
-    /// Nothing more is taken in.
+    /// No more input is accepted.
     pub(crate) frozen: bool,
     pub(crate) handing_over: bool,
 }
@@ -33,13 +33,13 @@ impl Drain {
         Drain { plan, began: now, frozen: false, handing_over: false }
     }
 
-    /// When the last socket is closed: as spread as the clients come back, and no later than planned.
+    /// When the last socket is closed: spread as the returns of the clients, but no later than the planned freeze.
     pub(crate) fn closed_by(&self) -> MonoTime {
         let spread = self.plan.notice_ms.saturating_add(self.plan.jitter_ms);
         self.began + spread.min(self.plan.freeze_ms)
     }
 
-    /// When the process is gone.
+    /// When the process has exited.
     pub(crate) fn gone_by(&self) -> MonoTime {
         self.began + self.plan.deadline_ms
     }

@@ -1,5 +1,5 @@
-//! How memberships ended, so that who comes back to one is told the truth (RES-12). Bounded;
-//! what is forgotten is still kept out by bans and watermarks.
+//! How memberships ended, so that a client that returns to an ended one gets the right reason (RES-12). Bounded; bans
+//! and watermarks still apply to forgotten memberships.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,7 +20,7 @@ pub(crate) struct Endings {
 }
 
 impl Endings {
-    /// A membership ended. An end by grace is what an unknown membership counts as, and takes no place.
+    /// A membership ended. An end by grace is not stored: it is the default for an unknown membership.
     pub(crate) fn add(&mut self, now: MonoTime, mid: Mid, reason: &LeaveReason) {
         let reason = match reason {
             LeaveReason::Left => ResumeReason::Left,

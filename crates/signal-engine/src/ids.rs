@@ -1,5 +1,4 @@
-//! Numbers by which an engine and its shell name things, and the places in an engine. Plain values, never
-//! reused within a process.
+//! Ids that an engine and its shell use, and references within an engine. Plain values, never reused within a process.
 
 use lianmai_protocol::{RequestId, UserId};
 
@@ -15,11 +14,11 @@ pub struct QueryId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AskId(pub u64);
 
-/// Whom a connection counts for besides its uid: an app and an address, as a number that the shell has for them.
+/// The app and the address of a connection, as a number that the shell assigns. Debts are kept by it as well as by uid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer(pub u64);
 
-/// A connection that enters, and what it is answered by.
+/// A connection that joins or resumes, and the id to answer to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
     pub(crate) conn: ConnId,
@@ -27,11 +26,11 @@ pub(crate) struct Arrival {
     pub(crate) id: RequestId,
 }
 
-/// A channel's place in its engine; a late timer or answer finds nothing there.
+/// A channel of an engine. It is not reused, so a late timer or answer finds no channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ChannelRef(pub(crate) u64);
 
-/// Where a connection sits.
+/// The channel and the uid of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seat {
     pub(crate) channel: ChannelRef,

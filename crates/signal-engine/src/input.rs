@@ -2,25 +2,29 @@
 
 use bytes::Bytes;
 use lianmai_protocol::message::session::{Join, Reconnect};
-use lianmai_protocol::{Appkey, ErrorName, Gen, Mid, RequestId, UserId};
+use lianmai_protocol::{
+    Appkey, Attributes, ChannelName, ErrorName, Gen, KindSet, Map, Mid, RequestId, Role, UserId,
+};
 
 use crate::admission::Grant;
 use crate::asks::Answer;
 use crate::drain::DrainPlan;
 use crate::ids::{AskId, ConnId, Peer, QueryId};
 use crate::key::ChannelKey;
+use crate::record::ChannelRules;
 use crate::rows::Restored;
+use crate::seen::{PushState, Seen};
 use crate::task::{Claim, Report, RunId, TaskChange};
 use crate::ticket::Claims;
 
-/// A `join` that the [`crate::Lobby`] let through, with what the shell found in its token.
+/// A `join` that the [`crate::Lobby`] let through, with the shell's verdict on its token.
 #[derive(Clone, Debug)]
 pub struct JoinRequest {
     /// Id to answer to.
     pub id: RequestId,
     /// The parameters.
     pub join: Join,
-    /// What the token grants, or why it is none.
+    /// What the token grants, or why it is invalid.
     pub grant: Result<Grant, ErrorName>,
 }
 
@@ -31,11 +35,11 @@ pub struct ReconnectRequest {
     pub id: RequestId,
     /// The parameters.
     pub reconnect: Reconnect,
-    /// What the ticket says.
+    /// The content of the ticket.
     pub claims: Claims,
 }
 
-/// How somebody wants to use a stream.
+/// The requested use of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Push it.
@@ -47,7 +51,7 @@ pub enum Access {
     },
 }
 
-/// What the admin API asks.
+/// A command of the admin API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminCommand {
     /// Every channel of this shard.
@@ -58,7 +62,7 @@ pub enum AdminCommand {
     Kick {
         /// The channel.
         channel: ChannelKey,
-        /// Who goes.
+        /// The member to remove.
         uid: UserId,
         /// Seconds of ban.
         duration_s: u32,
@@ -76,12 +80,93 @@ pub enum AdminCommand {
     },
     /// The bans of a channel's name, or of all of this shard.
     ListBans(Option<ChannelKey>),
-    /// Ends the bans of a uid, or the hold of the name: who was kept out may come back with what it has.
+    /// Ends the bans of a uid, or the hold of the name: tokens and tickets from before are valid again.
     LiftBan {
         /// The channel.
         channel: ChannelKey,
-        /// Who may come back; `None` ends the hold.
+        /// The banned uid; `None` ends the hold.
         uid: Option<UserId>,
+    },
+    /// Channels of an app after a name, in the order of names.
+    PageChannels {
+        /// The app.
+        appkey: Appkey,
+        /// After this name; `None` for the first.
+        after: Option<ChannelName>,
+        /// Most channels in the answer.
+        limit: usize,
+    },
+    /// Creates a channel before its first join.
+    Create {
+        /// The channel.
+        channel: ChannelKey,
+        /// Its creator; `None`: the first member that joins.
+        creator: Option<UserId>,
+        /// Its own rules.
+        rules: ChannelRules,
+        /// Its attributes.
+        attributes: Attributes,
+    },
+    /// One channel in full.
+    Show(ChannelKey),
+    /// Members of a channel after a uid, in the order of uids.
+    PageMembers {
+        /// The channel.
+        channel: ChannelKey,
+        /// After this uid; `None` for the first.
+        after: Option<UserId>,
+        /// Most members in the answer.
+        limit: usize,
+    },
+    /// One member.
+    ShowMember {
+        /// The channel.
+        channel: ChannelKey,
+        /// The member.
+        uid: UserId,
+    },
+    /// Sets and removes attributes of a channel.
+    SetAttributes {
+        /// The channel.
+        channel: ChannelKey,
+        /// Keys to set, and keys to remove (`None`).
+        patch: Map<String, Option<String>>,
+    },
+    /// Replaces the rules of a channel.
+    SetRules {
+        /// The channel.
+        channel: ChannelKey,
+        /// All of its own rules.
+        rules: ChannelRules,
+    },
+    /// As a moderator's `setRole`.
+    SetRole {
+        /// The channel.
+        channel: ChannelKey,
+        /// The member.
+        uid: UserId,
+        /// Its new role.
+        role: Role,
+    },
+    /// Sets the kinds that a uid may not publish in a channel.
+    Bar {
+        /// The channel.
+        channel: ChannelKey,
+        /// The uid, which need not be a member.
+        uid: UserId,
+        /// All barred kinds.
+        kinds: KindSet,
+    },
+    /// Sends a message in the name of a uid.
+    Announce {
+        /// The channel.
+        channel: ChannelKey,
+        /// The uid of the sender.
+        uid: UserId,
+        /// The message.
+        data: String,
+        /// The only recipients; `None` for all members.
+        to: Option<Vec<UserId>>,
     },
     /// Ends every ban, hold and demotion that a moderator has made in channels of an app.
     LiftBansBy {
@@ -96,7 +181,7 @@ pub enum AdminCommand {
     Tasks {
         /// The channel.
         channel: ChannelKey,
-        /// What is to be done.
+        /// The change.
         change: TaskChange,
     },
 }
@@ -106,37 +191,48 @@ impl AdminCommand {
     #[must_use]
     pub fn channel(&self) -> Option<&ChannelKey> {
         match self {
-            AdminCommand::ListChannels | AdminCommand::LiftBansBy { .. } => None,
+            AdminCommand::ListChannels
+            | AdminCommand::PageChannels { .. }
+            | AdminCommand::LiftBansBy { .. } => None,
             AdminCommand::ListBans(channel) => channel.as_ref(),
             AdminCommand::GetChannel(channel)
             | AdminCommand::LiftBan { channel, .. }
             | AdminCommand::GetTasks(channel)
             | AdminCommand::Tasks { channel, .. }
+            | AdminCommand::Create { channel, .. }
+            | AdminCommand::Show(channel)
+            | AdminCommand::PageMembers { channel, .. }
+            | AdminCommand::ShowMember { channel, .. }
+            | AdminCommand::SetAttributes { channel, .. }
+            | AdminCommand::SetRules { channel, .. }
+            | AdminCommand::SetRole { channel, .. }
+            | AdminCommand::Bar { channel, .. }
+            | AdminCommand::Announce { channel, .. }
             | AdminCommand::Kick { channel, .. }
             | AdminCommand::Close { channel, .. } => Some(channel),
         }
     }
 }
 
-/// One thing that happened.
+/// One input.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A connection that is in the lobby asks to join.
     Join {
         /// The connection; it belongs to this engine from now on.
         conn: ConnId,
-        /// Whom it counts for.
+        /// Its app and address.
         peer: Peer,
-        /// What it asks.
+        /// The request.
         request: Box<JoinRequest>,
     },
     /// A connection that is in the lobby asks to resume.
     Reconnect {
         /// The connection; it belongs to this engine from now on.
         conn: ConnId,
-        /// Whom it counts for.
+        /// Its app and address.
         peer: Peer,
-        /// What it asks.
+        /// The request.
         request: Box<ReconnectRequest>,
     },
     /// A text frame of a connection.
@@ -166,14 +262,14 @@ pub enum Input {
         /// The connection.
         conn: ConnId,
     },
-    /// Answer to [`crate::Output::Ask`]. One to a question that is not open any more is ignored.
+    /// Answer to [`crate::Output::Ask`]. An answer to a question that is not open is ignored.
     Answer {
-        /// Which question.
+        /// Number of the question.
         id: AskId,
-        /// What is said to it.
+        /// The answer.
         answer: Answer,
     },
-    /// Somebody wants to push or play a stream with a URL whose signature is right.
+    /// A media client wants to push or play a stream, with a URL whose signature is valid.
     Authorize {
         /// Number of the question.
         query: QueryId,
@@ -182,8 +278,8 @@ pub enum Input {
         /// Push or play.
         access: Access,
     },
-    /// Nobody waits any more for the answer to a question of [`crate::Output::Waits`]. There will be none, unless it is on
-    /// its way already.
+    /// The answer to a question of [`crate::Output::Waits`] is no longer needed. None follows, unless it is in the
+    /// queue already.
     Withdraw {
         /// Number of the question.
         query: QueryId,
@@ -193,41 +289,51 @@ pub enum Input {
         /// The stream.
         generation: Gen,
     },
-    /// A channel of any engine wants a place that this one keeps; answered by [`crate::Output::Claimed`].
+    /// The relay reports the state of a push.
+    Push {
+        /// The stream.
+        generation: Gen,
+        /// The state.
+        state: PushState,
+    },
+    /// Measurements of the relay on a stream. To be repeated every few seconds, as long as the stream is pushed or
+    /// played.
+    Seen(Box<Seen>),
+    /// A channel of any engine claims a push address that this engine keeps; answered by [`crate::Output::Claimed`].
     Claim {
         /// Number of the question.
         query: QueryId,
-        /// Who wants what.
+        /// The claim.
         claim: Claim,
     },
-    /// A channel of any engine gives a place back, behind its claims of before.
+    /// A channel of any engine releases a claim, after its earlier claims.
     Release {
-        /// Who had what.
+        /// The claim.
         claim: Claim,
-        /// Something may have pushed there.
+        /// Whether a run may have pushed to the address.
         rest: bool,
     },
-    /// An executor says something about a run.
+    /// An executor reports on a run.
     Task {
         /// The run.
         run: RunId,
-        /// What.
+        /// The report.
         report: Report,
     },
-    /// The admin API asks something.
+    /// A command of the admin API.
     Admin {
         /// Number of the question.
         query: QueryId,
-        /// What it asks.
+        /// The command.
         command: AdminCommand,
     },
-    /// What an earlier process left behind. Comes before everything else, with a `mono` that is greater than
-    /// every duration in it: a clock should begin at a day.
+    /// The state that an earlier process stored. It is the first input, with a `mono` that is greater than every
+    /// duration in it: a clock should begin at a day.
     Restore(Box<Restored>),
-    /// The server is about to stop: members are told, moved to the next process, and written down.
+    /// The server is about to stop: members are notified, moved to the next process, and stored.
     Drain(DrainPlan),
     /// The server stops at once: every connection is closed and told to come back.
     Stop,
-    /// Nothing but the passing of time.
+    /// Only time has passed.
     Tick,
 }

@@ -1,4 +1,4 @@
-//! What names a channel on a node, and which shard owns it.
+//! The key of a channel on a node, and the shard that owns it.
 
 use lianmai_protocol::{Appkey, ChannelName, UserId};
 
@@ -21,14 +21,15 @@ impl ChannelKey {
     }
 }
 
-/// A uid for somebody who brings none, of 64 random bits: beyond all those that apps give, which fit 32.
+/// A uid for a member that brings none, from 64 random or hashed bits: at least 2^32, above the uids of apps that fit
+/// 32 bits.
 pub(crate) fn given_uid(bits: u64) -> UserId {
     const LOW: u64 = 1 << 32;
     UserId(LOW + (bits >> 11) % ((1 << 53) - LOW))
 }
 
-/// A hash that is the same in every process; whoever makes two values collide fools only itself. FNV-1a
-/// with a final mix (the avalanche step of MurmurHash3), both public domain.
+/// A hash that is the same in every process; a client that makes two values collide harms only itself. FNV-1a with a
+/// final mix (the avalanche step of MurmurHash3), both public domain.
 pub(crate) fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in bytes {

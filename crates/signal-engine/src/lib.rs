@@ -1,5 +1,5 @@
-//! The sans-IO core of the signaling server: what a channel is, who is in it, what each command does,
-//! who may push and play.
+//! The sans-IO core of the signaling server: channels and their members, the effect of each command, the permission to
+//! push and play.
 //!
 //! Comes in: one [`Input`] at a time with the moment it happened. Goes out: one ordered queue of
 //! [`Output`]s and the next deadline. Deliberately absent: sockets, clocks, randomness of its own, tokio,
@@ -21,6 +21,7 @@ mod context;
 mod drain;
 mod endings;
 mod ids;
+mod journal;
 mod rate;
 mod restrictions;
 mod stopping;
@@ -29,6 +30,8 @@ mod timers;
 pub mod asks;
 pub mod config;
 pub mod engine;
+pub mod event;
+pub mod history;
 pub mod input;
 pub mod key;
 pub mod lobby;
@@ -36,6 +39,7 @@ pub mod outbox;
 pub mod output;
 pub mod record;
 pub mod rows;
+pub mod seen;
 pub mod task;
 pub mod ticket;
 
@@ -46,6 +50,8 @@ pub use config::{
 };
 pub use drain::DrainPlan;
 pub use engine::Engine;
+pub use event::{Event, EventRecord, JournalRecord};
+pub use history::HistoryRecord;
 pub use ids::{AskId, ConnId, Peer, QueryId};
 pub use input::{Access, AdminCommand, Input, JoinRequest, ReconnectRequest};
 pub use key::ChannelKey;
@@ -54,5 +60,6 @@ pub use outbox::Outbox;
 pub use output::{AdminReply, Allowed, Denial, Note, Output, Publication, PushKind, Stats};
 pub use record::Minted;
 pub use rows::{NoRow, Record, Restored, Row, RowKey, RowOp};
+pub use seen::{PlaySeen, PushSeen, PushState, Seen};
 pub use task::TaskChange;
 pub use ticket::{Claims, TicketKey};

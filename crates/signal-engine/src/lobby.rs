@@ -1,5 +1,5 @@
-//! A connection before it has joined. Comes in: frames. Goes out: answers, a close, or one well-formed
-//! `join` that is worth a look at its token. Its budgets are small, since nobody vouches for the peer yet.
+//! A connection before it has joined. Comes in: frames. Goes out: answers, a close, or one well-formed `join` or
+//! `reconnect`. Its budgets are small, since the client has no verified token yet.
 //!
 //! Deliberately absent: tokens, channels, and the clock: the shell ends a lobby that takes longer than
 //! [`LOBBY_MS`] with [`Lobby::timeout`].
@@ -20,7 +20,7 @@ pub const LOBBY_BYTES: usize = 16 * 1024;
 /// Refused requests after which a connection that has not joined is closed.
 pub const LOBBY_REFUSALS: u32 = 8;
 
-/// What the lobby wants done.
+/// An order of the lobby to the shell.
 #[derive(Clone, Debug)]
 pub enum LobbyOutput {
     /// Send this text.
@@ -42,7 +42,7 @@ pub struct Lobby {
 }
 
 impl Lobby {
-    /// A connection of which nothing is known. `tickets` is the key of [`crate::EngineConfig::ticket_key`].
+    /// The state of a new connection. `tickets` is the key of [`crate::EngineConfig::ticket_key`].
     #[must_use]
     pub fn new(tickets: TicketKey) -> Self {
         Lobby { tickets, bytes: 0, refusals: 0 }
@@ -79,7 +79,7 @@ impl Lobby {
         out
     }
 
-    /// Whoever holds no genuine ticket learns nothing, not even whether the channel exists (RES-4).
+    /// A client without a genuine ticket learns nothing, not even whether the channel exists (RES-4).
     fn reconnect(&mut self, id: RequestId, reconnect: &Reconnect) -> Vec<LobbyOutput> {
         match Claims::open(&self.tickets, &reconnect.ticket) {
             Some(claims) => {
@@ -103,7 +103,7 @@ impl Lobby {
         closing(CloseCode::PROTOCOL_VIOLATION)
     }
 
-    /// The time is over.
+    /// The time to join is over.
     #[must_use]
     pub fn timeout(&self) -> Vec<LobbyOutput> {
         closing(CloseCode::JOIN_TIMEOUT)
@@ -136,7 +136,7 @@ impl Lobby {
     }
 }
 
-/// Whether a refused frame ends the connection: it cannot be trusted to be in step (FRM-7).
+/// Whether a refused frame ends the connection, because the two sides may be out of step (FRM-7).
 pub(crate) fn is_fatal(name: &ErrorName) -> bool {
     !matches!(name, ErrorName::BadBatch)
 }

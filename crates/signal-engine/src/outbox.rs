@@ -1,7 +1,7 @@
-//! What waits for one connection: frames in order, bounded in bytes. Comes in: frames, and how many bytes
-//! the socket took. Goes out: slices to write. The shell keeps one per connection and only moves bytes.
+//! Frames that wait for one connection, in order. Comes in: frames, and how many bytes the socket took. Goes out:
+//! slices to write, and whether too much waits. The shell keeps one per connection and only moves bytes.
 //!
-//! Deliberately absent: the socket, and what to do with a connection that lags (the engine decides).
+//! Deliberately absent: the socket, and the treatment of a connection that lags (the engine decides).
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Adds a frame behind what waits.
+    /// Adds a frame at the end.
     pub fn push(&mut self, frame: Bytes) {
         if !frame.is_empty() {
             self.bytes += frame.len();
@@ -28,8 +28,8 @@ impl Outbox {
         }
     }
 
-    /// Whether more waits than `max_bytes`, the cost of many small frames counted. To be asked when the
-    /// socket has taken what it takes: before, it says nothing about the reader.
+    /// Whether more than `max_bytes` wait, a cost for each frame included. Ask after the socket has taken all that it
+    /// can: before, it says nothing about the reader.
     #[must_use]
     pub fn lags(&self, max_bytes: usize) -> bool {
         self.bytes + self.waiting.len() * FRAME_COST > max_bytes
@@ -68,7 +68,7 @@ impl Outbox {
         self.waiting = VecDeque::new();
     }
 
-    /// Drops everything but the rest of a frame whose begin is written: a close frame may follow.
+    /// Drops everything but the rest of a frame that is written in part, so that a close frame can follow.
     pub fn keep_begun(&mut self) {
         self.waiting.truncate(usize::from(self.begun));
         self.bytes = self.waiting.front().map_or(0, Bytes::len);

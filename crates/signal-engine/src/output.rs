@@ -5,12 +5,14 @@ use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Outcome, ResumeReason};
 use lianmai_protocol::message::task::TaskInfo;
 use lianmai_protocol::{
-    Appkey, Cid, CloseCode, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, Role, RpcError, UserId,
+    Appkey, Attributes, Cid, CloseCode, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, Rights, Role,
+    RpcError, TaskId, UserId, WallTime,
 };
 
 use crate::asks::Question;
 use crate::ids::{AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
+use crate::record::ChannelRules;
 use crate::rows::RowOp;
 use crate::task::{Address, Claim, Claimed, Order};
 
@@ -21,7 +23,7 @@ pub enum Denial {
     UnknownStream,
     /// The viewer is not, or no longer, subscribed to it.
     NotSubscribed,
-    /// The viewer may be back soon, and is waited for no longer, or by too many: ask again later.
+    /// The viewer may be back soon, but its wait is over, or too many plays wait. Ask again later.
     Busy,
 }
 
@@ -37,23 +39,22 @@ impl Denial {
     }
 }
 
-/// A push or play that is let in.
+/// A push or play that is permitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowed {
     /// The app.
     pub appkey: Appkey,
-    /// The member that pushes or plays, for whom it counts.
+    /// The member that pushes or plays.
     pub uid: UserId,
-    /// The kinds that are published, or that the viewer subscribes. What [`Output::SetPublished`] and
-    /// [`Output::SetSubscribed`] say later is newer.
+    /// The kinds that are published, or that the viewer subscribes to. A later [`Output::SetPublished`] or
+    /// [`Output::SetSubscribed`] replaces them.
     pub kinds: KindSet,
 }
 
-/// Something that happened, for logs, counters and whoever follows channels from outside. Holds no secret.
+/// An event for logs, counters and the journal. Holds no secret.
 ///
-/// Notes come in the order in which things happened: a channel begins before its first membership, a membership
-/// before its publications, and they end the other way round. What begins ends once, and what a restart brings back
-/// neither begins nor ends.
+/// Notes come in the order of the events: a channel begins before its first membership, a membership before its
+/// publications, and they end the other way round. Each of them ends once. Restored ones neither begin nor end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// A channel began.
@@ -85,7 +86,7 @@ pub enum Note {
         /// Its connection.
         conn: ConnId,
     },
-    /// A member became a broadcaster, or is none any more.
+    /// The role of a member changed.
     RoleChanged {
         /// Its channel.
         channel: ChannelKey,
@@ -108,7 +109,7 @@ pub enum Note {
         uid: UserId,
         /// The membership.
         mid: Mid,
-        /// What it is.
+        /// The kind.
         kind: MediaKind,
         /// The publication.
         publication: Pub,
@@ -123,7 +124,7 @@ pub enum Note {
         uid: UserId,
         /// The membership.
         mid: Mid,
-        /// What it was.
+        /// The kind.
         kind: MediaKind,
         /// The publication.
         publication: Pub,
@@ -141,6 +142,39 @@ pub enum Note {
         /// Why.
         reason: LeaveReason,
     },
+    /// A push task was added.
+    TaskAdded {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The task.
+        task: TaskId,
+        /// Its owner; `None` for the app's server.
+        owner: Option<UserId>,
+    },
+    /// The state of a push task changed, or it was updated.
+    TaskChanged {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The task as members see it.
+        info: TaskInfo,
+        /// One sentence.
+        msg: String,
+    },
+    /// A push task ended.
+    TaskEnded {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The task.
+        task: TaskId,
+        /// One sentence.
+        msg: String,
+    },
     /// A join was refused.
     JoinRefused {
         /// The channel.
@@ -150,7 +184,7 @@ pub enum Note {
         /// Why.
         error: ErrorName,
     },
-    /// A session came back, or was refused.
+    /// A session resumed, or was refused.
     Resumed {
         /// The channel.
         channel: ChannelKey,
@@ -160,9 +194,9 @@ pub enum Note {
         mid: Option<Mid>,
         /// The connection.
         conn: ConnId,
-        /// What came of it.
+        /// The outcome.
         outcome: Outcome,
-        /// Why, where it was not replayed.
+        /// Why; `None` if it was replayed.
         reason: Option<ResumeReason>,
     },
     /// A command was refused.
@@ -183,14 +217,14 @@ pub enum Note {
     },
 }
 
-/// What one push carries.
+/// The content of one push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PushKind {
-    /// Sound, picture or both of a member.
+    /// Audio, video or both of a member.
     Av,
     /// The screen of a member.
     ScreenShare,
-    /// The second sound of a member.
+    /// The second audio of a member.
     SlaveAudio,
 }
 
@@ -206,14 +240,14 @@ impl PushKind {
     }
 }
 
-/// Whose a stream is.
+/// The owner and the content of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
     /// The channel.
     pub channel: ChannelKey,
-    /// Who publishes.
+    /// The publisher.
     pub uid: UserId,
-    /// What.
+    /// The content.
     pub kind: PushKind,
 }
 
@@ -224,8 +258,8 @@ pub struct ChannelView {
     pub channel: ChannelKey,
     /// Its incarnation.
     pub cid: Cid,
-    /// Who made it.
-    pub creator: UserId,
+    /// Its creator; `None` until the first join, if it was created without one.
+    pub creator: Option<UserId>,
     /// Members, audience included.
     pub members: usize,
     /// Broadcasters.
@@ -243,10 +277,48 @@ pub struct MemberView {
     pub role: Role,
     /// Whether it has a socket now.
     pub connected: bool,
-    /// What it publishes.
+    /// The kinds that it publishes.
     pub published: KindSet,
-    /// What it muted.
+    /// The kinds that are muted.
     pub muted: KindSet,
+}
+
+/// One channel in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelDetail {
+    /// As in a list of channels.
+    pub view: ChannelView,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// Its own rules.
+    pub rules: ChannelRules,
+    /// Created before its first join: it is kept until then without one.
+    pub prepared_until: Option<WallTime>,
+}
+
+/// One member in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberDetail {
+    /// The user.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// Its role.
+    pub role: Role,
+    /// Display name.
+    pub name: Option<String>,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// Whether it has a socket now.
+    pub connected: bool,
+    /// Its rights in this channel.
+    pub rights: Rights,
+    /// Kinds that it may not publish here, whatever its token says.
+    pub barred: KindSet,
+    /// The kinds that are muted.
+    pub muted: KindSet,
+    /// Its publications.
+    pub streams: Vec<(MediaKind, Pub)>,
 }
 
 /// One ban or hold as the admin API sees it.
@@ -254,22 +326,22 @@ pub struct MemberView {
 pub struct BanView {
     /// The channel's name.
     pub channel: ChannelKey,
-    /// Who is refused there; `None` where the name is held.
+    /// The banned uid; `None` for a hold of the name.
     pub uid: Option<UserId>,
     /// The moderator that made it; `None` for an operator.
     pub by: Option<UserId>,
-    /// For how long still, in milliseconds; 0 where only tokens and tickets of before are refused.
+    /// Milliseconds that are left; 0 if only earlier tokens and tickets are refused.
     pub left_ms: u64,
 }
 
 /// One push task as the admin API sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskView {
-    /// What members know of it.
+    /// The task as members see it.
     pub info: TaskInfo,
-    /// Where it pushes to.
+    /// Its push address.
     pub address: Address,
-    /// Whether a file is written as well.
+    /// Whether it is recorded to a file as well.
     pub record: bool,
     /// Number of its present or last run.
     pub run: u64,
@@ -284,12 +356,20 @@ pub enum AdminReply {
     Channel(ChannelView, Vec<MemberView>),
     /// Push tasks of one channel.
     Tasks(Vec<TaskView>),
-    /// It took effect.
+    /// The change took effect.
     Done,
     /// Bans.
     Bans(Vec<BanView>),
-    /// So many bans ended.
+    /// Number of bans that ended.
     Lifted(usize),
+    /// One channel.
+    Detail(Box<ChannelDetail>),
+    /// A channel of that name exists already.
+    Exists,
+    /// Members.
+    Members(Vec<MemberDetail>),
+    /// Number of members that a message was sent to.
+    Sent(u64),
 }
 
 /// Counters of an engine, for metrics.
@@ -319,7 +399,7 @@ pub struct Stats {
     pub refusals: u64,
 }
 
-/// One thing to do.
+/// One order of the engine to the shell.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// Send a text frame; the payload is shared between receivers.
@@ -329,27 +409,27 @@ pub enum Output {
         /// The payload.
         frame: Bytes,
     },
-    /// Send a WebSocket ping; what comes back is [`crate::Input::Alive`].
+    /// Send a WebSocket ping; the pong is [`crate::Input::Alive`].
     Ping {
         /// The connection.
         conn: ConnId,
     },
-    /// Close the socket after what was sent before. The connection is forgotten.
+    /// Close the socket after the frames that were sent before. The engine forgets the connection.
     Close {
         /// The connection.
         conn: ConnId,
         /// With this code, whose name is the reason.
         code: CloseCode,
     },
-    /// Find out or do this, and say so with [`crate::Input::Answer`].
+    /// Answer this question, with [`crate::Input::Answer`].
     Ask {
         /// Number of the question.
         id: AskId,
-        /// What is asked.
+        /// The question.
         question: Question,
     },
-    /// The answer to [`crate::Input::Authorize`] comes later. Say [`crate::Input::Withdraw`] when nobody waits for it any
-    /// more.
+    /// The answer to [`crate::Input::Authorize`] comes later. Send [`crate::Input::Withdraw`] when it is no longer
+    /// needed.
     Waits {
         /// Number of the question.
         query: QueryId,
@@ -361,7 +441,7 @@ pub enum Output {
         /// Allowed or not.
         verdict: Result<Allowed, Denial>,
     },
-    /// Other kinds of a stream are published than were before. It goes on.
+    /// The published kinds of a stream changed. The stream goes on.
     SetPublished {
         /// The app, which may have its own media provider.
         appkey: Appkey,
@@ -370,7 +450,7 @@ pub enum Output {
         /// All kinds that are published on it now, at least one.
         kinds: KindSet,
     },
-    /// A viewer of a stream subscribes other kinds of it than it did before. It goes on playing.
+    /// The kinds that a viewer subscribes to on a stream changed. Its play goes on.
     SetSubscribed {
         /// The app, which may have its own media provider.
         appkey: Appkey,
@@ -378,17 +458,17 @@ pub enum Output {
         generation: Gen,
         /// The viewer.
         viewer: Mid,
-        /// All kinds that it subscribes now, at least one.
+        /// All kinds that it subscribes to now, at least one.
         kinds: KindSet,
     },
-    /// End the push of a stream and everyone who plays it, at once.
+    /// End the push of a stream and all its plays, at once.
     CutStream {
         /// The app, which may have its own media provider.
         appkey: Appkey,
         /// The stream.
         generation: Gen,
     },
-    /// End what one viewer plays of a stream, at once.
+    /// End the play of a stream by one viewer, at once.
     CutViewer {
         /// The app, which may have its own media provider.
         appkey: Appkey,
@@ -404,14 +484,14 @@ pub enum Output {
         /// The answer.
         claimed: Claimed,
     },
-    /// Hand this to the engine that keeps the claim, as [`crate::Input::Release`], behind what it was handed before.
+    /// Hand this to the engine that keeps the claim, as [`crate::Input::Release`], after what it was handed before.
     Release {
-        /// Who had what.
+        /// The claim.
         claim: Claim,
-        /// Something may have pushed there.
+        /// Whether a run may have pushed to the address.
         rest: bool,
     },
-    /// Tell an executor.
+    /// Send an order to an executor.
     Order(Order),
     /// Answer to [`crate::Input::Admin`].
     AdminReply {
@@ -420,11 +500,11 @@ pub enum Output {
         /// The answer.
         reply: Result<AdminReply, RpcError>,
     },
-    /// Write this down, in this order, behind every write of before. Nobody waits for it.
+    /// Write these rows in this order, after every earlier write. No answer is needed.
     Store(Vec<RowOp>),
-    /// The drain is over: every connection is closed, and all is written down if `handed_over`.
+    /// The drain is over: every connection is closed, and all state is stored if `handed_over`.
     Drained {
-        /// Whether the next process can go on where this one ends.
+        /// Whether the next process can continue where this one ends.
         handed_over: bool,
     },
     /// Log or count something.

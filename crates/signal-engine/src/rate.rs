@@ -1,13 +1,13 @@
-//! How much of what a session may send is used: one number, without a clock of its own (the generic cell rate
-//! algorithm, ITU-T I.371). Comes in: units, moments. Goes out: whether they may pass, what is owed. Deliberately absent:
-//! what a unit is (`channel/cost.rs`), and who owes what after a membership (`budgets.rs`).
+//! The used part of a session's rate: one number, without a clock of its own (the generic cell rate algorithm, ITU-T
+//! I.371). Comes in: units, times. Goes out: whether they may pass, and the debt. Deliberately absent: the meaning of a
+//! unit (`channel/cost.rs`), and debts of ended memberships (`budgets.rs`).
 
 use std::time::Duration;
 
 use lianmai_protocol::MonoTime;
 use lianmai_protocol::limits::Limits;
 
-/// State of one session: when all that it may send at once is earned again.
+/// State of one session: when its whole burst is earned again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rate {
     earned_us: u64,
@@ -17,25 +17,25 @@ fn micros(now: MonoTime) -> u64 {
     now.0.saturating_mul(1000)
 }
 
-/// Time in which one unit is earned, and units that may come at once.
+/// Microseconds in which one unit is earned, and the units of a burst.
 fn of(limits: &Limits) -> (u64, u32) {
     (1_000_000 / u64::from(limits.commands_per_second.max(1)), limits.command_burst.max(1))
 }
 
-/// How long it takes to earn all that may come at once.
+/// How long it takes to earn a whole burst.
 pub(crate) fn burst(limits: &Limits) -> Duration {
     let (step, burst) = of(limits);
     Duration::from_micros(step) * burst
 }
 
 impl Rate {
-    /// A session that owes so much at its begin.
+    /// The rate of a session that begins with a debt.
     pub(crate) fn owing(now: MonoTime, owed: Duration) -> Self {
         let owed_us = u64::try_from(owed.as_micros()).unwrap_or(u64::MAX);
         Rate { earned_us: micros(now).saturating_add(owed_us) }
     }
 
-    /// How long until all is earned again.
+    /// How long until the whole burst is earned again.
     pub(crate) fn owed(self, now: MonoTime) -> Duration {
         Duration::from_micros(self.earned_us.saturating_sub(micros(now)))
     }
@@ -45,15 +45,14 @@ impl Rate {
         self.earned_us.saturating_sub(micros(now)).div_ceil(of(limits).0.max(1))
     }
 
-    /// Takes so many units, or says after how many milliseconds they are free. Nothing takes more than may come at
-    /// once.
+    /// Takes units, or returns the milliseconds until they are free. No command takes more than a burst.
     pub(crate) fn take(&mut self, now: MonoTime, units: u32, limits: &Limits) -> Result<(), u64> {
         self.may(now, units, limits)?;
         self.spend(now, units.max(1), limits);
         Ok(())
     }
 
-    /// Whether so many units are free, or after how many milliseconds they are.
+    /// Whether units are free; if not, the milliseconds until they are.
     pub(crate) fn may(self, now: MonoTime, units: u32, limits: &Limits) -> Result<(), u64> {
         let (step, burst) = of(limits);
         let ahead = step * u64::from(burst - units.clamp(1, burst));
@@ -61,7 +60,7 @@ impl Rate {
         if owed > ahead { Err((owed - ahead).div_ceil(1000)) } else { Ok(()) }
     }
 
-    /// Takes so many units, free or not.
+    /// Takes units, free or not.
     pub(crate) fn spend(&mut self, now: MonoTime, units: u32, limits: &Limits) {
         let (step, burst) = of(limits);
         let units = u64::from(units.min(burst));

@@ -1,8 +1,9 @@
-//! What an engine writes down and is started with again (ADR 0009). Comes in and goes out: plain values of a
-//! stable format. Deliberately absent: where they are written (`rows`).
+//! Records that an engine writes and is restored from (ADR 0009). Comes in and goes out: plain values of a stable
+//! format. Deliberately absent: where they are written (`rows`).
 //!
-//! A record holds *remaining* durations, never instants of a clock that ends with the process. The parts
-//! `live` are written at a clean stop only: after a crash they would be stale, and are not taken.
+//! A record holds durations that have passed, or times of the wall clock, never instants of the monotonic clock, which
+//! ends with the process. The parts `live` are written at a clean stop only: after a crash they would be stale, and are
+//! ignored.
 
 use std::fmt;
 
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::task::{Holder, Spec};
 
-/// Greatest number of a record. Only a damaged one has a greater.
+/// Greatest number in a record. Only a damaged record has a greater one.
 pub(crate) const MAX_NUMBER: u64 = 1 << 53;
 
 fn always() -> bool {
@@ -28,16 +29,63 @@ fn always() -> bool {
 pub struct ChannelRecord {
     /// Its incarnation.
     pub cid: Cid,
-    /// Who made it.
-    pub creator: UserId,
+    /// Its creator; `None` until the first join, if it was created without one.
+    pub creator: Option<UserId>,
     /// Its attributes.
     pub attributes: Attributes,
-    /// Whom a moderator made audience, and which moderator.
+    /// Members that a moderator made audience, each with the moderator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub demoted: Vec<(UserId, UserId)>,
+    /// Members that an operator made audience.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_down: Vec<UserId>,
+    /// Kinds that a uid may not publish, as an operator set them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub barred: Vec<(UserId, KindSet)>,
+    /// Its own rules.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rules: ChannelRules,
+    /// Created before its first join: it is kept until then without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared_until: Option<WallTime>,
     /// Its log, at a clean stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<LogRecord>,
+}
+
+impl ChannelRecord {
+    /// Whether it lives without members.
+    pub(crate) fn stays_empty(&self, now: WallTime) -> bool {
+        self.rules.keep_empty || self.prepared_until.is_some_and(|until| until > now)
+    }
+}
+
+/// Rules that an operator sets for one channel; where one is absent, the app's rule applies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelRules {
+    /// Whether a second join of the same uid is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reject_new: Option<bool>,
+    /// The creator has the right `moderate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creator_moderates: Option<bool>,
+    /// The channel ends when its creator's membership ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dissolve_on_creator_leave: Option<bool>,
+    /// Most members; no more than the deployment allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_members: Option<u32>,
+    /// Most broadcasters; no more than the deployment allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_broadcasters: Option<u32>,
+    /// It outlives its last member, until it is closed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_empty: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The log of a channel at a clean stop.
@@ -64,26 +112,26 @@ pub struct MemberRecord {
     pub join_id: Option<String>,
     /// Its role.
     pub role: Role,
-    /// What it may do.
+    /// Its rights.
     pub rights: Rights,
-    /// Its token is for its uid alone; so it is in files of before.
+    /// Its token is for its uid alone; absent means `true`, as in older files.
     #[serde(default = "always", skip_serializing_if = "Clone::clone")]
     pub named: bool,
     /// Display name.
     pub name: Option<String>,
     /// Its attributes.
     pub attributes: Attributes,
-    /// What it muted.
+    /// The kinds that are muted.
     pub muted: KindSet,
     /// When its token ends it.
     pub token_end: Option<WallTime>,
-    /// What it publishes.
+    /// Its publications.
     pub published: Vec<(MediaKind, Pub)>,
-    /// The life of each push URL, and the URL.
+    /// Its push URLs.
     pub pushes: Vec<PushRecord>,
     /// Number of its confirmed ticket.
     pub confirmed: u64,
-    /// Last change that somebody else made to it and that it has not seen for certain.
+    /// The last change by somebody else that its client may not have seen.
     pub forced: Option<(Epoch, u64)>,
     /// Its session, at a clean stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,22 +141,22 @@ pub struct MemberRecord {
 /// A push URL.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushRecord {
-    /// Its life.
+    /// The stream.
     pub generation: Gen,
     /// A kind that it carries.
     pub kind: MediaKind,
     /// The URL as it was handed out.
     pub minted: Minted,
-    /// The addresses that its member is known to have it for (ADR 0014); none in files of before.
+    /// Number of the address that its member is known to have it for (ADR 0014); absent in older files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<u64>,
 }
 
-/// A pull URL: stream, kinds, the URL as it was handed out, and as of [`PushRecord`] the addresses.
+/// A pull URL: stream, kinds, the URL as it was handed out, and the address as in [`PushRecord`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullRecord(pub Gen, pub KindSet, pub Minted, #[serde(default)] pub Option<u64>);
 
-/// URLs of one stream, as issued and as written down.
+/// URLs of one stream, as issued and as stored.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Minted {
     /// The preferred URL.
@@ -119,7 +167,7 @@ pub struct Minted {
     pub renew_after: WallTime,
 }
 
-/// What a session has besides its membership, at a clean stop.
+/// State of a session beyond its membership, at a clean stop.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRecord {
     /// Number of its offered ticket.
@@ -130,37 +178,38 @@ pub struct SessionRecord {
     pub last_id: Option<u64>,
     /// Answers that may not have arrived: id, hash of the request, text.
     pub answers: Vec<(u64, u64, String)>,
-    /// Number of the newest targeted message, and those that may not have arrived.
+    /// Number of the newest targeted message.
     pub message_head: u64,
-    /// Encoded, the oldest first; the last one has the number above.
+    /// Targeted messages that may not have arrived, encoded, the oldest first; the last one has the number
+    /// `message_head`.
     pub messages: Vec<String>,
-    /// What it plays.
+    /// Its pull URLs.
     pub pulls: Vec<PullRecord>,
     /// Milliseconds since its socket was lost, 0 if it had one.
     pub lost_ms: u64,
-    /// Milliseconds since its socket was lost for the first time without a lasting one since.
+    /// Milliseconds since the first loss of a socket after the last connection that lasted (LIV-3).
     pub first_lost_ms: u64,
-    /// Tickets with greater numbers may have been given by a process that crashed.
+    /// Tickets with greater numbers may have been issued by a process that crashed.
     #[serde(default)]
     pub floor_only: bool,
-    /// It was loaded after a crash, and its client is not known to be back.
+    /// It was restored after a crash, and its client is not known to be back.
     #[serde(default)]
     pub restored: bool,
-    /// Milliseconds since media flowed on a push URL of it.
+    /// Milliseconds since the last media on one of its push URLs.
     pub media_ms: Option<u64>,
 }
 
 /// A ban or a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BanRecord {
-    /// It ends then.
+    /// When it ends.
     pub until: WallTime,
     /// Tokens and tickets issued up to then are refused.
     pub watermark: WallTime,
-    /// Who made it; `None` for an operator, and in files of before.
+    /// The moderator that made it; `None` for an operator, and in older files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<UserId>,
-    /// The token of who made it named no uid: it counts for all such.
+    /// The token of that moderator named no uid: all such moderators of an app are charged together.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unnamed: bool,
 }
@@ -170,35 +219,35 @@ pub struct BanRecord {
 pub struct TaskRecord {
     /// Its id.
     pub task: TaskId,
-    /// Tells it from another task of that id.
+    /// Distinguishes it from other tasks with the same id.
     pub life: u64,
-    /// Who added it; none for one of the app's server.
+    /// Its owner; `None` for a task of the app's server.
     pub owner: Option<UserId>,
-    /// What it is told to do.
+    /// Its specification.
     pub spec: Spec,
     /// Grows with each update.
     pub revision: u64,
     /// Number of its last run.
     pub run: u64,
-    /// What members were told last.
+    /// The state that members were told last.
     pub state: TaskState,
-    /// The number of that.
+    /// The code that members were told last.
     pub code: u16,
     /// How often in a row it was tried again.
     pub retries: u32,
 }
 
-/// The claim of a place.
+/// The claim of a push address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimRecord {
-    /// Whose it is; none while it rests.
+    /// Its holder; `None` while it rests.
     pub holder: Option<Holder>,
-    /// It rests until then.
+    /// When its rest ends.
     pub rests_until: Option<WallTime>,
 }
 
 impl SessionRecord {
-    /// Whether an engine can have written this.
+    /// Whether its numbers are in range.
     pub(crate) fn is_sound(&self) -> bool {
         let numbers = [self.offered, self.attempt, self.last_id.unwrap_or(0), self.message_head];
         numbers.iter().all(|number| *number <= MAX_NUMBER)

@@ -1,12 +1,13 @@
-//! Who is kept out: kicks and closes, keyed by channel name so that they outlive the channel (KIC-2, CLS-2). Comes in:
-//! who restricts whom, and who wants to enter. Goes out: rows to write, and errors.
+//! Bans and holds by kicks and closes, keyed by channel name so that they outlive the channel (KIC-2, CLS-2). Comes in:
+//! restrictions with their makers, joins and tickets. Goes out: rows to write, and errors.
 //!
-//! What moderators can make a server remember is bounded: each restriction takes a place of one pool, on account of its
-//! app and of the moderator in it (`crates/shares`). Whose share is used up is refused, and nobody else is (KIC-5). A
-//! demotion takes such a place, too; it is kept by its channel. What one makes is its own: nobody else ends it or pays for it,
-//! but an operator.
+//! The memory that moderators can use is bounded: each restriction takes a place of one pool, on the account of its app
+//! and of the moderator in it (`crates/shares`). If a share is used up, nobody but its owner is refused (KIC-5). A
+//! demotion takes such a place, too; its channel keeps it. A restriction belongs to its maker: nobody else but an
+//! operator ends it or pays for it. A restriction that an operator has ended keeps its place until its end is stored,
+//! so that these are bounded, too.
 //!
-//! Deliberately absent: what a kick does to who is there.
+//! Deliberately absent: the effect of a kick on a present member.
 
 use std::collections::BTreeMap;
 
@@ -15,27 +16,28 @@ use lianmai_protocol::{Appkey, ErrorName, Now, RpcError, UserId, WallTime};
 use lianmai_shares::{Account, Held, Pool, Share};
 
 use crate::admission::{Grant, WATERMARK_MS};
+use crate::ids::AskId;
 use crate::key::ChannelKey;
 use crate::output::BanView;
 use crate::record::BanRecord;
 use crate::rows::{Restored, Row, RowOp};
 
-/// Of an app among several, in what is left of all.
+/// Share of an app, if there are several, in what the pool has left.
 const APP_SHARE: Share = Share::of(3, 4);
-/// Of a moderator, in what is left of its app.
+/// Share of a moderator, in what its app has left.
 const MODERATOR_SHARE: Share = Share::of(1, 8).at_least(1);
 
-/// From then on a ban concerns nobody.
+/// When a ban no longer applies to any token.
 fn end(ban: &BanRecord) -> WallTime {
     ban.until.max(WallTime(ban.watermark.0.saturating_add(WATERMARK_MS)))
 }
 
-/// Who restricts.
+/// The maker of a restriction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Maker {
     Operator,
     Moderator(UserId),
-    /// A moderator whose token names no uid: it could have any.
+    /// A moderator whose token names no uid, so it may have chosen any.
     Unnamed(UserId),
 }
 
@@ -61,7 +63,7 @@ impl Maker {
     }
 }
 
-/// Who counts for a restriction.
+/// The key that a restriction is charged to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
     App(Appkey),
@@ -73,30 +75,57 @@ pub(crate) enum Owner {
 /// A place of a restriction, held until this is dropped.
 pub(crate) type Place = Held<Owner>;
 
-/// A restriction and its place. What an earlier process left stays though there may be no room for it.
+/// A restriction and its place. One of an earlier process stays even if there is no place for it.
 #[derive(Debug)]
 struct Kept {
     record: BanRecord,
     place: Option<Place>,
 }
 
+/// A restriction that an operator has ended, and the last write that has its end (RST-5).
+#[derive(Debug)]
+struct Lifted {
+    kept: Kept,
+    ask: Option<AskId>,
+}
+
+/// Key of an ended restriction: its channel, and the uid and the maker of a ban, or `None` for a hold.
+type LiftedKey = (ChannelKey, Option<(UserId, Maker)>);
+
 #[derive(Debug, Default)]
 struct Restricted {
-    /// Each moderator's own: none ends or changes that of another. A moderator whose token names no uid is another one than
-    /// the moderator that has this uid.
+    /// By uid and maker: no moderator ends or changes a ban of another one. A moderator whose token names no uid is
+    /// another maker than the moderator with the same uid.
     bans: BTreeMap<(UserId, Maker), Kept>,
     hold: Option<Kept>,
 }
 
 impl Restricted {
-    /// All bans of a uid in one.
+    /// All bans of a uid combined.
     fn ban(&self, uid: UserId) -> Option<BanRecord> {
         let all = self.bans.range((uid, Maker::FIRST)..=(uid, Maker::LAST));
         all.map(|(_, kept)| kept.record).reduce(|one, other| longer(&one, other))
     }
 }
 
-/// A later, shorter restriction does not shorten one, nor does a clock that went back.
+impl Lifted {
+    /// Whether `is_meant` selects it; see [`Restrictions::lift`].
+    fn is_one(
+        &self,
+        (channel, own): &LiftedKey,
+        is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
+    ) -> bool {
+        is_meant(channel, own.map(|(uid, _)| uid), self.kept.record.by)
+    }
+
+    /// The op that drops its row.
+    fn drop_of(&self, (channel, own): &LiftedKey) -> RowOp {
+        let row = own.map_or(Row::Hold, |(uid, _)| Row::ban(uid, &self.kept.record));
+        RowOp::drop(channel, row)
+    }
+}
+
+/// Combines two restrictions: neither a later, shorter one nor a clock that went back shortens the first.
 fn longer(old: &BanRecord, new: BanRecord) -> BanRecord {
     let of = if new.until > old.until { new } else { *old };
     BanRecord { watermark: new.watermark.max(old.watermark), ..of }
@@ -106,27 +135,30 @@ fn longer(old: &BanRecord, new: BanRecord) -> BanRecord {
 #[derive(Debug)]
 pub(crate) struct Restrictions {
     channels: BTreeMap<ChannelKey, Restricted>,
+    /// Restrictions that an operator has ended, until this is known to be stored: a repeated request writes it again.
+    lifted: BTreeMap<LiftedKey, Lifted>,
     pool: Pool<Owner>,
-    /// Of those who have places: the operator has no share of its own.
+    /// Accounts that hold places. The operator has no share of its own.
     accounts: BTreeMap<(Appkey, Option<Owner>), Account<Owner>>,
     app_share: Share,
 }
 
 impl Restrictions {
-    /// Room for so many restrictions, of so many apps.
+    /// Room for `most` restrictions, of `apps` apps.
     pub(crate) fn new(most: usize, apps: usize) -> Self {
         Restrictions {
             channels: BTreeMap::new(),
+            lifted: BTreeMap::new(),
             pool: Pool::new(most),
             accounts: BTreeMap::new(),
             app_share: if apps > 1 { APP_SHARE } else { Share::ALL },
         }
     }
 
-    /// A place on account of a moderator, or of the operator.
+    /// Takes a place on the account of a moderator, or of the operator.
     ///
     /// # Errors
-    /// `tooManyBans` when that share is used up.
+    /// `tooManyBans` if that share is used up.
     pub(crate) fn place(&mut self, appkey: &Appkey, maker: Maker) -> Result<Place, RpcError> {
         let moderator = match maker {
             Maker::Operator => None,
@@ -144,7 +176,8 @@ impl Restrictions {
         Ok(place)
     }
 
-    /// Bans a uid, and hands out what is to be written down. The maker's own ban becomes longer without another place.
+    /// Bans a uid, and adds the row to write. A further ban by the same maker extends the first one without another
+    /// place.
     ///
     /// # Errors
     /// `tooManyBans`; then nothing has changed.
@@ -170,10 +203,12 @@ impl Restrictions {
         ops.push(RowOp::put_ban(channel, uid, new));
         let kept = Kept { record: new, place: Some(place) };
         self.channels.entry(channel.clone()).or_default().bans.insert(own, kept);
+        self.lifted.remove(&(channel.clone(), Some(own)));
         Ok(())
     }
 
-    /// Holds a channel's name, as [`Restrictions::ban`]. There is one hold: it counts for who made it longest.
+    /// Holds a channel's name, as [`Restrictions::ban`]. There is one hold; it is charged to the maker with the latest
+    /// end.
     ///
     /// # Errors
     /// `tooManyBans`; then nothing has changed.
@@ -190,42 +225,62 @@ impl Restrictions {
         let old =
             self.channels.get(channel).and_then(|of| of.hold.as_ref()).map(|kept| kept.record);
         let record = old.map_or(new, |old| longer(&old, new));
-        // Another pays for it.
+        // Another maker is charged for it.
         let moves = old.is_none_or(|old| Maker::of(&record) != Maker::of(&old));
         let place = if moves { Some(self.place(&channel.appkey, maker)?) } else { None };
         ops.push(RowOp::put_hold(channel, record));
         let hold = &mut self.channels.entry(channel.clone()).or_default().hold;
         let former = hold.take().and_then(|kept| kept.place);
         *hold = Some(Kept { record, place: place.or(former) });
+        self.lifted.remove(&(channel.clone(), None));
         Ok(())
     }
 
-    /// Ends the restrictions that an operator names, by uid (`None`: of the name itself) and who made them, and says how
-    /// many.
+    /// Ends the restrictions that `is_meant` selects by channel, uid (`None` for a hold) and moderator (`None` for an
+    /// operator). Returns their number. Restrictions that ended earlier count as well, until their end is known to be
+    /// stored.
     pub(crate) fn lift(
         &mut self,
         is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
         ops: &mut Vec<RowOp>,
     ) -> usize {
-        let before = ops.len();
         for (channel, restricted) in &mut self.channels {
-            restricted.bans.retain(|(uid, _), kept| {
-                let stays = !is_meant(channel, Some(*uid), kept.record.by);
-                if !stays {
-                    ops.push(RowOp::drop(channel, Row::ban(*uid, &kept.record)));
-                }
-                stays
-            });
+            let bans = restricted
+                .bans
+                .extract_if(.., |(uid, _), kept| is_meant(channel, Some(*uid), kept.record.by))
+                .map(|(own, kept)| (Some(own), kept));
             let hold = restricted.hold.take_if(|kept| is_meant(channel, None, kept.record.by));
-            if hold.is_some() {
-                ops.push(RowOp::drop(channel, Row::Hold));
+            for (own, kept) in bans.chain(hold.map(|kept| (None, kept))) {
+                self.lifted.insert((channel.clone(), own), Lifted { kept, ask: None });
             }
         }
         self.forget();
+        let before = ops.len();
+        let meant = self.lifted.iter().filter(|(key, lifted)| lifted.is_one(key, &is_meant));
+        ops.extend(meant.map(|(key, lifted)| lifted.drop_of(key)));
         ops.len() - before
     }
 
-    /// What is restricted now, in one channel or in all.
+    /// Sets the write that has the end of the restrictions that `is_meant` selects.
+    pub(crate) fn is_in(
+        &mut self,
+        is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
+        ask: AskId,
+    ) {
+        for (key, lifted) in &mut self.lifted {
+            if lifted.is_one(key, &is_meant) {
+                lifted.ask = Some(ask);
+            }
+        }
+    }
+
+    /// A write is known to be stored.
+    pub(crate) fn stored(&mut self, ask: AskId) {
+        self.lifted.retain(|_, lifted| lifted.ask != Some(ask));
+        self.forget();
+    }
+
+    /// The restrictions of one channel or of all.
     pub(crate) fn list(&self, now: Now, channel: Option<&ChannelKey>) -> Vec<BanView> {
         let view = |channel: &ChannelKey, uid: Option<UserId>, record: &BanRecord| BanView {
             channel: channel.clone(),
@@ -243,8 +298,8 @@ impl Restrictions {
         views
     }
 
-    /// What an earlier process left behind, all of it: that had bounds, too, if for more shards. A wall clock
-    /// that went back makes no ban longer than it was.
+    /// Restores all restrictions of an earlier process, which had bounds as well, if for more shards. A wall clock that
+    /// went back makes no ban longer than it was.
     pub(crate) fn restore(&mut self, now: Now, restored: &Restored, ops: &mut Vec<RowOp>) {
         let fit = |ban: &BanRecord| {
             let length = ban.until.0.saturating_sub(ban.watermark.0);
@@ -269,7 +324,7 @@ impl Restrictions {
         }
     }
 
-    /// Forgets what concerns no token any more.
+    /// Forgets restrictions that no longer apply to any token.
     pub(crate) fn sweep(&mut self, now: Now, ops: &mut Vec<RowOp>) {
         for (channel, restricted) in &mut self.channels {
             restricted.bans.retain(|(uid, _), kept| {
@@ -284,16 +339,18 @@ impl Restrictions {
                 restricted.hold = None;
             }
         }
+        let over = self.lifted.extract_if(.., |_, lifted| end(&lifted.kept.record) <= now.wall);
+        ops.extend(over.map(|(key, lifted)| lifted.drop_of(&key)));
         self.forget();
     }
 
-    /// Forgets who is not needed any more.
+    /// Forgets channels without restrictions and accounts without places.
     fn forget(&mut self) {
         self.channels.retain(|_, of| of.hold.is_some() || !of.bans.is_empty());
         self.accounts.retain(|_, account| account.held() > 0);
     }
 
-    /// Whether a ticket of that time may still resume.
+    /// Whether a ticket that was issued at that time may resume.
     pub(crate) fn check_ticket(
         &self,
         now: Now,
@@ -374,7 +431,7 @@ mod tests {
         by.map_or(Maker::Operator, |uid| Maker::Moderator(UserId(uid)))
     }
 
-    /// How many more bans one moderator can make, each in a room of its own.
+    /// How many more bans one moderator can make, each in a channel of its own.
     fn fill(restrictions: &mut Restrictions, app: &str, by: Option<u64>) -> usize {
         let maker = maker(by);
         let mut ops = Vec::new();
@@ -385,6 +442,13 @@ mod tests {
         let bans = bans.count();
         assert_eq!(ops.len(), bans, "a refusal writes nothing");
         bans
+    }
+
+    /// All that was lifted.
+    fn is_stored(all: &mut Restrictions) {
+        all.is_in(|_, _, _| true, AskId(1));
+        all.stored(AskId(1));
+        assert!(all.lifted.is_empty());
     }
 
     /// Proves KIC-5.
@@ -402,7 +466,7 @@ mod tests {
         assert!(fill(&mut all, "a", None) <= 1, "the app has no more");
         assert!(fill(&mut all, "b", Some(1)) > 20, "another has");
         assert!(fill(&mut all, "b", None) > 100);
-        // Alone, an app has all.
+        // A single app has the whole pool.
         let mut one = Restrictions::new(1_000, 1);
         assert_eq!(fill(&mut one, "a", None), 1_000);
     }
@@ -445,6 +509,8 @@ mod tests {
         let until = |all: &Restrictions| all.channels[&key].ban(UserId(5)).unwrap().until;
         assert_eq!(until(&all), WallTime(90_000), "the longest");
         assert_eq!(all.lift(|_, _, by| by == Some(UserId(3)), &mut ops), 1);
+        assert_eq!(all.pool.used(), 3, "it may come back");
+        is_stored(&mut all);
         assert_eq!((until(&all), all.pool.used()), (WallTime(60_000), 2), "that of another stays");
     }
 
@@ -481,7 +547,7 @@ mod tests {
         assert!(all.ban(&a, UserId(5), named, now, 30, &mut ops).is_ok());
         assert_eq!(all.channels[&a].ban(UserId(5)).unwrap().until, WallTime(90_000));
         assert_eq!(all.pool.used(), 2);
-        // There is one hold: who makes it longer pays for it.
+        // There is one hold: the maker that extends it pays for it.
         assert!(all.hold(&b, named, now, 60, &mut ops).is_ok());
         assert_eq!(held(&all), 2);
         assert!(all.hold(&b, unnamed, now, 90, &mut ops).is_ok());
@@ -508,11 +574,46 @@ mod tests {
         assert_eq!(all.lift(|key, uid, _| *key == b && uid == three, &mut ops), 1);
         assert_eq!(ops, [RowOp::drop(&b, Row::Ban(UserId(3), Some(UserId(9))))]);
         assert!(!is_banned(&all, &b, 3) && is_banned(&all, &channel("a"), 1));
+        is_stored(&mut all);
         assert_eq!(all.lift(|_, _, by| by == Some(UserId(9)), &mut ops), 2, "a ban and a hold");
+        is_stored(&mut all);
         assert_eq!((all.pool.used(), all.accounts.len(), all.channels.len()), (1, 1, 1));
     }
 
-    /// Proves no rule of the protocol: no memory is left of what is over.
+    /// Proves no rule of the protocol: an end that is not known to be stored is written again, and is bounded.
+    #[test]
+    fn what_is_lifted_keeps_its_place_until_that_is_stored() {
+        let (mut all, mut ops, now) = (Restrictions::new(2, 1), Vec::new(), Now::default());
+        let (a, b, by) = (channel("a"), channel("b"), maker(None));
+        let any = |_: &ChannelKey, _: Option<UserId>, _: Option<UserId>| true;
+        assert!(all.ban(&a, UserId(1), by, now, 60, &mut ops).is_ok());
+        assert!(all.hold(&a, by, now, 60, &mut ops).is_ok());
+        ops.clear();
+        assert_eq!(all.lift(any, &mut ops), 2);
+        let drops = [RowOp::drop(&a, Row::Hold), RowOp::drop(&a, Row::Ban(UserId(1), None))];
+        assert_eq!(ops, drops);
+        assert!(!is_banned(&all, &a, 1));
+        all.is_in(any, AskId(7));
+        assert_eq!(all.lift(any, &mut ops), 2, "again");
+        assert_eq!(ops[2..], drops);
+        all.is_in(any, AskId(8));
+        all.stored(AskId(7));
+        assert!(all.ban(&b, UserId(1), by, now, 60, &mut ops).is_err(), "their places are taken");
+        all.stored(AskId(8));
+        assert!(all.ban(&b, UserId(1), by, now, 60, &mut ops).is_ok());
+        // Who is banned again is, and what is over is forgotten.
+        assert_eq!(all.lift(any, &mut ops), 1);
+        assert!(all.ban(&b, UserId(1), by, now, 60, &mut ops).is_ok());
+        assert!(all.lifted.is_empty() && is_banned(&all, &b, 1));
+        assert!(all.hold(&b, by, now, 60, &mut ops).is_ok());
+        assert_eq!((all.lift(any, &mut ops), all.pool.used()), (2, 2));
+        let later = Now { wall: WallTime(WATERMARK_MS + 1), ..Now::default() };
+        ops.clear();
+        all.sweep(later, &mut ops);
+        assert_eq!((ops.len(), all.lifted.len(), all.pool.used()), (2, 0, 0));
+    }
+
+    /// Proves no rule of the protocol: ended restrictions leave no memory.
     #[test]
     fn what_is_over_is_swept() {
         let (mut restrictions, mut ops) = (Restrictions::new(10, 1), Vec::new());

@@ -1,5 +1,5 @@
-//! What is written down as rows: a key and a record each. Comes in: what the engine wants written. Goes out: rows
-//! of texts for a store that looks into none, and from such rows what an engine is started with again.
+//! Rows that an engine stores: a key and a record each. Comes in: records to write. Goes out: rows of text for a store
+//! that does not interpret them; and from such rows, the state that an engine is restored from.
 //!
 //! A further kind of row is one more variant of [`Row`] and of [`Record`]; a store needs no change for it.
 
@@ -9,16 +9,18 @@ use lianmai_protocol::{TaskId, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::event::{EventRecord, JournalRecord};
+use crate::history::HistoryRecord;
 use crate::key::ChannelKey;
 use crate::record::{BanRecord, ChannelRecord, ClaimRecord, MemberRecord, TaskRecord};
 use crate::task::ClaimKey;
 
-/// What names a row. In order: the rows of one channel's name are neighbours, the channel the first of them.
+/// The key of a row. In order, the rows of one channel's name are adjacent, and the channel is the first of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowKey {
     /// The channel's name that it belongs to.
     pub channel: ChannelKey,
-    /// Which row of it.
+    /// The row.
     pub row: Row,
 }
 
@@ -29,19 +31,21 @@ pub enum Row {
     Channel,
     /// A membership.
     Member(UserId),
-    /// The restriction of a uid, by a moderator or an operator.
+    /// A ban of a uid, by a moderator or (`None`) an operator.
     Ban(UserId, Option<UserId>),
-    /// The restriction of a uid, by a moderator whose token names no uid, and the uid that it had.
+    /// A ban of a uid, by a moderator whose token names no uid, and the uid that this moderator had.
     UnnamedBan(UserId, UserId),
-    /// The restriction of the name.
+    /// The hold of the name.
     Hold,
     /// A push task.
     Task(TaskId),
-    /// The claim of a place, under the name that [`ClaimKey::name`] gives it.
+    /// The claim of a push address, under the name that [`ClaimKey::name`] gives it.
     Claim,
+    /// The journal counter of the name.
+    Journal,
 }
 
-/// Ends the id of a row of a moderator without a name.
+/// Last part of the id of a [`Row::UnnamedBan`].
 const UNNAMED: &str = "unnamed";
 
 impl Row {
@@ -58,10 +62,11 @@ impl Row {
             Row::Hold => "hold",
             Row::Task(_) => "task",
             Row::Claim => "claim",
+            Row::Journal => "journal",
         }
     }
 
-    /// Which of its kind, as it is written; empty where there is one.
+    /// Its id within its kind, as it is written; empty if the kind has one row.
     #[must_use]
     pub fn id(&self) -> String {
         match self {
@@ -69,14 +74,14 @@ impl Row {
             Row::Ban(uid, Some(by)) => format!("{uid}/{by}"),
             Row::UnnamedBan(uid, by) => format!("{uid}/{by}/{UNNAMED}"),
             Row::Task(task) => task.to_string(),
-            Row::Channel | Row::Hold | Row::Claim => String::new(),
+            Row::Channel | Row::Hold | Row::Claim | Row::Journal => String::new(),
         }
     }
 
     /// Reads what [`Row::kind`] and [`Row::id`] wrote.
     ///
     /// # Errors
-    /// [`NoRow`] for all else.
+    /// [`NoRow`] if the texts name no row.
     pub fn read(kind: &str, id: &str) -> Result<Row, NoRow> {
         let row = match kind {
             "channel" => Some(Row::Channel),
@@ -85,6 +90,7 @@ impl Row {
             "hold" => Some(Row::Hold),
             "task" => id.parse().ok().map(Row::Task),
             "claim" => Some(Row::Claim),
+            "journal" => Some(Row::Journal),
             _ => return Err(NoRow::Kind),
         };
         row.filter(|row| row.id() == id).ok_or(NoRow::Id)
@@ -99,7 +105,7 @@ impl Row {
         })
     }
 
-    /// The row of a restriction of a uid.
+    /// The row of a ban of a uid.
     pub(crate) fn ban(uid: UserId, record: &BanRecord) -> Row {
         match record.by.filter(|_| record.unnamed) {
             Some(by) => Row::UnnamedBan(uid, by),
@@ -123,7 +129,7 @@ pub enum NoRow {
     Id,
 }
 
-/// What a row says.
+/// The content of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     /// Of [`Row::Channel`].
@@ -136,10 +142,12 @@ pub enum Record {
     Task(Box<TaskRecord>),
     /// Of [`Row::Claim`].
     Claim(ClaimRecord),
+    /// Of [`Row::Journal`].
+    Journal(JournalRecord),
 }
 
 impl Record {
-    /// Its text: JSON, so that a field more needs no other format.
+    /// Its text: JSON, so that a new field needs no new format.
     #[must_use]
     pub fn text(&self) -> String {
         fn json(record: &impl Serialize) -> String {
@@ -151,10 +159,11 @@ impl Record {
             Record::Ban(record) => json(record),
             Record::Task(record) => json(record),
             Record::Claim(record) => json(record),
+            Record::Journal(record) => json(record),
         }
     }
 
-    /// Reads the text of a row; `None` where it does not fit.
+    /// Reads the text of a row; `None` if it is not valid for the row.
     #[must_use]
     pub fn read(row: &Row, text: &str) -> Option<Record> {
         fn json<T: DeserializeOwned>(text: &str) -> Option<T> {
@@ -166,19 +175,24 @@ impl Record {
             Row::Ban(..) | Row::UnnamedBan(..) | Row::Hold => Record::Ban(json(text)?),
             Row::Task(_) => Record::Task(json(text)?),
             Row::Claim => Record::Claim(json(text)?),
+            Row::Journal => Record::Journal(json(text)?),
         })
     }
 }
 
-/// One write. All of one output take effect together, and in order.
+/// One operation on rows. Those of one output take effect together, and in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RowOp {
-    /// The row says this now.
+    /// Write this row.
     Put(RowKey, Record),
-    /// The row is gone.
+    /// Delete this row.
     Drop(RowKey),
-    /// The channel ended, and with it every row of it.
+    /// The channel ended: delete every row that ends with it.
     DropChannel(ChannelKey),
+    /// Append an event to the journal of the channel. No process is restored from it.
+    Append(ChannelKey, Box<EventRecord>),
+    /// Append an entry to the history of the channel. No process is restored from it.
+    Remember(ChannelKey, Box<HistoryRecord>),
 }
 
 impl RowOp {
@@ -211,12 +225,21 @@ impl RowOp {
         RowOp::Put(RowKey { channel: key.name(), row: Row::Claim }, Record::Claim(record))
     }
 
+    pub(crate) fn put_journal(channel: &ChannelKey, record: JournalRecord) -> Self {
+        let key = RowKey { channel: channel.clone(), row: Row::Journal };
+        RowOp::Put(key, Record::Journal(record))
+    }
+
+    pub(crate) fn drop_journal(channel: &ChannelKey) -> Self {
+        RowOp::drop(channel, Row::Journal)
+    }
+
     pub(crate) fn drop(channel: &ChannelKey, row: Row) -> Self {
         RowOp::Drop(RowKey { channel: channel.clone(), row })
     }
 }
 
-/// What a shard is started with again.
+/// The state that a shard is restored from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Restored {
     /// Channels with their members.
@@ -229,15 +252,17 @@ pub struct Restored {
     pub tasks: BTreeMap<ChannelKey, Vec<TaskRecord>>,
     /// Claims that this engine keeps.
     pub claims: Vec<(ClaimKey, ClaimRecord)>,
-    /// Rows that fit nowhere: to be removed.
+    /// Journal counters.
+    pub journals: Vec<(ChannelKey, JournalRecord)>,
+    /// Rows that are invalid or belong to no channel: to be deleted.
     pub unfit: Vec<RowKey>,
-    /// Nobody was lost: the last process handed over and its grace is not over (the parts `live` are good
-    /// then), or there are no channels, in any shard.
+    /// No member was lost: the last process handed over and its grace is not over (then the parts `live` are valid), or
+    /// there are no channels, in any shard.
     pub clean: bool,
 }
 
 impl Restored {
-    /// Puts the rows of a shard together. After a clean stop the parts `live` are taken, else they are stale.
+    /// Assembles the rows of a shard. The parts `live` are used after a clean stop only.
     #[must_use]
     pub fn of(rows: impl IntoIterator<Item = (RowKey, Record)>, clean: bool) -> Self {
         let mut restored = Restored { clean, ..Restored::default() };
@@ -254,7 +279,8 @@ impl Restored {
                     record.live = record.live.filter(|_| clean);
                     members.push((key, *record));
                 }
-                // In files of before it is the row of an unnamed moderator's, too. It counts for the uid then.
+                // In older files the bans of moderators without a uid in their token have this row, too. Then they
+                // count for the uid.
                 (Row::Ban(uid, by), Record::Ban(ban)) if *by == ban.by => {
                     restored.bans.push((key.channel, *uid, BanRecord { unnamed: false, ..ban }));
                 }
@@ -269,6 +295,9 @@ impl Restored {
                     Some(claim) => restored.claims.push((claim, record)),
                     None => restored.unfit.push(key),
                 },
+                (Row::Journal, Record::Journal(name)) => {
+                    restored.journals.push((key.channel, name));
+                }
                 _ => restored.unfit.push(key),
             }
         }
@@ -306,6 +335,7 @@ mod tests {
             Row::UnnamedBan(UserId(7), UserId(u64::MAX)),
             Row::Hold,
             Row::Claim,
+            Row::Journal,
         ];
         for row in [Row::Channel, Row::Member(UserId(7)), task].iter().chain(&others) {
             assert_eq!(Row::read(row.kind(), &row.id()).as_ref(), Ok(row));
@@ -337,9 +367,13 @@ mod tests {
             BanRecord { until: WallTime(1), watermark: WallTime(1), by: None, unnamed: false };
         let channel = ChannelRecord {
             cid: Cid(1),
-            creator: UserId(1),
+            creator: Some(UserId(1)),
             attributes: Default::default(),
             demoted: Vec::new(),
+            kept_down: Vec::new(),
+            barred: Vec::new(),
+            rules: Default::default(),
+            prepared_until: None,
             live: None,
         };
         let row = |channel: &str, row| RowKey { channel: name(channel), row };

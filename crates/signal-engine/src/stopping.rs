@@ -1,5 +1,5 @@
-//! Runs of tasks that were told to stop. Comes in: a run, until when it may push, a claim that is given back then. Goes
-//! out: what is over. Plain state; who looks at it is `engine/tasks.rs`.
+//! Runs of tasks that were told to stop. Comes in: a run, until when it may push, a claim to release then. Goes out:
+//! runs that are over. Plain state that `engine/tasks.rs` uses.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ pub(crate) struct Stopping(BTreeMap<RunId, Ending>);
 #[derive(Debug)]
 struct Ending {
     until: MonoTime,
-    /// What is given back then.
+    /// Claims to release then.
     claims: Vec<Claim>,
 }
 
 impl Stopping {
-    /// A run may push until then; a claim is given back after it.
+    /// A run may push until then; its claim is released after that.
     pub(crate) fn add(&mut self, run: RunId, until: MonoTime, claim: Option<Claim>) {
         let ending = self.0.entry(run).or_insert(Ending { until, claims: Vec::new() });
         ending.until = ending.until.max(until);
         ending.claims.extend(claim);
     }
 
-    /// A claim is not given back after all: its holder wants it again.
+    /// Does not release a claim after all: its holder wants it again.
     pub(crate) fn keep(&mut self, claim: &Claim) {
         for ending in self.0.values_mut() {
             ending.claims.retain(|other| other != claim);
@@ -39,7 +39,7 @@ impl Stopping {
         over.map(|(run, _)| run.clone()).collect()
     }
 
-    /// A run pushes nothing any more: the claims that are given back then; `None` for one that is not known.
+    /// A run no longer pushes. Returns the claims to release; `None` if the run is not known.
     pub(crate) fn take(&mut self, run: &RunId) -> Option<Vec<Claim>> {
         self.0.remove(run).map(|ending| ending.claims)
     }

@@ -1,8 +1,7 @@
-//! The secret that resumes a membership, sealed with a key of the deployment: nothing about it is kept but
-//! a number (RES-2, RES-4, RES-9). Comes in: a key and claims, or a text. Goes out: a text, or
-//! claims that are genuine.
+//! The secret that resumes a membership, sealed with a key of the deployment: the server stores nothing of it but a
+//! number (RES-2, RES-4, RES-9). Comes in: a key and claims, or a text. Goes out: a text, or claims that are genuine.
 //!
-//! Deliberately absent: whether the membership lives, and whether the ticket is its newest; a channel says.
+//! Deliberately absent: whether the membership lives, and whether the ticket is its newest one (the channel).
 //!
 //! ```text
 //!   base64url( version, mid, uid, k, rights, issued, token end, appkey length, appkey, channel, HMAC-SHA256 )
@@ -21,11 +20,11 @@ use crate::key::ChannelKey;
 
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 32;
-/// Of everything that has a fixed length, without the code at the end.
+/// Bytes of all fields of a fixed length, without the code at the end.
 const FIXED_BYTES: usize = 1 + 12 + 8 + 8 + 2 + 8 + 8 + 1;
 
-/// Milliseconds for which a ticket may stand in for a token, and for which it is remembered how a membership
-/// ended. A membership that lives is resumed by its newest tickets however old they are.
+/// Milliseconds for which a ticket may replace a token, and for which the end of a membership is remembered. A live
+/// membership is resumed by its newest tickets, however old they are.
 pub const TICKET_MS: u64 = 24 * 3600 * 1000;
 
 /// The key that tickets are sealed with; kept by the deployment, so that tickets outlive a process.
@@ -46,7 +45,7 @@ impl fmt::Debug for TicketKey {
     }
 }
 
-/// What a genuine ticket says.
+/// The content of a genuine ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     /// The channel.
@@ -57,11 +56,11 @@ pub struct Claims {
     pub mid: Mid,
     /// Number of the ticket within the membership.
     pub k: u64,
-    /// What the membership was allowed when the ticket was made.
+    /// Rights of the membership when the ticket was made.
     pub rights: Rights,
     /// When it was made.
     pub issued_at: WallTime,
-    /// When the token of then ends the membership.
+    /// When the token of that time ends the membership, leeway included.
     pub token_end: Option<WallTime>,
 }
 
@@ -86,13 +85,13 @@ impl Claims {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// From then on it stands in for no token.
+    /// From then on it replaces no token.
     pub(crate) fn stands_in_until(&self) -> WallTime {
         let whole = WallTime(self.issued_at.0.saturating_add(TICKET_MS));
         self.token_end.map_or(whole, |end| end.min(whole))
     }
 
-    /// Reads a ticket; `None` for all that was not sealed with the key.
+    /// Reads a ticket; `None` if it was not sealed with the key.
     #[must_use]
     pub fn open(key: &TicketKey, text: &str) -> Option<Claims> {
         if text.len() > MAX_TOKEN_BYTES {

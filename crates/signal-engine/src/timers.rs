@@ -1,5 +1,5 @@
-//! Deadlines of an engine, ordered by time. A timer that fires looks at the state it is about and may
-//! find nothing to do: nothing is ever cancelled, and a frame re-arms nothing.
+//! Deadlines of an engine, ordered by time. A timer that fires checks the state that it is about and may have nothing
+//! to do: no timer is cancelled, and a frame does not arm one again.
 
 use std::collections::BTreeSet;
 
@@ -7,13 +7,15 @@ use lianmai_protocol::{MonoTime, UserId};
 
 use crate::ids::{AskId, ChannelRef};
 
-/// What is due.
+/// The subject of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     /// Events of a channel wait to be sent.
     Flush(ChannelRef),
     /// The member count of a channel may have changed.
     Count(ChannelRef),
+    /// Levels of quality of a channel wait to be told.
+    Levels(ChannelRef),
     /// A socket may be dead.
     Liveness(ChannelRef, UserId),
     /// A membership without a socket may be over.
@@ -22,19 +24,19 @@ pub(crate) enum Timer {
     Token(ChannelRef, UserId),
     /// A question was not answered in time.
     Ask(AskId),
-    /// Something about the tasks of a channel.
+    /// The next step of the tasks of a channel.
     Tasks(ChannelRef),
     /// The lease of a run that was told to stop may be over.
     Stopping,
     /// Bans, holds and logs may be over.
     Sweep,
-    /// Plays that wait for their viewer to come back.
+    /// Plays that wait for their viewer are checked.
     Waiting,
     /// The next step of a drain.
     Drain,
 }
 
-/// The ordered set of what is due when.
+/// All timers, in the order of their times.
 #[derive(Debug, Default)]
 pub(crate) struct Timers(BTreeSet<(MonoTime, Timer)>);
 

@@ -1,6 +1,10 @@
 //! The command line. Comes in: arguments. Goes out: what to run, or the output of a small tool.
 //! Deliberately absent: the server, see `main.rs`.
 
+mod admin;
+mod remote;
+mod table;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, Parser, Subcommand};
 use lianmai_protocol::{Appkey, ChannelName, UserId, WallTime};
 
+use crate::api::messages;
 use crate::auth::{TokenSpec, gen_jwt};
 use crate::config::{AppMode, Config, DEFAULT_TOML, Problem, Problems};
 
@@ -29,12 +34,12 @@ pub struct Cli {
 pub enum Command {
     /// Run the server. Without configuration: one app `demo` for this machine only.
     Run(Run),
-    /// Name everything that is wrong with a configuration, or print `ok` and what is unwise.
+    /// Report all problems of a configuration, or print `ok` and warnings.
     CheckConfig {
-        /// Configuration.
+        /// Configuration file.
         #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
         config: Option<PathBuf>,
-        /// A warning is wrong, too.
+        /// Treat warnings as problems.
         #[arg(long)]
         strict: bool,
     },
@@ -42,12 +47,32 @@ pub enum Command {
     GenConfig,
     /// Print a JWT, signed with the app's first key.
     GenToken(GenTokenArgs),
+    /// List, show, make and close the channels of a running server.
+    Channels(admin::Channels),
+    /// List the members of a channel.
+    Members(admin::Members),
+    /// Kick a user out of a channel.
+    Kick(admin::Kick),
+    /// List and lift bans.
+    Bans(admin::Bans),
+    /// List, make and revoke keys of the API.
+    Keys(admin::Keys),
+    /// Show the events of an app.
+    Events(admin::Events),
+    /// Show the history of a channel.
+    History(admin::History),
+    /// Print the document of the API (OpenAPI).
+    GenOpenapi,
+    /// Print the document of the messages of members, and of webhooks (AsyncAPI).
+    GenAsyncapi,
+    /// Print the JSON Schema of all messages.
+    GenSchema,
 }
 
-/// Arguments of `run`. They win over the environment, which wins over the file.
+/// Arguments of `run`. They override the environment, which overrides the file.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Run {
-    /// Configuration; see `gen-config`.
+    /// Configuration file; see `gen-config`.
     #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
     pub config: Option<PathBuf>,
     /// IP:PORT of the public listener (WebSocket, HTTP-FLV).
@@ -59,26 +84,26 @@ pub struct Run {
     /// IP:PORT of the RTMP listener.
     #[arg(long, value_name = "ADDR")]
     pub rtmp_listen: Option<String>,
-    /// Directory of secrets.
+    /// Directory of secrets and the store.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
     /// Host in push and pull URLs.
     #[arg(long, value_name = "HOST")]
     pub public_host: Option<String>,
-    /// Stop as by a first signal when standard input ends: for a program that starts the server and must not leave it behind,
-    /// however it ends itself.
+    /// Drain when standard input ends, as after a first signal: for a program that starts the server and must not leave
+    /// it running, however the program itself ends.
     #[arg(long)]
     pub stop_with_stdin: bool,
-    /// Do not start with a configuration that is unwise; without this it is said in the log.
+    /// Do not start if the configuration has warnings. Without this, they are logged.
     #[arg(long)]
     pub strict: bool,
 }
 
 impl Run {
-    /// Reads the configuration with this process' environment.
+    /// Reads the configuration with the environment of this process.
     ///
     /// # Errors
-    /// Every problem at once.
+    /// All problems at once.
     pub fn load(&self) -> Result<Config, Problems> {
         let flags: Vec<(&str, String)> = [
             ("server.listen", &self.listen),
@@ -107,21 +132,21 @@ pub struct GenTokenArgs {
     /// The only user that it is for.
     #[arg(long)]
     pub uid: UserId,
-    /// Seconds that it is valid.
+    /// Validity in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub ttl_s: u64,
-    /// Configuration with the app's keys.
+    /// Configuration file with the app's keys.
     #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
     pub config: Option<PathBuf>,
 }
 
-/// Reads the arguments of this process; ends it where they are wrong or ask for help.
+/// Parses the arguments of this process; ends it if they are invalid or ask for help.
 #[must_use]
 pub fn parse() -> Cli {
     Cli::parse()
 }
 
-/// Does what needs no server, which is everything but [`Command::Run`]. 2 for what cannot be used.
+/// Carries out a command other than [`Command::Run`]. The exit code is 2 for input that cannot be used.
 #[must_use]
 pub fn execute(command: &Command) -> ExitCode {
     write(command, &mut io::stdout().lock(), &mut io::stderr().lock())
@@ -129,7 +154,26 @@ pub fn execute(command: &Command) -> ExitCode {
 
 /// Results go to `out`, problems to `err`.
 fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitCode {
-    let (result, written) = match output(command) {
+    let asked = match command {
+        Command::Channels(args) => Some(args.say()),
+        Command::Members(args) => Some(args.say()),
+        Command::Kick(args) => Some(args.say()),
+        Command::Bans(args) => Some(args.say()),
+        Command::Keys(args) => Some(args.say()),
+        Command::Events(args) => Some(args.say()),
+        Command::History(args) => Some(args.say()),
+        _ => None,
+    };
+    let said = match asked {
+        None => output(command),
+        Some(Ok(text)) => Ok((text, Vec::new())),
+        // The arguments are valid, but the server refused or did not answer.
+        Some(Err(problem)) => {
+            let _ = writeln!(err, "{problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (result, written) = match said {
         Ok((text, warnings)) => {
             let warned =
                 warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"));
@@ -139,13 +183,13 @@ fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitC
         Err(problems) => (ExitCode::from(UNUSABLE), writeln!(err, "{problems}")),
     };
     match written {
-        // A reader that has seen enough is no failure.
+        // A reader that closes the pipe early is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         _ => result,
     }
 }
 
-/// What is printed, and what is unwise.
+/// The output, and warnings.
 fn output(command: &Command) -> Result<(String, Vec<Problem>), String> {
     let alone = |text: String| (text, Vec::new());
     match command {
@@ -163,6 +207,16 @@ fn output(command: &Command) -> Result<(String, Vec<Problem>), String> {
             let token = gen_token(&load(args.config.as_deref())?, args, now)?;
             Ok(alone(token + "\n"))
         }
+        Command::GenOpenapi => Ok(alone(crate::api::docs::text())),
+        Command::GenAsyncapi => Ok(alone(messages::text(&messages::asyncapi()))),
+        Command::GenSchema => Ok(alone(messages::text(&messages::schema()))),
+        Command::Channels(_)
+        | Command::Members(_)
+        | Command::Kick(_)
+        | Command::Bans(_)
+        | Command::Keys(_)
+        | Command::Events(_)
+        | Command::History(_) => Err("a server is asked for that".to_owned()),
     }
 }
 

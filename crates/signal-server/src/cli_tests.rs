@@ -12,7 +12,7 @@ const APPS: &str = "[[apps]]\nappkey = \"live\"\n[[apps.jwt]]\nkid = \"first\"\n
     secret = \"8a7035ecb6819f36cf0e57c0c973d15a\"\n[[apps.jwt]]\nkid = \"second\"\n\
     secret = \"ce286494254cf4dbe49995a178e347b1\"\n[[apps]]\nappkey = \"local\"\nmode = \"debug\"\n";
 
-/// A file that goes with the test.
+/// A file that is removed with the test.
 struct TempFile(PathBuf);
 
 impl TempFile {

@@ -1,11 +1,11 @@
-//! The only reader of clocks. Everything else gets [`Now`].
+//! The clocks of the server. The engine reads none: it gets [`Now`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lianmai_protocol::{MonoTime, Now, WallTime};
 use tokio::time::Instant;
 
-/// The engine's clock begins at a day: what began in an earlier process is not before its begin.
+/// The engine's clock starts at one day, so that times from an earlier process are not before its start.
 const BEGIN_MS: u64 = 24 * 3600 * 1000;
 
 /// Converts between the runtime's clock and the engine's.
@@ -24,9 +24,9 @@ impl Clock {
         Now { mono: MonoTime(BEGIN_MS.saturating_add(since)), wall: wall_now() }
     }
 
-    /// When a moment of the engine is for the runtime.
+    /// The instant of the runtime for a time of the engine.
     pub(crate) fn instant(&self, at: MonoTime) -> Instant {
-        // One millisecond more, since the engine's clock is rounded down.
+        // One millisecond later, because the engine's clock is rounded down.
         self.origin + Duration::from_millis(at.0.saturating_sub(BEGIN_MS).saturating_add(1))
     }
 }

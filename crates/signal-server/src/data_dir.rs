@@ -1,9 +1,9 @@
-//! The directory of secrets. Comes in: its path. Goes out: the admin token, the keys of media URLs and
-//! tickets and the id of the deployment, made at the first start, and a lock that keeps other processes out.
-//! Deliberately absent: other data, see `records/`; logging.
+//! The directory of secrets. Comes in: its path. Goes out: the admin token, the keys of media URLs and tickets and the
+//! id of the deployment, created at the first start, and a lock against other processes. Deliberately absent: other
+//! data, see `records/`; logging.
 //!
-//! The directory has mode 0700 and its files 0600; what others could have written is refused,
-//! since they would know or choose the secrets. A file is written under another name and renamed, so none is ever half there.
+//! The directory has mode 0700 and its files 0600. What others could have written is refused, because they would know
+//! or choose the secrets. A file is written under another name and renamed, so it is never incomplete.
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -19,9 +19,9 @@ use crate::config::Secret;
 
 /// Bytes of the keys of media URLs and tickets, and random bytes of the admin token.
 const KEY_BYTES: usize = 32;
-/// Shortest admin token, for operators who write their own.
+/// Minimum length of an admin token in bytes, for operators who write their own.
 const MIN_TOKEN_BYTES: usize = 32;
-/// Longest id of a deployment, bytes.
+/// Maximum length of a deployment's id in bytes.
 const MAX_ID_BYTES: usize = 64;
 
 /// Why the directory cannot be used.
@@ -37,10 +37,10 @@ pub struct DataDirError {
 /// What is wrong with a file or directory.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirProblem {
-    /// The system says no.
+    /// The system refuses access.
     #[error("cannot be used: {0}")]
     Io(#[from] io::Error),
-    /// Something else has the name.
+    /// It is not a directory.
     #[error("is no directory")]
     NotADirectory,
     /// Others may have changed it.
@@ -53,10 +53,10 @@ pub enum DataDirProblem {
         "is open to others (mode {0:04o}): run `chmod 600` on it, or delete it to get a new secret"
     )]
     Open(u32),
-    /// A server runs on it.
+    /// Another server uses it.
     #[error("is in use by another server process; it must end first")]
     InUse,
-    /// Its content makes no sense.
+    /// Its content is invalid.
     #[error("does not hold {0}; delete it to get a new one")]
     Content(&'static str),
     /// The system has no random bytes.
@@ -69,10 +69,10 @@ pub enum DataDirProblem {
 pub(crate) struct DirLock(#[expect(dead_code, reason = "held for its drop")] File);
 
 impl DirLock {
-    /// Makes the directory where it is missing, and takes it for this server alone.
+    /// Creates the directory if it is missing, and locks it for this server.
     ///
     /// # Errors
-    /// [`DataDirError`] with the path that it is about.
+    /// [`DataDirError`] with the path.
     pub(crate) fn take(path: &Path) -> Result<Self, DataDirError> {
         let at = |path: &Path, problem| DataDirError { path: path.to_owned(), problem };
         open_directory(path).map_err(|problem| at(path, problem))?;
@@ -88,7 +88,7 @@ impl DirLock {
     }
 }
 
-/// An open directory with what it holds.
+/// An open directory and its content.
 #[derive(Clone)]
 pub(crate) struct DataDir {
     path: PathBuf,
@@ -108,10 +108,10 @@ impl std::fmt::Debug for DataDir {
 }
 
 impl DataDir {
-    /// Opens the directory and makes what is missing.
+    /// Opens the directory and creates missing files.
     ///
     /// # Errors
-    /// [`DataDirError`] with the path that it is about.
+    /// [`DataDirError`] with the path.
     pub(crate) fn open(path: &Path) -> Result<Self, DataDirError> {
         open_directory(path).map_err(|problem| DataDirError { path: path.to_owned(), problem })?;
         let token =
@@ -145,13 +145,13 @@ impl DataDir {
         })
     }
 
-    /// What requests to the admin listener must bear.
+    /// The token for requests to the admin listener.
     #[must_use]
     pub(crate) fn admin_token(&self) -> &Secret {
         &self.admin_token
     }
 
-    /// Where the admin token is, for operators.
+    /// The path of the admin token, for operators.
     #[must_use]
     pub(crate) fn admin_token_path(&self) -> PathBuf {
         self.path.join("admin.token")
@@ -169,7 +169,7 @@ impl DataDir {
         &self.ticket_key
     }
 
-    /// Id that clients are told; the same as long as the directory lives.
+    /// The id that clients are told. It stays the same as long as the directory exists.
     #[must_use]
     pub(crate) fn deployment_id(&self) -> &str {
         &self.deployment_id
@@ -177,7 +177,7 @@ impl DataDir {
 }
 
 fn open_directory(path: &Path) -> Result<(), DataDirProblem> {
-    // Fails where anything has the name; what it is then is checked below.
+    // Fails if the name exists, whatever it is; that is checked below.
     match DirBuilder::new().recursive(true).mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
         _ => {}
@@ -193,7 +193,7 @@ fn open_directory(path: &Path) -> Result<(), DataDirProblem> {
     Ok(())
 }
 
-/// Reads a file; makes it from random bytes when there is none.
+/// Reads a file, or creates it from random bytes if it is missing.
 fn load(
     dir: &Path,
     name: &str,
@@ -205,7 +205,7 @@ fn load(
             let mut random = [0; KEY_BYTES];
             getrandom::fill(&mut random).map_err(|_| DataDirProblem::Random)?;
             create(dir, name, &make(&random))?;
-            // What is there counts: another process may have been faster.
+            // Read again, because another process may have created it at the same time.
             read_private(&path)
         }
         result => result,
@@ -238,7 +238,7 @@ fn create(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Visible ASCII without the white space at its ends.
+/// Visible ASCII, without white space at its ends.
 fn text(bytes: Vec<u8>) -> Option<String> {
     let text = String::from_utf8(bytes).ok()?;
     let text = text.trim();

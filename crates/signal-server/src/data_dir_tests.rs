@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-/// A path that goes with the test.
+/// A path that is removed with the test.
 struct Temp(PathBuf);
 
 impl Temp {
@@ -75,7 +75,7 @@ fn a_token_of_the_operator_is_used() {
     assert_eq!(DataDir::open(&temp.0).unwrap().admin_token().expose(), own);
 }
 
-/// Whoever can write there chooses the secrets.
+/// A user that can write there could choose the secrets.
 #[test]
 fn what_others_can_write_or_read_is_refused() {
     let temp = Temp::new("modes");
@@ -122,7 +122,7 @@ fn damaged_files_are_refused_and_never_replaced() {
     }
 }
 
-/// RST-3: two processes on one directory would write over each other.
+/// RST-3: two processes on one directory would overwrite each other's data.
 #[test]
 fn rst_3_a_directory_is_for_one_process() {
     let temp = Temp::new("lock");

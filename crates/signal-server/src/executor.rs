@@ -1,7 +1,7 @@
-//! What is asked of whoever carries push tasks out. Comes in: what somebody wants, and orders of the engines. Goes out:
-//! whether it can be carried out; reports come as [`lianmai_signal_engine::Input::Task`] at the shard of their channel.
-//! Deliberately absent: any one way to carry a task out, which has its own folder; and what a report leads to, which the
-//! engine knows.
+//! The interface of executors of push tasks. Comes in: tasks to admit, and orders of the engines. Goes out: whether the
+//! tasks can be carried out; reports come as [`lianmai_signal_engine::Input::Task`] at the shard of their channel.
+//! Deliberately absent: the executors, which have their own folders; and the consequences of reports, which the engine
+//! decides.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,13 +10,14 @@ use lianmai_signal_engine::task::{Admission, Order, Refusal};
 
 /// Carries push tasks out: on this machine, or elsewhere.
 pub(crate) trait Executor: Send + Sync + 'static {
-    /// Whether tasks can be carried out. Those that can have their room for a moment, in which their runs begin.
+    /// Checks whether tasks can be carried out. Admitted tasks keep their room for a short time, in which their runs
+    /// begin.
     fn admit(&self, admission: Admission) -> Admitting;
 
-    /// Takes an order, without waiting. Orders of one run are heeded in order, of which a later one may replace an earlier
-    /// one that was not carried out yet.
+    /// Takes an order, without waiting. Orders of one run are carried out in sequence; a later one may replace an
+    /// earlier one that was not carried out yet.
     fn order(&self, order: Order);
 }
 
-/// An answer, which comes in bounded time.
+/// An answer, which comes within bounded time.
 pub(crate) type Admitting = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;

@@ -1,8 +1,8 @@
 //! The Lianmai signaling server as a library: [`Server::bind`] opens the listeners, [`Server::run`] serves
 //! until it is told to stop.
 //!
-//! Comes in: sockets, configuration, the clock, the operating system's randomness. Goes out: what the
-//! engine says. Deliberately absent: decisions about channels and members; those are in `signal-engine`.
+//! Comes in: sockets, configuration, the clock, the operating system's randomness. Goes out: the outputs of the engine.
+//! Deliberately absent: decisions about channels and members; those are in `signal-engine`.
 //!
 //! ```text
 //!   listen/accept -> guard -> public -> upgrade -> lobby
@@ -34,6 +34,7 @@ mod api;
 mod clock;
 mod data_dir;
 mod executor;
+mod hooks;
 mod listen;
 mod media;
 mod notes;

@@ -1,7 +1,7 @@
-//! The binary: reads the command line, starts the server, waits for signals: the first one drains, the second one
-//! ends that. Where it is asked for, the end of standard input drains, too. Exit codes: 0 the next process can go on, 1
-//! could not start, 2 the configuration has problems, 3 stopped before everything was handed over, or because a part of
-//! it had failed.
+//! The binary: reads the command line, starts the server and waits for signals. The first signal drains, the second one
+//! ends the drain. With the option for it, the end of standard input drains, too. Exit codes: 0 everything was handed
+//! over, 1 could not start, 2 the configuration has problems, 3 stopped before everything was handed over, or a part of
+//! the server had failed.
 
 use std::io;
 use std::process::ExitCode;
@@ -86,7 +86,7 @@ fn serve(run: &cli::Run) -> ExitCode {
         let stops = Stops::default();
         if run.stop_with_stdin {
             let stops = stops.clone();
-            // Reading blocks, and a task that does would hold up the end of the runtime.
+            // Reading blocks. A blocking task would delay the end of the runtime, so this is a thread.
             std::thread::spawn(move || {
                 let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
                 stops.input_ended();

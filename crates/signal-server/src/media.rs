@@ -1,6 +1,6 @@
-//! What is asked of whoever carries the media of an app. Comes in: streams and viewers of the engine, and what media
-//! clients present. Goes out: URLs, and what a URL says. Deliberately absent: any one media server, which has its own
-//! folder; and whether a stream lives, which the engine knows.
+//! The interface of media providers. Comes in: streams and viewers of the engine, and URLs that media clients present.
+//! Goes out: URLs, and the access that a URL grants. Deliberately absent: the media servers, which have their own
+//! folders; and whether a stream lives, which the engine knows.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,46 +15,47 @@ use crate::signing::{Direction, SignError};
 
 /// Carries the media of an app: the embedded relay, another media server, a CDN.
 pub(crate) trait MediaProvider: Send + Sync + 'static {
-    /// Issues the URLs that are asked for.
+    /// Issues the requested URLs.
     fn mint(&self, request: &MintRequest, now: WallTime) -> Minting;
 
-    /// Numbers for the addresses in its URLs, the same in every process: with another one the URLs of before are void,
-    /// and who holds one is given another (URL-10).
+    /// Hashes of the addresses in its URLs, the same in each process. When they change, earlier URLs are invalid, and
+    /// their holders get new ones (URL-10).
     fn address(&self) -> MediaAddress;
 
-    /// What a presented URL allows, if it is one of ours.
+    /// The access that a presented URL grants, if this server issued it.
     ///
     /// # Errors
     /// [`SignError`].
     fn verify(&self, presented: Presented<'_>, now: WallTime) -> Result<(Gen, Access), SignError>;
 
-    /// The viewer that the query of a URL names. Nothing of it is checked.
+    /// The viewer in the query of a URL, without any check.
     fn viewer(&self, query: &str) -> Option<Mid>;
 
-    /// Says which kinds are published on a stream from now on; nobody is to get others. In order with cuts, and newer
-    /// than any verdict that is on its way.
+    /// Sets the kinds that are published on a stream from now on; players get no others. It is ordered with cuts, and
+    /// overrides verdicts in progress.
     fn set_published(&self, generation: Gen, kinds: KindSet);
 
-    /// Says which kinds of a stream a viewer subscribes from now on; it is to get no others. As [`Self::set_published`].
+    /// Sets the kinds of a stream that a viewer subscribes from now on; it gets no others. Ordered as
+    /// [`Self::set_published`].
     fn set_subscribed(&self, generation: Gen, viewer: Mid, kinds: KindSet);
 
-    /// A URL by which a process of this machine plays a stream as that viewer, for as long as the engine lets it; `None`
-    /// where none can.
+    /// A URL by which a process of this machine plays a stream as this viewer, as long as the engine allows it; `None`
+    /// if that is not possible.
     fn pull_here(&self, generation: Gen, viewer: Mid, now: WallTime) -> Option<String>;
 
-    /// Ends the push of a stream and everyone who plays it, without waiting for it.
+    /// Ends the push and all plays of a stream, without waiting for that.
     fn cut_stream(&self, generation: Gen);
 
-    /// Ends what one viewer plays of a stream, without waiting for it.
+    /// Ends the plays of a stream by one viewer, without waiting for that.
     fn cut_viewer(&self, generation: Gen, viewer: Mid);
 }
 
-/// URLs, or that there are none.
+/// The result of issuing URLs; `None` in it: there are none.
 pub(crate) enum Minting {
-    /// Known at once: the answer does not leave the turn of the shard.
+    /// Known at once: the answer comes within the turn of the shard.
     Done(Option<Minted>),
-    /// Somebody else is asked; no shard waits for it. The future gives up by itself; what comes later than the deadline
-    /// of the engine counts for nothing.
+    /// Another service is asked, and no shard waits for it. The future has its own timeout; an answer after the
+    /// deadline of the engine is ignored.
     #[cfg_attr(not(test), expect(dead_code, reason = "the embedded relay signs by itself"))]
     Asked(Pin<Box<dyn Future<Output = Option<Minted>> + Send>>),
 }
@@ -64,18 +65,18 @@ pub(crate) enum Minting {
 pub(crate) struct Presented<'a> {
     /// To publish or to play.
     pub(crate) direction: Direction,
-    /// Name of the stream, without what the protocol adds to it.
+    /// Name of the stream, without what the protocol adds.
     pub(crate) stream: &'a str,
     /// The query, raw and without `?`. A secret.
     pub(crate) query: &'a str,
 }
 
-/// Who carries the media of which app. Cheap to clone.
+/// The media providers of all apps. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Providers(Arc<HashMap<Appkey, Arc<dyn MediaProvider>>>);
 
 impl Providers {
-    /// The provider of an app; `None`: there is no such app.
+    /// The provider of an app; `None` if there is no such app.
     pub(crate) fn of(&self, appkey: &Appkey) -> Option<&dyn MediaProvider> {
         self.0.get(appkey).map(|provider| &**provider)
     }

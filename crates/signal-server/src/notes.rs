@@ -1,7 +1,7 @@
-//! What the engines note, on its way to whoever reads it. Comes in: notes of every shard. Goes out: the same notes to
-//! each reader, those of one shard in the order in which they happened. Deliberately absent: what a reader does.
+//! Passes the notes of the engines to their readers. Comes in: notes of all shards. Goes out: the same notes to each
+//! reader, those of one shard in order. Deliberately absent: what a reader does.
 //!
-//! **Never in the way.** A shard hands a note over and goes on. The newest [`CAPACITY`] notes are kept; a reader that is
+//! **Shards never wait.** A shard sends a note and continues. The newest [`CAPACITY`] notes are kept; a reader that is
 //! further behind misses the older ones, which is counted and logged. No reader delays another.
 
 use std::sync::Arc;
@@ -13,12 +13,13 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
 use tracing::warn;
 
-/// Notes that are kept for slow readers. Everybody of a large server may come back at once, with some notes each.
+/// Number of notes that are kept for slow readers. All clients of a large server may come back at once, with a few
+/// notes each.
 const CAPACITY: usize = 16 * 1024;
-/// A reader that misses notes says so this often.
+/// Minimum time between warnings of a reader that misses notes.
 const WORD: Duration = Duration::from_secs(10);
 
-/// Where notes are handed over. Cheap to clone.
+/// The sender of notes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Notes(broadcast::Sender<Arc<Note>>);
 
@@ -27,13 +28,13 @@ impl Notes {
         Notes(broadcast::Sender::new(CAPACITY))
     }
 
-    /// Hands a note to every reader.
+    /// Sends a note to all readers.
     pub(crate) fn note(&self, note: Note) {
-        // An error: nobody reads.
+        // An error: there is no reader.
         let _ = self.0.send(Arc::new(note));
     }
 
-    /// A reader of what is noted from now on.
+    /// A reader of all notes from now on.
     pub(crate) fn reader(&self, name: &'static str, missed: Counter) -> NoteReader {
         NoteReader { name, notes: self.0.subscribe(), missed, last_word: None }
     }
@@ -49,7 +50,7 @@ pub(crate) struct NoteReader {
 }
 
 impl NoteReader {
-    /// The next note; `None` when all are read and nobody is left who notes. Cancel safe.
+    /// The next note; `None` when all are read and all senders are dropped. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Arc<Note>> {
         loop {
             match self.notes.recv().await {
@@ -66,7 +67,7 @@ impl NoteReader {
         }
     }
 
-    /// Whether it is time to say again that notes are missed.
+    /// Whether the next warning about missed notes is due.
     fn has_word(&mut self, now: Instant) -> bool {
         let due = self.last_word.is_none_or(|last| now >= last + WORD);
         if due {
@@ -89,7 +90,7 @@ mod tests {
         Note::Closing { conn: ConnId(number), code: CloseCode::NORMAL }
     }
 
-    /// Reads what is there.
+    /// Reads `count` notes.
     async fn read(reader: &mut NoteReader, count: usize) -> Vec<u64> {
         let mut numbers = Vec::new();
         for _ in 0..count {
@@ -125,7 +126,7 @@ mod tests {
             (notes.reader("slow", Counter::default()), notes.reader("quick", Counter::default()));
         let all = CAPACITY as u64 + MORE;
         for number in 0..all {
-            // Returns, though the slow one reads nothing.
+            // Returns, although the slow reader reads nothing.
             notes.note(note(number));
             assert_eq!(read(&mut quick, 1).await, [number]);
         }

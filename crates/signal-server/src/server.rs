@@ -1,4 +1,4 @@
-//! Puts the parts together: store, listeners, shards, relay; and takes them apart in order.
+//! Assembles the parts: store, listeners, shards, relay; and stops them in order.
 
 use std::future::Future;
 use std::io;
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::api::service::Service;
+use crate::api::rows::Rows;
 use crate::api::{self, Api};
 use crate::auth::Authenticator;
 use crate::clock::{Clock, wall_now};
@@ -36,11 +36,12 @@ use crate::ops::helpers;
 use crate::ops::metrics::{self, Metrics};
 use crate::ops::note_log;
 use crate::ops::peers::Peers;
-use crate::records::{self, Opening, Records, StoreError};
+use crate::records::{self, DeskError, KeepHistory, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
 use crate::relay::forward::{self, Forwarder, Forwards};
 use crate::relay::provider::EmbeddedRelay;
+use crate::relay::trust;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
 use crate::socket::give_way::GiveWay;
@@ -49,12 +50,12 @@ use crate::socket::places::Places;
 use crate::socket::tls::{TlsError, TlsReloader};
 use crate::tasks::{self, LocalExecutor, Missing, Programs};
 
-/// Facts of the relay that may wait for the shards.
+/// Maximum number of facts of the relay that wait for the shards.
 const FACTS: usize = 1024;
-/// For the last process on the data directory to end.
+/// Time for the last process on the data directory to end, and the interval of attempts.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LOCK_LOOK: Duration = Duration::from_millis(20);
-/// What is left of the server has so long to end after a part of it failed.
+/// Time for the rest of the server to end after a part of it failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Why a server did not start.
@@ -63,34 +64,37 @@ pub enum StartError {
     /// An address could not be bound.
     #[error("cannot listen on {address} ({name}): {source}")]
     Bind {
-        /// Which listener.
+        /// The name of the listener.
         name: &'static str,
-        /// Where.
+        /// Its address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// What earlier processes left cannot be read, or new things cannot be written.
+    /// The data of earlier processes cannot be read, or the store cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Push tasks have to be served, and cannot be.
+    /// Push tasks must be served, but cannot.
     #[error(transparent)]
     Tasks(#[from] Missing),
-    /// The certificate cannot be used, or the authorities of a forward cannot.
+    /// The certificate or the authorities of a forward cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The stored state of the API cannot be read.
+    #[error("keys, webhooks and revocations cannot be read from the store")]
+    Rows,
     /// The operating system gave no randomness.
     #[error("no randomness from the operating system: {0}")]
     Random(getrandom::Error),
 }
 
-/// Where a server listens: with port 0 configured, the free ports that it got.
+/// The addresses of the listeners. Port 0 of the configuration is replaced by the actual port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// WebSocket and HTTP-FLV.
+    /// WebSocket, HTTP-FLV, HLS and the page.
     pub public: SocketAddr,
     /// Admin API.
     pub admin: SocketAddr,
@@ -101,14 +105,20 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// All of them.
+    /// All addresses.
     fn all(&self) -> Vec<SocketAddr> {
         let Addresses { public, admin, rtmp, rtmps } = *self;
         [public, admin, rtmp].into_iter().chain(rtmps).collect()
     }
 }
 
-/// A server whose listeners are bound and that serves nobody yet.
+impl From<DeskError> for StartError {
+    fn from(_: DeskError) -> Self {
+        StartError::Rows
+    }
+}
+
+/// A server whose listeners are bound, but which serves no connection yet.
 pub struct Server {
     config: Config,
     addresses: Addresses,
@@ -125,10 +135,11 @@ pub struct Server {
     programs: Option<Programs>,
     seeds: Vec<[u8; 32]>,
     admin_connections: usize,
+    rows: Rows,
 }
 
 impl Server {
-    /// Opens the data directory, reads what the last process left there, and binds every listener.
+    /// Opens the data directory, reads the state that the last process left, and binds all listeners.
     ///
     /// # Errors
     /// An address is taken, a file cannot be used, another server uses the directory, or the system has no
@@ -162,9 +173,10 @@ impl Server {
         let own: Vec<SocketAddr> = [rtmp_address].into_iter().chain(rtmps_address).collect();
         let plans = forward::plans(&config, &own)?;
         let shards = config.shards.unwrap_or_else(default_shards);
-        // After the listeners: a start that fails takes nothing from a hand-over.
+        // After the listeners, so that a start that fails does not use up a hand-over.
         let opening = Opening { now: wall_now(), grace_ms: config.session.grace_ms, shards };
         let (store, restored) = records::open(&config.data_dir, lock.clone(), opening)?;
+        let rows = Rows::load(store.desk(), trust::client_config(None)?).await?;
         let mut seeds = vec![[0; 32]; shards];
         for seed in &mut seeds {
             getrandom::fill(seed).map_err(StartError::Random)?;
@@ -191,10 +203,11 @@ impl Server {
             programs,
             seeds,
             admin_connections,
+            rows,
         })
     }
 
-    /// Where the server listens.
+    /// The addresses of the listeners.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
         self.addresses
@@ -212,14 +225,14 @@ impl Server {
         self.data_dir.admin_token().expose()
     }
 
-    /// Serves until `stop` completes, then drains: every member is moved to the next process on the same data
-    /// directory, within `drain.deadline_ms`. Returns whether that one can go on where this one ends. A part of the
-    /// server that fails is a stop as well, without a drain, and `false`.
+    /// Serves until `stop` completes, then drains: all members are moved to the next process on the same data
+    /// directory, within `drain.deadline_ms`. Returns whether that process can continue from the state of this one. If
+    /// a part of the server fails, it stops without a drain, and returns `false`.
     pub async fn run(self, stop: impl Future<Output = ()>) -> bool {
         self.run_until(stop, std::future::pending()).await
     }
 
-    /// As [`Server::run`]; `at_once` ends the drain, with `false`.
+    /// Like [`Server::run`]. `at_once` ends the drain, and the result is `false`.
     pub async fn run_until(
         self,
         stop: impl Future<Output = ()>,
@@ -233,7 +246,7 @@ impl Server {
             rtmp,
             rtmps,
             data_dir,
-            // Nobody else comes in before all this has ended.
+            // Held until the end, so that no other process starts before.
             lock: _lock,
             store,
             restored,
@@ -242,6 +255,7 @@ impl Server {
             programs,
             seeds,
             admin_connections,
+            rows,
         } = self;
         let clock = Clock::start();
         let notes = Notes::new();
@@ -250,6 +264,7 @@ impl Server {
         let reader = |name| notes.reader(name, metrics.missed_by(name));
         readers.spawn(metrics::count(metrics.clone(), reader("metrics"), questions));
         let authenticator = Arc::new(Authenticator::new(&config.apps));
+        let revoked = authenticator.revoked().clone();
         let bases = UrlBases::new(&config, addresses.public, addresses.rtmp, addresses.rtmps);
         let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
         let (fact_sink, seen) = mpsc::channel(FACTS);
@@ -288,7 +303,7 @@ impl Server {
             worker.restore(restored);
             workers.spawn(worker.run());
         }
-        // The readers end when no worker is left.
+        // Drops a sender of notes: the readers end after the last one.
         drop(parts);
 
         let (phases, phase) = watch::channel(Phase::Serving);
@@ -306,8 +321,12 @@ impl Server {
         let public_router =
             public::router(&config, lobby, hub.clone(), authorizer.clone(), phase.clone());
         let forwards = Arc::new(Forwards::default());
+        let own = addresses.all();
+        let hooks = metrics.hooks.clone();
+        let service = rows.service(&config, own, store.clone(), shards.clone(), revoked, hooks);
+        let deliverer = service.deliverer.clone();
         let admin_router = api::router(Api {
-            service: Service::new(shards.clone()),
+            service,
             hub: hub.clone(),
             forwards: forwards.clone(),
             tasks: executor.clone(),
@@ -328,7 +347,7 @@ impl Server {
                 give_way: None,
                 budgets: Some(budgets),
                 proxies: Arc::new(Proxies::new(config.trusted_proxies.clone())),
-                // An operator may have more patience with players.
+                // The operator may have set a longer timeout for players.
                 patience: WRITE_STALL.max(config.relay.write_timeout),
                 lines: hub.lines().clone(),
             }
@@ -351,6 +370,10 @@ impl Server {
             .serve(phase.clone()),
         );
         let mut tasks = JoinSet::new();
+        tasks.spawn(deliverer.run(store.appended()));
+        let keep = KeepHistory { ms: config.history.keep_ms, rows: config.history.keep_rows };
+        tasks.spawn(store.desk().keep_history(keep));
+        tasks.spawn(crate::relay::seen::look(hub.clone(), shards.clone()));
         let live = (!plans.is_empty()).then(|| {
             let (live, seen) = mpsc::channel(FACTS);
             let forwarder = Forwarder { hub: hub.clone(), shards: shards.clone(), plans, forwards };
@@ -404,7 +427,7 @@ impl Server {
             ended(&mut readers).await;
             ended(&mut listeners).await;
             if !asked {
-                // Written by then: what the shards that are well wanted.
+                // The writes of the other shards are included by now.
                 store.close(None).await;
             }
         };
@@ -416,14 +439,14 @@ impl Server {
     }
 }
 
-/// No process of ours outlives this one.
+/// No child process outlives this one.
 async fn end_runs(executor: Option<&LocalExecutor>) {
     if let Some(executor) = executor {
         executor.shut_down().await;
     }
 }
 
-/// Whoever starts the next process at the end of the last one need not be exact about it.
+/// Takes the lock, and waits a short time for the last process to end.
 async fn take_lock(data_dir: &Path) -> Result<DirLock, DataDirError> {
     let until = Instant::now() + LOCK_WAIT;
     loop {
@@ -452,7 +475,7 @@ fn engine_config(
         (app.appkey.clone(), AppPolicy { media, ..app.policy.clone() })
     };
     let mut limits = config.limits.clone();
-    // Names are spread evenly.
+    // Names are spread evenly over the shards.
     limits.channels = limits.channels.div_ceil(shards.max(1));
     EngineConfig {
         limits,
@@ -462,14 +485,16 @@ fn engine_config(
         ticket_key: data_dir.ticket_key().clone(),
         restart_grace_ms: config.restart_grace_ms,
         log_bytes: config.log_bytes / shards.max(1),
-        // The rest is for what waited before.
+        // The rest is for bytes that already wait.
         channel_burst_bytes: config.max_lag_bytes / 8 * 7,
+        journal: config.webhooks.keep_ms > 0,
+        history: config.history.keep_ms > 0,
         ..EngineConfig::default()
     }
 }
 
-/// Completes when one of the tasks ends while the server should run. That is a bug of ours, and what is left of
-/// the server is better started anew than left standing.
+/// Completes when one of the tasks ends while the server should run. That is a bug, and a restart is better than
+/// running without this part.
 async fn failed(part: &str, tasks: &mut JoinSet<()>) {
     match tasks.join_next().await {
         Some(Ok(())) => error!(part, "a part of the server has ended"),
@@ -478,7 +503,7 @@ async fn failed(part: &str, tasks: &mut JoinSet<()>) {
     }
 }
 
-/// Waits for tasks; one that panicked is a bug, and says so.
+/// Waits for tasks, and logs each panic, which is a bug.
 async fn ended(tasks: &mut JoinSet<()>) {
     while let Some(ended) = tasks.join_next().await {
         if let Err(failure) = ended

@@ -9,7 +9,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 
-/// A server in debug mode that goes with the test.
+/// A server in debug mode that ends with the test.
 struct Running {
     addresses: Addresses,
     token: String,
@@ -74,7 +74,7 @@ enum Listener {
     Admin,
 }
 
-/// A request without the headers that all have.
+/// A request without the headers that all requests have.
 #[derive(Debug)]
 struct Request {
     first: String,
@@ -82,7 +82,7 @@ struct Request {
     body: String,
 }
 
-/// What is asked, and the error that answers.
+/// A request, and the status and name of the expected error.
 type Row = (Listener, Request, u16, &'static str);
 
 const JSON: &str = "Content-Type: application/json\r\n";
@@ -99,15 +99,16 @@ fn row(
 fn rows() -> Vec<Row> {
     use Listener::{Admin, Public};
     let mut rows = Vec::new();
-    // Paths that are none, and methods that are none of a path.
+    // Unknown paths, and methods that a path does not have.
     for (listener, path) in [
         (Admin, "/"),
         (Admin, "/v1"),
-        (Admin, "/v1/channels/"),
-        (Admin, "/v1/channels/a/b?appkey=demo"),
+        (Admin, "/v1/channels"),
+        (Admin, "/v1/apps/demo/channels/"),
+        (Admin, "/v1/apps/demo/channels/a/b"),
         (Admin, "/%FF"),
         (Public, "/page/none"),
-        (Public, "/v1/channels"),
+        (Public, "/v1/apps/demo/channels"),
         (Public, "/live/"),
         (Public, "/live/name.mp4"),
         (Public, "/live/%FF.flv"),
@@ -119,55 +120,44 @@ fn rows() -> Vec<Row> {
         (Admin, "POST /healthz"),
         (Admin, "DELETE /readyz"),
         (Admin, "POST /metrics"),
-        (Admin, "DELETE /v1/channels"),
-        (Admin, "PUT /v1/channels/a?appkey=demo"),
-        (Admin, "GET /v1/channels/a/kick?appkey=demo"),
-        (Admin, "GET /v1/channels/a/close?appkey=demo"),
+        (Admin, "DELETE /v1/apps/demo/channels"),
+        (Admin, "PUT /v1/apps/demo/channels/a"),
+        (Admin, "GET /v1/apps/demo/channels/a/members/7/kick"),
+        (Admin, "GET /v1/apps/demo/channels/a/close"),
         (Public, "DELETE /v1/signal"),
         (Public, "POST /live/name.flv"),
     ] {
         rows.push(row(listener, (first, "", ""), 405, "methodNotAllowed"));
     }
-    // Without the token nobody hears what there is.
-    for first in ["GET /metrics", "GET /v1/channels", "POST /v1/channels/a/kick", "GET /none"] {
+    // Without the token, all paths give the same error.
+    for first in ["GET /metrics", "GET /v1/apps/demo/channels", "POST /v1/keys", "GET /none"] {
         let headers = "Authorization: Bearer nonsense\r\n";
         rows.push(row(Admin, (first, headers, ""), 401, "unauthorized"));
     }
-    // What the routes about a channel have in common.
+    // Errors that the routes of a channel have in common.
     for (method, rest, headers, body) in [
         ("GET", "", "", ""),
-        ("POST", "/kick", JSON, r#"{"uid": "7"}"#),
+        ("POST", "/members/7/kick", JSON, "{}"),
         ("POST", "/close", JSON, "{}"),
     ] {
-        for (name, query, status, error) in [
-            (
-                "none",
-                "?appkey=demo",
-                404,
-                if rest == "/kick" { "noSuchMember" } else { "noSuchChannel" },
-            ),
-            (
-                "none",
-                "?appkey=other",
-                404,
-                if rest == "/kick" { "noSuchMember" } else { "noSuchChannel" },
-            ),
-            ("none", "", 400, "invalidParams"),
-            ("none", "?appkey=a&appkey=b", 400, "invalidParams"),
-            ("none", "?appkey=", 400, "badAppkey"),
-            ("none", "?appkey=%FF", 400, "badAppkey"),
-            ("none", "?appkey=a%20b", 400, "badAppkey"),
-            ("a%2Fb", "?appkey=demo", 400, "badChannelName"),
-            ("%00", "?appkey=demo", 400, "badChannelName"),
-            ("%FF", "?appkey=demo", 400, "badChannelName"),
+        let none = if rest.ends_with("kick") { "noSuchMember" } else { "noSuchChannel" };
+        for (path, status, error) in [
+            ("demo/channels/none", 404, none),
+            ("other/channels/none", 404, "noSuchApp"),
+            ("a%20b/channels/none", 404, "noSuchApp"),
+            ("%FF/channels/none", 400, "badChannelName"),
+            ("demo/channels/a%2Fb", 400, "badChannelName"),
+            ("demo/channels/%00", 400, "badChannelName"),
+            ("demo/channels/%FF", 400, "badChannelName"),
+            ("demo/channels/..", 400, "badChannelName"),
         ] {
-            let first = format!("{method} /v1/channels/{name}{rest}{query}");
+            let first = format!("{method} /v1/apps/{path}{rest}");
             rows.push(row(Admin, (first, headers, body), status, error));
         }
     }
-    let large = format!(r#"{{"uid": "7", "reason": "{}"}}"#, "x".repeat(20_000));
-    for path in ["/v1/channels/a/kick", "/v1/channels/a/close"] {
-        let first = format!("POST {path}?appkey=demo");
+    let large = format!(r#"{{"reason": "{}"}}"#, "x".repeat(20_000));
+    for path in ["members/7/kick", "close"] {
+        let first = format!("POST /v1/apps/demo/channels/a/{path}");
         for (headers, body, status, error) in [
             ("", "", 415, "notJson"),
             ("", "{}", 415, "notJson"),
@@ -182,7 +172,7 @@ fn rows() -> Vec<Row> {
             rows.push(row(Admin, (&first, headers, body), status, error));
         }
     }
-    // Before the routes: the guard. On the routes that are no JSON otherwise: upgrade and media.
+    // Errors of the guard, before the routes. Then the routes without JSON: upgrade and media.
     rows.push(row(
         Admin,
         ("GET /healthz", "Origin: http://a.example\r\n", ""),
@@ -209,37 +199,40 @@ async fn every_error_of_http_is_json_and_has_one_name() {
         let (got, head, body) = server.ask(listener, &request).await;
         let said = format!("{listener:?} {request:.200?}: {got} {body}");
         assert_eq!(got, status, "{said}");
-        assert!(head.contains("\r\ncontent-type: application/json\r\n"), "{said}\n{head}");
+        assert!(head.contains("\r\ncontent-type: application/problem+json\r\n"), "{said}\n{head}");
         let error: Value = serde_json::from_str(&body).expect(&said);
         let error = error.as_object().expect(&said);
         assert_eq!(error["name"], name, "{said}");
-        assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{said}");
-        assert_eq!(error.len(), 2, "{said}");
+        assert_eq!(error["status"], status, "{said}");
+        for key in ["type", "title", "detail"] {
+            assert!(error[key].as_str().is_some_and(|text| !text.is_empty()), "{said}");
+        }
+        assert!(error["type"].as_str().is_some_and(|kind| kind.ends_with(name)), "{said}");
         assert_eq!(status == 405, head.contains("\r\nallow: "), "{said}\n{head}");
     }
 }
 
-/// Proves no rule of the protocol: whoever holds connections for nothing gives way to who asks.
+/// Proves no rule of the protocol: idle connections give way to new ones.
 #[tokio::test]
 async fn idle_connections_do_not_silence_the_admin_listener() {
     let server = Running::start("idle").await;
     let mut idle = Vec::new();
     for number in 0..200 {
         let mut socket = TcpStream::connect(server.addresses.admin).await.unwrap();
-        // Every other one has begun a request.
+        // Every second one has begun a request.
         if number % 2 == 0 {
             socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n").await.unwrap();
         }
         idle.push(socket);
     }
-    for first in ["GET /readyz", "GET /metrics", "GET /v1/channels"] {
+    for first in ["GET /readyz", "GET /metrics", "GET /v1/apps/demo/channels"] {
         let request = Request { first: first.to_owned(), headers: "", body: String::new() };
         let (status, head, body) = server.ask(Listener::Admin, &request).await;
         assert_eq!(status, 200, "{first}: {head} {body}");
     }
 }
 
-/// Proves no rule of the protocol: the scheme of a token has no case, and no answer is taken for something else.
+/// Proves no rule of the protocol: the scheme of a token is case-insensitive, and content types are not guessed.
 #[tokio::test]
 async fn operators_are_answered_whatever_their_tools_write() {
     let server = Running::start("bearer").await;
@@ -249,8 +242,11 @@ async fn operators_are_answered_whatever_their_tools_write() {
     {
         let headers = format!("Authorization: {scheme}{token}\r\n");
         let headers: &'static str = Box::leak(headers.into_boxed_str());
-        let request =
-            Request { first: "GET /v1/channels".to_owned(), headers, body: String::new() };
+        let request = Request {
+            first: "GET /v1/apps/demo/channels".to_owned(),
+            headers,
+            body: String::new(),
+        };
         let (got, head, _) = server.ask(Listener::Admin, &request).await;
         assert_eq!(got, status, "{scheme}");
         assert!(head.contains("\r\nx-content-type-options: nosniff"), "{head}");
@@ -277,9 +273,14 @@ async fn a_target_may_be_absolute() {
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: lianmai.v0\r\n";
     for (listener, target, headers, expected) in [
         (Listener::Admin, format!("http://{admin}/healthz"), "", (200, "ok\n")),
-        (Listener::Admin, format!("http://{admin}/v1/channels"), "", (200, r#"{"channels":[]}"#)),
+        (
+            Listener::Admin,
+            format!("http://{admin}/v1/apps/demo/channels"),
+            "",
+            (200, r#"{"channels":[]}"#),
+        ),
         (Listener::Admin, "http://evil.example/healthz".to_owned(), "", (421, "hostNotAllowed")),
-        // As far as to what is wrong with it.
+        // Accepted up to the error in the handshake.
         (
             Listener::Public,
             format!("http://{public}/v1/signal"),
@@ -332,13 +333,13 @@ async fn a_page_can_read_every_answer() {
     let (_, head, _) = server.ask(Listener::Public, &request).await;
     assert!(head.contains("\r\naccess-control-allow-headers: range, x-a"), "{head}");
     assert!(head.contains("\r\naccess-control-allow-methods: get, head, options"), "{head}");
-    // What is no page has nothing to be allowed, and its words are not sent back to it.
+    // Without an Origin nothing is allowed, and the header names are not sent back.
     let headers = "Access-Control-Request-Headers: range, x-a\r\n";
     let (got, head, _) = server.ask(Listener::Public, &Request { headers, ..request }).await;
     assert!(got == 204 && !head.contains("access-control-allow-headers"), "{head}");
 }
 
-/// Shakes hands, and closes at once.
+/// Performs the handshake, and closes at once.
 async fn comes_and_goes(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
     let head = "GET /v1/signal HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
                 Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\

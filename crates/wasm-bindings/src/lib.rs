@@ -12,6 +12,10 @@
 //! ```
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
+#![expect(
+    unexpected_cfgs,
+    reason = "`Wire` describes what it reads where the feature `schema` is, and here is none"
+)]
 
 extern crate alloc;
 

@@ -1,6 +1,6 @@
 //! The RTMP server session. In: a program that writes the bytes of a peer, well-formed or not. Checked: the same bytes
 //! give the same events and replies however they are split; media comes only while a publish is accepted; everything
-//! stays within its bound; nothing follows a close; our decoder can read what our encoder writes. Deliberately absent:
+//! stays within its bound; nothing follows a close; the decoder can read what the encoder writes. Deliberately absent:
 //! sockets.
 
 use lianmai_media_plane::rtmp::amf0::{self, Value};

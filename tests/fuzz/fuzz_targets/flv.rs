@@ -1,4 +1,4 @@
-//! `lianmai_fuzz_bodies::flv` under libFuzzer. What it checks stands there.
+//! `lianmai_fuzz_bodies::flv` under libFuzzer. See there for what it checks.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| lianmai_fuzz_bodies::flv(data));

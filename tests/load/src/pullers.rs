@@ -1,4 +1,4 @@
-//! The cost of delivering one 2 Mbit/s stream to many players, and the delay that a player sees: from our relay by
+//! The cost of delivering one 2 Mbit/s stream to many players, and the delay that a player sees: from this relay by
 //! HTTP-FLV and by RTMP, and from nginx-rtmp by RTMP, with the same pushes and players in the same run. In: a release
 //! server, a number of players. Out: processor time, memory, delays. Deliberately absent: decoding.
 

@@ -1,7 +1,7 @@
-// What a video element really shows and sounds like. In: an element of a page. Out: measures by the stream's own time; no clock of
-// ours decides anything.
+// Measures the picture and sound of a video element. In: an element of a page. Out: measures by the stream's own time; no other
+// clock decides anything.
 
-/** Frames that were decoded in `seconds` of the stream's time, and whether a copy of the picture changed. */
+/** Watches `seconds` of the stream's time. Returns decoded frames, exact duration, changed pixels of a small copy of the picture, and colours. */
 export function watch(video, seconds) {
   return video.evaluate(async (element, seconds) => {
     const frame = () => new Promise((done) => element.requestVideoFrameCallback((_, { mediaTime }) => done(mediaTime)))

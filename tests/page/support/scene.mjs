@@ -1,5 +1,5 @@
-// What every test of the page stands on: a server, hosts that push, members without a page, and visitors with one. In: what the
-// test wants there. Out: handles to it. Nothing outlives the run.
+// Shared by the tests of the page: a server, hosts that push, members without a page, and visitors with one. In: the settings
+// of a test. Out: handles. Nothing outlives the run.
 
 import { execFileSync, spawn } from 'node:child_process'
 import { createRequire } from 'node:module'
@@ -36,12 +36,12 @@ export class Scene {
     return scene
   }
 
-  /** What began last ends first. */
+  /** Ends everything, the newest first. */
   async close() {
     for (const end of this.#ends.reverse()) await end()
   }
 
-  /** What `gen-token` prints. */
+  /** The output of `gen-token`. */
   token(appkey, channel, uid) {
     const words = ['gen-token', '--appkey', appkey, '--channel', channel, '--uid', String(uid)]
     return execFileSync(program('signal-server', 'LIANMAI_SERVER'), words, { env: { ...process.env, ...this.settings }, encoding: 'utf8' }).trim()
@@ -51,7 +51,7 @@ export class Scene {
     return `room ${++this.#rooms}`
   }
 
-  /** One who pushes a picture and a tone; on air when this is done. */
+  /** A member that pushes a picture and a tone; returns when it is on air. */
   async host(channel, uid, name, picture, tone) {
     const { host } = new URL(this.origin)
     const words = ['--server', `ws://${host}`, '--channel', channel, '--uid', uid, '--name', name, '--picture', picture, '--tone', tone]
@@ -67,7 +67,7 @@ export class Scene {
     })
   }
 
-  /** One without a page, in the channel. */
+  /** A member without a page, in the channel. */
   async peer(channelName, uid, more = {}) {
     const client = sdk.createClient({ appkey: 'demo', server: this.server.url })
     this.#ends.push(() => client.destroy())
@@ -75,15 +75,15 @@ export class Scene {
     return client
   }
 
-  /** A browser of its own. */
+  /** Opens a separate browser context. */
   async visit({ viewport = WIDE, hash = '', locale = 'en-GB', theme = 'light', script } = {}) {
     const context = await this.browser.newContext({ viewport, locale, colorScheme: theme })
-    // The test itself has a bound: nothing shorter decides.
+    // The test itself has a time limit; shorter limits must not decide.
     context.setDefaultTimeout(0)
     const page = await context.newPage()
     const visitor = new Visitor(page)
     page.on('pageerror', (error) => visitor.wrong.push(String(error)))
-    // What a server refuses is a line, too; whoever expects that takes it out.
+    // A refusal of the server logs a line as well; a test that expects it removes the line.
     page.on('console', (message) => message.type() === 'error' && visitor.wrong.push(message.text()))
     await page.addInitScript(() => {
       window.violations = []
@@ -133,7 +133,7 @@ export class Visitor {
     return this.page.getByRole('button', { name, exact: true })
   }
 
-  /** The video of somebody. */
+  /** The video of a member. */
   video(uid) {
     return this.page.locator(`.tile[data-uid="${uid}"] video`)
   }
@@ -143,29 +143,29 @@ export class Visitor {
     await this.button('Send').click()
   }
 
-  /** Waits until somebody's words are there. */
+  /** Waits until a message is shown. */
   heard(text) {
     return this.page.getByRole('log').getByText(text, { exact: true }).first().waitFor()
   }
 
-  /** The event log: what came, and by which numbers. */
+  /** The rows of the event log: the events and their numbers. */
   rows() {
     return this.page.locator('#events ~ .scroll tbody tr').evaluateAll((rows) => rows.map((row) => ({
       event: row.dataset.event, seqs: row.dataset.seqs?.split('-').map(Number), text: row.cells[3].textContent,
     })))
   }
 
-  /** Why streams were opened again. */
+  /** The reasons why streams were opened again. */
   async reopened() {
     return (await this.rows()).filter(({ event }) => event === 'stream-reopened').map(({ text }) => text)
   }
 
-  /** Nothing went wrong, and the policy forbade nothing. */
+  /** Asserts that there were no errors and no violations of the policy. */
   async assertClean(assert) {
     assert.deepEqual([this.wrong, await this.page.evaluate(() => window.violations)], [[], []])
   }
 
-  /** Whoever is in a channel leaves it: the next test finds nobody there. */
+  /** Leaves the channel, so that the next test finds no member there. */
   async close() {
     const leave = this.page.locator('header button').nth(1)
     if (await leave.count()) {

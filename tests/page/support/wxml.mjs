@@ -1,7 +1,7 @@
-// The markup of a mini-program's page, as far as its faults can be seen without the developer tools. In: a text of WXML. Out: its
+// Parses the markup of a mini-program's page, to find errors without the developer tools. In: a text of WXML. Out: its
 // elements. Deliberately absent: drawing it.
 
-/** Elements in their order, each `{name, attributes}`; throws where one is not closed. */
+/** Elements in their order, each `{name, attributes}`; throws if one is not closed. */
 export function elements(text) {
   const found = []
   const open = []
@@ -20,7 +20,7 @@ export function elements(text) {
   return found
 }
 
-/** Names that an expression reads. */
+/** The names that the expressions in a text read. */
 export function names(text) {
   return Array.from(text.matchAll(/\{\{(.*?)\}\}/g), ([, expression]) => {
     const bare = expression.replace(/'[^']*'/g, '').replace(/\.\s*\w+/g, '')

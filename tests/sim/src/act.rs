@@ -1,5 +1,5 @@
-//! What each action of a scenario does, and what apps do by themselves. Comes in: actions, events of apps. Goes out:
-//! calls, faults, and what befalls the server.
+//! Executes the actions of a scenario, and the reactions of apps. Comes in: actions, events of apps. Goes out: calls,
+//! faults, and interventions on the server.
 
 use lianmai_client_sdk::session::{Command, ConnectionState, Event};
 use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
@@ -179,7 +179,7 @@ impl World {
     }
 
     fn command(&mut self, c: usize, cmd: &Cmd) {
-        // Who is frozen calls nothing.
+        // A frozen client makes no calls.
         if self.clients[c].frozen.is_some() || self.clients[c].retired {
             return;
         }
@@ -245,7 +245,7 @@ impl World {
         self.call(c, command);
     }
 
-    /// Somebody says something where a world is too quiet to find anything in.
+    /// Sends random messages if few events were delivered so far: a world that is too quiet finds nothing.
     pub(crate) fn chatter(&mut self) {
         let knobs = &self.scenario.knobs;
         if !knobs.chatter || self.checks.delivered * knobs.length_ms > 2_800 * self.now {
@@ -293,7 +293,7 @@ impl World {
         })
     }
 
-    /// The app joins some time within that.
+    /// The app joins after a random delay of at most `within_ms`.
     pub(crate) fn join_again(&mut self, c: usize, within_ms: u64) {
         let delay = self.clients[c].rng.between(10, within_ms);
         self.after(delay, Ev::Join(c));
@@ -308,7 +308,7 @@ impl World {
         }
     }
 
-    /// What an app does by itself.
+    /// The reaction of an app to an event.
     pub(crate) fn app_reacts(&mut self, c: usize, event: &Event) {
         let knobs = (self.scenario.knobs.subscribes, self.scenario.knobs.rejoins);
         let rng = &mut self.clients[c].rng;

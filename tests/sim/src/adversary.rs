@@ -1,6 +1,6 @@
-//! Somebody who reads everything and tries it again: tickets, join ids, URLs. Comes in: what was
-//! ever on a wire. Goes out: the same, later, on a socket of his own. Whether he may succeed is for the model:
-//! accepting what it calls dead fails the run, and so does any change that a refused attempt makes.
+//! A thief that records tickets, join ids and URLs, and replays them. Comes in: everything that was ever on a wire.
+//! Goes out: the same later, on a socket of its own. The model decides whether a replay may succeed: the run fails if
+//! the engine accepts something that is invalid by the model, or if a refused attempt changes anything.
 
 use lianmai_protocol::Epoch;
 use lianmai_protocol::message::Call;
@@ -9,7 +9,7 @@ use lianmai_protocol::message::session::{Join, Reconnect};
 use crate::rng::Rng;
 use crate::world::World;
 
-/// See the module.
+/// The recorded material.
 #[derive(Debug)]
 pub(crate) struct Spy {
     tickets: Vec<(String, Epoch)>,
@@ -38,7 +38,7 @@ impl World {
         self.cov.count("fault:replay");
         match what {
             0 => {
-                // The older, the deader: the last ones are those of the living.
+                // Only the older two thirds are replayed: the newest tickets may belong to living memberships.
                 let most = self.spy.tickets.len() * 2 / 3;
                 if most == 0 {
                     return;

@@ -1,5 +1,5 @@
-//! Counts the bytes that each thread has allocated: what an engine holds is what is given back
-//! when it is dropped. Deliberately absent: where from.
+//! Counts the bytes that each thread has allocated. The memory of an engine is what its drop gives back. Deliberately
+//! absent: where the memory was allocated.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -9,16 +9,16 @@ thread_local! {
     static LIVE: Cell<isize> = const { Cell::new(0) };
 }
 
-/// The system's allocator, counting.
+/// The system's allocator with a counter.
 #[derive(Debug)]
 pub struct Counting;
 
 fn count(bytes: usize, sign: isize) {
-    // A thread that ends counts no more.
+    // The counter of a thread that ends may be gone.
     let _ = LIVE.try_with(|live| live.set(live.get() + sign * bytes.cast_signed()));
 }
 
-// SAFETY: every call goes to the system's allocator as it is.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 1);
@@ -40,7 +40,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Bytes that this thread holds, less what it was given by others; 0 where the allocator is another one.
+/// Bytes that this thread has allocated minus those that it has freed; 0 if another allocator is installed.
 pub(crate) fn live() -> isize {
     LIVE.with(Cell::get)
 }

@@ -1,6 +1,6 @@
-//! A host around the shipped session, as the native driver is one: one socket at a time, outputs in order, deadlines.
-//! Comes in: what the network brings, what the app calls, what happens to the phone. Goes out: bytes, and what the
-//! app hears, which `check/app.rs` looks at. Deliberately absent: decisions about connections.
+//! A host around the shipped session, like the native driver: one socket at a time, outputs in order, deadlines. Comes
+//! in: data of the network, calls of the app, faults of the device. Goes out: bytes, and the events of the app, which
+//! `check/app.rs` checks. Deliberately absent: decisions about connections.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ use crate::scenario::{ClientSpec, Scenario};
 use crate::trace::Trace;
 use crate::world::{Ev, World, log};
 
-/// The addresses that a session is told: one server listens at both.
+/// The addresses that a session gets; the same server listens at both.
 const URLS: [&str; 2] = ["ws://one.sim/v1/signal", "ws://two.sim/v1/signal"];
 
-/// A session tries to come back for so long.
+/// How long a session tries to come back.
 pub(crate) const GIVE_UP_MS: u64 = 90_000;
 
 /// A call that is not settled.
@@ -29,15 +29,15 @@ pub(crate) const GIVE_UP_MS: u64 = 90_000;
 pub(crate) struct Open {
     pub(crate) method: &'static str,
     pub(crate) at: u64,
-    /// What it says, and of which media.
+    /// Hash of the parameters, and the media kinds that they name.
     pub(crate) content: u64,
     pub(crate) kinds: KindSet,
-    /// Whose, where it plays them.
+    /// The publisher, for a subscription.
     pub(crate) of: Option<UserId>,
-    /// Time that it may take longer: for a restart of the server, for what its host was frozen.
+    /// Milliseconds by which the call may take longer: because the server restarts, and because its host was frozen.
     pub(crate) restart_ms: u64,
     pub(crate) frozen_ms: u64,
-    /// What of that the server asked for while it waited.
+    /// The longest delay that the server announced while the call waited.
     pub(crate) least_ms: u64,
     /// The server may have forgotten it.
     pub(crate) forgotten: bool,
@@ -48,20 +48,20 @@ pub(crate) struct Client {
     pub(crate) rng: Rng,
     pub(crate) session: Session,
     pub(crate) config: SessionConfig,
-    /// What is recorded of its first session, where it is.
+    /// The recording of its first session, if it is recorded.
     pub(crate) trace: Option<Trace>,
     pub(crate) link: Option<LinkId>,
     /// Every socket of its session, by number.
     pub(crate) sockets: BTreeMap<LinkId, SocketId>,
-    /// Its clock less that of the world, which only grows.
+    /// Its monotonic clock minus the time of the world.
     mono_off: u64,
-    /// Frozen until then, and whether its clock goes on.
+    /// Frozen until this time, and whether its clock goes on meanwhile.
     pub(crate) frozen: Option<(u64, bool)>,
     frozen_since: u64,
-    /// It was frozen until its last input.
+    /// It was frozen directly before its last input.
     pub(crate) woke: bool,
     pub(crate) slow_until: u64,
-    /// Its session was told that nobody reads.
+    /// Its session was told that reading is paused.
     pub(crate) paused: bool,
     offline: (u64, bool),
     timer: Option<u64>,
@@ -69,24 +69,24 @@ pub(crate) struct Client {
     outgoing: Vec<u8>,
     last_call: u64,
     pub(crate) calls: BTreeMap<CallId, Open>,
-    /// What the app folded from the steps of the picture.
+    /// The picture that the app folded from changes.
     pub(crate) copy: Option<Picture>,
     pub(crate) app: App,
     pub(crate) sent: Sent,
     pub(crate) told: Told,
-    /// Calls that it makes as soon as it is done with what it hears.
+    /// Calls that it makes as soon as the present events are handled.
     later: Vec<Command>,
-    /// What it plays was not what it should for so many looks.
+    /// For how many checks in a row the streams that it plays were wrong.
     pub(crate) plays_off: u32,
-    /// So many of its next sockets do not last.
+    /// How many of its next sockets will be cut.
     pub(crate) trips: u32,
-    /// Loses the next frame.
+    /// The next frame of the server will be lost.
     pub(crate) swallows: bool,
-    /// Does not come back by itself any more.
+    /// It does not join again by itself.
     pub(crate) retired: bool,
-    /// Numbers of its processes.
+    /// Number of restarts of its process.
     generation: u64,
-    /// Nothing was done to it since.
+    /// When a fault last affected it.
     pub(crate) disturbed_at: u64,
 }
 
@@ -133,12 +133,12 @@ impl Client {
         }
     }
 
-    /// Whether it reaches anybody: `Some(true)` if it does not even hear that it does not.
+    /// Whether it is offline: `Some(true)` if its attempts fail without a notice.
     pub(crate) fn offline(&self, now: u64) -> Option<bool> {
         (self.offline.0 > now).then_some(self.offline.1)
     }
 
-    /// The server does not know what it called.
+    /// The server may have forgotten its calls.
     pub(crate) fn forgets(&mut self) {
         for open in self.calls.values_mut() {
             open.forgotten = true;
@@ -156,7 +156,7 @@ impl Client {
         self.session.handle(now, input);
     }
 
-    /// Its last output was polled.
+    /// The last output of an input was polled.
     fn polled(&mut self) {
         if let Some(trace) = &mut self.trace {
             trace.polled(self.session.next_deadline(), self.session.picture());
@@ -174,7 +174,7 @@ fn fresh(rng: &mut Rng) -> SessionConfig {
         config.urls.push(URLS[1].to_owned());
     }
     config.seed = rng.next();
-    // Who finds no room ends within the time that the faults are over.
+    // A client that finds no room gives up within the part of the run without faults.
     config.give_up_after_ms = GIVE_UP_MS;
     config
 }
@@ -184,7 +184,7 @@ fn begin(config: &SessionConfig) -> Session {
 }
 
 impl World {
-    /// Hands an input to a session and does what it says.
+    /// Passes an input to a session and executes its outputs.
     pub(crate) fn feed(&mut self, c: usize, input: Input<'_>) {
         let now = self.clients[c].mono(self.now);
         log!(self, "c{c} <- {input:?}");
@@ -208,7 +208,7 @@ impl World {
         self.set_timer(c);
     }
 
-    /// Hands a session what is said of a socket that it gave up: that changes nothing (CLI-8).
+    /// Passes a session an input of a socket that it gave up. This must change nothing (CLI-8).
     pub(crate) fn feed_late(&mut self, c: usize, input: Input<'_>) {
         let now = self.clients[c].mono(self.now);
         log!(self, "c{c} <- late {input:?}");
@@ -281,7 +281,7 @@ impl World {
                     self.write(id, Way::Up, &bytes);
                 }
                 self.client_lets_go(id);
-                // A host may hear of it late, and say so.
+                // A host may learn of the close later, and report it.
                 self.after(self.now % 1_999, Ev::LateClose(c, id));
             }
             Output::Picture(change) => {
@@ -300,7 +300,8 @@ impl World {
         }
     }
 
-    /// A session speaks of its last socket only. It may be gone already: what is said to it is dropped then.
+    /// Checks that an output concerns the newest socket of the session. If this socket is gone already, the output is
+    /// dropped.
     fn check_last(&mut self, c: usize, socket: SocketId) {
         let last = self.clients[c].sockets.last_key_value().map(|(_, last)| *last);
         if last != Some(socket) {
@@ -318,7 +319,7 @@ impl World {
         }
     }
 
-    /// The WebSocket of a client answers a ping, whatever the session does.
+    /// The WebSocket of a client answers a ping without the session.
     pub(crate) fn client_pongs(&mut self, c: usize) {
         self.clients[c].outgoing.extend(Frame::Pong.encode());
         self.client_flush(c);
@@ -331,7 +332,7 @@ impl World {
         self.clients[c].outgoing = bytes[taken..].to_vec();
     }
 
-    /// The app calls something.
+    /// The app makes a call.
     pub(crate) fn call(&mut self, c: usize, command: Command) -> CallId {
         let (call, method) = self.new_call(c, &command);
         log!(self, "c{c} calls {method} as {}", call.0);
@@ -373,7 +374,7 @@ impl World {
         (call, method)
     }
 
-    /// The app calls from inside a handler, or as soon as it is through.
+    /// The app makes a call from inside a handler, or after all events are handled.
     pub(crate) fn react(&mut self, c: usize, command: Command) {
         let reenters = self.scenario.knobs.reenters;
         if self.clients[c].rng.chance(reenters) {
@@ -413,7 +414,7 @@ impl World {
         }
     }
 
-    /// Nothing happens in the app for a while.
+    /// Freezes the app for a while.
     pub(crate) fn suspend(&mut self, c: usize, ms: u64, clock: bool) {
         let client = &mut self.clients[c];
         if client.frozen.is_some() {
@@ -439,7 +440,7 @@ impl World {
         }
         client.sent.froze(now - client.frozen_since);
         for open in client.calls.values_mut() {
-            // A moment to be settled in, once.
+            // Once, some time in which the call can be settled.
             let moment = if open.frozen_ms == 0 { 11_000 } else { 0 };
             open.frozen_ms += now - client.frozen_since + moment;
         }
@@ -447,7 +448,7 @@ impl World {
         client.woke = true;
         client.timer = None;
         let foreground = client.rng.below(3);
-        // What comes first is anybody's guess.
+        // The order of the inputs after a wake-up is random.
         if foreground == 0 {
             self.feed(c, Input::Foreground);
         }
@@ -458,7 +459,7 @@ impl World {
         }
     }
 
-    /// The app is shown again: what comes after the socket's late frames.
+    /// The app returns to the foreground after the late frames of its socket.
     pub(crate) fn app_acts(&mut self, c: usize) {
         if self.clients[c].frozen.is_none() {
             self.feed(c, Input::Foreground);
@@ -498,7 +499,7 @@ impl World {
         }
     }
 
-    /// The process of the app ends and begins again: nothing is left of its session.
+    /// The process of the app ends and starts again; the session is lost.
     pub(crate) fn restart_client(&mut self, c: usize) {
         if let Some(id) = self.clients[c].link.take() {
             self.client_lets_go(id);
@@ -529,7 +530,7 @@ impl World {
         self.join_again(c, 2_000);
     }
 
-    /// What an app does about what it hears.
+    /// Handles an event of the app.
     pub(crate) fn app_hears(&mut self, c: usize, event: &Event) {
         self.check_app_event(c, event);
         if self.failure.is_some() || self.clients[c].retired {

@@ -1,5 +1,5 @@
-//! What happened in all the worlds of a run, counted, so that a run which never saw something says so. Comes in:
-//! counts. Goes out: a table, and what is missing. Deliberately absent: whether what happened was right.
+//! Counts what happened in all worlds of a run, so that a run reports what it never exercised. Comes in: counts. Goes
+//! out: a table, and what is missing. Deliberately absent: whether the events were right.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use lianmai_protocol::message::event::{LeaveReason, RoomCloseReason};
 use lianmai_protocol::message::session::ResumeReason;
 use lianmai_protocol::{CloseCode, ErrorName};
 
-/// Everything that docs/protocol.md lists must occur so often in so many seeds.
+/// Everything that docs/protocol.md lists must occur `OFTEN` times in `SEEDS` seeds.
 const OFTEN: u64 = 100;
 const SEEDS: u64 = 10_000;
 
@@ -27,7 +27,7 @@ const TASK_ERRORS: &[ErrorName] = &[
     ErrorName::StreamUrlBusy,
 ];
 
-/// What cannot occur here, and why.
+/// What cannot occur here, with the reason.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("error:kicked", "names the end of a membership in `Disconnected`; no answer carries it"),
     ("error:replaced", "as `kicked`"),
@@ -35,7 +35,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("leave:whileAway", "made by clients, of what they did not see"),
 ];
 
-/// What is done to worlds.
+/// The faults that worlds inject.
 const FAULTS: &[&str] = &[
     "suspend",
     "network",
@@ -60,15 +60,15 @@ const FAULTS: &[&str] = &[
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
     counts: BTreeMap<String, u64>,
-    /// Worlds.
+    /// Number of worlds.
     pub seeds: u64,
-    /// Calls of apps.
+    /// Number of calls of apps.
     pub calls: u64,
-    /// Events that apps got.
+    /// Number of events that apps received.
     pub delivered: u64,
-    /// Least of a world.
+    /// The smallest number of events delivered in one world.
     pub least_delivered: u64,
-    /// Times that somebody asked to come back.
+    /// Number of `reconnect` requests.
     pub resumes: u64,
     /// Crashes of the server.
     pub crashes: u64,
@@ -102,7 +102,7 @@ impl Coverage {
 
     pub(crate) fn settled_error(&mut self, name: &str) {
         self.count(&format!("settled:{name}"));
-        // Those that clients make are in no answer.
+        // Errors that clients make themselves appear in no answer.
         if ["timeout", "outcomeUnknown", "notConnected", "frameTooLarge"].contains(&name) {
             self.count(&format!("error:{name}"));
         }
@@ -114,7 +114,7 @@ impl Coverage {
         self.counts.get(name).copied().unwrap_or(0)
     }
 
-    /// Adds another world's, or many worlds'.
+    /// Adds the counters of another world or of many worlds.
     pub fn merge(&mut self, other: &Coverage) {
         for (name, n) in &other.counts {
             self.add(name, *n);
@@ -144,7 +144,7 @@ impl Coverage {
         names
     }
 
-    /// What occurred less often than it must; thresholds shrink with the number of worlds.
+    /// What occurred less often than required. The thresholds shrink with the number of worlds.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let share = |of: u64| of * self.seeds.min(SEEDS) / SEEDS;
@@ -177,7 +177,7 @@ impl Coverage {
         missing
     }
 
-    /// Everything, for people.
+    /// All counters, for people.
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::new();

@@ -1,5 +1,5 @@
-//! The client's ends of sockets. Comes in: that one is open, a frame, the end. Goes out: to the session that holds it,
-//! or to whoever else does. What a socket has to say that was given up comes late, with its number.
+//! The client's ends of sockets. Comes in: the opening, the frames and the end of a socket. Goes out: the same to the
+//! session or script that holds it. Inputs of a socket that was given up arrive late, with its number.
 
 use lianmai_client_sdk::session::{Input, SocketId};
 use lianmai_protocol::CloseCode;
@@ -8,7 +8,7 @@ use lianmai_protocol::codec::{self, ServerMessage};
 use crate::net::{End, Frame, LinkId, Way};
 use crate::world::{Ev, World, log};
 
-/// Whether a frame holds events: nothing else that is lost alone can be noticed.
+/// Whether a frame holds events: the loss of any other single frame cannot be noticed.
 fn is_of_events(frame: &Frame) -> bool {
     let Frame::Text(text) = frame else { return false };
     let messages = codec::decode_server_frame(text).unwrap_or_default();
@@ -16,7 +16,7 @@ fn is_of_events(frame: &Frame) -> bool {
 }
 
 impl World {
-    /// The client's end is closed.
+    /// Closes the client's end.
     pub(crate) fn client_lets_go(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.client_open = false;
@@ -34,7 +34,7 @@ impl World {
         }
     }
 
-    /// The number of a socket in the session that asked for it, if that lives.
+    /// The number of a socket in its session, if this session still exists.
     pub(crate) fn socket_of(&self, c: usize, id: LinkId) -> Option<SocketId> {
         self.clients[c].sockets.get(&id).copied()
     }
@@ -52,7 +52,7 @@ impl World {
                 }
                 if self.clients[c].trips > 0 {
                     self.clients[c].trips -= 1;
-                    // Within the way there and back.
+                    // Within about one round trip.
                     let within = 20 + 4 * self.scenario.knobs.delay.1;
                     let delay = self.clients[c].rng.below(within);
                     self.after(delay, Ev::Trip(id));
@@ -68,7 +68,7 @@ impl World {
         let Some(end) = self.links.get(&id).map(|link| link.end) else { return };
         match end {
             End::Raw(raw) => self.raw_frame(raw, frame),
-            // Late frames of a dead socket: a session tells them by their number (CLI-8).
+            // Late frames of a socket that was given up: a session recognises them by the number (CLI-8).
             End::Client(c) if self.clients[c].link != Some(id) => {
                 let Some(socket) = self.socket_of(c, id) else { return };
                 self.cov.count("fault:lateFrame");
@@ -103,7 +103,7 @@ impl World {
                         self.feed(c, Input::Unreadable { socket });
                     }
                 }
-                // As a browser does, without a word to the session.
+                // Like a browser, without the session.
                 Frame::Ping => {
                     self.client_pongs(c);
                 }
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// A socket is gone for its client.
+    /// The client's end learns that its socket is gone.
     pub(crate) fn end_closed(&mut self, id: LinkId, code: u16) {
         let Some(link) = self.links.get(&id) else { return };
         if !link.client_open {
@@ -141,7 +141,7 @@ impl World {
     }
 }
 
-/// What a host says of a text frame.
+/// The input for a text frame.
 fn text_frame(socket: SocketId, bytes: &[u8]) -> Input<'_> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Input::Frame { socket, text },

@@ -1,6 +1,6 @@
-//! From a seed to a scenario. Each seed draws which kinds of things happen at all and how often (swarm testing): a
-//! world in which everything happens a little finds less than many in which some things happen a lot. Comes in: a
-//! seed. Goes out: a scenario. Deliberately absent: any knowledge of what comes of it.
+//! Makes a scenario from a seed. Each seed draws which kinds of faults and commands occur at all, and how often (swarm
+//! testing): a world in which everything happens a little finds less than many worlds in which some things happen a
+//! lot. Comes in: a seed. Goes out: a scenario. Deliberately absent: any knowledge of the effect.
 
 use crate::rng::Rng;
 use crate::scenario::{Action, ClientSpec, Cmd, Knobs, Scenario, What, usual_shares};
@@ -8,14 +8,14 @@ use crate::scripts;
 use crate::tokens::{APPS, TokenSpec, is_safe};
 
 const LENGTH_MS: u64 = 300_000;
-/// The first of the clients' uids.
+/// The first uid of the clients.
 const FIRST_UID: u64 = 100;
-/// Of whoever comes back to a server that is about to go.
+/// The uid of a script that reconnects at once to a server that is stopping.
 const HASTY_UID: u64 = 2_000;
-/// The first of those who take what they can get.
+/// The first uid of the scripts that use up every share.
 const GREEDY_UID: u64 = 3_000;
 
-/// A scenario of a seed.
+/// The scenario of a seed.
 pub(crate) fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed).fork(9);
     let mut knobs = knobs(&mut rng);
@@ -33,14 +33,14 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
 fn knobs(rng: &mut Rng) -> Knobs {
     let tight = rng.chance(150);
     let shards = if rng.chance(500) { 2 } else { 1 };
-    // Where not all of them fit, three do.
+    // In a tight world not all of its five channels fit.
     let count = if tight { 5 } else { rng.between(3, 4) };
     let channels: Vec<usize> = (0..count).map(|_| rng.weighted(&[5, 4, 2, 2])).collect();
     let count = rng.between(24, 30);
     let mut clients: Vec<ClientSpec> = Vec::new();
     for index in 0..count {
         let channel = usize::try_from(index).expect("it is small") % channels.len();
-        // Now and then somebody has a second device.
+        // Sometimes two clients share a uid, like two devices of one user.
         let twin = clients.iter().rposition(|other| other.channel == channel && rng.chance(80));
         let uid = twin.map_or(FIRST_UID + index, |twin| clients[twin].uid);
         let token = if is_safe(APPS[channels[channel]]) { token(rng) } else { TokenSpec::None };
@@ -97,7 +97,7 @@ fn joins(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
     for c in 0..knobs.clients.len() {
         let cmd = Cmd::Join { token: None, role: None, name: rng.index(20) };
         actions.push(Action { at: rng.skewed(20_000) + 5, what: What::Call { c, cmd } });
-        // Who was thrown out, or never came in, tries again some time.
+        // Clients that were removed or refused try again later.
         for _ in 0..3 {
             let cmd = Cmd::Join { token: None, role: None, name: 0 };
             let at = rng.between(30_000, LENGTH_MS - 30_000);
@@ -106,7 +106,7 @@ fn joins(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
     }
 }
 
-/// Weights of which some are nothing.
+/// Random weights, some of them 0.
 fn swarm<const N: usize>(rng: &mut Rng, base: [u64; N]) -> [u64; N] {
     base.map(|weight| if rng.chance(250) { 0 } else { weight * rng.between(1, 4) })
 }
@@ -115,10 +115,10 @@ fn commands(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
     let weights = {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m] =
             swarm(rng, [0, 40, 40, 15, 20, 40, 2, 0, 20, 25, 4, 3, 6]);
-        // Enough that is seen by all: publishing, messages.
+        // The last two weights, publishing and messages, guarantee enough events.
         [a, b, c, d, e, f, g, h + 1, i, j, k, l, m, 60, 50]
     };
-    // Who reads slowly falls behind where much is said.
+    // Slow readers fall behind if messages are long.
     let long = if rng.chance(100) || knobs.capacity < 20_000 { 3_000 } else { 80 };
     let count = rng.between(900, 1_300);
     let mut at = 0;
@@ -186,7 +186,7 @@ fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
             6 => What::Half { c, up, down },
             8 => What::Swallow { c },
             9 => {
-                // Now, too.
+                // The present socket is cut, too.
                 actions.push(Action {
                     at,
                     what: What::Trip { c, times: 1 + u32::try_from(rng.below(3)).unwrap_or(0) },
@@ -198,7 +198,7 @@ fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
         actions.push(Action { at, what });
     }
     if rng.chance(100) {
-        // Everybody at once.
+        // All clients at once.
         let at = rng.between(30_000, LENGTH_MS - 60_000);
         actions.extend((0..knobs.clients.len()).map(|c| {
             let what = What::Offline { c, ms: rng.between(1_000, 9_000), silent: rng.chance(500) };
@@ -220,7 +220,7 @@ fn server_faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
         let (at, down_ms, silent) = (at(rng), down(rng), rng.chance(300));
         actions.push(Action { at, what: What::Crash { down_ms, silent } });
         if rng.chance(300) {
-            // What is restored meets gaps.
+            // The frames after the restart are lost, so that restored state meets gaps.
             let lost = (0..knobs.clients.len()).map(|c| What::Swallow { c });
             actions.extend(lost.map(|what| Action { at: at + down_ms, what }));
         }
@@ -239,7 +239,7 @@ fn server_faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
         let plan = [notice, freeze, rng.below(2_000), rng.below(2_000), 0];
         actions.push(Action { at, what: What::Drain { plan, down_ms } });
         if rng.chance(300) {
-            // The hand-over takes its time.
+            // The hand-over is slow.
             let (ms, slow) = (freeze + 2_000, rng.below(8_000));
             actions.push(Action { at, what: What::Disk { ms, slow, fails: 0 } });
             let script = scripts::hasty(rng);
@@ -283,7 +283,7 @@ fn strangers(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
         let ch = rng.index(channels);
         let what = What::Raw { ch, uid: 1_000 + number, script };
         if deaf {
-            // More than its way holds is said at once.
+            // More is sent at once than the socket holds.
             let there = (0..knobs.clients.len()).filter(|c| knobs.clients[*c].channel == ch);
             for c in there.take(5) {
                 let at = at + rng.between(3_000, 6_000);
@@ -314,7 +314,7 @@ fn strangers(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
     }
 }
 
-/// Who uses up every share that it has, where shares are small.
+/// Adds clients that use up every share that they have, in a world with small shares.
 fn greedy(rng: &mut Rng, knobs: &mut Knobs, actions: &mut Vec<Action>) {
     if !rng.chance(400) {
         return;

@@ -1,11 +1,11 @@
-//! The shipped client session and the shipped server engine in one virtual world that follows from one seed: users,
-//! operators, networks, disks and pushers, each with everything that can go wrong. A reference model says what
-//! should happen, checkers say whether it did.
+//! Simulates the shipped client session and the shipped server engine in one virtual world that follows from one seed:
+//! users, operators, networks, disks and pushers, with faults in each. A reference model predicts what should happen,
+//! and checkers compare.
 //!
-//! Comes in: a seed, or a scenario file. Goes out: a hash of everything that happened, counters, and the first
-//! thing that was wrong. Deliberately absent: real sockets, real time, and anything of the shell of
-//! `signal-server`, which only moves bytes; what it does around the engine is done again in `server/`. Push tasks
-//! have a world of their own, in `tasks/`.
+//! Comes in: a seed, or a scenario file. Goes out: a hash of everything that happened, counters, and the first failure.
+//! Deliberately absent: real sockets, real time, and the shell of `signal-server`, which only moves bytes; `server/`
+//! contains its own version of what the shell does around the engine. Push tasks have a world of their own, in
+//! `tasks/`.
 //!
 //! ```text
 //!   seed -> generator -> scenario -> world: client (Session) ~ net ~ server (Engine, store, media)

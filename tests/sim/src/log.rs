@@ -1,15 +1,15 @@
-//! The log of a world: one line for everything that happens, hashed. Two runs of a seed are the same exactly if
-//! their hashes are. Comes in: lines. Goes out: a hash, and the text where somebody wants to read it.
+//! The log of a world: one hashed line for everything that happens. Two runs of a seed are equal exactly if their
+//! hashes are. Comes in: lines. Goes out: a hash, and the text if it was asked for.
 
 use std::fmt::{self, Write as _};
 
-/// See the module.
+/// The log of one world.
 #[derive(Debug)]
 pub(crate) struct Log {
     hash: u64,
     lines: u64,
     line: String,
-    /// The last lines; all of them where asked for.
+    /// All lines, if they were asked for.
     text: Option<String>,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// A hash that is the same in every process, eight bytes at a time.
+/// A hash that is the same in every process; takes eight bytes at a time.
 pub(crate) fn mix(mut hash: u64, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     for word in words {

@@ -1,5 +1,5 @@
-//! Runs worlds. Comes in: how many, or which one. Goes out: counters and a hash, or a failing seed with the least
-//! that it takes. What a world is: `lib.rs`.
+//! Runs worlds. Comes in: their number, or a seed or file. Goes out: counters and a hash, or a failing seed with a
+//! scenario that was shrunk. `lib.rs` says what a world is.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
@@ -17,46 +17,46 @@ use lianmai_sim::{
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Runs that shrinking a failure may take.
+/// Most runs for shrinking one failure.
 const SHRINK_RUNS: usize = 400;
-/// Sessions that are recorded, and inputs that one has at least.
+/// Number of sessions to record, and the smallest number of inputs of each.
 const TRACES: usize = 200;
 const TRACE_INPUTS: usize = 60;
-/// From so many seeds on everything must have occurred.
+/// From this number of seeds on, everything must have occurred.
 const WHOLE: u64 = 10_000;
 
 /// Runs the shipped client and server in virtual worlds, each of which follows from its seed.
 #[derive(Debug, Parser)]
 #[command(name = "lianmai-sim")]
 struct Arguments {
-    /// How many worlds. From 10,000 on a run fails if anything of the protocol occurred too seldom.
+    /// Number of worlds. From 10,000 on, a run fails if anything of the protocol occurred too seldom.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
-    /// The first seed of them.
+    /// The first seed.
     #[arg(long, default_value_t = 1)]
     from: u64,
-    /// One world instead, with all that happens in it.
+    /// Runs one world instead, and prints its log.
     #[arg(long)]
     seed: Option<u64>,
-    /// A scenario instead, as a failure prints it.
+    /// Runs a scenario instead, in the form in which a failure prints it.
     #[arg(long)]
     file: Option<PathBuf>,
-    /// Worlds at a time.
+    /// Number of threads.
     #[arg(long, default_value_t = 2)]
     threads: u8,
-    /// Asks a smaller run, too, for everything of the protocol.
+    /// Requires full coverage of the protocol from a smaller run, too.
     #[arg(long)]
     strict: bool,
-    /// Goes on behind failures, and lists them.
+    /// Continues after failures, and lists them.
     #[arg(long)]
     all: bool,
-    /// Writes what sessions are told and say into files of this directory, until there are 200.
+    /// Writes the inputs and outputs of sessions into files of this directory, 200 at most.
     #[arg(long)]
     traces: Option<PathBuf>,
     /// Only the worlds of push tasks, which are small.
     #[arg(long)]
     tasks: bool,
-    /// Shows a failure as it is, without looking for the least that it takes.
+    /// Prints a failure without shrinking it.
     #[arg(long)]
     no_shrink: bool,
 }
@@ -101,7 +101,7 @@ fn traces(directory: &Path, from: u64) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Runs the worlds of push tasks alone, up to the first that fails.
+/// Runs only the worlds of push tasks, until one fails.
 fn only_tasks(arguments: &Arguments) -> bool {
     let seeds = match arguments.seed {
         Some(seed) => seed..seed + 1,
@@ -140,7 +140,7 @@ fn one_seed(seed: u64) -> bool {
     show(&report)
 }
 
-/// What all threads add to.
+/// The results of all threads.
 #[derive(Default)]
 struct Total {
     coverage: Coverage,
@@ -171,7 +171,7 @@ fn many(arguments: &Arguments) -> bool {
                     }
                     total.coverage.merge(&report.coverage);
                     total.largest = total.largest.max(report.largest);
-                    // In any order.
+                    // Worlds end in any order, and the result must not depend on it.
                     total.hash ^=
                         report.hash.rotate_left(u32::try_from(report.seed % 64).unwrap_or(0));
                     if report.failure.is_some() {

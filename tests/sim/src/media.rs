@@ -1,6 +1,6 @@
-//! Pushers and players. Comes in: the URLs that apps are answered. Goes out: questions whether
-//! they may be used, at random times and again after everything was cut, and signs of payload while they are.
-//! Whether the answers are right is for the model. Deliberately absent: media.
+//! Pushers and players. Comes in: the URLs that apps receive. Goes out: questions whether they may be used, at random
+//! times and again after a cut, and signs of payload while they run. The model decides whether the answers are right.
+//! Deliberately absent: media.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::world::{Ev, World, log};
 enum State {
     /// Not connected.
     Away,
-    /// Waits for the verdict.
+    /// Waits for the answer.
     Asked,
     Runs,
     Over,
@@ -30,7 +30,7 @@ struct Actor {
     tries: u32,
 }
 
-/// See the module.
+/// All pushers and players, and the URLs that were issued.
 #[derive(Debug)]
 pub(crate) struct Media {
     urls: BTreeMap<String, (Gen, Option<Mid>)>,
@@ -51,14 +51,14 @@ impl Media {
         self.seen.push((generation, viewer));
     }
 
-    /// What a URL is of.
+    /// The stream and the viewer of a URL.
     pub(crate) fn stream_of(&self, url: &str) -> Option<(Gen, Option<Mid>)> {
         self.urls.get(url).copied()
     }
 }
 
 impl World {
-    /// An app has a URL, and may use it.
+    /// An app received a URL, and may start to use it.
     pub(crate) fn media_url(&mut self, c: usize, url: &str) {
         let Some((generation, viewer)) = self.media.stream_of(url) else {
             return self.fail("media", format!("c{c} got a URL that nobody issued"));
@@ -75,7 +75,7 @@ impl World {
         self.after(delay, Ev::Media(self.media.actors.len() - 1));
     }
 
-    /// Somebody uses a URL that he has seen some time.
+    /// Uses a URL that was seen some time ago.
     pub(crate) fn replay_url(&mut self, play: bool) {
         let seen: Vec<_> = self
             .media
@@ -147,7 +147,7 @@ impl World {
         self.after(delay, Ev::Media(m));
     }
 
-    /// A stream, or what one viewer plays of it, is cut.
+    /// The server cuts a stream, or one viewer's play of it.
     pub(crate) fn media_cut(&mut self, generation: Gen, viewer: Option<Mid>) {
         self.cov.count("media:cut");
         let mut again = Vec::new();
@@ -155,7 +155,7 @@ impl World {
             let meant =
                 actor.generation == generation && (viewer.is_none() || actor.viewer == viewer);
             if meant && actor.state == State::Runs {
-                // It tries once more, in vain.
+                // It tries once more, which must be refused.
                 actor.state = State::Away;
                 actor.tries = 1;
                 again.push(index);
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// The relay is gone with its process: pushers come back within moments, before anybody else.
+    /// The relay ended with its process: pushers and players come back soon.
     pub(crate) fn media_server_gone(&mut self) {
         for index in 0..self.media.actors.len() {
             let actor = &mut self.media.actors[index];

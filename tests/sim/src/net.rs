@@ -1,8 +1,7 @@
-//! Sockets as pairs of byte pipes. Comes in: bytes, and what happens to them on the way. Goes out: frames, pieced
-//! together again, or the end. Frames are framed as in RFC 6455, only shorter: one byte says what it is, four its
-//! length.
+//! Sockets as pairs of byte pipes. Comes in: bytes, and faults on the way. Goes out: frames, reassembled, or the end.
+//! The framing is a short form of RFC 6455: one byte is the type, four are the length.
 //!
-//! Deliberately absent: who reads and writes (`server/`, `client.rs`, `raw.rs`), and the clock.
+//! Deliberately absent: the readers and writers (`server/`, `client.rs`, `raw.rs`), and the clock.
 //!
 //! ```text
 //!   write -> [chunks under way, each with its time of arrival] -> deliver -> [pieces] -> frames
@@ -11,18 +10,18 @@
 
 use std::collections::VecDeque;
 
-/// Number of a socket; never used twice. The server's shell uses it as the number of its connection.
+/// Number of a socket; never used twice. The simulated shell uses it as the number of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LinkId(pub(crate) u64);
 
-/// Which way bytes go.
+/// Direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
     Up,
     Down,
 }
 
-/// Who holds the client's end.
+/// The owner of the client's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
     Client(usize),
@@ -64,7 +63,7 @@ fn with_head(kind: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Puts frames together from bytes, in whatever pieces they come.
+/// Assembles frames from bytes that arrive in any pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     bytes: Vec<u8>,
@@ -98,21 +97,21 @@ impl Reader {
     }
 }
 
-/// One way of a socket.
+/// One direction of a socket.
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    /// Bytes under way, or arrived and not read.
+    /// Bytes under way, or arrived and not read, with their times of arrival.
     chunks: VecDeque<(u64, Vec<u8>)>,
     bytes: usize,
-    /// Most of them.
+    /// Most bytes in `chunks`.
     pub(crate) capacity: usize,
-    /// Milliseconds that a chunk takes, at least and at most.
+    /// Shortest and longest delay of a chunk in milliseconds.
     pub(crate) delay: (u64, u64),
-    /// Nothing arrives any more, and nobody is told.
+    /// Nothing arrives any more, and neither side is informed.
     pub(crate) black: bool,
-    /// Nothing arrives before.
+    /// Nothing arrives before this time.
     pub(crate) stalled_until: u64,
-    /// The writer has closed, or the network has: the end arrives then, behind what is under way.
+    /// Time at which the end arrives after the bytes under way, once the writer or the network has closed.
     fin: Option<u64>,
     last_at: u64,
     pub(crate) reader: Reader,
@@ -141,7 +140,7 @@ impl Pipe {
         self.fin.is_some()
     }
 
-    /// Takes bytes, at most as many as there is room; tells when they arrive.
+    /// Takes as many bytes as there is room for. Returns their number and the time of arrival.
     pub(crate) fn write(&mut self, now: u64, bytes: &[u8], delay: u64) -> (usize, u64) {
         let taken = bytes.len().min(self.room());
         let at = (now + delay).max(self.last_at).max(self.stalled_until);
@@ -153,13 +152,13 @@ impl Pipe {
         (taken, at)
     }
 
-    /// The writer closes: the end comes behind what is under way; tells when.
+    /// The writer closes: the end arrives after the bytes under way. Returns when.
     pub(crate) fn finish(&mut self, now: u64, delay: u64) -> u64 {
         let at = (now + delay).max(self.last_at).max(self.stalled_until);
         *self.fin.get_or_insert(at)
     }
 
-    /// The network is cut: what is under way is lost.
+    /// The network is cut; with `lose`, the bytes under way are lost.
     pub(crate) fn cut(&mut self, at: u64, lose: bool) {
         if lose {
             self.chunks.clear();
@@ -173,7 +172,7 @@ impl Pipe {
         self.fin = Some(at);
     }
 
-    /// Holds everything back until then; tells until when.
+    /// Holds everything back until then. Returns until when the pipe is stalled.
     pub(crate) fn stall(&mut self, until: u64) -> u64 {
         self.stalled_until = self.stalled_until.max(until);
         for (arrives, _) in &mut self.chunks {
@@ -186,7 +185,7 @@ impl Pipe {
         self.stalled_until
     }
 
-    /// Hands what has arrived to the frame reader, at most so many bytes; true at the end of everything.
+    /// Passes at most `most` arrived bytes to the frame reader. True if the end was reached.
     pub(crate) fn deliver(&mut self, now: u64, mut most: usize) -> bool {
         if self.black {
             return false;
@@ -208,7 +207,7 @@ impl Pipe {
         self.chunks.is_empty() && self.fin.is_some_and(|fin| fin <= now)
     }
 
-    /// Drops what nobody will read.
+    /// Drops bytes that will not be read.
     pub(crate) fn forget(&mut self) {
         self.chunks = VecDeque::new();
         self.bytes = 0;
@@ -222,16 +221,16 @@ pub(crate) struct Link {
     pub(crate) end: End,
     pub(crate) up: Pipe,
     pub(crate) down: Pipe,
-    /// Each side has it open.
+    /// Whether the client, and whether the server, has it open.
     pub(crate) client_open: bool,
     pub(crate) server_open: bool,
     /// The server accepted it.
     pub(crate) accepted: bool,
-    /// Which process holds the server's end.
+    /// The process that holds the server's end.
     pub(crate) process: u64,
     /// Randomness of this socket alone.
     pub(crate) rng: crate::rng::Rng,
-    /// Since when nothing was done to it.
+    /// When a fault last affected it.
     pub(crate) disturbed_at: u64,
 }
 

@@ -1,6 +1,6 @@
-//! Clients that are not ours: each works a script off, byte by byte what it says. Most are hostile. Comes in: a
-//! script, and what the server answers. Goes out: frames. Deliberately absent: any reaction but the script's, and
-//! keeping what a resume needs.
+//! Clients without the SDK: each executes a script, byte for byte. Most are hostile. Comes in: a script, and the
+//! answers of the server. Goes out: frames. Deliberately absent: reactions that are not in the script; only what a
+//! resume needs is kept.
 
 use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::message::session::{Join, Joined, Outcome, Reconnect, Resumed, Want};
@@ -15,43 +15,43 @@ use crate::world::{Ev, World, log};
 
 pub(crate) type Script = Vec<Step>;
 
-/// One thing that a raw client does.
+/// One step of a script.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Step {
     Open,
-    /// Text as it is, with `$id`, `$uid`, `$room` and `$app` replaced.
+    /// Text in which `$id`, `$uid`, `$room` and `$app` are replaced.
     Text(String),
     Join {
         token: TokenSpec,
         role: Option<bool>,
         same: bool,
     },
-    /// As a new member with so many bytes of attributes.
+    /// Joins as a new member with this many bytes of attributes.
     Crowd {
         token: TokenSpec,
         role: Option<bool>,
         bytes: usize,
     },
-    /// Ticket: 0 newest, 1 the one before, 2 the first, 3 forged. Sequence number: so much off.
+    /// `ticket`: 0 newest, 1 the one before, 2 the first, 3 forged. `off` is added to the sequence number.
     Resume {
         ticket: u8,
         attempt: u64,
         off: i64,
         snapshot: bool,
     },
-    /// So many texts in one go.
+    /// Sends the text this many times at once.
     Flood(u32, String),
-    /// A text of so many bytes; so deep.
+    /// A text of this many bytes; a text nested this deep.
     Long(usize),
     Deep(usize),
     Binary,
     Ping,
-    /// Says nothing for so long.
+    /// Sends nothing for this many milliseconds.
     Wait(u64),
     /// Reads nothing from here on.
     Deaf,
     Close,
-    /// Goes away without a word.
+    /// Disappears without a close.
     Vanish,
 }
 
@@ -117,7 +117,7 @@ impl World {
                 self.raws[r].reads = true;
                 let id = self.connect(End::Raw(r));
                 self.raws[r].link = Some(id);
-                // Goes on when it is open.
+                // Continues when the socket is open.
                 return;
             }
             Step::Text(text) => self.raw_text(r, &text),
@@ -257,13 +257,13 @@ impl World {
         self.raw_request(r, Call::Reconnect(reconnect));
     }
 
-    /// Somebody shows again what he has seen.
+    /// Adds a client that replays a recorded request.
     pub(crate) fn add_replay(&mut self, call: Call) {
         let text = codec::encode_request(&Request { id: RequestId(1), ack: None, call });
         self.add_raw(0, 9_999, vec![Step::Open, Step::Text(text), Step::Wait(3_000), Step::Close]);
     }
 
-    /// Nothing more of the script is done.
+    /// Ends the script.
     pub(crate) fn raw_stops(&mut self, r: usize) {
         self.raws[r].script.clear();
         self.raws[r].reads = true;
@@ -315,12 +315,12 @@ impl World {
         }
     }
 
-    /// What is left of the script goes on, from where it opens again.
+    /// The rest of the script continues after the socket is gone.
     pub(crate) fn raw_closed(&mut self, r: usize) {
         let raw = &mut self.raws[r];
         let opening = raw.link.take().is_some();
         let rest = raw.script.get(raw.at.min(raw.script.len())..).unwrap_or_default();
-        // A step is pending anyway unless it waited for the socket to open.
+        // Another step is scheduled already, unless the script waited for the socket to open.
         let waits = raw.at > 0 && matches!(raw.script.get(raw.at - 1), Some(Step::Open));
         if opening && waits && !rest.is_empty() {
             self.after(500, Ev::Raw(r));

@@ -39,7 +39,7 @@ impl Rng {
         low + self.below(high.saturating_sub(low) + 1)
     }
 
-    /// True so often in 1000.
+    /// True with this probability in thousandths.
     pub(crate) fn chance(&mut self, permille: u64) -> bool {
         self.below(1000) < permille
     }
@@ -52,7 +52,7 @@ impl Rng {
         &of[self.index(of.len())]
     }
 
-    /// The index of one of some weights.
+    /// A random index with the given weights.
     pub(crate) fn weighted(&mut self, weights: &[u64]) -> usize {
         let mut at = self.below(weights.iter().sum());
         for (index, weight) in weights.iter().enumerate() {
@@ -64,7 +64,7 @@ impl Rng {
         0
     }
 
-    /// Mostly small, seldom up to `max`.
+    /// Mostly small, seldom near `max`.
     pub(crate) fn skewed(&mut self, max: u64) -> u64 {
         let shift = self.below(8);
         self.below((max >> shift) + 1)

@@ -1,4 +1,4 @@
-//! Running one seed, or one scenario of a file. Comes in: a seed, text. Goes out: a report. A panic anywhere in the
+//! Runs one seed, or one scenario of a file. Comes in: a seed or text. Goes out: a report. A panic anywhere in the
 //! world is a failure like any other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,10 +11,10 @@ use crate::tasks;
 use crate::trace::Trace;
 use crate::world::{Failure, World};
 
-/// Seeds that failed once: the number first, then why it is there.
+/// Seeds that failed once: the number first, then the reason.
 const REGRESSIONS: &str = include_str!("../seeds/regressions.txt");
 
-/// What came of a world.
+/// The result of a world.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Its seed.
@@ -23,13 +23,13 @@ pub struct Report {
     pub hash: u64,
     /// Lines of its log.
     pub lines: u64,
-    /// What happened.
+    /// Counters of what happened.
     pub coverage: Coverage,
-    /// Bytes of the largest engine.
+    /// Greatest footprint of an engine per member, in bytes.
     pub largest: usize,
-    /// What was wrong.
+    /// The first failure.
     pub failure: Option<Failure>,
-    /// Its log, where that was asked for.
+    /// Its log, if it was asked for.
     pub text: String,
 }
 
@@ -63,7 +63,7 @@ pub fn run_seed(seed: u64, keep_text: bool) -> Report {
     report
 }
 
-/// Runs the world of push tasks of a seed; what was wrong, if anything was.
+/// Runs the world of push tasks of a seed. Returns its failure.
 #[must_use]
 pub fn run_tasks(seed: u64) -> Option<Failure> {
     let lived = catch_unwind(AssertUnwindSafe(|| tasks::run(seed)));
@@ -75,7 +75,8 @@ pub fn run_tasks(seed: u64) -> Option<Failure> {
     })
 }
 
-/// What each session of the world of a seed was told and said, up to its first end: a line each.
+/// Records the inputs and outputs of each session in the world of a seed, up to the first end of the session: one list
+/// of lines each.
 #[must_use]
 pub fn record_seed(seed: u64) -> Vec<Vec<String>> {
     let mut world = World::new(generator::scenario(seed), false);
@@ -86,15 +87,15 @@ pub fn record_seed(seed: u64) -> Vec<Vec<String>> {
     world.clients.into_iter().filter_map(|client| client.trace).map(Trace::into_lines).collect()
 }
 
-/// Runs a scenario as it is written down.
+/// Runs a scenario that is given as text.
 ///
 /// # Errors
-/// What cannot be read of it.
+/// The text cannot be read.
 pub fn run_file(text: &str, keep_text: bool) -> Result<Report, String> {
     Ok(run_scenario(&Scenario::from_text(text)?, keep_text))
 }
 
-/// Leaves out of a failing seed what it does not need; the scenario as text, and its report.
+/// Shrinks the scenario of a failing seed. Returns the scenario as text, and its report; `None` if it does not fail.
 #[must_use]
 pub fn shrink_seed(seed: u64, runs: usize) -> Option<(String, Report)> {
     let (scenario, report) = shrink::shrink(&generator::scenario(seed), runs)?;

@@ -1,14 +1,14 @@
-//! What is done to a world: how it is made, and a list of actions with their times. A scenario is explicit, so that
-//! a failing one can be shrunk by leaving things out, and kept when the meaning of its seed has changed. Comes in and
-//! goes out: values, and their text. Deliberately absent: where they come from (`generator.rs`) and what they do
-//! (`world.rs`).
+//! A scenario: the parameters of a world, and a list of actions with their times. It is explicit, so that a failing
+//! scenario can be shrunk by leaving actions out, and can be kept when the meaning of its seed has changed. Comes in
+//! and goes out: values, and their text. Deliberately absent: how actions are chosen (`generator.rs`) and executed
+//! (`act.rs`).
 
 use serde::{Deserialize, Serialize};
 
 use crate::raw::Script;
 use crate::tokens::TokenSpec;
 
-/// One world from its begin to its end.
+/// One world from its beginning to its end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
@@ -16,7 +16,7 @@ pub(crate) struct Scenario {
     pub(crate) actions: Vec<Action>,
 }
 
-/// How a world is made.
+/// The parameters of a world.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Knobs {
     /// Milliseconds until the faults stop.
@@ -39,90 +39,90 @@ pub(crate) struct Knobs {
     pub(crate) delay: (u64, u64),
     pub(crate) mint_ms: u64,
     pub(crate) mint_fails: u64,
-    /// URLs are handed out again for so long.
+    /// How long a URL is handed out again.
     pub(crate) url_ms: u64,
     pub(crate) store_ms: u64,
     pub(crate) store_fails: u64,
-    /// Per mille: an app subscribes to what it sees, comes back after an end, calls from inside a handler, pushes
-    /// and plays what it has URLs for.
+    /// Per mille: how often an app subscribes to a new stream, joins again after an end, calls from inside a handler,
+    /// and pushes or plays a URL that it received.
     pub(crate) subscribes: u64,
     pub(crate) rejoins: u64,
     pub(crate) reenters: u64,
     pub(crate) media: u64,
-    /// Whoever is there says something where a world is too quiet.
+    /// Connected clients send messages while the world is too quiet.
     pub(crate) chatter: bool,
 }
 
-/// More than anybody uses up.
+/// Limits that no client reaches.
 pub(crate) fn usual_shares() -> [usize; 2] {
     [100_000, 192 * 1024]
 }
 
-/// Who a client is.
+/// The identity of a client.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct ClientSpec {
     pub(crate) uid: u64,
     pub(crate) channel: usize,
-    /// Broadcaster, audience, or what the server makes of it.
+    /// Broadcaster, audience, or the server's choice.
     pub(crate) role: Option<bool>,
     pub(crate) token: TokenSpec,
 }
 
-/// One thing that is done.
+/// One action.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Action {
     pub(crate) at: u64,
     pub(crate) what: What,
 }
 
-/// Things that can be done. `c` is a client by number, `ch` a channel.
+/// Kinds of actions. `c` is the number of a client, `ch` that of a channel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum What {
-    /// The app calls.
+    /// The app makes a call.
     Call {
         c: usize,
         cmd: Cmd,
     },
-    /// The app is frozen; its clock goes on or not.
+    /// The app is frozen; `clock` says whether its clock goes on.
     Suspend {
         c: usize,
         ms: u64,
         clock: bool,
     },
-    /// The system says that the network is another one.
+    /// The operating system reports another network.
     Network {
         c: usize,
     },
-    /// Whatever it tries, it reaches nobody.
+    /// The client cannot reach the server.
     Offline {
         c: usize,
         ms: u64,
         silent: bool,
     },
-    /// Does not read.
+    /// The client does not read.
     Slow {
         c: usize,
         ms: u64,
     },
-    /// The client's process ends and begins again; the ticket is lost.
+    /// The client's process ends and starts again; the ticket is lost.
     Restart {
         c: usize,
     },
-    /// Both sides hear of it; what is under way may be lost.
+    /// Both sides learn that the socket is cut; bytes under way may be lost.
     Cut {
         c: usize,
         lose: bool,
     },
-    /// The next frame from the server is lost on the way, which no WebSocket does.
+    /// The next frame from the server is lost, which cannot happen with a real WebSocket.
     Swallow {
         c: usize,
     },
-    /// Its next sockets are cut as soon as they are open: answers are lost.
+    /// The client's next sockets are cut as soon as they are open: answers are lost.
     Trip {
         c: usize,
         times: u32,
     },
-    /// Nobody hears of it.
+    /// The socket is cut in one or both directions, and neither side is informed.
     Half {
         c: usize,
         up: bool,
@@ -135,21 +135,21 @@ pub(crate) enum What {
         down: bool,
         ms: u64,
     },
-    /// The server process is gone at once.
+    /// The server process crashes.
     Crash {
         down_ms: u64,
         silent: bool,
     },
-    /// It is told to stop.
+    /// The server is told to drain.
     Drain {
         plan: [u64; 5],
         down_ms: u64,
     },
-    /// It is told to stop at once.
+    /// The server is told to stop at once.
     Stop {
         down_ms: u64,
     },
-    /// It stands still.
+    /// The server process stands still.
     Pause {
         ms: u64,
     },
@@ -157,13 +157,13 @@ pub(crate) enum What {
     Wall {
         ms: i64,
     },
-    /// The disk takes long, or says no.
+    /// The disk is slow or fails.
     Disk {
         ms: u64,
         slow: u64,
         fails: u64,
     },
-    /// Who issues URLs takes long, or says no.
+    /// The issuer of URLs is slow or fails.
     Mint {
         ms: u64,
         slow: u64,
@@ -181,19 +181,19 @@ pub(crate) enum What {
     AdminLook {
         ch: usize,
     },
-    /// A client that is not ours.
+    /// A client without the SDK.
     Raw {
         ch: usize,
         uid: u64,
         script: Script,
     },
-    /// Somebody tries what he has seen: 0 tickets, 1 join ids, 2 push URLs, 3 pull URLs.
+    /// The adversary replays what it has recorded: 0 tickets, 1 join ids, 2 push URLs, 3 pull URLs.
     Replay {
         what: u8,
     },
 }
 
-/// What an app can call. `of` is a client by number.
+/// Calls of an app. `of` is the number of a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Cmd {
     Join {
@@ -254,7 +254,7 @@ pub(crate) enum Cmd {
 }
 
 impl What {
-    /// The client that it is about.
+    /// The client that the action affects.
     pub(crate) fn client(&self) -> Option<usize> {
         match self {
             What::Call { c, .. }
@@ -275,7 +275,7 @@ impl What {
 }
 
 impl Scenario {
-    /// As text: one line for how it is made, one for each action.
+    /// As text: one line for the seed, one for the parameters, one for each action.
     pub(crate) fn to_text(&self) -> String {
         let json = |value: serde_json::Result<String>| value.expect("it has string keys only");
         let mut text = format!("{}\n{}\n", self.seed, json(serde_json::to_string(&self.knobs)));

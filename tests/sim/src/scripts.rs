@@ -1,5 +1,5 @@
-//! What clients do that are not ours: one script for each thing that a well-behaved client never does. Comes in: the
-//! number of a script, randomness. Goes out: its steps. Deliberately absent: what should come of it (the model).
+//! Scripts of raw clients: one for each thing that a well-behaved client never does. Comes in: the number of a script,
+//! randomness. Goes out: its steps. Deliberately absent: the expected effect, which the model knows.
 
 use crate::raw::{Script, Step};
 use crate::rng::Rng;
@@ -9,9 +9,9 @@ use Step::{
     Binary, Close, Crowd, Deaf, Deep, Flood, Join, Long, Open, Ping, Resume, Text, Vanish, Wait,
 };
 
-/// How many there are.
+/// Number of scripts.
 pub(crate) const COUNT: usize = 18;
-/// Whoever reads nothing.
+/// The script that reads nothing.
 pub(crate) const DEAF: usize = 15;
 
 fn request(method: &str, params: &str) -> Step {
@@ -35,7 +35,7 @@ fn resume(ticket: u8, attempt: u64, off: i64, snapshot: bool) -> Step {
     Resume { ticket, attempt, off, snapshot }
 }
 
-/// Things that are wrong inside of a channel.
+/// Requests that are wrong inside a channel.
 fn wrong_requests() -> Vec<Step> {
     let long = |n: usize| "x".repeat(n);
     let many = |n: usize| (0..n).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(",");
@@ -89,7 +89,7 @@ pub(crate) fn script(number: usize, rng: &mut Rng) -> Script {
             steps.push(Close);
         }
         5 => {
-            // Ids that are used again.
+            // Uses ids again.
             steps.extend([good(rng), request("setRole", r#"{"role":"audience"}"#)]);
             steps.push(Text(
                 r#"{"jsonrpc":"2.0","id":$last,"method":"leave","params":{}}"#.to_owned(),
@@ -112,7 +112,7 @@ pub(crate) fn script(number: usize, rng: &mut Rng) -> Script {
         7 => steps.push(Wait(11_000)),
         8 => steps.extend([Long(10_000), Long(9_000), Wait(500)]),
         9 => {
-            // Joins that ask for what cannot be.
+            // Joins with invalid parameters.
             let wrong = [
                 r#"{"appkey":"$app","channelName":"","uid":"1"}"#,
                 r#"{"appkey":"$app","channelName":"é","uid":"1"}"#,
@@ -149,7 +149,7 @@ pub(crate) fn script(number: usize, rng: &mut Rng) -> Script {
         11 => steps.extend([good(rng), Flood(60, ping()), Wait(1_000), Close]),
         12 => steps.extend([good(rng), Flood(250, ping()), Wait(2_000), Close]),
         13 => {
-            // Every way to come back.
+            // Every way to resume.
             steps.extend([good(rng), request("publish", "{}"), Wait(1_500)]);
             let ways = [
                 resume(0, 1, 0, false),
@@ -173,12 +173,12 @@ pub(crate) fn script(number: usize, rng: &mut Rng) -> Script {
         }
         14 => steps.extend([good(rng), request("publish", "{}"), Wait(70_000)]),
         DEAF => {
-            // Lives, and reads nothing.
+            // Stays alive, but reads nothing.
             steps.extend([good(rng), Deaf]);
             steps.extend((0..60).flat_map(|_| [Wait(1_500), Ping]));
         }
         16 => {
-            // The same uid from many places.
+            // The same uid joins from many places.
             for _ in 0..6 {
                 let token = TokenSpec::Jwt { ttl_ms: 3_600_000, rights: 0, moderate: false };
                 steps.extend([
@@ -190,7 +190,7 @@ pub(crate) fn script(number: usize, rng: &mut Rng) -> Script {
             steps.extend([good(rng), Ping, Wait(500), Open, good(rng), Wait(500), Close]);
         }
         _ => {
-            // More at once than may wait.
+            // More requests at once than may wait.
             steps.push(good(rng));
             let kinds = ["audio", "screenShare", "slaveAudio", "video"];
             for kind in kinds {
@@ -206,7 +206,7 @@ pub(crate) fn script(number: usize, rng: &mut Rng) -> Script {
     steps
 }
 
-/// Comes back at once whenever it is sent away, as no client of ours does.
+/// Reconnects at once after each refusal, which no client of the SDK does.
 pub(crate) fn hasty(rng: &mut Rng) -> Script {
     let mut steps = vec![Open, good(rng), Wait(400)];
     for _ in 0..14 {
@@ -220,8 +220,8 @@ fn ping() -> String {
     r#"{"jsonrpc":"2.0","id":$id,"method":"ping","params":{}}"#.to_owned()
 }
 
-/// Somebody who takes all that it can get, in every way, again and again: attributes, long events for short commands,
-/// bans of nobody, roles, messages to many; and comes back for more.
+/// Uses up every share in every way, again and again: attributes, long events for short commands, bans of unknown uids,
+/// roles, messages to many members; then comes back and continues.
 pub(crate) fn greedy(rng: &mut Rng) -> Script {
     let text = |method: &str, params: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":$id,"method":"{method}","params":{params}}}"#)

@@ -1,19 +1,19 @@
-//! Leaves out of a failing scenario what its failure does not need: what one client does, then halves of what is left,
-//! quarters, down to single actions, as long as the same checker still fails. Comes in: a scenario that fails. Goes out: a smaller one,
-//! and what came of it with its log.
+//! Leaves out of a failing scenario what its failure does not need: first the actions of one client, then halves of the
+//! rest, quarters, down to single actions, as long as the same checker still fails. Comes in: a scenario that fails.
+//! Goes out: a smaller one, and its report with the log.
 
 use std::collections::BTreeSet;
 
 use crate::run::{Report, run_scenario};
 use crate::scenario::{Action, Scenario};
 
-/// Shrinks with at most so many runs; `None` if it does not fail.
+/// Shrinks with at most `runs` runs; `None` if the scenario does not fail.
 pub(crate) fn shrink(scenario: &Scenario, runs: usize) -> Option<(Scenario, Report)> {
     let first = run_scenario(scenario, false);
     let failure = first.failure?;
     let checker = failure.checker;
     let mut best = scenario.clone();
-    // What comes later cannot matter, where it is not the rest that fails.
+    // Later actions cannot matter, unless the failure is found at rest.
     let early: Vec<Action> =
         best.actions.iter().filter(|action| action.at <= failure.at).cloned().collect();
     let mut left = runs;
@@ -25,7 +25,7 @@ pub(crate) fn shrink(scenario: &Scenario, runs: usize) -> Option<(Scenario, Repo
     if fails(&early, &mut left) {
         best.actions = early;
     }
-    // Whoever has no part in it, and strangers.
+    // Clients without a part in the failure, and actions that concern no client.
     let parts: BTreeSet<Option<usize>> = best.actions.iter().map(|a| a.what.client()).collect();
     for part in parts {
         let fewer: Vec<Action> =

@@ -1,5 +1,5 @@
-//! Apps and their tokens. Comes in: what somebody wants to be granted. Goes out: an opaque text, and what it grants
-//! when it is shown. Deliberately absent: cryptography; who knows a text of this table has the token.
+//! Apps and their tokens. Comes in: the grant that a client wants. Goes out: an opaque text, and the grant for that
+//! text. Deliberately absent: cryptography; each text of this table is valid.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use lianmai_protocol::{Appkey, ChannelName, ErrorName, KindSet, Rights, UserId, 
 use lianmai_signal_engine::{AppPolicy, DuplicatePolicy, Grant};
 use serde::{Deserialize, Serialize};
 
-/// The apps of every world: name, whether tokens are needed, rules.
+/// The names of the apps of every world; `is_safe` and `policies` define their rules.
 pub(crate) const APPS: [&str; 4] = ["demo", "safe", "strict", "show"];
 
 pub(crate) fn is_safe(app: &str) -> bool {
@@ -33,18 +33,18 @@ pub(crate) fn appkey(app: &str) -> Appkey {
     app.parse().expect("it is made of letters")
 }
 
-/// What a token is to be like.
+/// Properties of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum TokenSpec {
-    /// None at all.
+    /// No token.
     None,
-    /// As the app wants it: every right that is asked for.
+    /// A JWT with these rights.
     Jwt {
         ttl_ms: u64,
         rights: u8,
         moderate: bool,
     },
-    /// Gates the join only.
+    /// Allows only the join: its expiry does not end the membership.
     Basic {
         ttl_ms: u64,
     },
@@ -56,7 +56,7 @@ pub(crate) enum TokenSpec {
     OtherApp,
 }
 
-/// Some of the rights, by number.
+/// A selection of the rights, by number.
 fn rights(which: u8, moderate: bool) -> Rights {
     let kinds = |names: &[&str]| names.iter().map(|name| (*name).into()).collect::<KindSet>();
     let all = Rights { moderate, tasks: true, ..Rights::MEMBER };
@@ -69,7 +69,7 @@ fn rights(which: u8, moderate: bool) -> Rights {
     }
 }
 
-/// Every token that was made.
+/// Every token that was issued.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     made: Vec<(Appkey, Grant)>,

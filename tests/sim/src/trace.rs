@@ -1,7 +1,7 @@
-//! What one session was told and what it said, for whoever runs the same session in another form: the WebAssembly of
-//! the npm package. Comes in: each input, then its outputs. Goes out: lines of JSON. The first is the configuration, each
-//! further one `[now, method, arguments, commands, items, deadline, picture]` in the words of `lianmai-wasm-bindings`,
-//! which prints them here and there. Deliberately absent: comparing; the test in JavaScript does.
+//! Records the inputs and outputs of one session, so that the same session can be run in another form: as WebAssembly
+//! of the npm package. Comes in: each input, then its outputs. Goes out: lines of JSON. The first is the configuration,
+//! each further one `[now, method, arguments, commands, items, deadline, picture]` as `lianmai-wasm-bindings` prints
+//! them. Deliberately absent: the comparison, which the test in JavaScript makes.
 
 use lianmai_client_sdk::session::{Input, Output, Picture, SessionConfig};
 use lianmai_protocol::MonoTime;
@@ -9,13 +9,13 @@ use lianmai_protocol::wire::Writer;
 use lianmai_wasm_bindings::print;
 use serde_json::{Value, json};
 
-/// Inputs of one trace: enough for a few ways back, and quick to replay.
+/// Most inputs of one trace: enough for a few resumes, and quick to replay.
 const MAX_INPUTS: usize = 300;
 
-/// The trace of one session, from its begin.
+/// The trace of one session, from its beginning.
 pub(crate) struct Trace {
     lines: Vec<String>,
-    /// The input whose outputs come now.
+    /// The input whose outputs are being recorded.
     input: Option<Value>,
     commands: Vec<Output>,
     items: Vec<String>,
@@ -34,9 +34,9 @@ impl Trace {
         Trace { lines, input: None, commands: vec![], items: vec![], ended: false }
     }
 
-    /// An input is about to be handled. One that no host in JavaScript has ends the trace.
+    /// Called before an input is handled. An input that no host in JavaScript has ends the trace.
     pub(crate) fn input(&mut self, now: MonoTime, input: &Input<'_>) {
-        // A call out of a handler, while the outputs before it are not polled yet.
+        // A call from inside a handler, before the earlier outputs are polled.
         let is_nested = self.input.is_some();
         match words(input).filter(|_| !is_nested && self.lines.len() <= MAX_INPUTS) {
             Some((method, arguments)) => self.input = Some(json!([now.0, method, arguments])),
@@ -44,7 +44,7 @@ impl Trace {
         }
     }
 
-    /// One output of it.
+    /// Called for each output of the input.
     pub(crate) fn output(&mut self, output: &Output) {
         match output {
             Output::Event(event) => self.items.push(print::event(event)),
@@ -56,7 +56,7 @@ impl Trace {
         }
     }
 
-    /// The last output of an input was polled.
+    /// Called after the last output of an input was polled.
     pub(crate) fn polled(&mut self, deadline: Option<MonoTime>, picture: Option<&Picture>) {
         let (commands, items) =
             (std::mem::take(&mut self.commands), std::mem::take(&mut self.items));
@@ -88,7 +88,7 @@ impl Trace {
     }
 }
 
-/// The method of the WebAssembly module for an input, and what it takes behind the time.
+/// The method of the WebAssembly module for an input, and its arguments after the time.
 fn words(input: &Input<'_>) -> Option<(&'static str, Value)> {
     Some(match input {
         Input::Command { call, command } => {
@@ -101,7 +101,7 @@ fn words(input: &Input<'_>) -> Option<(&'static str, Value)> {
         Input::Timeout => ("timeout", json!([])),
         Input::NetworkChanged => ("networkChanged", json!([])),
         Input::Foreground => ("foreground", json!([])),
-        // A socket in JavaScript cannot be left unread.
+        // JavaScript cannot pause reading from a socket.
         Input::ReadingPaused | Input::ReadingResumed => return None,
     })
 }

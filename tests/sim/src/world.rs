@@ -1,7 +1,6 @@
-//! One virtual world: its time, its events, its sockets, and everybody in it. Comes in: a scenario. Goes out: a log,
-//! counters, and the first thing that was wrong. Events that are due at the same moment happen in an order that
-//! follows from the seed. Deliberately absent: what a server, a client or a pusher does; that
-//! is in their own files, as further parts of [`World`].
+//! One virtual world: its time, its events, its sockets and its participants. Comes in: a scenario. Goes out: a log,
+//! counters, and the first failure. Events that are due at the same moment happen in an order that follows from the
+//! seed. Deliberately absent: servers, clients and pushers; they are further `impl`s of [`World`] in their own files.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -25,29 +24,29 @@ use crate::scenario::Scenario;
 use crate::server::Server;
 use crate::tokens::Tokens;
 
-/// Wall time at the begin of a world.
+/// Wall time at the beginning of a world.
 const WALL_0: u64 = 1_750_000_000_000;
-/// Events after which a world is taken for one that never ends.
+/// A world with more events than this is taken for one that never ends.
 const MAX_EVENTS: u64 = 3_000_000;
 
 /// Longest text of a failure.
 const MAX_TEXT: usize = 1_200;
 
-/// Something that is due.
+/// A scheduled event.
 #[derive(Debug)]
 pub(crate) enum Ev {
     Action(usize),
     /// A socket reaches the server.
     Connect(LinkId),
-    /// The client's end hears that it is open.
+    /// The client's end learns that it is open.
     Opened(LinkId),
     Refused(LinkId),
     Deliver(LinkId, Way),
-    /// The server may write on.
+    /// The server can write again.
     Writable(LinkId),
-    /// A socket of the server took nothing for too long, since then.
+    /// A socket of the server has taken nothing since this time, for too long.
     WriteStall(LinkId, u64),
-    /// The server waited long enough for a client to close.
+    /// The server has waited long enough for a client to close.
     Linger(LinkId),
     LobbyTimeout(LinkId),
     Turn(u64, usize),
@@ -60,9 +59,9 @@ pub(crate) enum Ev {
     Start,
     ClientTimer(usize, u64),
     Wake(usize),
-    /// A host hears that a socket is closed which its session gave up.
+    /// A host learns that a socket is closed which its session gave up.
     LateClose(usize, LinkId),
-    /// An app does the next thing of its own.
+    /// An app returns to the foreground.
     App(usize),
     Reads(usize),
     Join(usize),
@@ -71,7 +70,7 @@ pub(crate) enum Ev {
     /// A socket is cut.
     Trip(LinkId),
     Look,
-    /// An input that the world makes itself.
+    /// An input of a shard that the world makes itself.
     Post(u64, usize, Box<Input>),
 }
 
@@ -100,14 +99,14 @@ impl Ord for Entry {
     }
 }
 
-/// Something that is wrong.
+/// A failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The checker that found it.
     pub checker: &'static str,
-    /// Virtual milliseconds.
+    /// Virtual time in milliseconds.
     pub at: u64,
-    /// What.
+    /// What is wrong.
     pub what: String,
 }
 
@@ -117,7 +116,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// See the module.
+/// The state of a world.
 pub(crate) struct World {
     pub(crate) now: u64,
     queue: BinaryHeap<Entry>,
@@ -137,10 +136,10 @@ pub(crate) struct World {
     pub(crate) tokens: Tokens,
     pub(crate) model: Model,
     pub(crate) checks: Checks,
-    /// How far the wall clock is off.
+    /// Offset of the wall clock in milliseconds.
     pub(crate) wall_off: i64,
     pub(crate) failure: Option<Failure>,
-    /// Faults are over.
+    /// No more faults are injected.
     pub(crate) healing: bool,
 }
 
@@ -204,7 +203,7 @@ impl World {
         WallTime((WALL_0 + self.now).saturating_add_signed(self.wall_off))
     }
 
-    /// Something is wrong; the first one counts.
+    /// Reports a failure; only the first one is kept.
     pub(crate) fn fail(&mut self, checker: &'static str, what: String) {
         if self.failure.is_none() {
             log!(self, "FAILURE [{checker}] {what}");
@@ -213,7 +212,7 @@ impl World {
         }
     }
 
-    /// Lets everything happen that is due until then.
+    /// Executes all events that are due until then.
     pub(crate) fn run_until(&mut self, end: u64) {
         while self.failure.is_none()
             && let Some(Entry(at, ..)) = self.queue.peek()
@@ -274,7 +273,7 @@ impl World {
         let id = LinkId(self.last_link);
         let knobs = &self.scenario.knobs;
         let mut rng = self.rng.fork(1_000_000 + id.0);
-        // Each socket has a way of its own: some are slower than others.
+        // Each socket has its own delay: some are slower than others.
         let (low, high) = knobs.delay;
         let high = rng.between(low, high);
         let pipe = |capacity| Pipe::new(capacity, (low, high));
@@ -308,7 +307,7 @@ impl World {
         self.links.get_mut(&id).map_or(0, |link| link.delay(way))
     }
 
-    /// Writes bytes as the network takes them, in pieces of their own; how many it took.
+    /// Writes bytes as far as the socket takes them, in pieces. Returns how many it took.
     pub(crate) fn write(&mut self, id: LinkId, way: Way, bytes: &[u8]) -> usize {
         let now = self.now;
         let mut at = 0;
@@ -316,7 +315,7 @@ impl World {
         let Some(link) = self.links.get_mut(&id) else { return 0 };
         while at < bytes.len() {
             let rest = &bytes[at..];
-            // Now and then a piece ends somewhere in the middle.
+            // Sometimes a piece ends at a random byte.
             let len =
                 if link.rng.chance(150) { 1 + link.rng.index(rest.len()) } else { rest.len() };
             let delay = link.delay(way);
@@ -333,7 +332,7 @@ impl World {
         at
     }
 
-    /// One side closes behind what it has written.
+    /// One side closes after the bytes that it has written.
     pub(crate) fn finish(&mut self, id: LinkId, way: Way) {
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
@@ -351,7 +350,7 @@ impl World {
         let over = link.up.deliver(now, usize::MAX);
         if !link.server_open {
             link.up.forget();
-            // A process that is gone answers with a reset, unless its machine is gone as well.
+            // A process that is gone causes a reset, unless its machine is gone as well.
             if link.client_open && link.accepted && self.server.is_up() && !link.down.is_finished()
             {
                 link.down.black = false;
@@ -389,7 +388,7 @@ impl World {
         self.bury(id);
     }
 
-    /// Drops a socket that both sides have let go of.
+    /// Removes a socket that both sides have closed.
     pub(crate) fn bury(&mut self, id: LinkId) {
         if self.links.get(&id).is_some_and(|link| {
             !link.client_open && !link.server_open && (link.down.is_finished() || !link.accepted)
@@ -398,7 +397,7 @@ impl World {
         }
     }
 
-    /// The sockets of an end that are open there.
+    /// The present socket of a client, if it still exists.
     pub(crate) fn link_of(&self, client: usize) -> Option<LinkId> {
         self.clients[client].link.filter(|id| self.links.contains_key(id))
     }

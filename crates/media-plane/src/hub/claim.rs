@@ -75,6 +75,7 @@ impl Claim {
     /// Takes the viewer of a verdict.
     pub(super) fn confirm_viewer(&mut self, viewer: String) {
         self.add_viewer(&viewer);
+        self.core.set_viewer(&viewer);
         self.confirmed = Some(viewer);
     }
 

@@ -7,13 +7,15 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::lock;
+use super::seen::PlaySeen;
 use crate::auth::StreamName;
 use crate::kinds::Kinds;
 use crate::media::Packet;
@@ -59,6 +61,10 @@ pub(super) struct ClaimCore {
     gets: AtomicU8,
     /// Its place among those that came without one.
     pub(super) place: Mutex<Option<WaitingPlace>>,
+    /// Who plays, as the verdict said.
+    viewer: OnceLock<Arc<str>>,
+    /// Bytes that were handed to the player since the last look.
+    sent: AtomicU64,
     ended: OnceLock<EndReason>,
     /// It gets nothing more, even of what was queued when the stream ended.
     given_up: AtomicBool,
@@ -98,6 +104,8 @@ impl ClaimCore {
             allowed: Mutex::default(),
             gets: AtomicU8::new(0),
             place: Mutex::default(),
+            viewer: OnceLock::new(),
+            sent: AtomicU64::new(0),
             ended: OnceLock::new(),
             given_up: AtomicBool::new(false),
             queue: Mutex::default(),
@@ -175,6 +183,28 @@ impl ClaimCore {
             queue.bytes = queue.packets.iter().map(|packet| packet.flv().len()).sum();
             queue.allowance = queue.allowance.min(queue.bytes);
         }
+    }
+
+    /// Takes who plays from a verdict.
+    pub(super) fn set_viewer(&self, viewer: &str) {
+        let _ = self.viewer.set(viewer.into());
+    }
+
+    /// Counts bytes that were handed to the player.
+    pub(super) fn count_out(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// What the player got since the look before, and how old what waits is; nothing where nobody is known to play.
+    pub(super) fn look(&self, now: Instant) -> Option<PlaySeen> {
+        let viewer = self.viewer.get()?.clone();
+        let queue = lock(&self.queue);
+        let lag = queue
+            .packets
+            .front()
+            .map_or(Duration::ZERO, |first| now.saturating_duration_since(first.received));
+        drop(queue);
+        Some(PlaySeen { viewer, bytes: self.sent.swap(0, Relaxed), lag })
     }
 
     /// Bytes that wait.

@@ -16,6 +16,7 @@ mod line;
 mod player;
 mod publisher;
 mod seat;
+mod seen;
 mod stats;
 mod stream;
 mod viewers;
@@ -43,6 +44,7 @@ pub use claim_core::EndReason;
 pub use facts::{FactState, StreamFact};
 pub use player::Player;
 pub use publisher::Publisher;
+pub use seen::{PlaySeen, PushSeen, StreamSeen};
 pub use stats::HubStats;
 pub(crate) use stream::SETTLED;
 
@@ -164,6 +166,14 @@ impl Hub {
         }
         self.inner.facts.flush();
         self.inner.lines.sum_up();
+    }
+
+    /// Looks at every stream that has a publisher or players, and tells what was seen since the look before. Call it every
+    /// few seconds, from one place.
+    pub fn look(&self, mut tell: impl FnMut(StreamSeen)) {
+        let now = Instant::now();
+        let streams: Vec<_> = lock(&self.inner.streams).values().cloned().collect();
+        streams.iter().filter_map(|stream| stream.look(now)).for_each(&mut tell);
     }
 
     /// What peers may write into the log. The embedding server may let lines of its own count there, too.

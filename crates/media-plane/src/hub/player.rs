@@ -122,6 +122,7 @@ impl Player {
     /// Counts bytes handed to the peer.
     pub fn count_out(&self, bytes: usize) {
         self.hub().counters().bytes_out(bytes);
+        self.claim.core.count_out(bytes);
     }
 
     fn hub(&self) -> &Hub {

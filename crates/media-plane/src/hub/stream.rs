@@ -15,6 +15,7 @@ use super::claim_core::{ClaimCore, EndReason, Push};
 use super::facts::FactState;
 use super::line::Line;
 use super::seat::{Parcel, Seat};
+use super::seen::{Meter, StreamSeen};
 use super::{Inner, lock};
 use crate::auth::{Account, Denied, DeniedKind, StreamName};
 use crate::kinds::Kinds;
@@ -43,6 +44,8 @@ struct State {
     leaving: Vec<(Instant, Arc<ClaimCore>)>,
     cache: Cache,
     line: Line,
+    /// When it was looked at.
+    looked: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -59,6 +62,7 @@ struct Current {
     /// The log knows that media came whose kind is not published.
     told_unpublished: bool,
     survey: Survey,
+    meter: Meter,
     flowing: bool,
     next_report: Instant,
 }
@@ -109,6 +113,7 @@ impl Stream {
             told_unusable: false,
             told_unpublished: false,
             survey: Survey::default(),
+            meter: Meter::default(),
             flowing: false,
             next_report: now,
         });
@@ -217,6 +222,7 @@ impl Stream {
         }
         if kind != MediaKind::Metadata {
             current.last_payload = now;
+            current.meter.take(kind, class, timestamp, body.len(), now);
             if !current.flowing {
                 current.flowing = true;
                 current.next_report = now + hub.config.heartbeat;
@@ -361,6 +367,17 @@ impl Stream {
             }
             !over
         });
+    }
+
+    /// What was seen since the look before; nothing where there is neither publisher nor viewer.
+    pub(super) fn look(&self, now: Instant) -> Option<StreamSeen> {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let passed = state.looked.replace(now).map_or(Duration::ZERO, |last| now - last);
+        let push = state.publisher.as_mut().map(|current| current.meter.look(now));
+        let plays: Vec<_> = state.players.iter().filter_map(|seat| seat.core.look(now)).collect();
+        let stream = self.name.clone();
+        (push.is_some() || !plays.is_empty()).then_some(StreamSeen { stream, passed, push, plays })
     }
 
     fn tell(&self, hub: &Inner, core: &ClaimCore, told: &Told) {

@@ -91,7 +91,7 @@ impl Survey {
             return None;
         }
         let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX).max(1);
-        let codec = |codec: Option<u32>| codec.map_or(String::new(), name);
+        let codec = |codec: Option<u32>| codec.map_or(String::new(), codec_name);
         Some(Told {
             video: codec(self.seen.video),
             audio: codec(self.seen.audio),
@@ -103,7 +103,7 @@ impl Survey {
 }
 
 /// The name of a codec: its four-character code, or its FLV number.
-fn name(codec: u32) -> String {
+pub(crate) fn codec_name(codec: u32) -> String {
     let bytes = codec.to_be_bytes();
     match bytes.iter().all(u8::is_ascii_graphic) {
         true => String::from_utf8_lossy(&bytes).into_owned(),

@@ -18,6 +18,7 @@ mod kinds;
 mod late;
 mod late_ffmpeg;
 mod line;
+mod looks;
 mod real;
 mod requests;
 mod session;

@@ -1,5 +1,6 @@
-//! Reading what a client sends: one request, or an array of up to 32. Only a server does (feature `server`). Comes in:
-//! one text frame. Goes out: requests, and refusals of what is none. Deliberately absent: writing (`request.rs`).
+//! Reads what a client sends: one request, or an array of up to 32. Only a server does this (feature `server`). Comes
+//! in: one text frame. Goes out: requests, and refusals of elements that are not requests. Deliberately absent: writing
+//! (`request.rs`).
 
 use alloc::format;
 use alloc::string::ToString;
@@ -15,24 +16,24 @@ use crate::id::RequestId;
 use crate::limits::{MAX_BATCH, MAX_CLIENT_FRAME_BYTES};
 use crate::message::{Call, Request};
 
-/// One element of a frame: a request, or the refusal that its sender must be told.
+/// One element of a frame: a request, or a refusal to send to the client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Element {
     /// A well-formed request.
     Request(Request),
     /// Not a request that this version can read.
     Refused {
-        /// The id to answer to, where one could be read.
+        /// The id for the answer; `None` if none could be read.
         id: Option<RequestId>,
-        /// Why.
+        /// The reason.
         error: RpcError,
     },
 }
 
-/// What absent `params` mean.
+/// The value of absent `params`.
 const NO_PARAMS: &str = "{}";
 
-/// Every member is raw, so that one of the wrong type does not hide the `id` from the answer.
+/// Every member is raw, so that a member of the wrong type does not prevent an answer with the `id`.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
@@ -52,23 +53,23 @@ fn member<'a, T: Deserialize<'a>>(json: Option<&'a RawValue>) -> Option<T> {
     json.and_then(|json| serde_json::from_str(json.get()).ok())
 }
 
-/// One element of a frame of which only the envelope was read. What `params` hold costs many times as much to read, so
-/// whoever limits requests can do so before.
+/// One element of a frame of which only the envelope was read. Reading `params` costs many times as much, so a limit on
+/// requests can be applied before.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Received<'a> {
-    /// An envelope that is in order.
+    /// A valid envelope.
     Request(Enclosed<'a>),
-    /// An element without one.
+    /// An element without a valid envelope.
     Refused {
-        /// The id to answer to, where one could be read.
+        /// The id for the answer; `None` if none could be read.
         id: Option<RequestId>,
-        /// Why.
+        /// The reason.
         error: RpcError,
     },
 }
 
 impl Received<'_> {
-    /// Bytes of its parameters, as they came; 0 where there are none that can be read.
+    /// Length of its parameters in bytes as they were received; 0 for a refusal.
     #[must_use]
     pub fn params_len(&self) -> usize {
         match self {
@@ -85,14 +86,15 @@ pub struct Enclosed<'a> {
     pub id: RequestId,
     /// As [`Request::ack`].
     pub ack: Option<RequestId>,
-    /// Name of the method, which need not be known.
+    /// Name of the method; it may be unknown.
     pub method: String,
-    /// The text of its `params`, byte by byte, `{}` where they are absent: by that a repeat is recognised (IDS-2).
+    /// The text of its `params` as received, `{}` if they are absent. A repeat is recognised by comparing it (IDS-2).
     pub params: &'a str,
 }
 
 impl Enclosed<'_> {
-    /// Whether it is about the connection, not a command of the session: their ids are others (IDS-1, IDS-3).
+    /// Whether the request concerns the connection and is not a command of the session. Such requests have ids of their
+    /// own (IDS-1, IDS-3).
     #[must_use]
     pub fn is_of_connection(&self) -> bool {
         matches!(&*self.method, "ping" | "join" | "reconnect")
@@ -101,7 +103,7 @@ impl Enclosed<'_> {
     /// Reads the parameters.
     ///
     /// # Errors
-    /// There is no such method, or they are not its parameters.
+    /// The method is unknown, or these are not its parameters.
     pub fn open(&self) -> Result<Request, RpcError> {
         let mut track = serde_path_to_error::Track::new();
         let mut json = serde_json::Deserializer::from_str(self.params);
@@ -128,15 +130,15 @@ impl From<Received<'_>> for Element {
     }
 }
 
-/// Reads one client-to-server frame with all that is in it.
+/// Reads one client-to-server frame, including the parameters.
 ///
 /// # Errors
-/// As [`read_client_frame`].
+/// See [`read_client_frame`].
 pub fn decode_client_frame(frame: &[u8]) -> Result<Vec<Element>, FrameError> {
     Ok(read_client_frame(frame)?.into_iter().map(Element::from).collect())
 }
 
-/// Reads one client-to-server frame, as far as the envelopes of its elements.
+/// Reads one client-to-server frame, but of each element only the envelope.
 ///
 /// # Errors
 /// The frame is longer than 64 KiB (`frameTooLarge`), nested deeper than 32 (`tooDeep`), not JSON
@@ -144,7 +146,7 @@ pub fn decode_client_frame(frame: &[u8]) -> Result<Vec<Element>, FrameError> {
 /// read does not fail the frame: it comes as [`Received::Refused`].
 pub fn read_client_frame(frame: &[u8]) -> Result<Vec<Received<'_>>, FrameError> {
     let text = gate::check(frame, MAX_CLIENT_FRAME_BYTES)?;
-    // White space around it is part of no element.
+    // White space around the frame belongs to no element.
     let whole = text.trim_matches([' ', '\t', '\n', '\r']);
     if whole.starts_with('{') {
         return Ok(vec![read_element(whole)?]);
@@ -170,7 +172,7 @@ fn read_element(json: &str) -> Result<Received<'_>, FrameError> {
         return Ok(refused(None, ErrorName::BadBatch));
     }
     let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(json) else {
-        // What is no JSON is refused as a frame.
+        // If the element is not JSON, the whole frame is refused.
         raw(json)?;
         return Ok(refused(None, ErrorName::InvalidRequest));
     };

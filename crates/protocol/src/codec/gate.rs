@@ -1,4 +1,4 @@
-//! What is checked before any JSON is read: size, UTF-8, nesting.
+//! Checks of size, UTF-8 and nesting that come before any JSON is read.
 
 use crate::error::ErrorName;
 use crate::limits::MAX_JSON_DEPTH;
@@ -21,7 +21,7 @@ pub(super) fn check(frame: &[u8], max_bytes: usize) -> Result<&str, FrameError> 
         return Err(ErrorName::FrameTooLarge.into());
     }
     let text = core::str::from_utf8(frame).map_err(|_| FrameError::from(ErrorName::ParseError))?;
-    // To count is a tenth of the work, and few frames have so many.
+    // Counting takes a tenth of the time, and few frames have so many brackets.
     let opened = frame.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
     if opened > MAX_JSON_DEPTH {
         check_text(text, max_bytes)?;

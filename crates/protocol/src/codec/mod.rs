@@ -1,8 +1,8 @@
-//! Frames to messages and back. Comes in: the bytes of one text frame. Goes out: messages in frame
-//! order, or why the frame or an element of it is refused.
+//! Frames to messages and back. Comes in: the bytes of one text frame. Goes out: messages in frame order, or the
+//! refusal of the frame or of an element.
 //!
-//! A client reads `server.rs` and writes `request.rs`; the other half is behind the feature `server`. Deliberately
-//! absent: WebSocket framing, and any decision what to do with a refused frame.
+//! A client uses `server.rs` to read and `request.rs` to write; the other half needs feature `server`. Deliberately
+//! absent: WebSocket framing, and the reaction to a refused frame.
 
 #[cfg(feature = "server")]
 mod client;

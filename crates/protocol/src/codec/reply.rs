@@ -1,5 +1,5 @@
-//! Writing what a server sends: answers, channel events and notices, alone or in an array. Only a server does (feature
-//! `server`). Deliberately absent: reading (`server.rs`).
+//! Writes what a server sends: answers, channel events and notices, alone or in an array. Only a server does this
+//! (feature `server`). Deliberately absent: reading (`server.rs`).
 
 use crate::prelude::*;
 use serde::ser::SerializeMap;
@@ -22,7 +22,7 @@ pub fn encode_result<T: Serialize>(id: RequestId, result: &T) -> String {
         .expect("a result has string keys only")
 }
 
-/// Writes an error answer; `id` is `null` where the request had none that could be read.
+/// Writes an error answer; `id` is `null` if none could be read from the request.
 #[must_use]
 pub fn encode_error(id: Option<RequestId>, error: &RpcError) -> String {
     #[derive(Serialize)]

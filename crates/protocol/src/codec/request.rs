@@ -1,4 +1,4 @@
-//! Writing a request. Comes in: a call, its id. Goes out: the text of a frame. Deliberately absent: reading
+//! Writes a request. Comes in: a call and its id. Goes out: the text of a frame. Deliberately absent: reading
 //! (`client.rs`).
 
 use super::gate::nests_deeper_than;
@@ -8,8 +8,8 @@ use crate::message::{Call, Request};
 use crate::prelude::*;
 use crate::wire::Writer;
 
-/// A call as text that can be sent more than once: its parameters are the same to the byte each time, which is how a
-/// server knows a repeat (IDS-2).
+/// A call as text that can be sent more than once. Its parameters are the same bytes each time, and a server recognises
+/// a repeat by them (IDS-2).
 #[derive(Clone)]
 pub struct EncodedCall {
     method: &'static str,
@@ -23,7 +23,7 @@ impl EncodedCall {
         EncodedCall { method: call.method(), params: call.params_text() }
     }
 
-    /// The text of a frame with this request alone.
+    /// The text of a frame that contains only this request.
     #[must_use]
     pub fn frame(&self, id: RequestId, ack: Option<RequestId>) -> String {
         let mut writer = Writer::default();
@@ -42,13 +42,13 @@ impl EncodedCall {
         writer.into_text()
     }
 
-    /// Whether its frame nests deeper than a server reads.
+    /// Whether its frame nests deeper than a server accepts.
     #[must_use]
     pub fn is_too_deep(&self) -> bool {
         nests_deeper_than(&self.params, MAX_JSON_DEPTH - 1)
     }
 
-    /// The most bytes that its frame can have, whatever the ids are.
+    /// Greatest possible length of its frame in bytes, for any ids.
     #[must_use]
     pub fn max_bytes(&self) -> usize {
         self.frame(RequestId(u64::MAX), Some(RequestId(u64::MAX))).len()

@@ -1,5 +1,5 @@
-//! Reading what a server sends: answers, channel events and notices, alone or in an array. Comes in: one text frame.
-//! Goes out: its messages. Deliberately absent: writing (`reply.rs`).
+//! Reads what a server sends: answers, channel events and notices, alone or in an array. Comes in: one text frame. Goes
+//! out: its messages. Deliberately absent: writing (`reply.rs`).
 
 use super::gate::{self, FrameError};
 use crate::error::{ErrorName, RpcError};
@@ -47,7 +47,7 @@ impl core::fmt::Debug for ServerMessage {
     }
 }
 
-/// What every message is made of.
+/// The members of every message.
 #[derive(Wire)]
 struct Envelope {
     id: Option<RequestId>,
@@ -57,17 +57,17 @@ struct Envelope {
     error: Option<RpcError>,
 }
 
-/// What tells an event from a notice.
+/// Present in an event, absent in a notice.
 #[derive(Wire)]
 struct MaybePosition {
     epoch: Option<Epoch>,
     seq: Option<u64>,
 }
 
-/// Reads one server-to-client frame, which may not be text at all.
+/// Reads one server-to-client frame as bytes, which need not be UTF-8.
 ///
 /// # Errors
-/// As [`decode_server_text`].
+/// See [`decode_server_text`].
 #[cfg(feature = "server")]
 pub fn decode_server_frame(frame: &[u8]) -> Result<Vec<ServerMessage>, FrameError> {
     decode_server_text(gate::check(frame, MAX_SERVER_FRAME_BYTES)?)

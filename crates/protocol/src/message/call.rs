@@ -1,7 +1,7 @@
-//! The table of methods: name, parameters, result. One line here adds a method everywhere.
+//! The table of methods: name, parameters, result. A new method needs one line here.
 //!
-//! Comes in: a method's name and its parameters as JSON. Goes out: a [`Call`]. Deliberately absent: what a method
-//! does, and who may call it when.
+//! Comes in: a method's name and its parameters as JSON. Goes out: a [`Call`]. Deliberately absent: the effect of a
+//! method, and the permission to call it.
 
 use crate::prelude::*;
 use serde::Deserialize;
@@ -21,16 +21,16 @@ pub struct Request {
     pub id: RequestId,
     /// The client has received the answers of this id and of every lower one; the server forgets them.
     pub ack: Option<RequestId>,
-    /// What is asked.
+    /// The method and its parameters.
     pub call: Call,
 }
 
 macro_rules! calls {
-    ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty, $result:ty; )+) => {
+    ($( $(#[doc = $doc:literal])+ $variant:ident = $method:literal, $params:ty, $result:ty; )+) => {
         /// A method and its parameters.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Call {
-            $( $(#[$meta])* $variant($params), )+
+            $( $(#[doc = $doc])+ $variant($params), )+
         }
 
         impl Call {
@@ -43,7 +43,7 @@ macro_rules! calls {
                 match self { $( Call::$variant(_) => $method, )+ }
             }
 
-            /// Reads the parameters of `method`. The outer `None` means that no such method is known.
+            /// Reads the parameters of `method` with serde. The outer `None` means that the method is unknown.
             pub fn decode<'de, D: Deserializer<'de>>(
                 method: &str,
                 params: D,
@@ -54,8 +54,8 @@ macro_rules! calls {
                 }
             }
 
-            /// Reads the parameters of `method` as a client writes them. The outer `None` means that no such
-            /// method is known.
+            /// Reads the parameters of `method` with the small codec, which accepts what a client of this library
+            /// writes. The outer `None` means that the method is unknown.
             #[must_use]
             pub fn read(method: &str, params: &str) -> Option<Result<Call, RpcError>> {
                 let mut call = Self::BLANK[wire::position(Self::METHODS, method)?]();
@@ -65,7 +65,7 @@ macro_rules! calls {
                 })
             }
 
-            /// By its place among the methods: one to read into.
+            /// For each method, in the order of `METHODS`, a function that makes a blank call to read into.
             const BLANK: &'static [fn() -> Self] =
                 &[$( || Call::$variant(<$params>::blank()), )+];
 
@@ -73,27 +73,27 @@ macro_rules! calls {
                 match self { $( Call::$variant(params) => params, )+ }
             }
 
-            /// The parameters as a client writes them.
+            /// The parameters as a client writes them, by the small codec.
             #[must_use]
             pub fn params_text(&self) -> String {
                 wire::to_text(match self { $( Call::$variant(params) => params as &dyn Write, )+ })
             }
 
-            /// The parameters as they are written. The same for every spelling of the same request.
+            /// The parameters in serde's encoding: the same text for every spelling of the same request.
             ///
             /// # Errors
-            /// None for what was decoded: all keys are strings.
+            /// None for a decoded call, because all keys are strings.
             pub fn params_json(&self) -> Result<Box<RawValue>, serde_json::Error> {
                 match self { $( Call::$variant(params) => serde_json::value::to_raw_value(params), )+ }
             }
         }
 
-        /// One type per method, for what is generic over them.
+        /// One type per method, for code that is generic over methods.
         pub mod method {
             use super::{media, session, task};
 
             $(
-                $(#[$meta])*
+                $(#[doc = $doc])+
                 #[derive(Debug)]
                 pub enum $variant {}
 
@@ -108,7 +108,7 @@ macro_rules! calls {
             )+
         }
 
-        /// Checks that `json` is a result of `method` and writes it again: what vectors are tested with.
+        /// Checks that `json` is a result of `method` and encodes it again. Used for test vectors.
         ///
         /// # Errors
         /// The text is not such a result, or the method is unknown.
@@ -118,32 +118,46 @@ macro_rules! calls {
                 _ => Err(serde::de::Error::custom("unknown method")),
             }
         }
+
+        /// Descriptions of all methods.
+        #[cfg(feature = "schema")]
+        pub fn describe_calls(
+            definitions: &mut crate::schema::Definitions,
+        ) -> Vec<crate::schema::Described> {
+            use crate::schema::Describe;
+            alloc::vec![ $( crate::schema::Described {
+                method: $method,
+                text: concat!($( $doc ),+).trim_ascii(),
+                params: <$params>::describe(definitions),
+                result: Some(<$result>::describe(definitions)),
+            }, )+ ]
+        }
     };
 }
 
-/// What a method takes and gives.
+/// The types of a method.
 pub trait Method {
     /// Its parameters.
     type Params: Serialize + DeserializeOwned + Wire;
     /// Its result.
     type Result: Serialize + DeserializeOwned + Wire;
 
-    /// The call of it.
+    /// Makes the call.
     fn call(params: Self::Params) -> Call;
 }
 
 calls! {
-    /// Enters a channel, which is made when it does not exist. `join_id` is 128 random bits, new for each entry.
+    /// Enters a channel, and creates it if it does not exist. `join_id` is 128 random bits, new for each entry.
     Join = "join", session::Join, session::Joined;
     /// Ends the membership.
     Leave = "leave", session::Empty, session::Done;
     /// Announces media and asks for the push URL.
     Publish = "publish", media::Publish, media::Published;
-    /// Takes announced media back.
+    /// Ends publications.
     Unpublish = "unpublish", media::Publish, session::Done;
-    /// Asks for the pull URL of somebody's media.
+    /// Asks for the pull URL of a member's media.
     Subscribe = "subscribe", media::Subscribe, media::Subscribed;
-    /// Gives a subscription up.
+    /// Ends a subscription.
     Unsubscribe = "unsubscribe", media::Subscribe, session::Done;
     /// Changes a role.
     SetRole = "setRole", media::SetRole, session::Done;
@@ -163,7 +177,7 @@ calls! {
     DeleteTasks = "deleteTasks", task::TaskIds, session::Done;
     /// Sends a message to all or to some members.
     SendMessage = "sendMessage", session::SendMessage, session::MessageSent;
-    /// Changes attributes of oneself, or of the channel.
+    /// Changes the caller's attributes or those of the channel.
     SetAttributes = "setAttributes", session::SetAttributes, session::Done;
     /// Hands in a new token.
     RenewToken = "renewToken", session::RenewToken, session::TokenRenewed;
@@ -171,6 +185,6 @@ calls! {
     Report = "report", session::Report, session::Empty;
     /// Resumes a session on a new socket.
     Reconnect = "reconnect", session::Reconnect, session::Resumed;
-    /// Shows life and asks for the head of the channel.
+    /// Shows that the client is alive, and asks for the head of the channel.
     Ping = "ping", session::Ping, session::Pong;
 }

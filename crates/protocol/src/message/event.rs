@@ -1,5 +1,5 @@
-//! Channel events: numbered, in the channel's log, byte-identical for every member. They hold no URL,
-//! no secret and nothing that depends on the receiver (EVT-2).
+//! Channel events: numbered, in the channel's log, byte-identical for every member. They contain no URL, no secret and
+//! nothing that depends on the receiver (EVT-2).
 
 use crate::prelude::*;
 use crate::wire::{self, Read, Refusal, Wire};
@@ -11,17 +11,17 @@ use crate::id::{Cid, Epoch, Mid, Pub, UserId};
 use crate::media::{KindSet, MediaKind, Role};
 use crate::wire_enum::wire_enum;
 
-/// Where an event stands: contiguous within an epoch.
+/// Position of an event in a log; positions are contiguous within an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Position {
     /// The log.
     pub epoch: Epoch,
-    /// The number, from 1, < 2^53.
+    /// The number, 1..2^53-1.
     pub seq: u64,
 }
 
 wire_enum! {
-    /// Why a member is seen no longer.
+    /// Why a member is no longer visible.
     pub enum LeaveReason {
         /// It called `leave`.
         Left = "left",
@@ -35,11 +35,11 @@ wire_enum! {
         RoleChanged = "roleChanged",
         /// Its token expired.
         TokenExpired = "tokenExpired",
-        /// The server restarted and it did not come back.
+        /// The server restarted and the member did not come back.
         ServerRestart = "serverRestart",
         /// The channel was closed.
         ChannelClosed = "channelClosed",
-        /// It went while the receiver was away. Made by clients from two snapshots.
+        /// It left while the receiver was away. Clients set this when they compare two snapshots.
         WhileAway = "whileAway",
     }
 }
@@ -51,7 +51,7 @@ wire_enum! {
         Closed = "closed",
         /// The admin API.
         Admin = "admin",
-        /// Its creator left and the app dissolves then.
+        /// Its creator left, and the app is configured to close the channel then.
         CreatorLeft = "creatorLeft",
     }
 }
@@ -69,12 +69,12 @@ pub struct ClientJoin {
     /// Attributes.
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,
-    /// Kinds that it has muted already.
+    /// Kinds that it has muted.
     #[serde(default, skip_serializing_if = "KindSet::is_empty")]
     pub muted: KindSet,
 }
 
-/// Payload of `clientLeave`; every open stream was removed before.
+/// Payload of `clientLeave`; every open stream was removed by an earlier event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct ClientLeave {
     /// The user.
@@ -85,7 +85,7 @@ pub struct ClientLeave {
     pub reason: LeaveReason,
 }
 
-/// Payload of `clientUpdate`: the whole new values.
+/// Payload of `clientUpdate`: all values, not only the changed ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct ClientUpdate {
     /// The user.
@@ -146,12 +146,12 @@ pub struct MuteChange {
     pub media_type: MediaKind,
 }
 
-/// Payload of `message` to all. Transient: not in a snapshot.
+/// Payload of `message` to all members. It is not part of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct ChannelMessage {
     /// The sender; may be an audience member.
     pub uid: UserId,
-    /// What it said.
+    /// The text of the message.
     pub data: String,
 }
 
@@ -162,19 +162,19 @@ pub struct LiveRoomClose {
     pub cid: Cid,
     /// Why.
     pub reason: RoomCloseReason,
-    /// Free text of who closed it.
+    /// Free text of the one that closed the channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
 
 macro_rules! events {
-    ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty; )+) => {
+    ($( $(#[doc = $doc:literal])+ $variant:ident = $method:literal, $params:ty; )+) => {
         /// An event of the channel's log.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum ChannelEvent {
-            $( $(#[$meta])* $variant($params), )+
-            /// A numbered event of a newer server. It advances `seq` and is handed out as it is.
+            $( $(#[doc = $doc])+ $variant($params), )+
+            /// A numbered event of a newer server. It advances `seq`, and applications get it as received.
             Unknown {
                 /// Its name.
                 method: String,
@@ -196,7 +196,7 @@ macro_rules! events {
                 }
             }
 
-            /// Reads the parameters of `method`; one that is not known is kept as it is.
+            /// Reads the parameters of `method`; an unknown event is kept as received.
             pub(crate) fn read(method: String, params: &str) -> Result<Self, Refusal> {
                 let Some(known) = wire::position(Self::METHODS, &method) else {
                     return Ok(ChannelEvent::Unknown { method, params: params.to_owned() });
@@ -206,7 +206,7 @@ macro_rules! events {
                 Ok(event)
             }
 
-            /// By its place among the methods: one to read into.
+            /// For each event, in the order of `METHODS`, a function that makes a blank event to read into.
             const BLANK: &'static [fn() -> Self] =
                 &[$( || ChannelEvent::$variant(<$params>::blank()), )+];
 
@@ -226,13 +226,27 @@ macro_rules! events {
                 }
             }
         }
+
+        /// Descriptions of all events.
+        #[cfg(feature = "schema")]
+        pub fn describe_events(
+            definitions: &mut crate::schema::Definitions,
+        ) -> Vec<crate::schema::Described> {
+            use crate::schema::Describe;
+            alloc::vec![ $( crate::schema::Described {
+                method: $method,
+                text: concat!($( $doc ),+).trim_ascii(),
+                params: <$params>::describe(definitions),
+                result: None,
+            }, )+ ]
+        }
     };
 }
 
 events! {
     /// A broadcaster became visible.
     ClientJoin = "clientJoin", ClientJoin;
-    /// A broadcaster is visible no longer.
+    /// A broadcaster is no longer visible.
     ClientLeave = "clientLeave", ClientLeave;
     /// Name or attributes of a broadcaster changed.
     ClientUpdate = "clientUpdate", ClientUpdate;
@@ -242,13 +256,13 @@ events! {
     RoleChanged = "roleChanged", RoleChanged;
     /// A kind is published.
     StreamAdded = "streamAdded", StreamChange;
-    /// A kind is published no longer.
+    /// A kind is no longer published.
     StreamRemoved = "streamRemoved", StreamChange;
     /// A broadcaster muted a kind.
     Muted = "muted", MuteChange;
     /// A broadcaster unmuted a kind.
     Unmuted = "unmuted", MuteChange;
-    /// Somebody said something to all.
+    /// A member sent a message to all members.
     Message = "message", ChannelMessage;
     /// A push task changed its state.
     RtmpTasksStatus = "rtmpTasksStatus", TaskStatus;

@@ -8,7 +8,7 @@ use crate::id::{Gen, UserId};
 use crate::media::{MediaKind, MediaSelector, Role};
 use crate::wire_enum::shows;
 
-/// Addresses of one stream, by protocol. Each may be absent; none without the other's knowledge of it.
+/// URLs of one stream, by protocol. Each may be absent.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Urls {
     /// RTMP.
@@ -41,10 +41,10 @@ impl core::fmt::Debug for Urls {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Publish {
-    /// What; `''` or absent is audio and video.
+    /// The kinds; `''` or absent means audio and video.
     #[serde(default)]
     pub media_type: MediaSelector,
-    /// Whose, for `unpublish` by a moderator; one's own when absent.
+    /// The publisher, for `unpublish` by a moderator; the caller if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<UserId>,
 }
@@ -58,7 +58,7 @@ pub struct Published {
     pub url: String,
     /// Push URLs by protocol.
     pub urls: Urls,
-    /// The life of this URL; another `publish` of the same life answers the same URL.
+    /// The lifetime of this URL; a repeated `publish` within it answers with the same URL.
     #[serde(rename = "gen")]
     pub generation: Gen,
     /// Head of the channel after the effect.
@@ -71,16 +71,16 @@ shows!(Published { uid, generation, seq });
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Subscribe {
-    /// Whose media.
+    /// The publisher.
     pub uid: UserId,
-    /// Which kind.
+    /// The kind.
     pub media_type: MediaKind,
 }
 
 /// Answer of `subscribe`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Subscribed {
-    /// Whose media.
+    /// The publisher.
     pub uid: UserId,
     /// The preferred pull URL, signed for the caller. A secret.
     pub url: String,
@@ -97,7 +97,7 @@ shows!(Subscribed { uid, seq });
 pub struct SetRole {
     /// The new role.
     pub role: Role,
-    /// Whose, by a moderator; one's own when absent.
+    /// The member, for a moderator; the caller if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<UserId>,
 }
@@ -106,10 +106,10 @@ pub struct SetRole {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Mute {
-    /// What; `''` or absent is audio and video.
+    /// The kinds; `''` or absent means audio and video.
     #[serde(default)]
     pub media_type: MediaSelector,
-    /// Whose, by a moderator; one's own when absent.
+    /// The member, for a moderator; the caller if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<UserId>,
 }

@@ -1,5 +1,5 @@
-//! Notices: to one session, without a number in the channel's log (EVT-1). State notices
-//! are recomputed at each resume, the last value wins.
+//! Notices: messages to one session, without a number in the channel's log (EVT-1). State notices are computed anew at
+//! each resume; the last value is valid.
 
 use crate::prelude::*;
 use crate::wire::{self, Read, Refusal, Wire};
@@ -15,7 +15,7 @@ use crate::wire_enum::{shows, wire_enum};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Kicked {
-    /// Free text of who kicked.
+    /// Free text of the moderator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Seconds for which the uid is refused.
@@ -36,7 +36,7 @@ wire_enum! {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncDone {
-    /// Whose stream: the receiver's own for a push.
+    /// The publisher: the receiver itself for a push.
     pub uid: UserId,
     /// Push or pull.
     pub direction: Direction,
@@ -64,9 +64,9 @@ pub struct TokenWillExpire {
 pub struct ServerRestarting {
     /// Reconnect no sooner than this after the close, in milliseconds.
     pub retry_after_ms: u64,
-    /// Plus a random share of this, in milliseconds.
+    /// A random part of this time is added, in milliseconds.
     pub jitter_ms: u64,
-    /// The server is gone this long after the notice at the latest, in milliseconds.
+    /// The server is gone at most this long after the notice, in milliseconds.
     pub deadline_ms: u64,
 }
 
@@ -77,25 +77,25 @@ pub struct MemberCount {
     pub count: u64,
 }
 
-/// Payload of `networkQuality`.
+/// Payload of `networkQuality`: the transport quality of a member's media.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct NetworkQuality {
-    /// Whose stream.
+    /// The publisher.
     pub uid: UserId,
-    /// Push or pull.
+    /// From its publisher to the server, or from the server to the receiver of the notice.
     pub direction: Direction,
     /// 0 unknown, 1 excellent .. 5 bad, 6 down.
     pub level: u8,
 }
 
-/// Payload of `message` to some members only.
+/// Payload of `message` to named members only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct TargetedMessage {
     /// The sender.
     pub uid: UserId,
-    /// What it said.
+    /// The text of the message.
     pub data: String,
-    /// Counts the targeted messages of the receiving membership within an epoch, from 1.
+    /// Number of the message among the targeted messages of the receiving membership, from 1 in each epoch.
     pub n: u64,
 }
 
@@ -107,9 +107,9 @@ pub struct Closing {
     pub code: CloseCode,
     /// Name of that code.
     pub reason: String,
-    /// What to do.
+    /// What the client should do.
     pub action: Action,
-    /// Where to go, for `redirect`.
+    /// The address to go to, for `redirect`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// Come back no sooner than this, in milliseconds.
@@ -118,12 +118,12 @@ pub struct Closing {
 }
 
 macro_rules! notices {
-    ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty; )+) => {
+    ($( $(#[doc = $doc:literal])+ $variant:ident = $method:literal, $params:ty; )+) => {
         /// A message to one session.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum Notice {
-            $( $(#[$meta])* $variant($params), )+
+            $( $(#[doc = $doc])+ $variant($params), )+
             /// A notice of a newer server.
             Unknown {
                 /// Its name.
@@ -146,7 +146,7 @@ macro_rules! notices {
                 }
             }
 
-            /// Reads the parameters of `method`; one that is not known is kept as it is.
+            /// Reads the parameters of `method`; an unknown notice is kept as received.
             pub(crate) fn read(method: String, params: &str) -> Result<Self, Refusal> {
                 let Some(known) = wire::position(Self::METHODS, &method) else {
                     return Ok(Notice::Unknown { method, params: params.to_owned() });
@@ -156,7 +156,7 @@ macro_rules! notices {
                 Ok(notice)
             }
 
-            /// By its place among the methods: one to read into.
+            /// For each notice, in the order of `METHODS`, a function that makes a blank notice to read into.
             const BLANK: &'static [fn() -> Self] =
                 &[$( || Notice::$variant(<$params>::blank()), )+];
 
@@ -176,6 +176,20 @@ macro_rules! notices {
                 }
             }
         }
+
+        /// Descriptions of all notices.
+        #[cfg(feature = "schema")]
+        pub fn describe_notices(
+            definitions: &mut crate::schema::Definitions,
+        ) -> Vec<crate::schema::Described> {
+            use crate::schema::Describe;
+            alloc::vec![ $( crate::schema::Described {
+                method: $method,
+                text: concat!($( $doc ),+).trim_ascii(),
+                params: <$params>::describe(definitions),
+                result: None,
+            }, )+ ]
+        }
     };
 }
 
@@ -188,11 +202,11 @@ notices! {
     TokenWillExpire = "tokenWillExpire", TokenWillExpire;
     /// The server is about to restart.
     ServerRestarting = "serverRestarting", ServerRestarting;
-    /// How many are in the channel.
+    /// The number of members.
     MemberCount = "memberCount", MemberCount;
-    /// How well a stream travels.
+    /// The transport quality of a stream.
     NetworkQuality = "networkQuality", NetworkQuality;
-    /// Somebody said something to the receiver and few others.
+    /// A member sent a message to the receiver and other named members.
     Message = "message", TargetedMessage;
     /// The server is about to close the socket.
     Closing = "closing", Closing;

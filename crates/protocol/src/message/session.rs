@@ -1,4 +1,4 @@
-//! Messages about being in a channel: join, leave, resume, moderation, messages, attributes.
+//! Messages about a membership: join, leave, resume, moderation, messages, attributes.
 
 use crate::prelude::*;
 use crate::raw::JsonObject;
@@ -14,7 +14,7 @@ use crate::id::{Appkey, ChannelName, Cid, Epoch, Mid, SessionId, UserId};
 use crate::media::{Rights, Role};
 use crate::wire_enum::{shows, wire_enum};
 
-/// No parameters, or nothing to say.
+/// No parameters, or an empty result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Empty {}
 
@@ -39,16 +39,15 @@ pub struct Join {
     /// Required in safe mode, refused in debug mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// Role to start in; when absent broadcaster if the rights allow it, else audience.
+    /// Initial role; if absent, broadcaster if the rights allow it, otherwise audience.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
-    /// 128 random bits, chosen once per call of `join` (JOI-2). A secret: a second `join` of
-    /// the uid with the same value is answered as the first. 16-64 characters.
+    /// 128 random bits, chosen once per call of `join` (JOI-2). A secret: a second `join` of the uid with the same
+    /// value continues the same membership. 16-64 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_id: Option<String>,
-    /// Ticket of the membership that this join takes the place of, after `reconnect` was refused with
-    /// `rejoin`. Shortly after a crash of the server it stands in for a token that has expired since
-    /// (RES-9). A secret.
+    /// Ticket of the membership that this join replaces, after `reconnect` was refused with `rejoin`. Shortly after a
+    /// crash of the server it replaces a token that is missing or has expired (RES-9). A secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<String>,
     /// Display name.
@@ -61,17 +60,17 @@ pub struct Join {
 
 shows!(Join { appkey, channel_name, uid, role, name });
 
-/// How long the server waits for what (LIV-2, LIV-3). All in milliseconds.
+/// Time limits of the server (LIV-2, LIV-3), all in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Timers {
-    /// A client that sent nothing for so long sends `ping`.
+    /// A client that has sent nothing for this time sends `ping`.
     pub ping_interval_ms: u64,
-    /// A socket without an inbound frame for so long is given up.
+    /// A socket without an inbound frame for this time is given up.
     pub dead_after_ms: u64,
-    /// A membership without a socket lives so long.
+    /// A membership without a socket lives for this time.
     pub grace_ms: u64,
-    /// With flowing media it lives at most so long.
+    /// A membership without a socket whose media flows lives at most for this time.
     pub media_cap_ms: u64,
 }
 
@@ -87,16 +86,16 @@ pub struct Joined {
     pub mid: Mid,
     /// The session.
     pub session_id: SessionId,
-    /// Secret that resumes the session; goes into `reconnect` and nowhere else. Absent inside
-    /// [`Resumed`], which has one of its own.
+    /// Secret that resumes the session; used in `reconnect` and in `continues` of `join` only. Absent inside
+    /// [`Resumed`], which has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
     /// Number of that ticket, for `ping`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k: Option<u64>,
-    /// Random, kept by the deployment: an address with another id holds other channels (RES-11).
+    /// Random, constant for the deployment: an address with another id serves other channels (RES-11).
     pub deployment_id: String,
-    /// The log of events that starts now.
+    /// The log to which `seq` belongs.
     pub epoch: Epoch,
     /// The snapshot is the picture at this number; the next event is `seq + 1`.
     pub seq: u64,
@@ -109,7 +108,7 @@ pub struct Joined {
     pub own: SelfInfo,
     /// Members, audience included.
     pub member_count: u64,
-    /// The server's clocks.
+    /// Time limits of the server.
     pub timers: Timers,
 }
 
@@ -119,13 +118,13 @@ shows!(Joined { cid, uid, mid, epoch, seq, channel, members, own, member_count }
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Kick {
-    /// Who goes.
+    /// The member to remove.
     pub uid: UserId,
-    /// Seconds for which the uid is refused whatever it presents, 0..=604800. With 0 only its present
-    /// session and the tokens issued so far are refused.
+    /// Seconds for which the uid is refused with any token, 0..=604800. With 0 only its present session and the tokens
+    /// issued so far are refused.
     #[serde(default, deserialize_with = "saturated")]
     pub duration_s: u32,
-    /// Free text, told to the kicked member.
+    /// Free text, sent to the kicked member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -137,13 +136,13 @@ pub struct CloseChannel {
     /// Seconds for which joins with tokens issued before the close are refused, 0..=3600; 10 when absent.
     #[serde(default = "CloseChannel::default_hold_s", deserialize_with = "saturated")]
     pub hold_s: u32,
-    /// Free text, told to all.
+    /// Free text, sent to all members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 impl CloseChannel {
-    /// `holdS` when it is absent.
+    /// The value of an absent `holdS`.
     #[must_use]
     pub fn default_hold_s() -> u32 {
         10
@@ -167,7 +166,7 @@ pub struct SendMessage {
 pub struct MessageSent {
     /// Head of the channel after the effect.
     pub seq: u64,
-    /// Different uids that the message names; 0 for a message to all, which is an event.
+    /// Number of different uids in `to`; 0 for a message to all, which is an event.
     pub delivered: u64,
 }
 
@@ -178,7 +177,7 @@ pub struct SetAttributes {
     /// Keys to set, and keys to remove (`null`).
     #[serde(with = "crate::attributes::unique_keys")]
     pub attributes: Map<String, Option<String>>,
-    /// Whose attributes; one's own when absent.
+    /// The owner of the attributes; the caller if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<AttributeTarget>,
     /// A new display name; not with `target: channel`.
@@ -187,7 +186,7 @@ pub struct SetAttributes {
 }
 
 wire_enum! {
-    /// Whose attributes `setAttributes` changes.
+    /// The owner of the attributes that `setAttributes` changes.
     pub enum AttributeTarget {
         /// The caller's.
         Own = "self",
@@ -215,9 +214,9 @@ impl core::fmt::Debug for RenewToken {
 pub struct TokenRenewed {
     /// Head of the channel.
     pub seq: u64,
-    /// What the session may do from now on.
+    /// The rights of the session from now on.
     pub rights: Rights,
-    /// Milliseconds until the new token ends the membership; absent when it never does.
+    /// Milliseconds until the new token ends the membership; absent if it never does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_expires_in_ms: Option<u64>,
 }
@@ -233,7 +232,7 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// What a media report is about.
+    /// The subject of a media report.
     pub enum ReportType {
         /// State change of the component: `code`.
         StateChange = "bindstatechange",
@@ -252,9 +251,9 @@ pub struct Report {
     /// Which callback of the component.
     #[serde(rename = "type")]
     pub kind: ReportType,
-    /// What the component said.
+    /// The data that the component gave.
     pub data: JsonObject,
-    /// Whose stream, for a pull.
+    /// The publisher, for a pull.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<UserId>,
 }
@@ -262,11 +261,10 @@ pub struct Report {
 /// Parameters of `ping`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Ping {
-    /// Number of the ticket that the client holds; confirms it, and those before it are dead
-    /// (PIN-2).
+    /// Number of the newest ticket that the client holds; all earlier tickets become invalid (PIN-2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k: Option<u64>,
-    /// Last targeted message that the client received; the server forgets those up to it.
+    /// Number of the last targeted message that the client received; the server forgets the messages up to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<u64>,
 }
@@ -311,14 +309,14 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// What came of a `reconnect` (section 14 of `docs/protocol.md`). The fourth outcome of a resume, *rejoined*, is a `join`
-    /// after a refusal with the action `rejoin`.
+    /// Outcome of a `reconnect` (section 14 of `docs/protocol.md`). The fourth outcome of a resume, *rejoined*, is a
+    /// `join` after a refusal with the action `rejoin`.
     pub enum Outcome {
         /// Missed events follow; nothing is lost.
         Replayed = "replayed",
-        /// The picture anew; messages to all in between may be lost.
+        /// A whole picture; messages to all members in between may be lost.
         Snapshot = "snapshot",
-        /// Nothing changed; `action` says what to do.
+        /// Nothing changed; `action` names the next step.
         Refused = "refused",
     }
 }
@@ -326,19 +324,19 @@ wire_enum! {
 wire_enum! {
     /// Why a `reconnect` was answered with a snapshot, or refused.
     pub enum ResumeReason {
-        /// Snapshot: the server restarted without handing over, the log is another.
+        /// Snapshot: the server restarted without a handover, and the log is another one.
         EpochChanged = "epochChanged",
-        /// Snapshot: the log does not reach back so far.
+        /// Snapshot: the log does not reach back to `seq`.
         LogTrimmed = "logTrimmed",
-        /// Snapshot: the client is ahead of the log, which cannot be.
+        /// Snapshot: `seq` is beyond the head of the log, which is an error.
         Ahead = "ahead",
         /// Snapshot: the client asked for it.
         Asked = "asked",
         /// Refused: the ticket is malformed, forged, or older than the confirmed one.
         Invalid = "invalid",
-        /// Refused: a later attempt of this session was accepted before.
+        /// Refused: a later attempt of this session was accepted already.
         StaleAttempt = "staleAttempt",
-        /// Refused: the membership ended by grace, or nobody remembers how.
+        /// Refused: grace ended the membership, or the server does not remember its end.
         Gone = "gone",
         /// Refused: it ended by `leave`.
         Left = "left",
@@ -368,17 +366,17 @@ impl ResumeReason {
     }
 }
 
-/// Answer of `reconnect`. What follows on the connection: the missed events, the missed targeted messages,
-/// then everything new.
+/// Answer of `reconnect`. The connection continues with the missed events, then the missed targeted messages, then
+/// everything new.
 #[derive(Clone, PartialEq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Resumed {
-    /// What happened.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Why, where it is not `replayed`.
+    /// The reason, unless the outcome is `replayed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<ResumeReason>,
-    /// What to do about a refusal.
+    /// What the client should do about a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
     /// The next ticket.
@@ -396,12 +394,12 @@ pub struct Resumed {
     /// Targeted messages that the server could not keep.
     #[serde(default)]
     pub messages_lost: u64,
-    /// The picture may be older than what the client was answered: it says again what it wants to be
-    /// (RES-10). Only after a crash, and not where a moderator has decided otherwise since. Subscriptions are restored
-    /// in any case.
+    /// After a crash: the picture may be older than the answers that the client has received, so the client requests
+    /// its own state again (RES-10). False if a moderator has changed the member since. Subscriptions must be made
+    /// again in any case.
     #[serde(default)]
     pub restore: bool,
-    /// The picture, for `snapshot`.
+    /// The picture, if the outcome is `snapshot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Box<Joined>>,
 }

@@ -1,5 +1,5 @@
-//! The picture of a channel at one `seq` (ORD-3): what `join` answers, and what folding the
-//! events that follow keeps true.
+//! The picture of a channel at one `seq` (ORD-3): part of the answer of `join`, and kept up to date by folding the
+//! events that follow.
 
 use crate::prelude::*;
 use crate::wire::Wire;
@@ -15,7 +15,7 @@ use crate::media::{KindSet, MediaKind, Rights, Role};
 pub struct ChannelInfo {
     /// Its name.
     pub name: ChannelName,
-    /// Who made it.
+    /// The uid that created the channel.
     pub creator: UserId,
     /// Its attributes.
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
@@ -32,7 +32,7 @@ pub struct MemberInfo {
     pub uid: UserId,
     /// The membership.
     pub mid: Mid,
-    /// Always broadcaster here; told so that a reader need not know the rule.
+    /// Always broadcaster; present so that readers need no special rule.
     pub role: Role,
     /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +43,7 @@ pub struct MemberInfo {
     /// Kinds that the member muted.
     #[serde(default, skip_serializing_if = "KindSet::is_empty")]
     pub muted: KindSet,
-    /// What the member publishes.
+    /// Its publications.
     pub streams: Vec<StreamInfo>,
 }
 
@@ -53,7 +53,7 @@ pub struct MemberInfo {
 pub struct StreamInfo {
     /// Its kind.
     pub media_type: MediaKind,
-    /// Its life: the same kind with another `pub` is another publication.
+    /// The publication: the same kind with another `pub` is another publication.
     #[serde(rename = "pub")]
     pub publication: Pub,
 }
@@ -68,7 +68,7 @@ pub struct SelfInfo {
     pub mid: Mid,
     /// Its role.
     pub role: Role,
-    /// What it may do.
+    /// Its rights.
     pub rights: Rights,
     /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,13 +79,13 @@ pub struct SelfInfo {
     /// Kinds that it muted.
     #[serde(default, skip_serializing_if = "KindSet::is_empty")]
     pub muted: KindSet,
-    /// What it publishes.
+    /// Its publications.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<OwnStream>,
-    /// What it subscribes to.
+    /// Its subscriptions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subscriptions: Vec<Subscription>,
-    /// Milliseconds until the token ends the membership; absent when it never does.
+    /// Milliseconds until the token ends the membership; absent if it never does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_expires_in_ms: Option<u64>,
 }
@@ -96,10 +96,10 @@ pub struct SelfInfo {
 pub struct OwnStream {
     /// Its kind.
     pub media_type: MediaKind,
-    /// Its life.
+    /// The publication.
     #[serde(rename = "pub")]
     pub publication: Pub,
-    /// The life of the push URL that carries it.
+    /// The lifetime of the push URL that carries it.
     #[serde(rename = "gen")]
     pub generation: Gen,
 }
@@ -108,11 +108,11 @@ pub struct OwnStream {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Subscription {
-    /// Whose media.
+    /// The publisher.
     pub uid: UserId,
-    /// Which kind.
+    /// The kind.
     pub media_type: MediaKind,
-    /// Which publication.
+    /// The publication.
     #[serde(rename = "pub")]
     pub publication: Pub,
 }

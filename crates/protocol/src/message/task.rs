@@ -38,30 +38,30 @@ pub struct Task {
     /// The member of the large picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_uid: Option<UserId>,
-    /// Of an update: greater than that of the task, 1..2^53. Absent: the next one (TSK-6).
+    /// Of an update: greater than that of the task, 1..2^53-1. Absent: the next one (TSK-6).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
-    /// What the picture shows.
+    /// The arrangement of the picture and the sound.
     pub layout: Layout,
-    /// How it is encoded.
+    /// The encoder settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<TaskConfig>,
-    /// Handed through.
+    /// Opaque text that the server keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra_info: Option<String>,
 }
 
 shows!(Task { task_id, record, host_uid, revision, layout, config });
 
-/// What the composed picture shows.
+/// The arrangement of the composed picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Wire)]
 pub struct Layout {
     /// The whole picture.
     pub canvas: Canvas,
-    /// Where each member is.
+    /// The members, with the place of each.
     #[serde(default)]
     pub users: Vec<LayoutUser>,
-    /// Pictures behind or instead of members.
+    /// Images behind the members, the rearmost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<LayoutImage>,
 }
@@ -72,7 +72,7 @@ pub struct Canvas {
     /// Pixels, 16..=1920, or 0 for sound only; an odd number counts as the even one below.
     #[serde(deserialize_with = "saturated")]
     pub width: u32,
-    /// As the width; width x height <= 1920 x 1080.
+    /// As the width; width times height is at most 1920 x 1080.
     #[serde(deserialize_with = "saturated")]
     pub height: u32,
     /// 65536 R + 256 G + B.
@@ -80,7 +80,7 @@ pub struct Canvas {
     pub color: u32,
 }
 
-/// Rectangle and share of one member.
+/// Place and media of one member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct LayoutUser {
@@ -140,7 +140,7 @@ fn crop() -> u32 {
     1
 }
 
-/// How a task is encoded.
+/// Encoder settings of a task.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskConfig {
@@ -183,25 +183,25 @@ fn default_channels() -> u32 {
 }
 
 wire_enum! {
-    /// What a task is doing.
+    /// State of a task.
     pub enum TaskState {
-        /// Nobody publishes what it shows: it waits.
+        /// No member publishes anything that the task shows.
         Idle = "idle",
         /// It is about to push.
         Starting = "starting",
         /// It pushes: 505.
         Pushing = "pushing",
-        /// The push broke off or could not begin, and is tried again.
+        /// The push broke off or could not begin, and the server tries again.
         Retrying = "retrying",
-        /// It was tried as often as it may be: 506. An update begins anew.
+        /// The server has used up its attempts: 506. An update starts the task again.
         Failed = "failed",
-        /// It is gone: 511.
+        /// The task does not exist any more: 511.
         Ended = "ended",
     }
 }
 
 impl TaskState {
-    /// Number of the state as clients of this kind know it, 0 where they know none.
+    /// Number of the state as existing clients know it; 0 for the other states.
     #[must_use]
     pub fn code(&self) -> u16 {
         match self {
@@ -213,7 +213,7 @@ impl TaskState {
     }
 }
 
-/// `code` of a task whose background picture could not be used. What it is doing does not change by that.
+/// `code` of a task one of whose images cannot be used. The state of the task does not change.
 pub const TASK_IMAGE_FAILED: u16 = 512;
 
 /// A task in a snapshot.
@@ -222,17 +222,17 @@ pub const TASK_IMAGE_FAILED: u16 = 512;
 pub struct TaskInfo {
     /// The task.
     pub task_id: TaskId,
-    /// Who owns it; absent for a task of the app's server.
+    /// The owner; absent for a task of the app's server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<UserId>,
-    /// What it is doing; absent in messages of an older server.
+    /// Its state; absent in messages of an older server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<TaskState>,
-    /// 505 pushing, 506 failed, 511 ended, 512 a picture could not be used, 0 all else.
+    /// 505 pushing, 506 failed, 511 ended, 512 an image cannot be used, 0 otherwise.
     pub code: u16,
     /// Grows with each update.
     pub revision: u64,
-    /// How often in a row it was tried again.
+    /// Number of retries in a row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: u32,
 }
@@ -243,21 +243,21 @@ pub struct TaskInfo {
 pub struct TaskStatus {
     /// The task.
     pub task_id: TaskId,
-    /// Who owns it; absent for a task of the app's server.
+    /// The owner; absent for a task of the app's server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<UserId>,
     /// Its address without the stream key: `scheme://host/app/***`.
     pub stream_url: String,
-    /// What it is doing; absent in messages of an older server.
+    /// Its state; absent in messages of an older server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<TaskState>,
-    /// 505 pushing, 506 failed, 511 ended, 512 a picture could not be used, 0 all else.
+    /// 505 pushing, 506 failed, 511 ended, 512 an image cannot be used, 0 otherwise.
     pub code: u16,
-    /// One sentence.
+    /// One sentence for people.
     pub msg: String,
     /// Grows with each update.
     pub revision: u64,
-    /// How often in a row it was tried again.
+    /// Number of retries in a row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: u32,
 }

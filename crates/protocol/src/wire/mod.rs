@@ -1,15 +1,15 @@
-//! The small JSON codec of the client direction: what a client reads and writes on every platform.
+//! The small JSON codec of the client direction: clients use it to read and write on every platform.
 //!
-//! Comes in: the text of one JSON value. Goes out: a message, or its text. `#[derive(Wire)]` makes the
-//! code from the same attributes that serde reads, so a name or default is written once. serde serves the
-//! server and HTTP; `tests/it/wire.rs` holds both codecs together.
+//! Comes in: the text of one JSON value. Goes out: a message, or its text. `#[derive(Wire)]` generates the code from
+//! the same attributes that serde reads, so a name or default is written once. The server and HTTP use serde;
+//! `tests/it/wire.rs` checks that both codecs agree.
 //!
-//! It exists for its size: serde's generated code is two thirds of a client in WebAssembly (ADR 0027). So
-//! there is one loop for all objects, and a value is read in place into one that is blank.
+//! Its purpose is size: serde's generated code is two thirds of a client in WebAssembly (ADR 0027). Therefore all
+//! objects share one loop, and a value is read in place into a blank one.
 //!
 //! It differs from serde in one thing: an array is never read as the fields of a struct in order.
 //!
-//! Deliberately absent: frames, and what a message means.
+//! Deliberately absent: frames, and the meaning of a message.
 
 use crate::prelude::*;
 mod reader;
@@ -22,12 +22,13 @@ pub use writer::Writer;
 
 pub(crate) use values::text_codec;
 
-/// A value that can be read in place. Reading and writing are apart, as a program does not write what it only reads.
+/// A value that can be read in place. Reading and writing are separate traits, because a program need not write what it
+/// only reads.
 pub trait Read {
-    /// Reads one JSON value into `self`. After a refusal `self` holds any value.
+    /// Reads one JSON value into `self`. After an error the value of `self` is unspecified.
     ///
     /// # Errors
-    /// The text is not JSON, or is of another type; the reader knows why.
+    /// The text is not JSON, or of another type; the reader holds the reason.
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused>;
 }
 
@@ -42,7 +43,7 @@ pub trait Wire: Read + Write + Sized {
     /// A field of this type may be absent: it keeps its blank value.
     const OPTIONAL: bool = false;
 
-    /// A value to read into. Fields with a default have it already; nothing else of it is ever seen.
+    /// A value to read into. Fields with a default have it already; every other value is overwritten or never used.
     fn blank() -> Self;
 }
 
@@ -51,19 +52,19 @@ pub trait ReadFields {
     /// Names of the fields, at most 32.
     fn names(&self) -> &'static [&'static str];
 
-    /// Bit `i` is set when field `i` must be there.
+    /// Bit `i` is set if field `i` is required.
     fn required(&self) -> u32;
 
     /// Reads the value of field `index`.
     ///
     /// # Errors
-    /// As [`Read::read`].
+    /// See [`Read::read`].
     fn read_field(&mut self, index: usize, reader: &mut Reader<'_>) -> Result<(), Refused>;
 }
 
 /// A JSON object with known fields, to be written.
 pub trait WriteFields {
-    /// Writes every field that is to be written.
+    /// Writes all fields except those that are left out.
     fn write_fields(&self, writer: &mut Writer);
 }
 
@@ -77,13 +78,13 @@ pub fn from_text<T: Wire>(text: &str) -> Result<T, Refusal> {
     Ok(value)
 }
 
-/// A part of a text, between two characters of it. An index would do, but for the text of its panic and the tables that
-/// print it, which are a kilobyte in WebAssembly.
+/// A part of a text between two character boundaries. Indexing would add the text and tables of its panic: a kilobyte
+/// in WebAssembly.
 fn part(text: &str, from: usize, to: usize) -> &str {
     text.get(from..to).unwrap_or_default()
 }
 
-/// Where a name is in a table of names.
+/// The position of a name in a table of names.
 pub(crate) fn position(names: &[&str], name: &str) -> Option<usize> {
     names.iter().position(|known| *known == name)
 }

@@ -1,33 +1,33 @@
-//! Reads JSON text value by value. Comes in: valid UTF-8. Goes out: the parts of values, or why not and
-//! where. Deliberately absent: what the values are; `values` and the derived code know.
+//! Reads JSON text value by value. Comes in: valid UTF-8. Goes out: the parts of values, or the reason and place of an
+//! error. Deliberately absent: the types of values, which `values` and the derived code know.
 
 use crate::prelude::*;
 use alloc::borrow::Cow;
 
 use super::{ReadFields, part, position};
 
-/// Arrays and objects that may be open at once. Frames are held to 32 before they come here.
+/// Most arrays and objects that may be open at once. Frames are limited to 32 before they are read here.
 const MAX_OPEN: usize = 128;
-/// What is no JSON at all.
+/// Name of the error for a text that is not JSON.
 const PARSE_ERROR: &str = "parseError";
 
-/// Reading failed; the [`Reader`] knows why.
+/// Reading failed; the [`Reader`] holds the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
-/// Why a text is not the value that was asked for.
+/// Why a text is not the requested value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The name of the error; `parseError` when it is not JSON.
+    /// The name of the error; `parseError` if the text is not JSON.
     pub name: Cow<'static, str>,
-    /// Path of the value that is wrong; empty for the whole.
+    /// Path of the wrong value; empty for the whole text.
     pub field: String,
 }
 
 /// Reads the value of an entry whose key was read.
 type Entry<'f, 'a> = dyn FnMut(Cow<'a, str>, &mut Reader<'a>) -> Result<(), Refused> + 'f;
 
-/// A place in a text.
+/// A position in a text.
 pub struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -36,17 +36,17 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader at the begin of `text`.
+    /// A reader at the beginning of `text`.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
         let refusal = Refusal { name: Cow::Borrowed(PARSE_ERROR), field: String::new() };
         Reader { text, at: 0, open: 0, refusal }
     }
 
-    /// Why reading failed.
+    /// The reason why reading failed.
     #[must_use]
     pub fn into_refusal(mut self) -> Refusal {
-        // Each name of the path has a dot before it, the first too.
+        // Each name of the path begins with a dot, the first one too.
         if self.refusal.field.starts_with('.') {
             self.refusal.field.remove(0);
         }
@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
         Err(Refused)
     }
 
-    /// Refuses a value that is JSON, but no such value.
+    /// Refuses a value that is JSON, but not of the requested type or range.
     ///
     /// # Errors
     /// Always.
@@ -74,13 +74,13 @@ impl<'a> Reader<'a> {
         self.refuse(PARSE_ERROR)
     }
 
-    /// Puts the name of a field in front of the path of what was refused.
+    /// Puts the name of a field in front of the path of the refused value.
     fn within(&mut self, name: &str) {
         self.refusal.field.insert_str(0, name);
         self.refusal.field.insert(0, '.');
     }
 
-    /// The next byte that is no white space, which stays.
+    /// The next byte that is not white space. The position stays there.
     pub fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = *self.text.as_bytes().get(self.at)?;
@@ -98,10 +98,10 @@ impl<'a> Reader<'a> {
         next
     }
 
-    /// Nothing but white space may follow.
+    /// Checks that only white space follows.
     ///
     /// # Errors
-    /// Something follows.
+    /// Something else follows.
     pub fn finish(&mut self) -> Result<(), Refused> {
         if self.peek().is_some() { self.malformed() } else { Ok(()) }
     }
@@ -208,7 +208,7 @@ impl<'a> Reader<'a> {
         }
         let mut text = String::from(plain);
         loop {
-            // A backslash, or the quote that ends it.
+            // A backslash, or the closing quote.
             if self.byte() == Some(b'"') {
                 self.at += 1;
                 return Ok(Cow::Owned(text));
@@ -250,14 +250,14 @@ impl<'a> Reader<'a> {
                         low @ 0xdc00..=0xdfff => {
                             0x1_0000 + ((unit - 0xd800) << 10) + (low - 0xdc00)
                         }
-                        // As good as the half that is refused below.
+                        // This unpaired half is refused below.
                         _ => unit,
                     },
                     unit => unit,
                 };
                 match char::from_u32(scalar) {
                     Some(letter) => letter,
-                    // JSON, but no text.
+                    // Valid JSON, but not Unicode text.
                     None => return self.wrong(),
                 }
             }
@@ -284,7 +284,7 @@ impl<'a> Reader<'a> {
         if self.open > MAX_OPEN { self.malformed() } else { Ok(()) }
     }
 
-    /// Whether another element follows, after the comma before it. Takes the bracket that ends otherwise.
+    /// Whether another element follows. Takes the comma before it, or the closing bracket if there is none.
     fn another(&mut self, first: bool, bracket: u8) -> Result<bool, Refused> {
         if self.take(bracket) {
             self.open -= 1;
@@ -317,11 +317,10 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads an object with known fields. A field that comes twice is refused, one that is not known is
-    /// skipped.
+    /// Reads an object with known fields and skips unknown ones.
     ///
     /// # Errors
-    /// Something else is next, a field is wrong, comes twice or is missing.
+    /// Something else is next; a known field is wrong, occurs twice, or is missing although it is required.
     pub fn object(&mut self, target: &mut dyn ReadFields) -> Result<(), Refused> {
         let names = target.names();
         let mut seen = 0;
@@ -348,10 +347,10 @@ impl<'a> Reader<'a> {
         self.wrong()
     }
 
-    /// Reads an object whose keys are free, each at most once.
+    /// Reads an object with any keys.
     ///
     /// # Errors
-    /// Something else is next, `entry` refuses, or says that the key came before (`Ok(false)`).
+    /// Something else is next, `entry` refuses, or it returns `Ok(false)` because the key occurred before.
     pub fn map(
         &mut self,
         entry: &mut dyn FnMut(&str, &mut Self) -> Result<bool, Refused>,
@@ -426,7 +425,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Half of a surrogate pair is no error in what nobody reads.
+    /// An unpaired surrogate is no error in a skipped string.
     fn skip_string(&mut self) -> Result<(), Refused> {
         if !self.take(b'"') {
             return self.malformed();

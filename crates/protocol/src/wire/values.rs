@@ -1,4 +1,4 @@
-//! How the values that messages are made of are read and written: numbers, texts, lists, maps.
+//! Reads and writes the values of which messages consist: numbers, texts, lists, maps.
 
 use super::{Read, Reader, Refused, Wire, Write, Writer};
 use crate::Map;
@@ -34,7 +34,7 @@ impl Read for i32 {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         let text = reader.number()?;
         let (sign, digits) = match text.strip_prefix('-') {
-            // A float, as serde has it.
+            // serde reads `-0` as a float.
             Some("0") => return reader.wrong(),
             Some(digits) => (-1, digits),
             None => (1, text),
@@ -199,8 +199,8 @@ impl<V: Wire> Wire for Map<String, V> {
     }
 }
 
-/// The codec of a type that is a string on the wire: what it is blank, how it is read (`Ok`, or the error
-/// that names what is wrong), how it is written.
+/// Implements the codec of a type that is a string on the wire: its blank value, how to read it (`Ok`, or an error that
+/// names the wire error), and how to write it.
 macro_rules! text_codec {
     ($name:ident, $blank:expr, |$text:ident| $read:expr, |$value:ident, $writer:ident| $write:expr) => {
         impl crate::wire::Read for $name {

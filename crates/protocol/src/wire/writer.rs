@@ -1,4 +1,5 @@
-//! Writes JSON text, spelled as `serde_json` spells it. Comes in: values. Goes out: their text.
+//! Writes JSON text, spelled as `serde_json` spells it. Comes in: values. Goes out: their text. Deliberately absent:
+//! the choice of fields, which the derived code makes.
 
 use super::{Write, WriteFields, part};
 use crate::prelude::*;
@@ -12,7 +13,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// What was written.
+    /// The text that was written.
     #[must_use]
     pub fn into_text(self) -> String {
         self.text
@@ -71,7 +72,7 @@ impl Writer {
         self.first = true;
     }
 
-    /// Ends it.
+    /// Ends an object or array.
     pub fn end(&mut self, bracket: char) {
         self.text.push(bracket);
         self.first = false;
@@ -108,7 +109,7 @@ impl Writer {
     }
 }
 
-/// Appends a number in decimal, without the machinery of `core::fmt`.
+/// Appends a number in decimal. `core::fmt` would add much code.
 pub(crate) fn push_decimal(text: &mut String, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();

@@ -1,4 +1,5 @@
-//! What a client of another age relies on: names that stay, the shape of every message, texts without secrets.
+//! What clients and servers of other versions rely on: names that stay, the shape of every message, texts without
+//! secrets.
 
 use std::collections::BTreeSet;
 
@@ -118,7 +119,7 @@ fn what_is_absent_means_what_the_document_says() {
     }
 }
 
-/// Whatever is wrong with parameters that hold secrets: the message says so without them.
+/// Parameters that hold secrets are wrong in several ways; the message of the error never repeats them.
 ///
 /// Proves ERR-4.
 #[test]

@@ -1,5 +1,5 @@
-//! What a stranger can send: every byte sequence is answered by a value, never by a panic, and each
-//! mistake by the error that names it.
+//! Hostile input: every byte sequence gives a value or an error and never a panic, and each mistake gives its own
+//! error.
 //! Proves no rule of the protocol: that no bytes make the codec panic.
 
 use lianmai_protocol::codec::{
@@ -224,7 +224,7 @@ fn frm_7_frames_that_are_not_json() {
     }
 }
 
-/// 32 levels pass, 33 do not; brackets in strings count nothing.
+/// 32 levels are accepted, 33 are not; brackets inside strings do not count.
 /// Proves FRM-7.
 #[test]
 fn frm_7_depth() {
@@ -240,7 +240,7 @@ fn frm_7_depth() {
     assert!(matches!(support::client_one(&frame), Element::Request(_)));
 }
 
-/// 64 KiB pass, one byte more does not.
+/// 64 KiB are accepted, one byte more is not.
 /// Proves LIM-1.
 #[test]
 fn frm_7_frame_size() {
@@ -331,7 +331,7 @@ fn frm_2_envelopes() {
     assert_eq!(request.call, Call::Ping(session::Ping::default()));
 }
 
-/// What may be absent or null.
+/// Members that may be absent or null.
 /// Proves FRM-2, FRM-3, FRM-8.
 #[test]
 fn frm_3_absent_and_null_parameters_are_none() {
@@ -409,7 +409,7 @@ fn err_3_wrong_parameters_are_named() {
     }
 }
 
-/// Whoever judges a duration finds it too long, and says so by the error of that limit.
+/// The saturated number is above the limit, so the check of the limit gives its own error.
 /// Proves LIM-1.
 #[test]
 fn lim_1_a_number_that_is_too_great_for_its_type_is_the_greatest_one() {
@@ -430,7 +430,7 @@ fn err_3_a_field_is_never_long() {
     assert_eq!(field.unwrap().chars().count(), 64);
 }
 
-/// The text of an error comes from us: a client cannot choose the error that it is told.
+/// The server writes the text of each error: a client cannot choose the name of the error that it gets.
 /// Proves ERR-1.
 #[test]
 fn err_1_names_cannot_be_smuggled() {
@@ -534,12 +534,12 @@ fn frm_3_keys_that_come_twice() {
     }
 }
 
-/// To sort thousands of keys takes milliseconds, in which a shard serves nobody else.
+/// Sorting thousands of keys takes milliseconds, during which the shard serves no other member.
 /// Proves ATT-4.
 #[test]
 fn att_4_of_a_map_that_is_too_long_no_more_is_read() {
     let entries = |keys: usize| -> Vec<String> {
-        // The last keys are the least: each would move all before it.
+        // The keys come in descending order: each insertion would move all earlier ones.
         (0..keys).rev().map(|key| format!(r#""{key:04}":"""#)).collect()
     };
     let read = |entries: &[String]| {
@@ -558,17 +558,17 @@ fn att_4_of_a_map_that_is_too_long_no_more_is_read() {
                 error: RpcError::new(ErrorName::BadAttributes).field("attributes"),
             }
         );
-        // It is refused for its length, whatever comes behind.
+        // The map is refused for its length, although a wrong value follows.
         long.extend([r#""more":5"#.to_owned()]);
         let Element::Refused { error, .. } = read(&long) else { panic!("refused") };
         assert_eq!(error.name(), &ErrorName::BadAttributes);
     }
-    // A map of another kind of message, too.
+    // The same for a map that is read outside of a request.
     let map = format!("{{{}}}", entries(MAX_PATCH_KEYS + 1).join(","));
     assert!(serde_json::from_str::<Attributes>(&map).is_err());
 }
 
-/// One message that cannot be read refuses the frame.
+/// One message that cannot be read makes the whole frame invalid.
 /// Proves CLI-6.
 #[test]
 fn cli_6_server_frames_are_read_whole() {

@@ -1,4 +1,4 @@
-//! Identifiers: one spelling each, refused otherwise.
+//! Identifiers: each has one spelling, and every other spelling is refused.
 
 use std::str::FromStr;
 
@@ -27,7 +27,7 @@ proptest! {
         prop_assert_eq!(text.parse(), Ok(generation));
     }
 
-    /// Whatever is accepted is written back as it came: no id has two spellings.
+    /// Accepted text is written back unchanged: no id has two spellings.
     /// Proves FRM-9, FRM-10.
     #[test]
     fn accepted_text_is_canonical(
@@ -83,7 +83,7 @@ fn base32_other_spellings_are_refused() {
             "{text:?}"
         );
     };
-    // The last letter of 20 carries one bit, of 26 three; the others must be 0.
+    // The last of 20 letters carries one bit, the last of 26 letters three; the remaining bits must be 0.
     for last in BASE32 {
         let text = format!("aaaaaaaaaaaaaaaaaaa{}", *last as char);
         assert_eq!(Epoch::from_str(&text).is_ok(), b"aq".contains(last), "{text}");

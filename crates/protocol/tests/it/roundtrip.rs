@@ -1,4 +1,4 @@
-//! What is encoded decodes to the same value, for every message type.
+//! Every encoded message decodes to the same value.
 //! Proves no rule of the protocol: that every message survives the codec.
 
 use lianmai_protocol::codec::{
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use crate::support;
 
-/// Encodes a result as an answer, decodes the frame, and hands the raw result back.
+/// Encodes a result as an answer, decodes the frame, and returns the raw result.
 fn result_of<T: serde::Serialize>(result: &T) -> String {
     match support::server_one(&encode_result(RequestId(7), result)) {
         ServerMessage::Answer { id: Some(RequestId(7)), outcome: Ok(raw) } => raw.get().to_owned(),
@@ -133,7 +133,7 @@ proptest! {
     }
 }
 
-/// What a newer server says is handed on, with its number where it has one.
+/// A message of a newer server is passed on, with its position if it is an event.
 /// Proves EVT-1, FWD-2.
 #[test]
 fn fwd_2_unknown_notifications_are_kept() {
@@ -153,7 +153,7 @@ fn fwd_2_unknown_notifications_are_kept() {
     assert_eq!((method.as_str(), params.as_str()), ("weather", r#"{"sunny":true}"#));
 }
 
-/// Members that nobody knows do no harm anywhere.
+/// Unknown members are ignored everywhere.
 /// Proves FWD-1.
 #[test]
 fn fwd_1_unknown_members_are_ignored() {

@@ -1,4 +1,4 @@
-//! What is logged as `Debug` shows no token, no ticket and no URL.
+//! `Debug`, which logs use, shows no token, no ticket and no URL.
 //! Proves CLI-9, URL-4.
 
 use std::fmt::Debug;
@@ -16,14 +16,14 @@ use lianmai_protocol::{
     UserId,
 };
 
-/// In every secret, and nowhere else.
+/// Contained in every secret, and in nothing else.
 const SECRET: &str = "S3CRET";
 
 fn secret(what: &str) -> String {
     format!("{what}{SECRET}")
 }
 
-/// Shows a value in every way, the names that must be there included.
+/// Formats a value in every way; it must show `shown` and no secret.
 #[track_caller]
 fn check<T: Debug + serde::Serialize>(value: &T, shown: &[&str]) {
     let json = serde_json::to_string(value).unwrap();

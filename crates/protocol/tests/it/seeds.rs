@@ -1,12 +1,12 @@
-//! Property tests draw the same cases every time, here and in every other package of the workspace: `.cargo/config.toml`
-//! gives them their seed.
+//! Property tests draw the same cases in every run, in all packages of the workspace: `.cargo/config.toml` sets their
+//! seed.
 //! Proves no rule of the protocol: the seed of property tests.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
 
-/// What a property test with the default configuration would draw.
+/// The numbers that a property test with the default configuration draws.
 fn drawn() -> Vec<u64> {
     let mut runner = TestRunner::default();
     let mut draw = || any::<u64>().new_tree(&mut runner).unwrap().current();

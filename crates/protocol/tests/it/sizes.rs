@@ -1,4 +1,4 @@
-//! What limits count: JSON bytes of text, and the largest snapshot that they permit.
+//! What the limits count: JSON bytes of text, and the largest snapshot that they permit.
 
 use lianmai_protocol::attributes::json_bytes;
 use lianmai_protocol::codec::{decode_server_frame, encode_result};
@@ -21,7 +21,7 @@ fn written<T: serde::Serialize>(value: &T) -> usize {
 }
 
 proptest! {
-    /// A text counts as it is written, and one byte for what follows it.
+    /// A text counts as many bytes as its JSON string, and one byte for the separator after it.
     /// Proves ATT-5.
     #[test]
     fn json_bytes_are_those_of_the_writer(random in any::<String>(), nasty in support::text()) {
@@ -47,7 +47,7 @@ fn json_bytes_of_every_character_that_has_its_own_escape() {
     }
 }
 
-/// A value that takes `bytes` in JSON, mark included, and has as few characters as may be.
+/// A value that takes `bytes` in JSON, separator included, with as few characters as possible.
 fn value(bytes: usize) -> String {
     let text = "\u{1}".repeat((bytes - 3) / 6) + &"x".repeat((bytes - 3) % 6);
     assert_eq!(json_bytes(&text), bytes);
@@ -75,12 +75,12 @@ fn member(uid: u64, name: String, attributes: Attributes) -> MemberInfo {
     }
 }
 
-/// The longest answer of `join` that a server may give: everything at its limit.
+/// The longest answer of `join` that a server may send: everything is at its limit.
 fn longest(limits: &Limits) -> Joined {
     let (long_name, map_bytes) = ("\u{1}".repeat(MAX_NAME_BYTES), limits.attribute_bytes);
     let own = member(u64::MAX, long_name, attributes(map_bytes));
     let own_bytes = json_bytes(own.name.as_deref().unwrap()) + own.attributes.bytes();
-    // The rest of the budget is shared, so that every member has the braces and keys around it too.
+    // The rest of the budget is divided among the members, so that each member also adds its braces and keys.
     let mut left = limits.channel_attribute_bytes - own_bytes;
     let mut members = vec![own.clone()];
     for others in (1..limits.broadcasters).rev() {
@@ -169,7 +169,7 @@ fn lim_2_the_largest_snapshot_is_bounded_and_fits_a_frame() {
         let bound = limits.snapshot_bytes();
         assert!(frame.len() <= bound, "{} of {bound} bytes", frame.len());
         assert!(bound <= MAX_SERVER_FRAME_BYTES);
-        // As encoded it is close to the bound: no member is counted for much more than it may take.
+        // The encoded snapshot is close to the bound, so the estimate for each member is not much too high.
         assert!(bound - frame.len() < 40 * 1024, "{} of {bound} bytes", frame.len());
         decode_server_frame(frame.as_bytes()).unwrap();
     }

@@ -1,4 +1,4 @@
-//! What several test modules need: decoding of exactly one message, and generators.
+//! Shared by several test modules: decoding of exactly one message, and generators.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ pub(crate) fn server_one(frame: &str) -> ServerMessage {
     messages.remove(0)
 }
 
-/// Writes a decoded server message again; the result of an answer stays as it is.
+/// Encodes a decoded server message again; the result of an answer stays as it is.
 pub(crate) fn encode_server(message: &ServerMessage) -> String {
     match message {
         ServerMessage::Answer { id, outcome: Ok(result) } => {
@@ -65,7 +65,7 @@ pub(crate) fn encode_server(message: &ServerMessage) -> String {
     }
 }
 
-/// Writes a decoded client element again.
+/// Encodes a decoded client element again.
 pub(crate) fn encode_client(element: &Element) -> String {
     match element {
         Element::Request(request) => encode_request(request),
@@ -73,7 +73,7 @@ pub(crate) fn encode_client(element: &Element) -> String {
     }
 }
 
-/// A known value of a wire enum, or a name that no version knows yet.
+/// Generates a known value of a wire enum, or a name that no version knows yet.
 macro_rules! wire_value {
     ($($name:ident => $type:ty;)+) => {
         $(fn $name() -> impl Strategy<Value = $type> {
@@ -263,7 +263,7 @@ fn reconnect() -> impl Strategy<Value = Reconnect> {
     )
 }
 
-/// Any call, with values that the codec keeps as they are.
+/// Any call whose values the codec keeps unchanged.
 pub(crate) fn call() -> impl Strategy<Value = Call> {
     let publish = || {
         (selector(), option::of(uid())).prop_map(|(media_type, uid)| Publish { media_type, uid })

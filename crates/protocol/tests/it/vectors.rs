@@ -1,4 +1,4 @@
-//! `docs/protocol.md` is the source of the vectors and of every table; here it is held against the code.
+//! `docs/protocol.md` is the source of the vectors and of every table; these tests compare it with the code.
 //! Proves no rule of the protocol: that document and code say the same.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -216,7 +216,7 @@ fn the_error_table_is_the_code() {
             ]
         })
         .collect();
-    // One by one first: the message then names the row.
+    // Each row is checked alone first, so that the message names it.
     for row in &wanted {
         assert!(given.contains(row), "no row {row:?}");
     }
@@ -304,6 +304,7 @@ fn the_limits_table_is_the_code() {
         MAX_PATCH_KEYS,
         MAX_ATTRIBUTE_KEY_BYTES,
         MAX_MESSAGE_RECIPIENTS,
+        MAX_REPORT_BYTES,
         MAX_TASK_URL_BYTES,
         MAX_EXTRA_INFO_BYTES,
         MAX_TASK_VIDEOS,

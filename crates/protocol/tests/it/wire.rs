@@ -1,7 +1,7 @@
-//! The small codec beside serde: both write the same text, read the same values, and refuse the same texts
-//! for the same reason. Messages are generated, then changed at one place: another type, another number,
-//! a field that is missing, comes twice or is not known. The server alone reads too great a number of a request, so that
-//! it can name the limit.
+//! Compares the small codec with serde: both write the same text, read the same values, and refuse the same texts with
+//! the same error. Messages are generated, then changed at one place: another type, another number, a field that is
+//! missing, occurs twice or is unknown. Only the server accepts a number that is too great in a request, so that it can
+//! name the limit.
 //! Proves no rule of the protocol: that a client reads and writes what the server does.
 
 use lianmai_protocol::codec::{Element, decode_client_frame};
@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::support;
 
-/// A JSON value whose objects may hold a key twice, and whose leaves are any text.
+/// A JSON value whose objects may hold a key twice. A leaf is any text.
 #[derive(Clone, Debug)]
 enum Json {
     Leaf(String),
@@ -66,7 +66,7 @@ impl Json {
         }
     }
 
-    /// Changes node number `at`, counted in depth first order.
+    /// Changes node number `at`, counted in depth-first order.
     fn change(&mut self, at: &mut usize, change: &Change) {
         if *at == 0 {
             change.apply(self);
@@ -92,28 +92,28 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string is JSON")
 }
 
-/// What happens to one node.
+/// A change of one node.
 #[derive(Clone, Debug)]
 enum Change {
     Nothing,
-    /// It is something else.
+    /// The node is replaced by this text.
     Leaf(&'static str),
-    /// Of an object: entry number `n`, modulo, goes.
+    /// Of an object: entry number `n` (modulo the length) is removed.
     Drop(usize),
-    /// Or comes again at the end.
+    /// Of an object: the entry is repeated at the end.
     Repeat(usize),
-    /// Or is spelled with escapes.
+    /// Of an object: the key of the entry is spelled with escapes.
     Escape(usize),
-    /// Or another one comes.
+    /// Of an object: an unknown entry is added.
     Add(&'static str),
-    /// Of an array: element number `n` comes again.
+    /// Of an array: element number `n` is repeated.
     Double(usize),
 }
 
 impl Change {
     fn apply(&self, json: &mut Json) {
         match (self, json) {
-            // The one thing in which the codecs differ: serde reads an array as a struct.
+            // The only difference between the codecs: serde also reads an array as a struct.
             (Change::Leaf(text), Json::Object(_)) if text.starts_with('[') => {}
             (Change::Leaf(text), json) => *json = Json::Leaf((*text).to_owned()),
             (Change::Drop(n), Json::Object(entries)) if !entries.is_empty() => {
@@ -180,7 +180,7 @@ const LEAVES: &[&str] = &[
     "{\"a\":{\"b\":[1,{}]}}",
 ];
 
-/// Values of a field that nobody knows.
+/// Values of an unknown field.
 const EXTRAS: &[&str] =
     &["1", "[{}, [], \"\\ud800\"]", "{\"uid\":{\"uid\":1,\"uid\":-2.5e+7}}", "null", "\"\\\\\""];
 
@@ -204,7 +204,7 @@ fn changed(json: &str, at: usize, change: &Change) -> String {
     tree.text()
 }
 
-/// Reads parameters with the small codec and writes them with serde, or says why not.
+/// Reads parameters with the small codec and writes them with serde, or returns the error.
 fn read<T: Wire + Serialize>(text: &str) -> Result<String, RpcError> {
     let value: T = wire::from_text(text)?;
     assert_eq!(wire::to_text(&value), serde_json::to_string(&value).unwrap(), "what is read");
@@ -234,7 +234,7 @@ fn read_params(method: &str, text: &str) -> Result<String, RpcError> {
     }
 }
 
-/// Reads them with the server's codec.
+/// Reads parameters with the server's codec.
 fn read_as_server(method: &str, params: &str) -> Result<String, RpcError> {
     let frame = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
     match decode_client_frame(frame.as_bytes()).expect("the frame is JSON").remove(0) {
@@ -245,7 +245,7 @@ fn read_as_server(method: &str, params: &str) -> Result<String, RpcError> {
     }
 }
 
-/// Both codecs write and read a message alike.
+/// Checks that both codecs write a message alike, and read it and a changed copy alike.
 fn agree<T: Wire + Serialize + DeserializeOwned>(
     value: &T,
     at: usize,
@@ -270,9 +270,10 @@ proptest! {
         let text = changed(&json, at, &change);
         prop_assume!(text.starts_with('{'));
         let (ours, theirs) = (read_params(call.method(), &text), read_as_server(call.method(), &text));
-        // A client has no sentences.
+        // Errors of the client have no sentence.
         let theirs = theirs.map_err(|error| error.message(""));
-        // A number of a request that is too great: a client refuses it, a server reads the greatest one (LIM-1).
+        // A number of a request that is too great: a client refuses it, a server reads the greatest possible one
+        // (LIM-1).
         let saturates = theirs.as_ref().is_ok_and(|read| read.contains(&u32::MAX.to_string()));
         if let (true, Err(error)) = (saturates, &ours) {
             prop_assert_eq!(error.name(), &ErrorName::InvalidParams, "{} {}", call.method(), text);
@@ -355,7 +356,7 @@ proptest! {
         }
     }
 
-    /// Text that is broken anywhere is refused by both, or by neither.
+    /// Both codecs refuse a broken text, or both accept it.
     #[test]
     fn broken_text(
         joined in support::joined(),
@@ -374,7 +375,7 @@ proptest! {
     }
 }
 
-/// What is skipped may be deep, but not without an end.
+/// A skipped value may be deep, but there is a bound.
 #[test]
 fn a_tower_is_refused() {
     let tower = |open: usize| format!("{{\"x\":{}{}}}", "[".repeat(open), "]".repeat(open));

@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: how often each may do something.
+//! Proves no rule of the protocol: how often each key may do something.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

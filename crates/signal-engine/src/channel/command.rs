@@ -1,6 +1,6 @@
-//! The path of a command: from a frame to what it does and its answer. Comes in: frames of members. Goes out: calls of
-//! what the siblings do, answers behind the events that they made, and what waits for the outside. Each command
-//! takes effect once (IDS-2), and those of a session one after the other (ORD-5).
+//! The path of a command: from a frame to its effect and its answer. Comes in: frames of members. Goes out: calls of
+//! the siblings, answers behind the events of the command, and commands that wait for the shell. Each command takes
+//! effect once (IDS-2), and those of a session one after the other (ORD-5).
 
 use bytes::Bytes;
 use lianmai_protocol::codec::{self, Enclosed, Received};
@@ -22,21 +22,21 @@ use crate::output::Note;
 
 /// `rateLimited` answers, less the commands that passed since, after which the connection is closed.
 const LIMITED_CLOSE: u32 = 100;
-/// An answer counts one more for each so many units that reading its command would have taken.
+/// A `rateLimited` answer counts one more for each time that reading its command costs this many units.
 const HEAVY_UNITS: u32 = 8;
 
 impl Channel {
     /// Handles a text frame of a member.
     pub(crate) fn frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, frame: &[u8]) {
         self.alive(cx, uid, conn);
-        // What comes on a connection that was closed is not even read.
+        // A frame on a closed connection, or of a fenced member, is not read.
         if self.member_on(uid, conn).is_none_or(|member| member.fenced) {
             return;
         }
         match codec::read_client_frame(frame) {
             Ok(elements) => {
                 let params = elements.iter().map(Received::params_len).sum();
-                // The first element pays for what belongs to none.
+                // The first element is charged for the bytes that belong to no element.
                 let mut padding = cost::padding(frame.len(), params, elements.len());
                 for element in elements {
                     let bytes = element.params_len() + std::mem::take(&mut padding);
@@ -44,7 +44,7 @@ impl Channel {
                 }
             }
             Err(refused) => {
-                // Who is closed for it sends no other.
+                // A fatal frame closes the connection, so it needs no rate.
                 let fatal = is_fatal(&refused.0);
                 if !fatal && !self.within_rate(cx, uid, conn, None, Cost::reading(frame.len())) {
                     return;
@@ -57,8 +57,8 @@ impl Channel {
         }
     }
 
-    /// Handles a ping or pong of WebSocket: its answer is not ours, its rate is. What answers a ping of ours costs
-    /// nothing.
+    /// Handles a WebSocket ping or pong: the shell answers it, here it counts for the rate. The answer to a ping of the
+    /// server is free.
     pub(crate) fn control_frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
         self.alive(cx, uid, conn);
         if let Some(member) = self.member_on(uid, conn)
@@ -81,7 +81,7 @@ impl Channel {
         self.members.get_mut(&uid).filter(|member| member.conn == Some(conn))
     }
 
-    /// Its rate is looked at before its parameters are read: that is most of what a request costs.
+    /// Handles one element. The rate is checked before the parameters are read, which is most of the work of a request.
     fn element(
         &mut self,
         cx: &mut Context,
@@ -102,7 +102,7 @@ impl Channel {
         if let (Some(ack), Some(member)) = (enclosed.ack, self.member_on(uid, conn)) {
             member.answers.ack(ack);
         }
-        // These concern the connection: their ids are not those of the session (IDS-1, IDS-3).
+        // Requests about the connection have ids outside the session (IDS-1, IDS-3).
         if !enclosed.is_of_connection() {
             return self.command(cx, uid, conn, &enclosed, reading);
         }
@@ -133,8 +133,9 @@ impl Channel {
         self.send_behind_events(cx, uid, codec::encode_result(id, &pong).into());
     }
 
-    /// Takes units of the session's rate; answers, and closes in the end, who has none left. Also false
-    /// when an earlier element of the frame has ended the membership or the connection.
+    /// Takes units of the session's rate. If there are none left, answers with `rateLimited`, closes the connection
+    /// after too many of these, and returns false. Also false when an earlier element of the frame has ended the
+    /// membership or the connection.
     fn within_rate(
         &mut self,
         cx: &mut Context,
@@ -153,8 +154,8 @@ impl Channel {
         false
     }
 
-    /// Whether there are units for what came, of which only the envelope was read; who has none left is answered as by
-    /// [`Channel::within_rate`]. Takes none: that is for what is in it.
+    /// Whether there are units for a request of which only the envelope was read; if not, answers as
+    /// [`Channel::within_rate`]. Takes no units: the request itself does.
     fn can_be_read(
         &mut self,
         cx: &mut Context,
@@ -168,8 +169,8 @@ impl Channel {
             || self.within_rate(cx, uid, conn, Some(id), reading)
     }
 
-    /// Takes units of the session's rate, or says after how many milliseconds there are so many, or its channel may say
-    /// so much.
+    /// Takes units of the session's rate, or returns the milliseconds until there are so many, or until the channel may
+    /// send so much.
     fn count_limited(
         &mut self,
         cx: &Context,
@@ -181,13 +182,14 @@ impl Channel {
         let member = self.member_on(uid, conn)?;
         let taken = member.rate.take(cx.mono(), cost.units, &cx.config.limits);
         if let (Ok(()), Some(wait_ms)) = (taken, full) {
-            // The others may have said it all: it has not sent too much, but it sends no faster for that.
+            // Other members may have used the channel's rate, so this does not count towards the close; the units are
+            // taken all the same.
             return Some(wait_ms);
         }
         match taken {
-            // Not to zero: who sends more than it may for long is closed, however it is spread.
+            // Not to zero: a session that exceeds its rate for long is closed, however the excess is spread.
             Ok(()) => member.limited = member.limited.saturating_sub(1),
-            // What was read for nothing was work as well.
+            // Reading a refused command was work as well.
             Err(_) => member.limited += 1 + cost.read() / HEAVY_UNITS,
         }
         taken.err()
@@ -199,8 +201,8 @@ impl Channel {
         }
     }
 
-    /// Runs a command once: one that was answered gets its answer again, one that is being worked on is
-    /// not begun a second time (IDS-7).
+    /// Runs a command once: one that was answered gets its answer again, one that is in progress is not started a
+    /// second time (IDS-7).
     fn command(
         &mut self,
         cx: &mut Context,
@@ -211,7 +213,7 @@ impl Channel {
     ) {
         let id = enclosed.id;
         let Some(member) = self.member_on(uid, conn) else { return };
-        // Before anything of it is looked at, where it can be no repeat.
+        // A new id is no repeat, so its rate is checked before anything else is read.
         let is_new = member.answers.is_new(id);
         if is_new && !self.can_be_read(cx, uid, conn, id, reading) {
             return;
@@ -230,10 +232,11 @@ impl Channel {
             None => member.answers.seen(asked),
         };
         if let Seen::Answered(answer) = seen {
-            // Told again even to who asks too much, since it has taken effect; who goes on is closed.
+            // The command took effect, so its answer is repeated even above the rate; too many repeats close the
+            // connection.
             self.count_limited(cx, uid, conn, Cost::reading(0));
             self.send_behind_events(cx, uid, answer);
-            // No client asks for a URL with so many bytes.
+            // A request for a URL fits into one unit, so longer ones are not parsed again.
             if reading.units == 1
                 && let Ok(request) = enclosed.open()
             {
@@ -300,8 +303,8 @@ impl Channel {
             Call::SendMessage(params) => self.send_message(cx, uid, params),
             Call::SetAttributes(params) => self.set_attributes(cx, uid, &params),
             Call::RenewToken(params) => self.renew_token(cx, uid, asked, params),
-            Call::Report(_) => Ok(Reply::Nothing),
-            // No command: answered where they come in.
+            Call::Report(params) => self.report(cx, uid, &params),
+            // Not commands: `element` or the lobby answers them.
             Call::Join(_) | Call::Reconnect(_) | Call::Ping(_) => return,
             Call::AddTasks(params) => self.add_tasks(cx, uid, asked, &params),
             Call::UpdateTasks(params) => self.update_tasks(cx, uid, asked, &params),
@@ -349,6 +352,7 @@ impl Channel {
                 if let Some(conn) = self.members.get(&uid).and_then(|member| member.conn) {
                     cx.note(Note::CommandRefused { conn, method, error: error.name().clone() });
                 }
+                self.command_refused(cx, uid, method, error.name());
                 codec::encode_error(Some(id), &error)
             }
         };
@@ -359,7 +363,7 @@ impl Channel {
         self.send_behind_events(cx, uid, text);
     }
 
-    /// Continues a session whose command waited for the outside: answers it, then runs what was held.
+    /// Continues a session whose command waited for the shell: answers it, then runs the held commands.
     pub(super) fn resume_waiting(
         &mut self,
         cx: &mut Context,
@@ -389,8 +393,8 @@ impl Channel {
         }
     }
 
-    /// Continues the sessions whose command was superseded in this turn. A command that was held may supersede that of another
-    /// session, whose held commands run in their turn here: no chain of sessions is too long for the stack.
+    /// Continues the sessions whose command was superseded in this turn. A held command may supersede a command of
+    /// another session, which then joins this queue: the stack does not grow with a chain of sessions.
     pub(super) fn resume_superseded(&mut self, cx: &mut Context) {
         while let Some(uid) = self.superseded.pop_front() {
             let waiting = self.members.get(&uid).and_then(|member| member.waiting.as_ref());
@@ -400,7 +404,7 @@ impl Channel {
         }
     }
 
-    /// What was before a command that was held may have made it tell more than when it came.
+    /// Charges a held command for the growth of its event: earlier commands may have made it larger than when it came.
     fn pay_more(&mut self, cx: &Context, uid: UserId, call: &Call, paid: Cost) {
         let more = self.cost(uid, call, paid.reading_again()).units.saturating_sub(paid.units);
         if let Some(member) = self.members.get_mut(&uid) {
@@ -408,7 +412,7 @@ impl Channel {
         }
     }
 
-    /// A member goes: what its session still waited for is answered, not forgotten.
+    /// A member leaves: the commands of its session that wait are answered with `superseded`.
     pub(super) fn supersede_waiting(&mut self, cx: &mut Context, uid: UserId) {
         let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.take()) else {
             return;
@@ -419,7 +423,7 @@ impl Channel {
         }
     }
 
-    /// What somebody waited for is written down, or cannot be.
+    /// A change was written, or could not be: its caller is answered.
     pub(crate) fn written(
         &mut self,
         cx: &mut Context,
@@ -429,14 +433,19 @@ impl Channel {
         stored: bool,
     ) {
         if stored {
-            self.unstored.take_if(|last| *last == ask);
-            if let Some(member) = of.and_then(|of| self.members.get_mut(&of)) {
-                member.unstored.take_if(|last| *last == ask);
-            }
+            self.stored(of, ask);
         }
         if self.waits_for(uid, ask) {
             let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
             self.resume_waiting(cx, uid, "write", outcome);
+        }
+    }
+
+    /// A write of a change of a member, or of the channel, by somebody else is known to be stored.
+    pub(crate) fn stored(&mut self, of: Option<UserId>, ask: AskId) {
+        self.unstored.take_if(|last| *last == ask);
+        if let Some(member) = of.and_then(|of| self.members.get_mut(&of)) {
+            member.unstored.take_if(|last| *last == ask);
         }
     }
 

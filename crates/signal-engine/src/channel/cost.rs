@@ -1,6 +1,6 @@
-//! What a command costs: its session's rate pays for what is read, and for what all others get by it; what a channel
-//! says in all has a rate of its own (IDS-6, IDS-8). Comes in: a command and its length, events. Goes out: whether it may
-//! pass, or when. Deliberately absent: what it does.
+//! The cost of a command: the session's rate is charged for the bytes that are read, and for the bytes that all others
+//! get; the events of a channel have a rate of their own (IDS-6, IDS-8). Comes in: a command and its length, events.
+//! Goes out: whether it may pass, or when. Deliberately absent: the effect of the command.
 
 use lianmai_protocol::limits::{Limits, MAX_CLIENT_FRAME_BYTES};
 use lianmai_protocol::message::Call;
@@ -12,43 +12,44 @@ use super::Channel;
 use super::member::Member;
 use crate::context::Context;
 
-/// A command takes one unit of the rate, and one more for each so many bytes.
+/// A command costs one unit of the rate, and one more for each full number of bytes like this.
 const UNIT_BYTES: usize = 1024;
-/// What a request has around its parameters, for which nobody pays.
+/// Bytes of a request around its parameters, which are free.
 const ENVELOPE_BYTES: usize = 256;
-/// What an event has around what somebody said.
+/// Bytes of an event around its content.
 const EVENT_BYTES: usize = 160;
-/// Who says more than a short text, or has said more lately, leaves this part of what a channel may say to others.
+/// A member that sends more than a short text, or has sent more than this lately, leaves this part of the channel's
+/// bytes to others.
 const QUIET_BYTES: usize = 16 * 1024;
 const QUIET_PART: usize = 8;
-/// Of what a channel may say still, one member may say this part.
+/// Share of one member in the bytes that a channel may still send.
 const SPEAKER_SHARE: Share = Share::of(1, 2);
-/// Fewer bytes than these are never too many at once for a channel: any one command passes.
+/// The burst of a channel has at least this many bytes, so that any one command passes.
 const LEAST_BURST_BYTES: usize = 4 * MAX_CLIENT_FRAME_BYTES;
 
-/// What a command takes.
+/// The cost of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cost {
-    /// Bytes that are read for it, but for what every request has around its parameters.
+    /// Bytes that are read for it, without the free envelope.
     bytes: usize,
-    /// Of its session's rate.
+    /// Units of its session's rate.
     pub(super) units: u32,
-    /// Of what its channel may say: bytes that everybody gets. 0 for what is told to nobody, or must be told.
+    /// Bytes of its channel's rate, which all members get. 0 if there is no such event, or if it must be sent.
     told: usize,
 }
 
 impl Cost {
-    /// Of reading so many bytes.
+    /// The cost of reading so many bytes.
     pub(super) fn reading(bytes: usize) -> Self {
         Cost { bytes, units: units(bytes), told: 0 }
     }
 
-    /// What reading the same command takes.
+    /// The cost of reading the same command.
     pub(super) fn reading_again(self) -> Self {
         Cost::reading(self.bytes)
     }
 
-    /// Units that reading it takes.
+    /// Units for reading it.
     pub(super) fn read(self) -> u32 {
         units(self.bytes)
     }
@@ -58,17 +59,17 @@ fn units(bytes: usize) -> u32 {
     u32::try_from(1 + bytes / UNIT_BYTES).unwrap_or(u32::MAX)
 }
 
-/// Units that a name and attributes take which are told to everybody.
+/// Units for a name and attributes of so many bytes that all members get.
 pub(super) fn told_units(told: usize) -> u32 {
     units(told) - 1
 }
 
-/// Bytes of a frame that are neither parameters nor what every request has around them.
+/// Bytes of a frame that belong neither to parameters nor to the free envelopes.
 pub(super) fn padding(frame: usize, params: usize, elements: usize) -> usize {
     frame.saturating_sub(params + ENVELOPE_BYTES * elements)
 }
 
-/// What a channel has said lately: as many bytes as would not have passed yet at its rate.
+/// Bytes that a channel has sent lately and has not earned again at its rate.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     bytes: usize,
@@ -81,7 +82,7 @@ impl Said {
         self.bytes.saturating_sub(usize::try_from(passed).unwrap_or(usize::MAX))
     }
 
-    /// Everybody gets an event of so many bytes.
+    /// Counts an event of so many bytes, which all members get.
     pub(super) fn add(&mut self, bytes: usize, now: MonoTime, limits: &Limits) {
         self.bytes = self.now(now, limits.channel_bytes_per_second) + bytes;
         self.at = now;
@@ -89,11 +90,11 @@ impl Said {
 }
 
 impl Channel {
-    /// What a command takes in all, with what it took to read it.
+    /// The whole cost of a command, from the cost of reading it.
     pub(super) fn cost(&self, uid: UserId, call: &Call, reading: Cost) -> Cost {
         let bytes = reading.bytes;
         let own = self.members.get(&uid);
-        // Names and attributes that are told once more, as a whole.
+        // Bytes of names and attributes that the event repeats as a whole.
         let (repeats, is_told) = match call {
             Call::SendMessage(message) => (0, message.to.is_none()),
             Call::SetAttributes(set) if set.target == Some(AttributeTarget::Channel) => {
@@ -114,8 +115,8 @@ impl Channel {
         Cost { units: reading.units.max(told_units(repeats)), told, ..reading }
     }
 
-    /// Milliseconds after which the channel may say what a member wants to say; `None` for now. The fuller it is, the
-    /// less may one say who has said much lately (IDS-8).
+    /// Milliseconds until the channel may send what a member wants to say; `None` for now. The less is left, the less
+    /// may a member send that has sent much lately (IDS-8).
     pub(super) fn said_too_much(&self, cx: &Context, member: &Member, cost: Cost) -> Option<u64> {
         let Cost { units, told, .. } = cost;
         if told == 0 {
@@ -125,7 +126,7 @@ impl Channel {
         let per_second = limits.channel_bytes_per_second.max(1);
         let most = cx.config.channel_burst_bytes.max(LEAST_BURST_BYTES);
         let left = most.saturating_sub(self.said.now(now, per_second));
-        // As if all that it has not earned again had been like this.
+        // As if all units that it has not earned again had been for commands like this one.
         let used = usize::try_from(member.rate.used(now, limits)).unwrap_or(usize::MAX);
         let held = used.saturating_mul(told) / usize::try_from(units.max(1)).unwrap_or(1);
         let quiet = told <= UNIT_BYTES && held <= QUIET_BYTES;

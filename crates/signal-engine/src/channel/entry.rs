@@ -34,25 +34,26 @@ use crate::ids::{Arrival, ChannelRef, ConnId, Peer};
 use crate::key::{self, ChannelKey};
 use crate::output::{Note, Output};
 use crate::rate::Rate;
+use crate::record::ChannelRules;
 use crate::timers::Timer;
 
 /// Replacements of one uid after which it is refused for a while (JOI-4).
 const MAX_REPLACEMENTS: u32 = 3;
-/// The while, in milliseconds.
+/// How long it is refused, in milliseconds.
 const REPLACEMENT_WINDOW_MS: u64 = 60_000;
-/// A connection that stayed up so long, in milliseconds, was no flapping (LIV-3).
+/// A connection that was up this long, in milliseconds, lasted (LIV-3).
 const LASTING_MS: u64 = 10_000;
 /// Shortest and longest `joinId` that counts.
 const JOIN_ID_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 
 impl Channel {
-    /// A channel that nobody is in yet.
+    /// A channel without members.
     pub(crate) fn new(
         cx: &mut Context,
         id: ChannelRef,
         key: ChannelKey,
         policy: AppPolicy,
-        creator: UserId,
+        creator: Option<UserId>,
     ) -> Self {
         Channel {
             id,
@@ -60,6 +61,9 @@ impl Channel {
             cid: cx.new_cid(),
             policy,
             creator,
+            rules: ChannelRules::default(),
+            prepared_until: None,
+            opened: false,
             attributes: Default::default(),
             log: EventLog::new(cx.new_epoch()),
             members: BTreeMap::new(),
@@ -67,12 +71,15 @@ impl Channel {
             told: Default::default(),
             said: Default::default(),
             demoted: BTreeMap::new(),
+            barred: BTreeMap::new(),
             streams: BTreeMap::new(),
             tasks: Tasks::default(),
             snapshot: SnapshotCache::default(),
             count_told: 0,
             count_armed: false,
             replaced: BTreeMap::new(),
+            flows: Default::default(),
+            spent: Default::default(),
             touched: Default::default(),
             unwritten: true,
             unstored: None,
@@ -82,7 +89,7 @@ impl Channel {
         }
     }
 
-    /// A uid that nobody in the channel has, or who joins once more with the same `joinId` (JOI-2).
+    /// A uid that no member of the channel has, or that of the member with the same `joinId` (JOI-2).
     pub(crate) fn given_uid(channel: Option<&Channel>, cx: &mut Context, join: &Join) -> UserId {
         let who = |uid| channel.and_then(|channel| channel.members.get(&uid));
         if let Some(join_id) = join.join_id.as_deref() {
@@ -122,10 +129,10 @@ impl Channel {
         }
         check_name(join.name.as_ref())?;
         check_attributes(&join.attributes, cx.config.limits.attribute_bytes)?;
-        // Nobody is in it before its first member.
-        let opens = self.members.is_empty();
         let named = grant.names(uid);
-        let rights = self.policy.rights(grant.rights, named && self.creator == uid);
+        // The first member of a channel that was created without a creator becomes its creator.
+        let creator = self.creator.unwrap_or(uid);
+        let rights = self.policy.rights(grant.rights, named && creator == uid);
         let role = match &join.role {
             None if rights.broadcast => Role::Broadcaster,
             None | Some(Role::Audience) => Role::Audience,
@@ -136,11 +143,12 @@ impl Channel {
             }
             Some(_) => return Err(RpcError::new(ErrorName::BadRole).field("role")),
         };
-        // Whatever it asks for (ROL-4).
+        // Whatever role it asks for (ROL-4).
         let role = if self.demoted.contains_key(&uid) { Role::Audience } else { role };
         let texts = (join.name.map(String::into_boxed_str), join.attributes);
         let (name, attributes) = match self.members.get(&uid) {
-            // The one that it replaces is seen still. If one of the two may speak, the texts are those of the join.
+            // The membership that it replaces is still visible. If one of the two may send messages, the texts of the
+            // join count.
             Some(old) if old.is_visible() && (rights.message || old.rights.message) => texts,
             Some(old) if old.is_visible() => (old.name.clone(), old.attributes.clone()),
             _ => self.told.texts(uid, rights.message, texts),
@@ -151,7 +159,7 @@ impl Channel {
         };
         self.told.check(cx, self.members.get(&uid).map(Taken::of), taken)?;
         self.check_room(cx, uid, &role)?;
-        // All hear of it; its end takes a unit (see `end_membership`).
+        // All members get its join event; its end takes a unit (see `end_membership`).
         let units = if taken.visible { told_units(taken.bytes) } else { 0 };
         let free = if taken.visible { units.max(1) } else { 0 };
         let peer = grant.uid.is_none().then_some(arrival.peer);
@@ -208,9 +216,11 @@ impl Channel {
         self.told.add(taken);
         cx.stats.members += 1;
         let (channel, cid) = (self.key.clone(), self.cid);
-        if opens {
+        if !std::mem::replace(&mut self.opened, true) {
             cx.note(Note::ChannelOpened { channel: channel.clone(), cid });
         }
+        self.unwritten |= self.prepared_until.take().is_some() | self.creator.is_none();
+        self.creator = Some(creator);
         let (mid, role, conn) = (member.mid, member.role.clone(), arrival.conn);
         cx.note(Note::MemberJoined { channel, cid, uid, mid, role, conn });
         if member.is_visible() {
@@ -226,8 +236,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Whether a uid owes nothing that is in the way, from memberships before, and none who came from its address does
-    /// (IDS-9).
+    /// Whether the debts of earlier memberships of a uid, and those of its address, leave room for `units` (IDS-9).
     fn check_debts(
         &self,
         cx: &mut Context,
@@ -253,22 +262,22 @@ impl Channel {
     fn check_room(&self, cx: &Context, uid: UserId, role: &Role) -> Result<(), RpcError> {
         let old = self.members.get(&uid);
         let members = self.members.len() - usize::from(old.is_some());
-        if members >= cx.config.limits.members {
+        if members >= self.max_members(cx) {
             return Err(ErrorName::ChannelFull.into());
         }
         let broadcasters = self.broadcasters - usize::from(old.is_some_and(Member::is_visible));
-        if *role == Role::Broadcaster && broadcasters >= cx.config.limits.broadcasters {
+        if *role == Role::Broadcaster && broadcasters >= self.max_broadcasters(cx) {
             return Err(ErrorName::TooManyBroadcasters.into());
         }
         Ok(())
     }
 
-    /// The same `join` call again: its answer was lost (JOI-2). Nobody else hears of it.
+    /// The same `join` call again: its answer was lost (JOI-2). The other members do not notice.
     fn take_over(&mut self, cx: &mut Context, arrival: Arrival, uid: UserId, grant: &Grant) {
         self.drop_connection(cx, uid, CloseCode::TAKEN_OVER);
         let epoch = self.log.epoch();
         let Some(member) = self.members.get_mut(&uid) else { return };
-        // The caller of `join` waits for nothing else, and begins with any id.
+        // The caller of `join` has no other request open, and begins with any id.
         member.waiting = None;
         member.answers = Answers::default();
         member.attempt = 0;
@@ -276,16 +285,18 @@ impl Channel {
         let k = member.tickets.renew();
         self.apply_grant(cx, uid, grant);
         self.touch(uid);
+        self.connection_changed(cx, uid, true);
         self.enter(cx, arrival, uid, k);
+        self.tell_levels(cx, uid);
     }
 
-    /// Gives a membership its connection and answers the join: the picture now, events from here on.
+    /// Gives a membership its connection and answers the join: a snapshot now, events from here on.
     fn enter(&mut self, cx: &mut Context, arrival: Arrival, uid: UserId, k: u64) {
         self.seat_connection(cx, arrival, uid);
         let Arrival { conn, id, .. } = arrival;
         let answer = self.joined(cx, uid, id, k);
         cx.send_text(conn, answer);
-        // Those for a membership whose first answer was lost.
+        // Targeted messages to a membership whose first answer was lost.
         let messages = self.members.get(&uid).map(|member| member.messages.after(0).1);
         for message in messages.unwrap_or_default() {
             cx.send(conn, message);
@@ -293,7 +304,7 @@ impl Channel {
         self.tell_moved(cx, uid);
     }
 
-    /// Same uid from another place (JOI-3).
+    /// Another join of the same uid (JOI-3).
     fn replace(&mut self, cx: &mut Context, uid: UserId) -> Result<(), RpcError> {
         let now = cx.mono();
         let member = &self.members[&uid];
@@ -362,8 +373,9 @@ impl Channel {
         Some(member)
     }
 
-    /// The one end of a membership, whatever the reason: what it publishes and plays ends, others are told, and
-    /// its place is free. Who calls this has the rest to say on the connection of the member that is returned.
+    /// The only place where a membership ends, whatever the reason: its publications and plays end, others are
+    /// notified, and its place is free. The caller sends the last messages on the connection of the member that is
+    /// returned.
     pub(super) fn end_membership(
         &mut self,
         cx: &mut Context,
@@ -376,7 +388,7 @@ impl Channel {
         let mid = member.mid;
         if member.is_visible() {
             self.broadcasters -= 1;
-            // All hear that it came and goes; who does so often pays for it.
+            // All members get its join and leave events, so frequent joins are charged.
             member.rate.spend(cx.mono(), 1, &cx.config.limits);
             let reason = reason.clone();
             self.emit(cx, &ChannelEvent::ClientLeave(ClientLeave { uid, mid, reason }));
@@ -399,8 +411,8 @@ impl Channel {
         Some(member)
     }
 
-    /// The last things on a connection: the events behind `cursor`, an answer, the close. A slow reader would not
-    /// get them; everybody else gets every event before the close.
+    /// The last messages on a connection: the events behind `cursor`, an answer, the close. A slow reader would not
+    /// receive the events; all other members get every event before the close.
     fn part(
         &self,
         cx: &mut Context,
@@ -421,7 +433,7 @@ impl Channel {
     }
 
     pub(super) fn dissolve_after(&mut self, cx: &mut Context, gone: &Member) {
-        let creator = gone.named && gone.uid == self.creator;
+        let creator = gone.named && Some(gone.uid) == self.creator;
         if self.policy.dissolve_on_creator_leave && creator && !self.members.is_empty() {
             self.close(cx, RoomCloseReason::CreatorLeft, None, None);
         }
@@ -434,13 +446,15 @@ impl Channel {
         let cursor = std::mem::replace(&mut member.cursor, self.log.head());
         self.part(cx, conn, cursor, None, code);
         self.start_grace(cx, uid);
+        self.connection_changed(cx, uid, false);
     }
 
-    /// The socket is gone by itself.
+    /// The client or the network has closed the socket.
     pub(crate) fn connection_lost(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
         if let Some(member) = self.member_on(uid, conn) {
             member.conn = None;
             self.start_grace(cx, uid);
+            self.connection_changed(cx, uid, false);
         }
     }
 
@@ -458,7 +472,7 @@ impl Channel {
         }
     }
 
-    /// Moves what silence and grace count from by a time in which nobody was listened to.
+    /// Moves the begin of silence and grace by the time of a stall.
     pub(crate) fn forgive(&mut self, ms: u64) {
         for member in self.members.values_mut() {
             member.last_inbound = member.last_inbound + ms;
@@ -479,7 +493,7 @@ impl Channel {
         if end <= cx.mono() {
             let reason =
                 if member.restored { LeaveReason::ServerRestart } else { LeaveReason::Timeout };
-            // A crash ends no room: its creator had no chance to stay (JOI-8).
+            // A crash ends no channel: its creator had no chance to stay (JOI-8).
             if member.restored {
                 self.remove_member(cx, uid, reason, CloseCode::IDLE);
             } else {
@@ -490,7 +504,7 @@ impl Channel {
         }
     }
 
-    /// Pings a socket that nothing came in on for a while, and gives it up after too long (LIV-2, LIV-5).
+    /// Pings a socket that is silent for a while, and closes it after too long (LIV-2, LIV-5).
     pub(crate) fn liveness_due(&mut self, cx: &mut Context, uid: UserId) {
         let Some(member) = self.members.get_mut(&uid) else { return };
         let Some(conn) = member.conn else { return };

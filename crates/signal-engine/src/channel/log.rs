@@ -1,11 +1,10 @@
-//! The numbered events of one incarnation of a channel: those that wait to be sent, and behind them those
-//! that somebody who comes back may have missed. An event is encoded once; a frame of several is built
-//! once per distinct cursor among its receivers, which is once unless somebody joined or was answered in
-//! between (ORD-1, ORD-4).
+//! The numbered events of one incarnation of a channel: those that wait to be sent, and sent ones that a returning
+//! member may have missed. An event is encoded once; a frame of several is built once per distinct cursor among its
+//! receivers, which is once unless a member joined or was answered in between (ORD-1, ORD-4).
 //!
 //! ```text
 //!            floor                    sent          head
-//!   forgotten  | kept for who comes back | waiting    |
+//!   forgotten  | kept for resumes        | waiting    |
 //! ```
 
 use std::collections::VecDeque;
@@ -20,7 +19,7 @@ use crate::record::{LogRecord, MAX_NUMBER};
 
 /// Longest frame that several events are put into.
 const MAX_FRAME_BYTES: usize = 256 * 1024;
-/// What an event costs besides its text.
+/// Bytes that an event costs besides its text.
 pub(super) const EVENT_COST: usize = 64;
 /// Most bytes that a log keeps of what was sent; fewer for a small channel (RES-7).
 const MAX_LOG_BYTES: usize = 256 * 1024;
@@ -40,9 +39,9 @@ pub(crate) struct EventLog {
     /// Events `head - events.len() + 1 ..= head`.
     events: VecDeque<Logged>,
     bytes: usize,
-    /// Up to here events have left to every member that has a connection.
+    /// Events up to here were sent to every member that has a connection.
     sent: u64,
-    /// When events left last; the next may leave an interval later.
+    /// When events were sent last; the next may be sent an interval later.
     flushed_at: Option<MonoTime>,
     pub(crate) flush_armed: bool,
 }
@@ -60,7 +59,7 @@ impl EventLog {
         }
     }
 
-    /// The log that an earlier process handed over; `None` for one that cannot be.
+    /// The log that an earlier process handed over; `None` if the record is damaged.
     pub(crate) fn restored(record: &LogRecord, now: MonoTime) -> Option<Self> {
         if record.head > MAX_NUMBER || record.events.len() as u64 > record.head {
             return None;
@@ -90,7 +89,7 @@ impl EventLog {
         self.head
     }
 
-    /// Bytes of what is kept.
+    /// Bytes of the kept events.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -100,11 +99,11 @@ impl EventLog {
         self.head - self.events.len() as u64
     }
 
-    /// Adds an event, and says how many bytes that takes.
+    /// Adds an event. Returns the bytes that it takes.
     pub(crate) fn append(&mut self, event: &ChannelEvent, now: MonoTime) -> usize {
         self.head += 1;
         let position = Position { epoch: self.epoch, seq: self.head };
-        // Kept for minutes: without what the buffer has to spare.
+        // Kept for minutes, so the spare capacity of the buffer is given back.
         let text =
             Bytes::from(codec::encode_event(position, event).into_boxed_str().into_boxed_bytes());
         let bytes = text.len() + EVENT_COST;
@@ -117,7 +116,7 @@ impl EventLog {
         self.sent < self.head
     }
 
-    /// When waiting events may leave.
+    /// When waiting events may be sent.
     pub(crate) fn flush_at(&self, interval_ms: u64) -> MonoTime {
         self.flushed_at.map_or(MonoTime(0), |at| at + interval_ms)
     }
@@ -142,14 +141,14 @@ impl EventLog {
         frames
     }
 
-    /// The waiting events have left.
+    /// The waiting events were sent.
     pub(crate) fn flushed(&mut self, now: MonoTime) {
         self.sent = self.head;
         self.flushed_at = Some(now);
     }
 
-    /// Forgets what a log of a channel of so many members does not keep, and what is older than
-    /// `max_age_ms` (RES-7). Says how many bytes that frees, as all that forget.
+    /// Forgets events above the budget of a channel with so many members, and those that are older than `max_age_ms`
+    /// (RES-7). Returns the bytes that are freed, as all methods that forget.
     pub(crate) fn trim(&mut self, members: usize, max_age_ms: u64, now: MonoTime) -> usize {
         let budget = (LEAST_LOG_BYTES + LOG_BYTES_PER_MEMBER * members).min(MAX_LOG_BYTES);
         self.forget(|log, event| log.bytes > budget || event.at + max_age_ms < now)

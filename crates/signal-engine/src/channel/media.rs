@@ -1,6 +1,6 @@
-//! Publish, unpublish, subscribe, unsubscribe: who sends what on which URL, and who may play it. A stream
-//! lives from the answer of its first `publish` until none of its kinds is published; its end cuts the
-//! push and everyone who plays it, at once (URL-5, URL-6).
+//! Publish, unpublish, subscribe, unsubscribe: streams, their URLs and their viewers. A stream lives from the answer of
+//! its first `publish` until none of its kinds is published; its end cuts the push and all plays, at once (URL-5,
+//! URL-6).
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::input::Access;
 use crate::output::{Allowed, Denial, Note, Output, Publication};
 use crate::record::Minted;
 
-/// Somebody who may play a stream.
+/// A member that may play a stream.
 #[derive(Debug)]
 pub(crate) struct Viewer {
     pub(crate) uid: UserId,
@@ -44,6 +44,7 @@ impl Channel {
         asked: Asked,
         params: &Publish,
     ) -> Outcome {
+        let barred = self.barred_of(uid);
         let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
         if params.uid.is_some_and(|other| other != uid) {
             return Err(RpcError::new(ErrorName::Forbidden)
@@ -54,7 +55,7 @@ impl Channel {
         if !member.is_visible() {
             return Err(ErrorName::NotBroadcaster.into());
         }
-        if !kinds.difference(member.rights.publish).is_empty() {
+        if !kinds.difference(member.rights.publish.difference(barred)).is_empty() {
             return Err(ErrorName::PublishForbidden.into());
         }
         let live = member.pushes[slot];
@@ -75,7 +76,7 @@ impl Channel {
         Ok(Reply::Later)
     }
 
-    /// The URL exists: announces what is new on it.
+    /// The URL exists: announces the kinds that are new on it.
     fn published(
         &mut self,
         cx: &mut Context,
@@ -118,8 +119,7 @@ impl Channel {
         self.done(cx, uid, asked, target, before != self.log.head(), false)
     }
 
-    /// Ends publications: `streamRemoved` for each, their subscriptions, and each URL that carries none
-    /// any more.
+    /// Ends publications: `streamRemoved` for each, their subscriptions, and each URL that carries no kind any more.
     pub(super) fn remove_streams(&mut self, cx: &mut Context, uid: UserId, kinds: KindSet) {
         let Some(member) = self.members.get(&uid) else { return };
         let (mid, pushes) = (member.mid, member.pushes);
@@ -156,11 +156,12 @@ impl Channel {
         }
     }
 
-    /// The one end of a stream: nobody pushes or plays it any more.
+    /// The only place where a stream ends: its push and plays end as well.
     fn end_stream(&mut self, cx: &mut Context, uid: UserId, slot: usize, generation: Gen) {
         if let Some(member) = self.members.get_mut(&uid) {
             member.pushes[slot] = None;
         }
+        self.push_cut(cx, generation);
         cx.streams.remove(&generation);
         if let Some(stream) = self.streams.remove(&generation) {
             for viewer in stream.viewers.values() {
@@ -185,7 +186,7 @@ impl Channel {
         cx.outputs.push_back(Output::SetPublished { appkey, generation, kinds });
     }
 
-    /// Takes kinds from every viewer of a stream, and the stream from those who have none left.
+    /// Removes kinds from every viewer of a stream; a viewer that has none left is removed.
     fn drop_viewer_kinds(&mut self, cx: &mut Context, generation: Gen, kinds: KindSet) {
         let Some(stream) = self.streams.get(&generation) else { return };
         let viewers = stream.viewers.iter().map(|(mid, viewer)| (*mid, viewer.kinds));
@@ -194,14 +195,13 @@ impl Channel {
         }
     }
 
-    /// The one place where somebody who may play a stream is given other kinds of it; none ends what it plays.
+    /// The only place where a viewer of a stream gets other kinds of it; no kinds end its play.
     fn set_viewer_kinds(&mut self, cx: &mut Context, generation: Gen, mid: Mid, kinds: KindSet) {
-        let Some(viewer) = self.streams.get_mut(&generation).and_then(|s| s.viewers.get_mut(&mid))
-        else {
-            return;
-        };
-        let uid = viewer.uid;
+        let Some(stream) = self.streams.get_mut(&generation) else { return };
+        let Some(viewer) = stream.viewers.get_mut(&mid) else { return };
+        let (uid, owner) = (viewer.uid, stream.owner);
         let before = std::mem::replace(&mut viewer.kinds, kinds);
+        self.subscribed(cx, (uid, mid), owner, (before, kinds));
         if kinds.is_empty() {
             self.end_viewer(cx, generation, mid, uid);
         } else if kinds != before {
@@ -211,6 +211,7 @@ impl Channel {
     }
 
     fn end_viewer(&mut self, cx: &mut Context, generation: Gen, mid: Mid, uid: UserId) {
+        self.play_cut(cx, generation, mid);
         if let Some(stream) = self.streams.get_mut(&generation)
             && stream.viewers.remove(&mid).is_some()
         {
@@ -222,7 +223,7 @@ impl Channel {
         }
     }
 
-    /// Ends what a member plays of kinds that it may not subscribe to any more.
+    /// Ends the subscriptions of a member to kinds that are no longer allowed.
     pub(super) fn restrict_pulls(&mut self, cx: &mut Context, uid: UserId, allowed: KindSet) {
         let Some(member) = self.members.get(&uid) else { return };
         let (mid, pulls) = (member.mid, member.pulls.clone());
@@ -234,7 +235,7 @@ impl Channel {
         }
     }
 
-    /// Ends everything that a member plays.
+    /// Ends all plays of a member.
     pub(super) fn end_pulls(&mut self, cx: &mut Context, uid: UserId) {
         let Some(member) = self.members.get_mut(&uid) else { return };
         let mid = member.mid;
@@ -323,7 +324,7 @@ impl Channel {
         Ok(Reply::Done)
     }
 
-    /// A URL was issued or could not be. Applied only if what it was for is still as it was.
+    /// A URL was issued or could not be. It is used only if its purpose still exists.
     pub(crate) fn minted(
         &mut self,
         cx: &mut Context,
@@ -342,7 +343,7 @@ impl Channel {
             WantedUrl::Moved { .. } => {}
             WantedUrl::Push { generation, kinds, renewed } => {
                 let outcome = if renewed && !self.streams.contains_key(&generation) {
-                    // It was cut meanwhile; a generation never comes back (URL-5).
+                    // The stream ended meanwhile; a generation never comes back (URL-5).
                     Err(ErrorName::Superseded.into())
                 } else {
                     self.push_minted(cx, uid, generation, kinds, result)
@@ -384,6 +385,7 @@ impl Channel {
             cx.streams.insert(generation, self.id);
             cx.stats.streams += 1;
         }
+        self.url_issued(cx, uid, generation);
         Ok(self.published(cx, uid, generation, kinds, minted))
     }
 
@@ -409,9 +411,15 @@ impl Channel {
         let address = self.policy.media.pull;
         let held = Url::answered(minted.clone(), address);
         let before = stream.viewers.remove(&mid);
-        // Of somebody who begins, the verdict on its play says what it subscribes.
+        // A new viewer has its kinds from here on: the verdict on its play contains them, so they need no
+        // `SetSubscribed`.
         let kinds = before.as_ref().map_or(kind, |before| before.kinds);
         stream.viewers.insert(mid, Viewer { uid, kinds, url: held });
+        self.url_issued(cx, uid, generation);
+        if before.is_none() {
+            self.subscribed(cx, (uid, mid), publisher, (KindSet::NONE, kind));
+            self.tell_levels_of(cx, uid, publisher);
+        }
         self.set_viewer_kinds(cx, generation, mid, kinds.union(kind));
         if let Some(before) = before {
             self.tell_others(cx, uid, generation, &before, kind);
@@ -420,8 +428,8 @@ impl Channel {
         Ok(Reply::Subscribed { uid: publisher, url, urls })
     }
 
-    /// A command that waits for a push URL is over when its member may not publish any more. Its session goes on at the end of
-    /// the turn.
+    /// Ends a command that waits for a push URL, since its member may no longer publish. The session continues at the
+    /// end of the turn.
     pub(super) fn supersede_push(&mut self, uid: UserId) {
         let waiting = self.members.get_mut(&uid).and_then(|member| member.waiting.as_mut());
         if let Some(waiting) = waiting
@@ -432,12 +440,12 @@ impl Channel {
         }
     }
 
-    /// Whether a URL whose signature is right may be used now, by whom and for which kinds.
+    /// Whether a URL whose signature is valid may be used now, by which member and for which kinds.
     pub(crate) fn authorize(&self, generation: Gen, access: Access) -> Result<Allowed, Denial> {
         let stream = self.streams.get(&generation).ok_or(Denial::UnknownStream)?;
         let (uid, kinds) = match access {
             Access::Publish => (stream.owner, self.published_on(generation)),
-            // Of a task whoever is seen and heard stands for who plays.
+            // A play by a task counts for the owner of the stream.
             Access::Play { viewer } if self.is_played_by_a_task(generation, viewer) => {
                 (stream.owner, KindSet::AUDIO_VIDEO)
             }
@@ -449,7 +457,7 @@ impl Channel {
         Ok(Allowed { appkey: self.key.appkey.clone(), uid, kinds })
     }
 
-    /// Whose a stream is, if it lives.
+    /// The owner and content of a stream that lives.
     pub(crate) fn publication(&self, generation: Gen) -> Option<Publication> {
         let uid = self.streams.get(&generation)?.owner;
         let mut pushes = self.members.get(&uid)?.pushes.iter().zip(SLOT_KINDS);

@@ -1,4 +1,4 @@
-//! One membership: a uid in a channel, through its sockets. Plain state; the rules are in the siblings.
+//! One membership: a uid in a channel, across its sockets. Plain state; the rules are in the siblings.
 
 use std::collections::VecDeque;
 
@@ -33,17 +33,17 @@ pub(crate) fn slot_of(kind: &MediaKind) -> Option<usize> {
 pub(crate) const SLOT_KINDS: [PushKind; SLOTS] =
     [PushKind::Av, PushKind::ScreenShare, PushKind::SlaveAudio];
 
-/// A command that waits for the outside; the session's later commands wait behind it (ORD-5).
+/// A command that waits for the shell; the session's later commands wait behind it (ORD-5).
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) asked: Asked,
-    /// The question; what goes on with its answer is kept with the engine's questions.
+    /// The question; its continuation is kept with the engine's questions.
     pub(crate) ask: AskId,
     pub(crate) on: WaitingOn,
     pub(crate) held: VecDeque<Held>,
 }
 
-/// A command behind another, and what it took of the rate when it came.
+/// A command that waits behind another, and what it was charged when it came.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) asked: Asked,
@@ -60,17 +60,16 @@ pub(crate) enum WaitingOn {
     Pull,
     /// `renewToken`: what the new token grants.
     Token,
-    /// A request about tasks: its turn, or claims.
+    /// A request about tasks: its turn, its admission or its claims.
     Claims,
-    /// A write: of a kick or close, which takes effect then, or of what took effect already and is
-    /// answered so.
+    /// A write: of a kick or close, which takes effect after it, or of a change that took effect already.
     Write,
-    /// Nothing any more: it is superseded, which is answered at the end of the turn.
+    /// Nothing: it is superseded, and answered with that at the end of the turn.
     Turn,
 }
 
 impl Waiting {
-    /// The command of that id, if it is the one that waits, or behind it.
+    /// The command with that id, if it waits, or is held behind the one that waits.
     pub(crate) fn same_id(&self, id: RequestId) -> Option<Asked> {
         let held = self.held.iter().map(|held| held.asked);
         std::iter::once(self.asked).chain(held).find(|asked| asked.id == id)
@@ -81,7 +80,7 @@ impl Waiting {
         self.held.iter().any(|held| matches!(held.request.call, Call::Leave(_)))
     }
 
-    /// Whether who leaves may overtake it: what is being written down is answered first.
+    /// Whether a `leave` may overtake it: a command that is being stored is answered first.
     pub(crate) fn can_be_left(&self) -> bool {
         self.on != WaitingOn::Write
     }
@@ -95,35 +94,35 @@ pub(crate) struct Member {
     pub(crate) join_id: Option<Box<str>>,
     pub(crate) role: Role,
     pub(crate) rights: Rights,
-    /// Its token is for its uid alone: what belongs to that uid is its (AUT-6).
+    /// Its token is for its uid alone, or it is a debug join: rights of that uid are its rights (AUT-6).
     pub(crate) named: bool,
     pub(crate) name: Option<Box<str>>,
     pub(crate) attributes: Attributes,
     pub(crate) muted: KindSet,
     /// When the token ends the membership.
     pub(crate) token_end: Option<WallTime>,
-    /// When the token is looked at next; timers that come before it are of an older token.
+    /// When the token is checked next; timers that fire before are of an older token.
     pub(crate) token_look: MonoTime,
 
     pub(crate) conn: Option<ConnId>,
-    /// Where the present or last connection came from; `None` where the token names the uid, which answers for itself.
+    /// Address of the present or last connection; `None` if the token names the uid, which is then charged alone.
     pub(crate) peer: Option<Peer>,
     /// When the present or last connection began.
     pub(crate) connected_at: MonoTime,
     pub(crate) last_inbound: MonoTime,
     /// When the socket was lost; `None` while there is one.
     pub(crate) lost_at: Option<MonoTime>,
-    /// When a socket was lost for the first time since one lasted (LIV-3).
+    /// When a socket was lost for the first time since a connection lasted (LIV-3).
     pub(crate) first_lost: Option<MonoTime>,
     pub(crate) last_media: Option<MonoTime>,
     /// Last event that was sent on the present connection.
     pub(crate) cursor: u64,
     pub(crate) rate: Rate,
-    /// As the rate was at the begin: what memberships before it used.
+    /// The rate at the begin: what earlier memberships have used.
     pub(crate) carried: Rate,
     /// `rateLimited` answers, less the commands that passed since.
     pub(crate) limited: u32,
-    /// The answer to a ping of ours is owed.
+    /// A ping of the server has no answer yet.
     pub(crate) pinged: bool,
     pub(crate) waiting: Option<Box<Waiting>>,
     pub(crate) tickets: Tickets,
@@ -135,33 +134,33 @@ pub(crate) struct Member {
     pub(crate) forced: Option<(Epoch, u64)>,
     /// The last write of a change by somebody else, until it is known to be stored (RST-5).
     pub(crate) unstored: Option<AskId>,
-    /// Kicked, and only not yet visibly so: nothing that it says counts (KIC-1, RST-5).
+    /// Kicked, but not yet visibly: its input is ignored (KIC-1, RST-5).
     pub(crate) fenced: bool,
-    /// Loaded after a crash, and its client is not known to be back.
+    /// Restored after a crash, and its client is not known to be back.
     pub(crate) restored: bool,
 
     /// Publications by kind, in the order of [`MediaKind::ALL`].
     pub(crate) pubs: [Option<Pub>; 4],
     /// The live push URL of each slot.
     pub(crate) pushes: [Option<Gen>; SLOTS],
-    /// Streams that it has a pull URL of; the kinds are with the stream.
+    /// Streams that it has a pull URL of; the stream holds the kinds.
     pub(crate) pulls: Vec<Gen>,
 }
 
 impl Member {
-    /// Its client has the answer that brought it back to the log `epoch`. Whether that is news.
+    /// The client has the answer that brought it back to the log `epoch`. Returns whether its record changes by that.
     pub(crate) fn is_back(&mut self, epoch: Epoch) -> bool {
         let follows = self.follows(epoch);
         std::mem::take(&mut self.restored) || follows
     }
 
-    /// Its client has a picture of the log `epoch`: a change in the log of an earlier process is in it. Whether it has seen a
-    /// change in this log is told by the `seq` with which it comes back (RES-10).
+    /// The client has a snapshot of the log `epoch`, which contains every change in the log of an earlier process.
+    /// Whether it has seen a change in this log is known from the `seq` with which it comes back (RES-10).
     pub(crate) fn follows(&mut self, epoch: Epoch) -> bool {
         self.forced.take_if(|(of, _)| *of != epoch).is_some()
     }
 
-    /// What it takes of `channel_attribute_bytes`.
+    /// Bytes that it takes of `channel_attribute_bytes`.
     pub(crate) fn told_bytes(&self) -> usize {
         told_bytes(self.name.as_deref(), &self.attributes)
     }

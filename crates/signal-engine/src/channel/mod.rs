@@ -1,23 +1,28 @@
-//! One channel: its members, streams and log. Comes in: joins, frames, timers. Goes out: events to all,
-//! answers to one. This file holds the state and the way events leave; the path of a command is in
-//! `command`, what each does in the other siblings.
+//! One channel: its members, streams and log. Comes in: joins, frames, timers. Goes out: events to all, answers to one.
+//! This file holds the state and the sending of events; the path of a command is in `command`, the effect of each
+//! command in the other siblings.
 //!
 //! ```text
 //!   frame -> elements -> id, rate -> command (entry, media, moderation, talk) -> events in the log
 //!                                                                            -> answer, behind them
 //!   log -- at once, or 20 ms after the last flush --> one shared frame to every connected member
-//!     `-- what was sent stays for a while, for members that come back (resume)
-//!   who was touched -- at the end of the turn --> records (persist) --> store
+//!     `-- sent events stay for a while, for members that come back (resume)
+//!   touched members -- at the end of the turn --> records (persist) --> store
 //! ```
 
+mod admin;
 mod command;
 mod cost;
 mod entry;
+mod flow;
+mod history;
 mod log;
 mod media;
 mod member;
 mod moderation;
 mod persist;
+mod quality;
+mod report;
 mod resume;
 mod session;
 mod snapshot;
@@ -33,14 +38,19 @@ use lianmai_protocol::codec::{self};
 use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::message::notice::MemberCount;
 use lianmai_protocol::message::{ChannelEvent, Notice};
-use lianmai_protocol::{Attributes, Cid, Gen, MediaKind, RequestId, Rights, RpcError, UserId};
+use lianmai_protocol::{
+    Attributes, Cid, Gen, KindSet, MediaKind, RequestId, Rights, RpcError, UserId, WallTime,
+};
 
 pub(crate) use self::moderation::{check_kick, not_stored};
+pub(crate) use self::tasks::RESTARTED;
 
 use self::cost::Said;
+use self::history::Spent;
 use self::log::{EVENT_COST, EventLog};
 use self::media::Stream;
 use self::member::Member;
+use self::quality::Flows;
 use self::snapshot::SnapshotCache;
 use self::tasks::Tasks;
 use self::told::Told;
@@ -49,13 +59,14 @@ use crate::context::Context;
 use crate::ids::{AskId, ChannelRef, ConnId, Seat};
 use crate::key::ChannelKey;
 use crate::output::{ChannelView, MemberView, Note};
+use crate::record::ChannelRules;
 use crate::restrictions::Place;
 use crate::timers::Timer;
 
 /// `memberCount` notices are at least this far apart, in milliseconds.
 const COUNT_INTERVAL_MS: u64 = 1_000;
 
-/// What a command answers, before the head of the log is known.
+/// The answer of a command, before the head of the log is known.
 #[derive(Debug)]
 enum Reply {
     Done,
@@ -77,7 +88,7 @@ enum Reply {
         rights: Rights,
         token_expires_in_ms: Option<u64>,
     },
-    /// The answer comes when the outside has answered.
+    /// The answer comes after that of the shell.
     Later,
     /// Answered and closed already.
     Over,
@@ -90,17 +101,27 @@ pub(crate) struct Channel {
     key: ChannelKey,
     cid: Cid,
     policy: AppPolicy,
-    creator: UserId,
+    /// Its creator; `None` until the first join, if it was created without one.
+    creator: Option<UserId>,
+    /// Rules that an operator set for it.
+    rules: ChannelRules,
+    /// Created before its first join: it waits until then for one.
+    prepared_until: Option<WallTime>,
+    /// Its begin was noted.
+    opened: bool,
     attributes: Attributes,
     log: EventLog,
     members: BTreeMap<UserId, Member>,
     broadcasters: usize,
-    /// What names and attributes take.
+    /// Bytes that names and attributes take.
     told: Told,
-    /// What all were told lately.
+    /// Bytes of events lately.
     said: Said,
-    /// Whom a moderator made audience, with that moderator and its place (ROL-4).
-    demoted: BTreeMap<UserId, (UserId, Option<Place>)>,
+    /// Members that were made audience: the moderator that did it (`None`: an operator), and the place of the
+    /// restriction (ROL-4).
+    demoted: BTreeMap<UserId, (Option<UserId>, Option<Place>)>,
+    /// Kinds that a uid may not publish, as an operator set them.
+    barred: BTreeMap<UserId, KindSet>,
     streams: BTreeMap<Gen, Stream>,
     tasks: Tasks,
     snapshot: SnapshotCache,
@@ -108,14 +129,18 @@ pub(crate) struct Channel {
     count_armed: bool,
     /// Recent replacements by uid: how many, and since when (JOI-4).
     replaced: BTreeMap<UserId, (u32, lianmai_protocol::MonoTime)>,
-    /// Members that are not as they were written down, and whether the channel is not.
+    /// Quality of media, and the number of steps that the history got lately.
+    flows: Flows,
+    spent: Spent,
+    /// Members that differ from their rows, and whether the channel differs from its row.
     touched: BTreeSet<UserId>,
     unwritten: bool,
-    /// The last write of a moderator's change of who is kept down, until it is known to be stored (RST-5).
+    /// The last write of a moderator's change of `demoted`, or of an operator's change, until it is known to be stored
+    /// (RST-5).
     unstored: Option<AskId>,
     /// Members whose command was superseded in this turn; the commands behind it run at its end.
     superseded: VecDeque<UserId>,
-    /// Written down as closed, and about to be.
+    /// The close is written or being written, and not visible yet.
     ending: bool,
     closed: bool,
 }
@@ -123,7 +148,7 @@ pub(crate) struct Channel {
 impl Channel {
     /// Whether the channel has ended and can be dropped.
     pub(crate) fn is_over(&self) -> bool {
-        self.closed || self.members.is_empty()
+        self.closed || (self.members.is_empty() && !self.stays_empty())
     }
 
     pub(crate) fn key(&self) -> &ChannelKey {
@@ -175,7 +200,7 @@ impl Channel {
         cx.send_text(conn, codec::encode_error(id, error));
     }
 
-    /// Sends to one member, after the events that it has not been sent yet.
+    /// Sends a text to one member, after the events that it has not been sent yet.
     fn send_behind_events(&mut self, cx: &mut Context, uid: UserId, text: Bytes) {
         let Some(member) = self.members.get_mut(&uid) else { return };
         let Some(conn) = member.conn else { return };
@@ -190,7 +215,7 @@ impl Channel {
         self.send_behind_events(cx, uid, codec::encode_notice(notice).into());
     }
 
-    /// Tells everybody. Nothing follows the end of a channel (EVT-5).
+    /// Appends an event for all members. Nothing follows the end of a channel (EVT-5).
     fn emit(&mut self, cx: &mut Context, event: &ChannelEvent) {
         if self.closed {
             return;
@@ -209,7 +234,7 @@ impl Channel {
         }
     }
 
-    /// After each input: lets events leave if they may, else makes sure that they will.
+    /// After each input: sends the waiting events if they are due, otherwise arms a timer for them.
     pub(crate) fn settle(&mut self, cx: &mut Context) {
         self.resume_superseded(cx);
         self.settle_tasks(cx);
@@ -256,17 +281,21 @@ impl Channel {
         self.trim_log(cx);
     }
 
-    /// Forgets events that nobody who comes back in time can need.
+    /// Forgets events that no returning member can need.
     pub(crate) fn trim_log(&mut self, cx: &mut Context) {
         let timers = &cx.config.timers;
         let age = timers.dead_after_ms + timers.media_cap_ms;
         cx.stats.log_bytes -= self.log.trim(self.members.len(), age, cx.mono());
     }
 
-    /// Forgets what is over.
+    /// Forgets state that is no longer needed.
     pub(crate) fn sweep(&mut self, cx: &mut Context) {
+        if self.prepared_until.is_some_and(|until| until <= cx.now.wall) {
+            self.prepared_until = None;
+        }
         self.trim_log(cx);
         self.forget_replacements(cx);
+        self.close_windows(cx, false);
     }
 
     /// Forgets the older half of the log.

@@ -27,7 +27,7 @@ use crate::rows::RowOp;
 const MAX_DEMOTED: usize = 256;
 
 impl Channel {
-    /// Whom a command with an optional `uid` is about: oneself, or somebody else for a moderator.
+    /// The target of a command with an optional `uid`: the caller, or another member if the caller is a moderator.
     pub(super) fn own_or_moderated(
         &self,
         caller: UserId,
@@ -50,9 +50,9 @@ impl Channel {
         }
     }
 
-    /// Answers a change of `target`, if it is one: at once, or if it was somebody else's change when it is written down,
-    /// so that no crash undoes it (RST-5). Who asks for what is so already waits for that as well, while it is not stored.
-    /// `demotes`: who is kept down has changed, too.
+    /// Answers a command about `target`: at once if this is the caller itself or nothing changed, otherwise when the
+    /// change is written, so that no crash undoes it (RST-5). A repeated change waits as well while the first one is
+    /// not known to be stored. `demotes`: `demoted` has changed, too.
     pub(super) fn done(
         &mut self,
         cx: &mut Context,
@@ -62,15 +62,15 @@ impl Channel {
         changed: bool,
         demotes: bool,
     ) -> Outcome {
-        let Some(member) = self.members.get_mut(&target).filter(|_| caller != target) else {
+        let Some(member) = self.members.get(&target).filter(|_| caller != target) else {
             return Ok(Reply::Done);
         };
         if changed {
-            member.forced = Some((self.log.epoch(), self.log.head()));
+            self.force(target);
         } else if member.unstored.is_none() && self.unstored.is_none() {
             return Ok(Reply::Done);
         }
-        // What a write of before may not have stored is in this one.
+        // This write repeats what an earlier one may not have stored.
         let demotes = demotes || self.unstored.is_some();
         self.unwritten |= demotes;
         self.touch(target);
@@ -84,6 +84,15 @@ impl Channel {
         }
         self.wait(caller, asked, ask, WaitingOn::Write);
         Ok(Reply::Later)
+    }
+
+    /// Marks a change by somebody else: after a crash the client must not undo it before it has seen it (RES-10).
+    pub(super) fn force(&mut self, target: UserId) {
+        let head = self.log.head();
+        if let Some(member) = self.members.get_mut(&target) {
+            member.forced = Some((self.log.epoch(), head));
+        }
+        self.touch(target);
     }
 
     pub(super) fn set_role(
@@ -104,7 +113,7 @@ impl Channel {
             }
             Role::Audience => {
                 if moderated && !kept {
-                    self.keep_down(cx, caller, uid)?;
+                    self.keep_down(cx, Some(caller), uid)?;
                 }
                 if changes {
                     self.demote(cx, uid);
@@ -117,7 +126,7 @@ impl Channel {
         self.done(cx, caller, asked, uid, changes || demotes, demotes)
     }
 
-    /// Who restricts by a command.
+    /// The maker of a restriction by a command.
     fn maker(&self, by: By) -> Maker {
         match by {
             By::Admin(_) => Maker::Operator,
@@ -128,25 +137,32 @@ impl Channel {
         }
     }
 
-    /// Ends what a moderator has decided for members that it made audience, and says for how many.
-    pub(crate) fn allow_again(&mut self, cx: &mut Context, by: UserId) -> usize {
+    /// Ends the demotions that a moderator has made, and returns their number; `None` if there is none, and all
+    /// changes are known to be stored.
+    pub(crate) fn allow_again(&mut self, cx: &mut Context, by: UserId) -> Option<usize> {
         let before = self.demoted.len();
-        self.demoted.retain(|_, (of, _)| *of != by);
+        self.demoted.retain(|_, (of, _)| *of != Some(by));
         let allowed = before - self.demoted.len();
-        if allowed > 0 {
-            self.unwritten = true;
-            self.write_down(cx);
+        if allowed == 0 && self.unstored.is_none() {
+            return None;
         }
-        allowed
+        self.rewrite(cx, None);
+        Some(allowed)
     }
 
     /// From now on the member does not become broadcaster by itself (ROL-4).
-    fn keep_down(&mut self, cx: &mut Context, by: UserId, uid: UserId) -> Result<(), RpcError> {
+    pub(super) fn keep_down(
+        &mut self,
+        cx: &mut Context,
+        by: Option<UserId>,
+        uid: UserId,
+    ) -> Result<(), RpcError> {
         let own = self.demoted.values().filter(|(of, _)| *of == by).count();
         let place = if own < MAX_DEMOTED {
-            Some(cx.restrictions.place(&self.key.appkey, self.maker(By::Member(by)))?)
+            let maker = by.map_or(Maker::Operator, |by| self.maker(By::Member(by)));
+            Some(cx.restrictions.place(&self.key.appkey, maker)?)
         } else {
-            // One that has left makes room.
+            // The demotion of a uid that has left makes room.
             let mut own = self.demoted.iter().filter(|(_, (of, _))| *of == by);
             let gone = own.find(|(uid, _)| !self.members.contains_key(uid)).map(|(uid, _)| *uid);
             let gone = gone.ok_or(ErrorName::TooManyBans)?;
@@ -157,10 +173,15 @@ impl Channel {
         Ok(())
     }
 
-    /// `clientJoin`, `roleChanged`: one group (ROL-1, ROL-2). Who was made audience by a moderator needs one to be
-    /// broadcaster again (ROL-4).
-    fn promote(&mut self, cx: &mut Context, uid: UserId, moderated: bool) -> Result<(), RpcError> {
-        if self.broadcasters >= cx.config.limits.broadcasters {
+    /// Makes a member broadcaster: `clientJoin`, `roleChanged`, one group (ROL-1, ROL-2). After a demotion by a
+    /// moderator it needs a moderator for this (ROL-4).
+    pub(super) fn promote(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        moderated: bool,
+    ) -> Result<(), RpcError> {
+        if self.broadcasters >= self.max_broadcasters(cx) {
             return Err(ErrorName::TooManyBroadcasters.into());
         }
         let member = self.members.get_mut(&uid).ok_or(ErrorName::NoSuchMember)?;
@@ -186,7 +207,7 @@ impl Channel {
         Ok(())
     }
 
-    /// `streamRemoved` of each kind, `roleChanged`, `clientLeave`: one group (ROL-1, ROL-2).
+    /// Makes a member audience: `streamRemoved` of each kind, `roleChanged`, `clientLeave`, one group (ROL-1, ROL-2).
     pub(super) fn demote(&mut self, cx: &mut Context, uid: UserId) {
         self.remove_streams(cx, uid, KindSet::ALL);
         self.touch(uid);
@@ -194,7 +215,7 @@ impl Channel {
         self.told.gone(member);
         self.told.remove(Taken::of(member));
         member.role = Role::Audience;
-        // As much as it has, since it has it already.
+        // Without a check: it has these texts already.
         self.told.add(Taken::of(member));
         let mid = member.mid;
         self.broadcasters -= 1;
@@ -225,7 +246,7 @@ impl Channel {
             return Err(RpcError::new(ErrorName::BadMediaType).field("mediaType"));
         }
         let member = self.members.get_mut(&uid).ok_or(ErrorName::NoSuchMember)?;
-        // Nothing would tell an audience member that it is muted: only it can do that.
+        // No message would tell an audience member that it is muted, so only the member itself can do it.
         if uid != caller && !member.is_visible() {
             return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
         }
@@ -234,6 +255,9 @@ impl Channel {
         member.muted = if on { member.muted.union(kinds) } else { member.muted.difference(kinds) };
         let (mid, visible) = (member.mid, member.is_visible());
         self.touch(uid);
+        for kind in changed.iter().cloned() {
+            self.mute_changed(cx, (uid, mid), caller, kind, on);
+        }
         // An audience member is invisible: its mutes become public with a later clientJoin (MUT-3).
         for kind in changed.iter().filter(|_| visible) {
             let change = MuteChange { uid, mid, media_type: kind.clone() };
@@ -260,8 +284,8 @@ impl Channel {
         Ok(Reply::Later)
     }
 
-    /// First part of a kick: nothing more is heard of the member, and it is written down that it may not
-    /// come back (KIC-1, RST-5). A uid that is not here is banned all the same.
+    /// First step of a kick: the member's input is ignored, and its ban is written (KIC-1, RST-5). A uid that is no
+    /// member is banned, too.
     pub(crate) fn fence(
         &mut self,
         cx: &mut Context,
@@ -274,18 +298,19 @@ impl Channel {
             return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
         }
         cx.ban(&self.key, &params, self.maker(by))?;
+        self.foretell_leave(cx, params.uid, LeaveReason::Kicked);
         let mid = self.members.get_mut(&params.uid).map(|member| {
             member.fenced = true;
             member.waiting = None;
             member.mid
         });
-        // In one write with the ban: no crash brings back who is banned.
+        // In one write with the ban: no crash brings back a banned member.
         self.touch(params.uid);
         self.write_down(cx);
         Ok(cx.store(Written::Kick { channel: Some(self.id), mid, params, by }))
     }
 
-    /// Second part: the member goes.
+    /// Second step: the membership ends.
     pub(crate) fn fenced(
         &mut self,
         cx: &mut Context,
@@ -295,7 +320,7 @@ impl Channel {
         stored: bool,
     ) {
         let uid = params.uid;
-        // Who is here with another membership came after the kick.
+        // Another membership of the uid has begun after the kick.
         let goes = mid.is_some_and(|mid| self.is_of(uid, mid));
         let mut gone = None;
         if goes {
@@ -310,7 +335,7 @@ impl Channel {
             let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
             self.resume_waiting(cx, caller, "kick", outcome);
         }
-        // Where the kicked one was the creator, the channel may end: the answer comes before that.
+        // If the kicked member was the creator, the channel may end: the answer comes before that.
         if let Some(gone) = gone {
             self.dissolve_after(cx, &gone);
         }
@@ -329,7 +354,7 @@ impl Channel {
         Ok(Reply::Later)
     }
 
-    /// First part of a close: it is written down who may not come back.
+    /// First step of a close: the hold is written.
     pub(crate) fn hold(
         &mut self,
         cx: &mut Context,
@@ -338,12 +363,13 @@ impl Channel {
     ) -> Result<AskId, RpcError> {
         check_close(&params)?;
         cx.hold(&self.key, &params, self.maker(by))?;
+        self.foretell_end(cx);
         cx.ops.push(RowOp::DropChannel(self.key.clone()));
         self.ending = true;
         Ok(cx.store(Written::Close { channel: self.id, text: params.reason, by }))
     }
 
-    /// Second part: the channel ends.
+    /// Second step: the channel ends.
     pub(crate) fn held(
         &mut self,
         cx: &mut Context,
@@ -397,7 +423,7 @@ pub(crate) fn not_stored() -> RpcError {
     ErrorName::NotStored.into()
 }
 
-/// What others are told of a member that becomes visible.
+/// The event for a member that becomes visible.
 pub(super) fn client_join(member: &super::member::Member) -> ClientJoin {
     ClientJoin {
         uid: member.uid,

@@ -1,6 +1,5 @@
-//! A channel as it is written down, and made again from that (ADR 0009). Comes in: records.
-//! Goes out: records. What is written when: a member after each change that others can see, its session
-//! only at the end of a clean stop.
+//! Stores a channel as records, and restores it from these (ADR 0009). Comes in: records. Goes out: records. A member
+//! is written after each change that others can see, its session only at a clean stop.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +15,10 @@ use super::told::Taken;
 use super::urls::Url;
 use crate::config::AppPolicy;
 use crate::context::Context;
+use crate::history::Step;
 use crate::ids::ChannelRef;
 use crate::key::ChannelKey;
+use crate::output::Note;
 use crate::rate::Rate;
 use crate::record::{
     ChannelRecord, MAX_NUMBER, MemberRecord, PullRecord, PushRecord, SessionRecord,
@@ -27,14 +28,14 @@ use crate::rows::{Row, RowOp};
 use crate::timers::Timer;
 
 impl Channel {
-    /// A member is not any more as it was written down.
+    /// The row of a member must be written.
     pub(super) fn touch(&mut self, uid: UserId) {
         self.touched.insert(uid);
     }
 
-    /// Hands what is to be written to the context.
+    /// Hands the rows to write to the context.
     pub(super) fn write_down(&mut self, cx: &mut Context) {
-        // What is closed goes as a whole.
+        // A closed channel is deleted as a whole.
         if self.ending || self.closed {
             return;
         }
@@ -52,9 +53,9 @@ impl Channel {
         self.write_tasks_down(cx);
     }
 
-    /// Everything, for the next process.
+    /// All rows, for the next process.
     pub(crate) fn hand_over(&self, now: MonoTime, ops: &mut Vec<RowOp>) {
-        // Whatever an earlier write that failed left there.
+        // Rows that an earlier, failed write may have left there.
         ops.push(RowOp::DropChannel(self.key.clone()));
         ops.push(RowOp::put_channel(&self.key, self.record(Some(now))));
         for member in self.members.values() {
@@ -68,7 +69,19 @@ impl Channel {
             cid: self.cid,
             creator: self.creator,
             attributes: self.attributes.clone(),
-            demoted: self.demoted.iter().map(|(uid, (by, _))| (*uid, *by)).collect(),
+            demoted: self
+                .demoted
+                .iter()
+                .filter_map(|(uid, (by, _))| Some((*uid, (*by)?)))
+                .collect(),
+            kept_down: self
+                .demoted
+                .iter()
+                .filter_map(|(uid, (by, _))| by.is_none().then_some(*uid))
+                .collect(),
+            barred: self.barred.iter().map(|(uid, kinds)| (*uid, *kinds)).collect(),
+            rules: self.rules,
+            prepared_until: self.prepared_until,
             live: live.map(|now| self.log.record(now)),
         }
     }
@@ -81,7 +94,7 @@ impl Channel {
         let pushes = MediaKind::ALL.iter().filter_map(|kind| {
             let generation = member.pushes[slot_of(kind)?]?;
             let url = &self.streams.get(&generation)?.url;
-            // Audio and video share one: told once.
+            // Audio and video share one URL, which is written once.
             (*kind != MediaKind::Video).then(|| PushRecord {
                 generation,
                 kind: kind.clone(),
@@ -116,7 +129,7 @@ impl Channel {
             let Url { minted, address, .. } = &viewer.url;
             Some(PullRecord(*generation, viewer.kinds, minted.clone(), Some(*address)))
         });
-        // What still waits has not run: it will be sent again, and must be new then.
+        // A command that waits has not run: the client sends it again, and its id must be new then.
         let waiting = member.waiting.as_ref().map(|waiting| waiting.asked.id.0 - 1);
         SessionRecord {
             offered: member.tickets.offered,
@@ -134,7 +147,7 @@ impl Channel {
         }
     }
 
-    /// A channel as an earlier process left it, everybody in grace from now on.
+    /// Restores a channel of an earlier process, all members in grace from now on.
     pub(crate) fn restored(
         cx: &mut Context,
         id: ChannelRef,
@@ -146,8 +159,15 @@ impl Channel {
         let mut channel = Channel::new(cx, id, key, policy, record.creator);
         channel.cid = record.cid;
         channel.attributes = record.attributes;
-        for (uid, by) in record.demoted {
-            let place = cx.restrictions.place(&channel.key.appkey, Maker::Moderator(by)).ok();
+        channel.opened = true;
+        channel.prepared_until = record.prepared_until;
+        channel.barred = record.barred.into_iter().collect();
+        channel.lay_down(cx, record.rules);
+        let kept_down = record.kept_down.into_iter().map(|uid| (uid, None));
+        let demoted = record.demoted.into_iter().map(|(uid, by)| (uid, Some(by)));
+        for (uid, by) in kept_down.chain(demoted) {
+            let maker = by.map_or(Maker::Operator, Maker::Moderator);
+            let place = cx.restrictions.place(&channel.key.appkey, maker).ok();
             channel.demoted.insert(uid, (by, place));
         }
         channel.unwritten = false;
@@ -171,10 +191,11 @@ impl Channel {
             }
         }
         channel.count_told = channel.members.len();
+        channel.remember(cx, None, Step::Restarted);
         channel
     }
 
-    /// Takes of a record what can be: files get damaged, and other versions write other things.
+    /// Restores the valid parts of a record: files get damaged, and other versions write other contents.
     fn restore_member(&mut self, cx: &mut Context, record: MemberRecord) {
         let (now, uid) = (cx.mono(), record.uid);
         if self.members.contains_key(&uid) {
@@ -206,6 +227,10 @@ impl Channel {
             let carried = slot_of(&kind).is_some_and(|slot| pushes[slot].is_some());
             if let Some(index) = kind.index().filter(|_| carried) {
                 pubs[index] = Some(publication);
+            } else {
+                let (channel, cid, mid) = (self.key.clone(), self.cid, record.mid);
+                cx.foretell(&Note::StreamRemoved { channel, cid, uid, mid, kind, publication });
+                self.touch(uid);
             }
         }
         let confirmed = record.confirmed.min(MAX_NUMBER);
@@ -278,7 +303,7 @@ impl Channel {
 mod tests {
     use super::*;
 
-    /// Proves no rule of the protocol: what a record of a stream says.
+    /// Proves no rule of the protocol: the content of a push record.
     #[test]
     fn every_slot_has_one_kind_that_is_told() {
         let told = MediaKind::ALL.iter().filter(|kind| **kind != MediaKind::Video);

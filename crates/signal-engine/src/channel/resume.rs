@@ -1,12 +1,12 @@
-//! A membership comes back on a new socket. Comes in: a genuine ticket and how far its client got. Goes
-//! out: an answer with one of the outcomes of RES-1.., and behind it everything that was missed.
+//! A membership comes back on a new socket. Comes in: a genuine ticket and the client's position in the log. Goes out:
+//! an answer with one of the outcomes of RES-1.., and behind it everything that was missed.
 //!
 //! ```text
 //!   ticket -> ban? -> membership? -> its newest tickets? -> later attempt? -> the old socket goes
 //!                                                                        -> answer, events, messages
 //! ```
 //!
-//! Until the last question is answered nothing is changed (RES-4).
+//! Nothing is changed before the last check has passed (RES-4).
 
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::notice::MemberCount;
@@ -71,12 +71,12 @@ impl Channel {
         }
         let k = member.tickets.rotate(claims.k);
         member.attempt = reconnect.attempt;
-        // Where it has not seen for certain what a moderator changed, the server's word holds.
+        // If the client may not have seen a change by somebody else, it does not restore its own state.
         let knows = member
             .forced
             .is_none_or(|(epoch, seq)| epoch == reconnect.epoch && seq <= reconnect.seq);
         let restore = member.restored && reconnect.epoch != epoch && knows;
-        // Targeted messages are counted within an epoch: another process began anew.
+        // Targeted messages are numbered within an epoch: another process starts again.
         let n = if reconnect.epoch == epoch { reconnect.n } else { 0 };
         cx.stats.message_bytes -= member.messages.ack(n);
         let (messages_lost, messages) = member.messages.after(n);
@@ -109,7 +109,7 @@ impl Channel {
         for message in messages {
             cx.send(conn, message);
         }
-        // State notices are told anew (RES-6).
+        // Notices of the present state are sent again (RES-6).
         if reason.is_none() {
             let count = self.members.len() as u64;
             self.notify(cx, uid, &Notice::MemberCount(MemberCount { count }));
@@ -119,13 +119,15 @@ impl Channel {
             cx.send_text(conn, restarting);
         }
         self.tell_moved(cx, uid);
+        self.tell_levels(cx, uid);
         self.touch(uid);
+        self.connection_changed(cx, uid, true);
         let channel = self.key.clone();
         let mid = Some(self.members[&uid].mid);
         cx.note(Note::Resumed { channel, uid, mid, conn, outcome, reason });
     }
 
-    /// A ticket of a member.
+    /// Seals a ticket of a member.
     pub(super) fn seal(&self, cx: &Context, uid: UserId, k: u64) -> String {
         let member = &self.members[&uid];
         Claims {
@@ -140,7 +142,7 @@ impl Channel {
         .seal(&cx.config.ticket_key)
     }
 
-    /// Gives a membership its connection: events from the head on.
+    /// Gives a membership its connection, which gets events from the head on.
     pub(super) fn seat_connection(&mut self, cx: &mut Context, arrival: Arrival, uid: UserId) {
         let Arrival { conn, peer, .. } = arrival;
         let (seat, now, head) = (self.seat(uid), cx.mono(), self.log.head());
@@ -158,7 +160,7 @@ impl Channel {
         member.pinged = false;
         member.lost_at = None;
         member.cursor = head;
-        // It is told a number that others may not know yet: all hear the one that it comes to.
+        // It is told a member count that others may not know yet, so the next count goes to all.
         if self.count_told != self.members.len() {
             self.count_told = usize::MAX;
         }
@@ -167,12 +169,12 @@ impl Channel {
         cx.arm_in(cx.config.timers.ping_after_ms(), Timer::Liveness(self.id, uid));
     }
 
-    /// Whether a membership is of this uid, here and now.
+    /// Whether a uid has this membership now.
     pub(crate) fn is_of(&self, uid: UserId, mid: Mid) -> bool {
         self.members.get(&uid).is_some_and(|member| member.mid == mid)
     }
 
-    /// Whether a uid is here by the same call of `join`; `None` if it is not here at all.
+    /// Whether the membership of a uid was made by the same `join` call; `None` if it has none.
     pub(crate) fn is_joined_by(&self, uid: UserId, join: &Join) -> Option<bool> {
         let member = self.members.get(&uid)?;
         let same = member.join_id.is_some() && member.join_id.as_deref() == join.join_id.as_deref();

@@ -1,6 +1,5 @@
-//! What a membership needs so that nothing is lost or done twice when its socket changes: numbers of its
-//! tickets, answers and targeted messages that may not have arrived. Plain state with bounds; when it is
-//! used is in the siblings.
+//! State of a membership that prevents loss and repetition when its socket changes: numbers of its tickets, answers and
+//! targeted messages that may not have arrived. Plain state with bounds; its use is in the siblings.
 
 use std::collections::VecDeque;
 
@@ -14,10 +13,10 @@ const ANSWER_BYTES: usize = 64 * 1024;
 const MESSAGES: usize = 32;
 const MESSAGE_BYTES: usize = 64 * 1024;
 
-/// More tickets than one process can have given since it wrote down the last one.
+/// More tickets than one process can have issued since it stored the last number.
 const SKIP: u64 = 1 << 32;
 
-/// A command as its session knows it: which, and a hash of what it says.
+/// A command as its session knows it: its id, and a hash of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) id: RequestId,
@@ -27,11 +26,11 @@ pub(crate) struct Asked {
 /// Numbers of the tickets of a membership (RES-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tickets {
-    /// The client is known to hold this one. Older ones are dead.
+    /// The client is known to hold this one. Older ones are invalid.
     pub(crate) confirmed: u64,
     /// The newest that was made.
     pub(crate) offered: u64,
-    /// Loaded after a crash: `offered` may be forgotten, so a greater number is good as well.
+    /// Restored after a crash: `offered` may be outdated, so a greater number is valid as well.
     pub(crate) floor_only: bool,
 }
 
@@ -45,23 +44,23 @@ impl Tickets {
         k == self.confirmed || k == self.offered || (self.floor_only && k > self.confirmed)
     }
 
-    /// A ticket that is good was presented: it is confirmed by that, and a new one is offered.
+    /// A valid ticket was presented: that confirms it, and a new one is offered.
     pub(crate) fn rotate(&mut self, k: u64) -> u64 {
         let newest = self.offered.max(k);
-        // Far beyond every number that a process that crashed may have given.
+        // Beyond every number that a process that crashed may have issued.
         let skip = if self.floor_only { SKIP } else { 1 };
         *self = Tickets { confirmed: k, offered: newest + skip, floor_only: false };
         self.offered
     }
 
-    /// The client joined again: it holds no ticket, so all of before are dead.
+    /// The client joined again: it holds no ticket, so all earlier ones are invalid.
     pub(crate) fn renew(&mut self) -> u64 {
         let k = self.rotate(self.offered);
         *self = Tickets { confirmed: k, offered: k, floor_only: false };
         k
     }
 
-    /// The client said which one it holds. Whether that confirms an offer.
+    /// The client said which ticket it holds. Returns whether that confirms an offer.
     pub(crate) fn confirm(&mut self, k: u64) -> bool {
         let confirms = k == self.offered && self.confirmed != k;
         if confirms {
@@ -78,14 +77,14 @@ pub(crate) enum Seen {
     New,
     /// Answered with this.
     Answered(Bytes),
-    /// Answered, but it was another command.
+    /// Answered, but as another command.
     Reused,
     /// Not greater, and not remembered.
     TooOld,
 }
 
-/// Answers that may not have arrived, in the order in which they were given: what did not arrive is always
-/// the end of that (IDS-7).
+/// Answers that may not have arrived, in the order in which they were given: the ones that did not arrive are always
+/// the last (IDS-7).
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
     pub(crate) last_id: Option<RequestId>,
@@ -153,7 +152,7 @@ impl Messages {
         Messages { head, bytes: kept.iter().map(Bytes::len).sum(), kept }
     }
 
-    /// Takes the next message, which must have been encoded with the number `head + 1`. Keeps `most` bytes.
+    /// Takes the next message, which must have been encoded with the number `head + 1`. Keeps at most `most` bytes.
     pub(crate) fn push(&mut self, text: Bytes, most: usize) {
         self.head += 1;
         self.bytes += text.len();
@@ -178,7 +177,7 @@ impl Messages {
         self.head - self.kept.len() as u64
     }
 
-    /// The client has every message up to `n`. Says how many bytes that frees.
+    /// The client has every message up to `n`. Returns the bytes that are freed.
     pub(crate) fn ack(&mut self, n: u64) -> usize {
         let before = self.bytes;
         while self.floor() < n.min(self.head) {
@@ -190,7 +189,7 @@ impl Messages {
         before - self.bytes
     }
 
-    /// How many after `n` are lost, and the others.
+    /// The number of messages after `n` that are lost, and the others.
     pub(crate) fn after(&self, n: u64) -> (u64, Vec<Bytes>) {
         let lost = self.floor().saturating_sub(n);
         let skip = usize::try_from(n.saturating_sub(self.floor())).unwrap_or(usize::MAX);

@@ -1,5 +1,5 @@
-//! The picture that a `join` answers. Its channel part is encoded once per version and shared; an
-//! audience member that comes or goes changes no version.
+//! The snapshot in the answer of a `join`. Its channel part is encoded once per version and shared; an audience member
+//! that joins or leaves does not change the version.
 
 use lianmai_protocol::message::session::{Outcome, ResumeReason, Timers};
 use lianmai_protocol::message::snapshot::{ChannelInfo, OwnStream, SelfInfo, Subscription};
@@ -11,7 +11,7 @@ use super::Channel;
 use super::member::{Member, slot_of};
 use crate::context::Context;
 
-/// The encoded channel part, and the head of the log that it is of.
+/// The encoded channel part, and the head of the log when it was encoded.
 #[derive(Debug, Default)]
 pub(crate) struct SnapshotCache {
     version: Option<u64>,
@@ -55,7 +55,7 @@ pub(super) struct ResumedParts<'a> {
     pub(super) messages: u64,
     pub(super) messages_lost: u64,
     pub(super) restore: bool,
-    /// Filled in where the outcome asks for it.
+    /// Set if the outcome is `snapshot`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) snapshot: Option<JoinedParts<'a>>,
 }
@@ -84,7 +84,7 @@ impl Channel {
         codec::encode_result(id, &ResumedParts { snapshot, ..parts })
     }
 
-    /// The picture for a member; the shared parts are fresh.
+    /// The snapshot for a member. The shared parts must be up to date.
     fn parts<'a>(
         &'a self,
         cx: &'a Context,
@@ -121,7 +121,8 @@ impl Channel {
         }
         let channel = ChannelInfo {
             name: self.key.name.clone(),
-            creator: self.creator,
+            // The member that gets the snapshot has joined, so there is a creator.
+            creator: self.creator.unwrap_or(UserId(0)),
             attributes: self.attributes.clone(),
             tasks: self.tasks.infos(),
         };
@@ -150,7 +151,7 @@ impl Channel {
             uid: member.uid,
             mid: member.mid,
             role: member.role.clone(),
-            rights: member.rights,
+            rights: self.rights_of(member),
             name: member.name(),
             attributes: member.attributes.clone(),
             muted: member.muted,

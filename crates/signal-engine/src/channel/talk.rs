@@ -1,15 +1,14 @@
-//! What members say about themselves and to each other: messages, attributes, tokens.
+//! Messages, attributes and tokens of members.
 
-use bytes::Bytes;
 use lianmai_protocol::attributes::escaped_bytes;
 use lianmai_protocol::limits::{
     MAX_ATTRIBUTE_KEY_BYTES, MAX_ATTRIBUTE_KEYS, MAX_MESSAGE_RECIPIENTS, MAX_NAME_BYTES,
 };
 use lianmai_protocol::message::event::{ChannelMessage, ChannelUpdate, ClientUpdate, LeaveReason};
-use lianmai_protocol::message::notice::{TargetedMessage, TokenWillExpire};
+use lianmai_protocol::message::notice::TokenWillExpire;
 use lianmai_protocol::message::session::{AttributeTarget, RenewToken, SendMessage, SetAttributes};
 use lianmai_protocol::message::{ChannelEvent, Notice};
-use lianmai_protocol::{Attributes, CloseCode, ErrorName, Map, Role, RpcError, UserId, codec};
+use lianmai_protocol::{Attributes, CloseCode, ErrorName, Map, Role, RpcError, UserId};
 
 use super::member::WaitingOn;
 use super::session::Asked;
@@ -22,7 +21,7 @@ use crate::ids::AskId;
 use crate::key::ChannelKey;
 use crate::timers::Timer;
 
-/// `tokenWillExpire` comes so long before the end of the membership, in milliseconds (AUT-4).
+/// `tokenWillExpire` comes this long before the end of the membership, in milliseconds (AUT-4).
 const TOKEN_WARNING_MS: u64 = 30_000;
 
 /// Checks a display name.
@@ -52,7 +51,7 @@ pub(super) fn check_attributes(attributes: &Attributes, max_bytes: usize) -> Res
     Ok(())
 }
 
-/// What attributes become by a patch, and whether that is a change. A key that a patch removes is checked, too (ATT-4).
+/// The attributes after a patch, and whether they changed. A key that a patch removes is checked, too (ATT-4).
 fn patched(
     attributes: &Attributes,
     patch: &Map<String, Option<String>>,
@@ -88,18 +87,10 @@ impl Channel {
             return Err(RpcError::new(ErrorName::TooManyRecipients).field("to"));
         }
         let recipients: std::collections::BTreeSet<UserId> = to.into_iter().collect();
-        // Who is in the audience is nobody's business (MSG-2).
+        // The answer does not tell which uids are in the audience (MSG-2).
         let delivered = recipients.len() as u64;
         for recipient in recipients {
-            let Some(member) = self.members.get_mut(&recipient) else { continue };
-            let n = member.messages.head + 1;
-            let message = TargetedMessage { uid, data: params.data.clone(), n };
-            let text = Bytes::from(codec::encode_notice(&Notice::Message(message)));
-            // Who is away gets it when it comes back (RES-8).
-            let before = member.messages.bytes();
-            member.messages.push(text.clone(), cx.message_room(text.len()));
-            cx.stats.message_bytes = cx.stats.message_bytes - before + member.messages.bytes();
-            self.send_behind_events(cx, recipient, text);
+            self.tell(cx, recipient, uid, &params.data);
         }
         Ok(Reply::Sent { delivered })
     }
@@ -212,10 +203,10 @@ impl Channel {
         })
     }
 
-    /// A member has a new token: what it does not allow ends with the old one.
+    /// A member has a new token: rights that it does not grant end.
     pub(super) fn apply_grant(&mut self, cx: &mut Context, uid: UserId, grant: &Grant) {
         let named = grant.names(uid);
-        let rights = self.policy.rights(grant.rights, named && self.creator == uid);
+        let rights = self.policy.rights(grant.rights, named && self.creator == Some(uid));
         let Some(member) = self.members.get_mut(&uid) else { return };
         (member.rights, member.named) = (rights, named);
         member.token_end = grant.membership_end();

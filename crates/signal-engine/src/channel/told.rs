@@ -1,9 +1,9 @@
-//! Names and attributes: how much of the channel's budget each may take (ATT-6), and that they say nothing for those who
-//! may not speak (ATT-7). Comes in: what a member has and wants. Goes out: whether it may. Deliberately absent: the
-//! events that tell it.
+//! Names and attributes: how much of the channel's budget each may take (ATT-6), and that they say nothing for members
+//! without the right `message` (ATT-7). Comes in: present and wanted texts of a member. Goes out: whether it may have
+//! them. Deliberately absent: the events that contain them.
 //!
-//! Broadcasters are in every snapshot and have the budget of the channel. Nobody sees the audience: it has one of its own,
-//! so that it takes nothing from them. The channel's own attributes count for neither.
+//! Broadcasters are in every snapshot and have the budget of the channel. The audience is invisible: it has a budget of
+//! its own, so that it takes nothing from broadcasters. The channel's own attributes count for neither.
 
 use std::collections::BTreeMap;
 
@@ -15,28 +15,28 @@ use lianmai_shares::Share;
 use super::member::Member;
 use crate::context::Context;
 
-/// Of what is left of a budget, one member may take this part, and a usual name in any case.
+/// Share of one member in the rest of a budget; at least a usual name.
 const SHARE: Share = Share::of(1, 16).at_least(MAX_NAME_BYTES + 3);
-/// Most bytes that are remembered of members without the right to speak who have left.
+/// Most bytes of remembered texts of members that are no longer visible.
 const MAX_SILENT_BYTES: usize = 64 * 1024;
-/// What each of them costs besides its texts.
+/// Bytes that each of them costs besides its texts.
 const SILENT_COST: usize = 64;
 
 /// A name and attributes.
 pub(super) type Texts = (Option<Box<str>>, Attributes);
 
-/// What the members of a channel take.
+/// The bytes that the members of a channel take.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// Bytes of broadcasters, and of the audience.
     bytes: [usize; 2],
-    /// What others have seen of those whom they see no more and who may not speak, with a number that grows, and its bytes.
+    /// Last visible texts of members that are no longer visible and have no right `message`, with a number that grows.
     silent: BTreeMap<UserId, (u64, Texts)>,
     silent_bytes: usize,
     silent_last: u64,
 }
 
-/// What somebody takes: as a broadcaster or not, and how much.
+/// The bytes that a member takes, and whether as a broadcaster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     pub(super) visible: bool,
@@ -63,7 +63,7 @@ impl Told {
         &mut self.bytes[usize::from(!of.visible)]
     }
 
-    /// Whether `new` may take the place of `old`. What takes no more there than before always may.
+    /// Whether `new` may replace `old`. A change that takes no more of the same budget always may.
     pub(super) fn check(
         &self,
         cx: &Context,
@@ -88,8 +88,8 @@ impl Told {
         *self.pool(old) -= old.bytes;
     }
 
-    /// A member is seen no more. Who may not speak is the same when it comes back, or it would say something by its name.
-    /// Of who may speak nothing is kept, and what was kept before was not seen last.
+    /// A member is no longer visible. Without the right `message` it keeps its texts for its return, since a new name
+    /// would be a message. For other members nothing is kept, and texts from before are forgotten.
     pub(super) fn gone(&mut self, member: &Member) {
         if !member.is_visible() {
             return;
@@ -119,7 +119,8 @@ impl Told {
         }
     }
 
-    /// The name and attributes of a uid that enters with these: its own as long as it may speak.
+    /// The name and attributes of a uid that joins with `texts`: these, or its last visible ones if it may not send
+    /// messages.
     pub(super) fn texts(&self, uid: UserId, may_speak: bool, texts: Texts) -> Texts {
         let seen = self.silent.get(&uid).filter(|_| !may_speak);
         seen.map_or(texts, |(_, seen)| seen.clone())

@@ -1,6 +1,5 @@
-//! URLs that members hold, and what becomes of them when the media servers have moved: after a restart under another
-//! address (ADR 0014). Comes in: who is back, answers that were repeated, URLs that were issued. Goes out: questions for
-//! URLs, `syncDone`.
+//! URLs that members hold, and their renewal when the media servers have another address after a restart (ADR 0014).
+//! Comes in: members that are back, repeated answers, issued URLs. Goes out: questions for URLs, `syncDone`.
 //!
 //! ```text
 //!   back --> address as of its last answer? --no--> renewed before? --no--> Ask --> syncDone
@@ -18,14 +17,14 @@ use crate::asks::{MintRequest, Question, Then, WantedUrl};
 use crate::context::Context;
 use crate::record::Minted;
 
-/// A URL that somebody holds.
+/// A URL that a member holds.
 #[derive(Debug)]
 pub(crate) struct Url {
     pub(crate) minted: Minted,
-    /// The addresses for which an answer has given it to its holder. A notice may be lost with its socket, and
-    /// changes nothing here.
+    /// Number of the address for which an answer has given it to its holder. A notice does not change it, since it may
+    /// be lost with the socket.
     pub(crate) address: u64,
-    /// Issued anew for the present addresses; its holder has only a notice of it.
+    /// Issued again for the present address; its holder has only a notice of it.
     renewed: bool,
 }
 
@@ -35,14 +34,14 @@ impl Url {
         Url { minted, address, renewed: false }
     }
 
-    /// Whether it may be answered again, while the address is this.
+    /// Whether it may be answered again, while the address has this number.
     pub(super) fn is_good(&self, cx: &Context, address: u64) -> bool {
         self.address == address && cx.now.wall < self.minted.renew_after
     }
 }
 
 impl Channel {
-    /// A member is back: it is told every URL of its own whose address has changed since it was answered.
+    /// A member is back: it is told every URL that it holds whose address has changed since it was answered.
     pub(super) fn tell_moved(&mut self, cx: &mut Context, uid: UserId) {
         let Some(member) = self.members.get(&uid) else { return };
         let mid = member.mid;
@@ -63,7 +62,7 @@ impl Channel {
         }
     }
 
-    /// The answer of `call` was repeated: the URL in it may be older than what its holder was told since.
+    /// The answer of `call` was repeated: the URL in it may be older than one that a notice has told since.
     pub(super) fn tell_renewed(&mut self, cx: &mut Context, uid: UserId, call: &Call) {
         let (of, kind) = match call {
             Call::Publish(asked) => (uid, asked.media_type.kinds().iter().next().cloned()),
@@ -80,7 +79,7 @@ impl Channel {
         }
     }
 
-    /// A URL was issued for the present addresses. Without one its holder is told when it is back the next time.
+    /// A URL was issued for the present address. If not, its holder is told when it is back the next time.
     pub(super) fn url_renewed(
         &mut self,
         cx: &mut Context,
@@ -95,12 +94,13 @@ impl Channel {
             && url.address != address
         {
             (url.minted, url.renewed) = (minted, true);
+            self.url_issued(cx, uid, generation);
             self.tell_url(cx, uid, generation, mid);
         }
     }
 
-    /// A pull URL was issued for one kind of a stream. Where its holder has URLs of before for other kinds of that
-    /// stream, those are told, and the URL counts as answered only once they are, too.
+    /// A pull URL was issued for one kind of a stream. If its holder has an earlier URL for other kinds of the stream,
+    /// it is told the new one for these, and the URL does not count as answered before it is answered for these, too.
     pub(super) fn tell_others(
         &mut self,
         cx: &mut Context,

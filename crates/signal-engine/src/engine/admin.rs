@@ -1,31 +1,26 @@
-//! What the admin API asks. A kick and a close take effect in two steps, whoever asks for them: fenced, then
-//! written down, then visible (RST-5); the second step is in `answers`.
+//! Commands of the admin API. A kick and a close have two steps, by whatever caller: the member is fenced and the
+//! change is written, then it becomes visible (RST-5); the second step is in `answers`.
 
 use lianmai_protocol::message::session::{CloseChannel, Kick};
-use lianmai_protocol::{ErrorName, RpcError, UserId};
+use lianmai_protocol::{Appkey, Attributes, ChannelName, ErrorName, RpcError, UserId};
 
 use super::Engine;
-use crate::asks::{By, Written};
+use crate::asks::{By, News, Written};
 use crate::channel::{Channel, check_kick};
-use crate::ids::QueryId;
+use crate::context::Context;
+use crate::ids::{ChannelRef, QueryId};
 use crate::input::AdminCommand;
 use crate::key::ChannelKey;
 use crate::output::AdminReply;
+use crate::record::ChannelRules;
 use crate::restrictions::Maker;
 
+type Answered = Result<Option<AdminReply>, RpcError>;
+
 impl Engine {
-    /// What the admin API asks; `None` if the answer comes when it is written down.
-    pub(super) fn admin(
-        &mut self,
-        query: QueryId,
-        command: AdminCommand,
-    ) -> Result<Option<AdminReply>, RpcError> {
-        let find = |key: &ChannelKey| {
-            self.names
-                .get(key)
-                .copied()
-                .ok_or_else(|| RpcError::new(ErrorName::ChannelClosed).message("No such channel."))
-        };
+    /// Runs a command of the admin API; `None` if the answer comes after a write.
+    pub(super) fn admin(&mut self, query: QueryId, command: AdminCommand) -> Answered {
+        let find = |key: &ChannelKey| self.find(key);
         let by = By::Admin(query);
         match command {
             AdminCommand::ListChannels => {
@@ -48,7 +43,7 @@ impl Engine {
             AdminCommand::Kick { channel, uid, duration_s, reason } => {
                 let params = Kick { uid, duration_s, reason };
                 let Ok(id) = find(&channel) else {
-                    // Nobody is there, but a ban holds for who comes.
+                    // The channel does not exist, but a ban applies to a later one of this name.
                     check_kick(&params)?;
                     if duration_s == 0 {
                         return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
@@ -73,37 +68,185 @@ impl Engine {
                 });
                 result
             }
+            AdminCommand::PageChannels { appkey, after, limit } => {
+                Ok(Some(AdminReply::Channels(self.page(appkey, after, limit))))
+            }
+            AdminCommand::Create { channel, creator, rules, attributes } => {
+                self.create(query, channel, creator, rules, attributes)
+            }
+            AdminCommand::Show(key) => {
+                let detail = self.channels[&find(&key)?].detail();
+                Ok(Some(AdminReply::Detail(Box::new(detail))))
+            }
+            AdminCommand::PageMembers { channel, after, limit } => {
+                let members = self.channels[&find(&channel)?].member_details(after, limit);
+                Ok(Some(AdminReply::Members(members)))
+            }
+            AdminCommand::ShowMember { channel, uid } => {
+                let member = self.channels[&find(&channel)?].member_detail_of(uid);
+                let member = member.ok_or(ErrorName::NoSuchMember)?;
+                Ok(Some(AdminReply::Members(vec![member])))
+            }
+            AdminCommand::SetAttributes { channel, patch } => {
+                let patch = |it: &mut Channel, cx: &mut _| it.patch_attributes(cx, &patch);
+                self.change(query, &channel, None, patch)
+            }
+            AdminCommand::SetRules { channel, rules } => {
+                self.change(query, &channel, None, |it, cx| {
+                    it.lay_down(cx, rules);
+                    Ok(())
+                })
+            }
+            AdminCommand::SetRole { channel, uid, role } => {
+                self.change(query, &channel, Some(uid), |it, cx| it.assign_role(cx, uid, &role))
+            }
+            AdminCommand::Bar { channel, uid, kinds } => {
+                self.change(query, &channel, Some(uid), |it, cx| it.bar(cx, uid, kinds))
+            }
+            AdminCommand::Announce { channel, uid, data, to } => {
+                let id = find(&channel)?;
+                let mut sent = Ok(0);
+                self.with_channel(id, |channel, cx| {
+                    sent = channel.announce(cx, uid, &data, to.as_deref());
+                });
+                sent.map(|sent| Some(AdminReply::Sent(sent)))
+            }
             AdminCommand::ListBans(channel) => {
                 let cx = &self.context;
                 Ok(Some(AdminReply::Bans(cx.restrictions.list(cx.now, channel.as_ref()))))
             }
             AdminCommand::LiftBan { channel, uid } => {
-                Ok(self.lift(query, 0, |of, banned, _| *of == channel && banned == uid))
+                let is_meant = |of: &ChannelKey, banned, _| *of == channel && banned == uid;
+                Ok(self.lift(query, 0, Vec::new(), is_meant))
             }
             AdminCommand::LiftBansBy { appkey, by } => {
                 let cx = &mut self.context;
-                let channels = self.channels.values_mut().filter(|it| it.key().appkey == appkey);
-                let allowed: usize = channels.map(|channel| channel.allow_again(cx, by)).sum();
+                let channels = self.channels.iter_mut();
+                let channels = channels.filter(|(_, channel)| channel.key().appkey == appkey);
+                let allowed =
+                    channels.filter_map(|(id, channel)| Some((*id, channel.allow_again(cx, by)?)));
+                let (channels, allowed): (Vec<_>, Vec<_>) = allowed.unzip();
                 let is_meant =
                     |of: &ChannelKey, _, made_by| of.appkey == appkey && made_by == Some(by);
-                Ok(self.lift(query, allowed, is_meant))
+                Ok(self.lift(query, allowed.iter().sum(), channels, is_meant))
             }
         }
     }
 
-    /// Ends restrictions beside those that ended already, and says so when it is written down.
+    fn find(&self, key: &ChannelKey) -> Result<ChannelRef, RpcError> {
+        let id = self.names.get(key).copied();
+        id.ok_or_else(|| RpcError::new(ErrorName::ChannelClosed).message("No such channel."))
+    }
+
+    /// Changes a channel, or a member of it, and answers when the change is written, even if it changed nothing: no
+    /// crash undoes an answered change (RST-5).
+    fn change(
+        &mut self,
+        query: QueryId,
+        key: &ChannelKey,
+        of: Option<UserId>,
+        run: impl FnOnce(&mut Channel, &mut Context) -> Result<(), RpcError>,
+    ) -> Answered {
+        let id = self.find(key)?;
+        let mut result = Ok(());
+        self.with_channel(id, |channel, cx| {
+            result = run(channel, cx);
+            if result.is_ok() {
+                channel.rewrite(cx, of);
+            }
+        });
+        result?;
+        self.tell(query, id, of, News::Done);
+        Ok(None)
+    }
+
+    /// Answers when all rows that a channel has handed out are written.
+    fn tell(&mut self, query: QueryId, channel: ChannelRef, of: Option<UserId>, news: News) {
+        let ask = self.context.store(Written::Told { query, channel, of, news });
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.is_in(of, ask);
+        }
+    }
+
+    /// Creates a channel before its first join.
+    fn create(
+        &mut self,
+        query: QueryId,
+        key: ChannelKey,
+        creator: Option<UserId>,
+        rules: ChannelRules,
+        attributes: Attributes,
+    ) -> Answered {
+        let cx = &mut self.context;
+        let policy = cx.config.apps.get(&key.appkey).ok_or(ErrorName::BadAppkey)?.clone();
+        if cx.drain.is_some() {
+            return Err(ErrorName::Draining.into());
+        }
+        if let Some(&id) = self.names.get(&key) {
+            self.with_channel(id, |channel, cx| channel.rewrite(cx, None));
+            self.tell(query, id, None, News::Exists);
+            return Ok(None);
+        }
+        if self.channels.len() >= cx.config.limits.channels {
+            return Err(ErrorName::TooManyChannels.into());
+        }
+        Channel::check_attributes(cx, &attributes)?;
+        self.last_channel += 1;
+        let id = ChannelRef(self.last_channel);
+        let mut channel = Channel::new(cx, id, key.clone(), policy, creator);
+        channel.prepare(cx, rules, attributes);
+        channel.settle(cx);
+        self.names.insert(key, id);
+        self.channels.insert(id, channel);
+        self.sweep_from_now_on();
+        self.tell(query, id, None, News::Made);
+        Ok(None)
+    }
+
+    /// Up to `limit` channels of an app after a name.
+    fn page(
+        &self,
+        appkey: Appkey,
+        after: Option<ChannelName>,
+        limit: usize,
+    ) -> Vec<crate::output::ChannelView> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let of = |channel: &&ChannelKey| channel.appkey == appkey;
+        let first = match after {
+            Some(name) => Excluded(ChannelKey { appkey: appkey.clone(), name }),
+            // The first name that is possible.
+            None => match " ".parse() {
+                Ok(name) => Included(ChannelKey { appkey: appkey.clone(), name }),
+                Err(_) => Unbounded,
+            },
+        };
+        let names = self.names.range((first, Unbounded));
+        let own = names.skip_while(|(key, _)| key.appkey < appkey);
+        let own = own.take_while(|(key, _)| of(key));
+        own.filter_map(|(_, id)| self.channels.get(id)).take(limit).map(Channel::view).collect()
+    }
+
+    /// Ends restrictions, and answers when that is written. `ended`: how many demotions ended already, in `channels`.
     fn lift(
         &mut self,
         query: QueryId,
         ended: usize,
+        channels: Vec<ChannelRef>,
         is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
     ) -> Option<AdminReply> {
         let cx = &mut self.context;
-        let lifted = ended + cx.restrictions.lift(is_meant, &mut cx.ops);
-        if lifted == 0 {
+        let rows = cx.restrictions.lift(&is_meant, &mut cx.ops);
+        let lifted = ended + rows;
+        if rows == 0 && channels.is_empty() {
             return Some(AdminReply::Lifted(0));
         }
-        cx.store(Written::Lift { query, lifted });
+        let ask = cx.store(Written::Lift { query, lifted, channels: channels.clone() });
+        cx.restrictions.is_in(&is_meant, ask);
+        for id in channels {
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.is_in(None, ask);
+            }
+        }
         None
     }
 }

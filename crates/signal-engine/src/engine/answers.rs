@@ -1,11 +1,13 @@
-//! What goes on when the outside has answered, or did not in time. Comes in: an answer. Goes out: the rest of a
-//! command, of what the admin API asked, or of a drain. An answer to nothing, one that comes again and one of another
-//! kind than the question change nothing.
+//! Continuations of answers, or of their deadlines. Comes in: an answer. Goes out: the rest of a command, of a request
+//! of the admin API, or of a drain. An answer without an open question, a repeated one and one of another kind than its
+//! question change nothing.
+
+use lianmai_protocol::{ErrorName, RpcError, UserId};
 
 use super::Engine;
-use crate::asks::{Answer, By, Then, Written};
+use crate::asks::{Answer, By, News, Then, Written};
 use crate::channel::not_stored;
-use crate::ids::AskId;
+use crate::ids::{AskId, ChannelRef};
 use crate::output::{AdminReply, Output};
 
 impl Engine {
@@ -27,7 +29,7 @@ impl Engine {
             }
             (Then::Claim { channel, claim, of }, Answer::Claimed(claimed)) => {
                 if !self.channels.contains_key(&channel) {
-                    // Whoever wanted it is gone. It may have been granted.
+                    // The channel is gone. The claim may have been granted.
                     return self.context.release(claim, true);
                 }
                 self.with_channel(channel, |channel, cx| channel.claimed(cx, of, claim, claimed));
@@ -37,10 +39,37 @@ impl Engine {
         }
     }
 
-    /// The answer did not come in time: it is taken for one that it failed.
+    /// The deadline of a question: it counts as failed.
     pub(super) fn unanswered(&mut self, id: AskId) {
         if let Some(failed) = self.context.asks.failed(id) {
             self.answered(id, failed);
+        }
+    }
+
+    /// The admin API's answer to a request whose change is stored.
+    fn told(&self, id: ChannelRef, news: News) -> Result<AdminReply, RpcError> {
+        match news {
+            News::Done => Ok(AdminReply::Done),
+            News::Exists => Ok(AdminReply::Exists),
+            News::Made => {
+                // It may have been closed meanwhile.
+                let channel = self.channels.get(&id).ok_or(ErrorName::ChannelClosed)?;
+                Ok(AdminReply::Detail(Box::new(channel.detail())))
+            }
+        }
+    }
+
+    /// A write of changes of channels, or of a member, is known to be stored.
+    fn stored(
+        &mut self,
+        channels: impl IntoIterator<Item = ChannelRef>,
+        of: Option<UserId>,
+        id: AskId,
+    ) {
+        for channel in channels {
+            if let Some(channel) = self.channels.get_mut(&channel) {
+                channel.stored(of, id);
+            }
         }
     }
 
@@ -55,7 +84,11 @@ impl Engine {
                     channel.written(cx, seat.uid, of, id, stored);
                 });
             }
-            Written::Lift { query, lifted } => {
+            Written::Lift { query, lifted, channels } => {
+                if stored {
+                    self.context.restrictions.stored(id);
+                    self.stored(channels, None, id);
+                }
                 let reply = if stored { Ok(AdminReply::Lifted(lifted)) } else { Err(not_stored()) };
                 self.context.outputs.push_back(Output::AdminReply { query, reply });
                 return;
@@ -67,6 +100,14 @@ impl Engine {
             }
             Written::Claim { query, claim } => return self.claim_written(query, &claim, stored),
             Written::Tasks { by } => by,
+            Written::Told { query, channel, of, news } => {
+                if stored {
+                    self.stored([channel], of, id);
+                }
+                let reply = if stored { self.told(channel, news) } else { Err(not_stored()) };
+                self.context.outputs.push_back(Output::AdminReply { query, reply });
+                return;
+            }
             Written::Kick { channel, mid, params, by } => {
                 let caller = by.member().map(|uid| (uid, id));
                 if let Some(channel) = channel {

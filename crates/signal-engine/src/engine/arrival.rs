@@ -1,5 +1,5 @@
-//! Who enters and who comes back: finds or makes the channel. Comes in: a join whose token was looked at, a
-//! reconnect whose ticket is genuine. Goes out: the channel's answer, or a refusal that changed nothing.
+//! Joins and resumes: finds or creates the channel. Comes in: a join with the verdict on its token, a reconnect whose
+//! ticket is genuine. Goes out: the channel's answer, or a refusal that changed nothing.
 
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Join, ResumeReason};
@@ -23,7 +23,7 @@ impl Engine {
         let admitted = self.admitted(&key, &join, grant);
         let entered = admitted.and_then(|(grant, used_up)| {
             self.enter(arrival, &key, join, &grant)?;
-            // What a membership was made with resumes nothing and makes no second one.
+            // A ticket that a new membership was created with is used up: it neither resumes nor creates another one.
             if let (Some(claims), Some(uid)) = (used_up, uid)
                 && self.channel(&key).is_some_and(|channel| !channel.is_of(uid, claims.mid))
             {
@@ -33,6 +33,11 @@ impl Engine {
         });
         if let Err(error) = entered {
             let cx = &mut self.context;
+            // If the channel exists, its history gets the refused join.
+            let here = self.names.get(&key).and_then(|id| self.channels.get_mut(id));
+            if let Some(channel) = here {
+                channel.join_refused(cx, uid, error.name());
+            }
             cx.note(Note::JoinRefused { channel: key, conn, error: error.name().clone() });
             cx.refuse_join(conn, id, &error);
         }
@@ -42,7 +47,7 @@ impl Engine {
         self.channels.get(self.names.get(key)?)
     }
 
-    /// What a join is granted, and the ticket that it took for that.
+    /// The grant of a join, and the ticket that replaced its token, if one did.
     fn admitted(
         &self,
         key: &ChannelKey,
@@ -98,7 +103,7 @@ impl Engine {
         let policy = cx.config.apps.get(&key.appkey).ok_or(ErrorName::BadAppkey)?.clone();
         self.last_channel += 1;
         let new = ChannelRef(self.last_channel);
-        let mut channel = Channel::new(cx, new, key.clone(), policy, uid);
+        let mut channel = Channel::new(cx, new, key.clone(), policy, Some(uid));
         // A refused join leaves no channel behind.
         channel.join(cx, arrival, uid, join, grant)?;
         channel.settle(cx);
@@ -108,8 +113,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Shortly after a crash a ticket stands in for a token that has expired since (RES-9): for
-    /// somebody whose membership was not written down any more, or whose join is sent again.
+    /// Shortly after a crash a ticket replaces a token that is missing or has expired (RES-9), for a client whose
+    /// membership was not stored, or that repeats its join.
     fn ticket_for(&self, key: &ChannelKey, join: &Join) -> Option<Claims> {
         let cx = &self.context;
         cx.crash_over.filter(|over| cx.mono() < *over)?;
@@ -130,7 +135,7 @@ impl Engine {
         }
     }
 
-    /// Where a ticket resumes, or why it does not. Changes nothing (RES-4).
+    /// The channel where a ticket resumes, or why it does not. Changes nothing (RES-4).
     fn judge_resume(&self, claims: &Claims, attempt: u64) -> Result<ChannelRef, ResumeReason> {
         let cx = &self.context;
         cx.restrictions.check_ticket(cx.now, &claims.channel, claims.uid, claims.issued_at)?;

@@ -1,16 +1,16 @@
-//! Who may push to which place: the claims that this engine keeps (TSK-7, ADR 0041). Which those are follows from
-//! their keys, so channels of any engine may ask. Comes in: claims, releases, rows of an earlier process. Goes out:
-//! answers once they are written down, rows.
+//! The claims of push addresses that this engine keeps (TSK-7, ADR 0041). The key of a claim selects its engine, so
+//! channels of any engine may ask. Comes in: claims, releases, rows of an earlier process. Goes out: answers once the
+//! claim is written, rows.
 //!
 //! ```text
-//!   (free) -- Claim --> [held] -- Release, something pushed --> [rests] -- REST_MS --> (free)
-//!                         |    `- Release, nothing did -------------------------------> (free)
+//!   (free) -- Claim --> [held] -- Release, a run has pushed --> [rests] -- REST_MS --> (free)
+//!                         |    `- Release, no run has --------------------------------> (free)
 //!   loaded while held --> [held until REST_MS] -- the same Claim --> [held]
-//!                                              `- nobody ------------------------------> (free)
+//!                                              `- no claim ----------------------------> (free)
 //! ```
 //!
-//! So a crash between a claim and its task, either way round, mends itself: who lives on asks again, and what nobody
-//! asks for has rested by then.
+//! So a crash that leaves a claim without its task, or a task without its claim, is repaired: a restored task claims
+//! again, and a claim that no task asks for becomes free after its rest.
 
 use std::collections::BTreeMap;
 
@@ -24,16 +24,16 @@ use crate::record::ClaimRecord;
 use crate::rows::{Row, RowOp};
 use crate::task::{Claim, ClaimKey, Claimed, Holder};
 
-/// A place rests so long after something pushed there, in milliseconds.
+/// An address rests this long after a run may have pushed there, in milliseconds.
 pub(crate) const REST_MS: u64 = 10_000;
-/// Claims of one engine, those that rest included.
+/// Most claims of one engine, those that rest included.
 const MAX_CLAIMS: usize = 100_000;
 
 #[derive(Debug)]
 struct Kept {
     /// `None` while it rests.
     holder: Option<Holder>,
-    /// It is free then; `None` while it is held for certain.
+    /// When it becomes free; `None` while its holder is certain.
     free_at: Option<MonoTime>,
 }
 
@@ -42,7 +42,7 @@ struct Kept {
 pub(crate) struct Claims(BTreeMap<ClaimKey, Kept>);
 
 impl Engine {
-    /// Somebody wants a place.
+    /// A task wants a claim.
     pub(super) fn claim(&mut self, query: QueryId, claim: Claim) {
         let now = self.context.now.mono;
         let Claim { key, holder } = claim.clone();
@@ -69,7 +69,7 @@ impl Engine {
         self.context.outputs.push_back(Output::Claimed { query, claimed });
     }
 
-    /// A claim is written down, or cannot be: then it is nobody's.
+    /// A claim was written, or could not be: then it is dropped.
     pub(super) fn claim_written(&mut self, query: QueryId, claim: &Claim, stored: bool) {
         let holds = self
             .claims
@@ -84,7 +84,7 @@ impl Engine {
         self.context.outputs.push_back(Output::Claimed { query, claimed });
     }
 
-    /// A holder gives its claim back. Of anybody else it means nothing.
+    /// A holder releases its claim. A release by any other task is ignored.
     pub(super) fn released(&mut self, claim: &Claim, rest: bool) {
         let (key, now) = (claim.key, self.context.now);
         let Some(kept) = self.claims.0.get_mut(&key) else { return };
@@ -102,7 +102,7 @@ impl Engine {
         }
     }
 
-    /// Forgets claims that nobody has any more.
+    /// Forgets claims that are free.
     pub(super) fn sweep_claims(&mut self) {
         let now = self.context.now.mono;
         let ops = &mut self.context.ops;
@@ -115,11 +115,11 @@ impl Engine {
         });
     }
 
-    /// Claims as an earlier process left them. Who holds one is to ask for it again.
+    /// Restores the claims of an earlier process. Their holders have to ask for them again.
     pub(super) fn restore_claims(&mut self, claims: Vec<(ClaimKey, ClaimRecord)>) {
         let now = self.context.now;
         for (key, record) in claims {
-            // A clock that was set back makes nobody wait longer.
+            // A clock that was set back makes no rest longer.
             let left = match (&record.holder, record.rests_until) {
                 (Some(_), _) => REST_MS,
                 (None, Some(until)) => until.0.saturating_sub(now.wall.0).min(REST_MS),

@@ -1,6 +1,6 @@
-//! The engine of one shard: routes each input to its channel and each due timer too. This file is the
-//! loop; who enters or comes back is in `arrival`, the admin API in `admin`, what goes on when the outside has
-//! answered in `answers`, the relay's questions in `relay`, the begin and end of a process in `restart`.
+//! The engine of one shard: routes each input and each due timer to its channel. This file is the loop; joins and
+//! resumes are in `arrival`, the admin API in `admin`, the continuations of answers in `answers`, the relay's questions
+//! in `relay`, the begin and end of a process in `restart`.
 //!
 //! The contract of the run loop: call [`Engine::handle`] with one input and the moment, then take every
 //! output with [`Engine::poll_output`] and execute it in order, then sleep no longer than
@@ -31,10 +31,10 @@ use crate::output::{Note, Output, Stats};
 use crate::rows::RowOp;
 use crate::timers::Timer;
 
-/// Bans, holds and logs are looked through this often, in milliseconds.
+/// How often bans, holds and logs are swept, in milliseconds.
 const SWEEP_MS: u64 = 60_000;
 
-/// While it has members an engine is called this often, in milliseconds: how it sees that it was not.
+/// While it has channels an engine is called at least this often, in milliseconds, so that it notices a stall.
 const PULSE_MS: u64 = 1_000;
 
 /// See the module.
@@ -46,7 +46,7 @@ pub struct Engine {
     sweeping: bool,
     /// Plays that wait for their viewer to come back.
     waiting: waiting::Waiting,
-    /// Who may push where.
+    /// The claims of push addresses.
     claims: claims::Claims,
 }
 
@@ -74,7 +74,7 @@ impl Engine {
         self.forgive_stall(mono.since(before));
         self.input(input);
         while let Some(timer) = self.context.timers.pop_due(mono) {
-            // Nobody's time runs out between two processes, but that of a disk does.
+            // While the engine is frozen only the deadlines of writes count; other timers are dropped.
             let is_write = matches!(timer, Timer::Ask(id) if self.context.asks.is_write(id));
             if !self.context.is_frozen() || is_write {
                 self.timer(timer);
@@ -85,18 +85,18 @@ impl Engine {
         self.fit_logs();
     }
 
-    /// A process that stood still has not listened: nobody is held silent for that time.
+    /// After a stall of the process: the time does not count as silence of members.
     fn forgive_stall(&mut self, gap_ms: u64) {
         if gap_ms <= STALL_MS {
             return;
         }
         for channel in self.channels.values_mut() {
-            // And a moment more, in which what waits to be read is read.
+            // With a margin in which the input that waits meanwhile is read.
             channel.forgive(gap_ms + STALL_MS);
         }
     }
 
-    /// The next thing to do, in order.
+    /// The next output, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.context.outputs.pop_front()
     }
@@ -154,11 +154,23 @@ impl Engine {
                     self.with_channel(id, |channel, cx| channel.media_flow(cx, generation));
                 }
             }
+            Input::Push { generation, state } => {
+                if let Some(&id) = self.context.streams.get(&generation) {
+                    self.with_channel(id, |channel, cx| {
+                        channel.push_changed(cx, generation, state)
+                    });
+                }
+            }
+            Input::Seen(seen) => {
+                if let Some(&id) = self.context.streams.get(&seen.generation) {
+                    self.with_channel(id, |channel, cx| channel.seen(cx, &seen));
+                }
+            }
             Input::Claim { query, claim } => self.claim(query, claim),
             Input::Release { claim, rest } => self.released(&claim, rest),
             Input::Task { run, report } => self.task_report(run, report),
             Input::Admin { query, command } => {
-                // Nothing at once when it must be written down before.
+                // No reply yet if the change must be written first.
                 if let Some(reply) = self.admin(query, command).transpose() {
                     self.context.outputs.push_back(Output::AdminReply { query, reply });
                 }
@@ -181,7 +193,7 @@ impl Engine {
         }
     }
 
-    /// Keeps all logs together within their budget: the largest give half of what they keep (RES-7).
+    /// Keeps all logs together within their budget: the largest ones are halved (RES-7).
     fn fit_logs(&mut self) {
         let most = self.context.config.log_bytes;
         if self.context.stats.log_bytes <= most {
@@ -196,7 +208,7 @@ impl Engine {
             && let Some(channel) = self.channels.get_mut(&id)
         {
             channel.halve_log(&mut self.context);
-            // Events that were not sent stay: a log that has nothing else gives nothing.
+            // Events that were not sent stay, so a log may give nothing.
             if channel.log_bytes() < bytes {
                 sizes.push((channel.log_bytes(), id));
             }
@@ -211,6 +223,7 @@ impl Engine {
         match timer {
             Timer::Flush(id) => self.with_channel(id, Channel::flush_due),
             Timer::Count(id) => self.with_channel(id, Channel::count_due),
+            Timer::Levels(id) => self.with_channel(id, Channel::levels_due),
             Timer::Liveness(id, uid) => {
                 self.with_channel(id, |channel, cx| channel.liveness_due(cx, uid));
             }
@@ -226,10 +239,16 @@ impl Engine {
             Timer::Sweep => {
                 let cx = &mut self.context;
                 cx.restrictions.sweep(cx.now, &mut cx.ops);
+                let names = &self.names;
+                cx.journal.sweep(cx.now.wall, |key| names.contains_key(key), &mut cx.ops);
                 cx.arm_in(SWEEP_MS, Timer::Sweep);
                 self.sweep_claims();
                 for channel in self.channels.values_mut() {
                     channel.sweep(&mut self.context);
+                }
+                let over = self.channels.iter().filter(|(_, channel)| channel.is_over());
+                for id in over.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    self.with_channel(id, |_, _| ());
                 }
             }
             Timer::Waiting => self.look_at_waiting(),
@@ -253,6 +272,7 @@ impl Engine {
         channel.settle(&mut self.context);
         if channel.is_over() {
             channel.end_tasks(&mut self.context);
+            channel.end_history(&mut self.context);
             let note = Note::ChannelEnded { channel: channel.key().clone(), cid: channel.cid() };
             self.context.note(note);
             self.context.ops.push(RowOp::DropChannel(channel.key().clone()));

@@ -1,12 +1,12 @@
-//! Who may push and play. Comes in: questions of the relay about URLs whose signature is right. Goes out:
-//! verdicts: at once or, shortly after a crash, when the viewer is back whose play it is.
+//! Permission to push and play. Comes in: questions of the relay about URLs whose signature is valid. Goes out:
+//! verdicts: at once or, shortly after a crash, when the viewer of the play is back.
 //!
 //! ```text
 //!   Authorize --known--------------------------------> Verdict
 //!        `-- its viewer may be back soon --> Waits --> Verdict, or Withdraw
 //! ```
 //!
-//! Streams and memberships that were not stored never come back, so a URL of theirs is refused at once, and no push waits.
+//! Streams and memberships that were not stored never come back, so their URLs are refused at once, and no push waits.
 
 use lianmai_protocol::{Gen, Mid};
 
@@ -17,9 +17,9 @@ use crate::input::Access;
 use crate::output::{Allowed, Denial, Output, Publication};
 use crate::timers::Timer;
 
-/// A play waits so long for its viewer, in milliseconds (RST-4).
+/// A play waits this long for its viewer, in milliseconds (RST-4).
 const WAIT_MS: u64 = 10_000;
-/// Those that wait are looked at this often, in milliseconds.
+/// How often waiting plays are checked, in milliseconds.
 const LOOK_MS: u64 = 100;
 
 impl Engine {
@@ -39,7 +39,23 @@ impl Engine {
             }
             verdict = Err(Denial::Busy);
         }
+        self.judged(query, generation, access, verdict);
+    }
+
+    /// Answers, and reports the verdict to the channel.
+    fn judged(
+        &mut self,
+        query: QueryId,
+        generation: Gen,
+        access: Access,
+        verdict: Result<Allowed, Denial>,
+    ) {
+        let denied = verdict.as_ref().err().copied();
         self.context.outputs.push_back(Output::Verdict { query, verdict });
+        let channel = self.context.streams.get(&generation);
+        if let Some(channel) = channel.and_then(|id| self.channels.get_mut(id)) {
+            channel.judged(&mut self.context, generation, access, denied);
+        }
     }
 
     pub(super) fn may_use(&self, generation: Gen, access: Access) -> Result<Allowed, Denial> {
@@ -48,14 +64,14 @@ impl Engine {
         channel.authorize(generation, access)
     }
 
-    /// Whose a stream is, if it lives.
+    /// The owner and content of a stream that lives.
     #[must_use]
     pub fn publication(&self, generation: Gen) -> Option<Publication> {
         let channel = self.channels.get(self.context.streams.get(&generation)?)?;
         channel.publication(generation)
     }
 
-    /// Whether a membership outlived a crash that was not long ago: its client may be about to subscribe again, since
+    /// Whether a membership was restored after a recent crash: its client may be about to subscribe again, since
     /// subscriptions are not stored.
     fn is_awaited(&mut self, viewer: Mid) -> bool {
         let now = self.context.mono();
@@ -78,14 +94,14 @@ impl Engine {
                 verdict = Err(Denial::Busy);
             }
             self.waiting.remove(query);
-            self.context.outputs.push_back(Output::Verdict { query, verdict });
+            self.judged(query, generation, Access::Play { viewer }, verdict);
         }
         if self.waiting.len() > 0 {
             self.look_later();
         }
     }
 
-    /// One look is due at a time, however often plays come and go.
+    /// Only one check is armed at a time, however many plays wait.
     fn look_later(&mut self) {
         if !std::mem::replace(&mut self.waiting.is_watched, true) {
             self.context.arm_in(LOOK_MS, Timer::Waiting);

@@ -1,33 +1,37 @@
-//! How a process begins where another one ended, and ends so that another one can begin (ADR 0009,
-//! RST-1, RST-2). Comes in: records, or a plan. Goes out: channels with everybody in grace; `serverRestarting`
-//! to every member, their sockets closed little by little, everything written down.
+//! Begin of a process from the state of an earlier one, and the hand-over to the next one (ADR 0009, RST-1, RST-2).
+//! Comes in: records, or a plan. Goes out: channels with all members in grace; `serverRestarting` to every member, the
+//! close of their sockets, spread over time, and all state as rows.
 //!
 //! ```text
-//!   told         notice over              last one closed            written down
-//!    |--- served ----|--- served, sockets close ---|--- nothing taken in ---|--> Drained
+//!   notice       notice over              last one closed            all is written
+//!    |--- served ----|--- served, sockets close ---|--- no more input ------|--> Drained
 //! ```
 
+use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::ResumeReason;
 use lianmai_protocol::{CloseCode, ErrorName, RpcError};
 
 use super::Engine;
 use crate::asks::{Answer, Written};
-use crate::channel::Channel;
+use crate::channel::{Channel, RESTARTED};
 use crate::drain::{Drain, DrainPlan};
 use crate::ids::ChannelRef;
 use crate::input::{Input, ReconnectRequest};
-use crate::output::Output;
+use crate::key::ChannelKey;
+use crate::output::{Note, Output};
+use crate::record::{ChannelRecord, MemberRecord, TaskRecord};
 use crate::rows::{Restored, RowOp};
 use crate::timers::Timer;
 
-/// Sockets are closed in steps of so many milliseconds.
+/// Sockets are closed in steps of this many milliseconds.
 const STEP_MS: u64 = 50;
 
 impl Engine {
-    /// What an earlier process left behind: everybody is in grace from now on.
+    /// Restores the state of an earlier process: all members are in grace from now on.
     pub(super) fn restore(&mut self, restored: Restored) {
         let cx = &mut self.context;
         cx.restrictions.restore(cx.now, &restored, &mut cx.ops);
+        cx.journal.restore(&restored.journals);
         cx.ops.extend(restored.unfit.into_iter().map(RowOp::Drop));
         if !restored.clean {
             cx.crash_over = Some(cx.now.mono + cx.config.restart_grace_ms);
@@ -36,7 +40,10 @@ impl Engine {
         let mut tasks = restored.tasks;
         for (key, record, members) in restored.channels {
             let policy = self.context.config.apps.get(&key.appkey).cloned();
-            let Some(policy) = policy.filter(|_| !members.is_empty()) else {
+            let stays = !members.is_empty() || record.stays_empty(self.context.now.wall);
+            let Some(policy) = policy.filter(|_| stays) else {
+                let tasks = tasks.remove(&key).unwrap_or_default();
+                self.end_unloaded(&key, &record, &members, &tasks);
                 self.context.ops.push(RowOp::DropChannel(key));
                 continue;
             };
@@ -58,8 +65,35 @@ impl Engine {
         self.sweep_from_now_on();
     }
 
-    /// Whether an input ends what was begun before the freeze. What is written down for the next process is
-    /// not changed any more: what still waits then runs there, when it is asked for again.
+    /// Tells journal and history the end of a channel that is not restored, for instance because its app was removed.
+    fn end_unloaded(
+        &mut self,
+        channel: &ChannelKey,
+        record: &ChannelRecord,
+        members: &[MemberRecord],
+        tasks: &[TaskRecord],
+    ) {
+        let cid = record.cid;
+        for member in members {
+            let (uid, mid, reason) = (member.uid, member.mid, LeaveReason::ServerRestart);
+            for (kind, publication) in member.published.iter().cloned() {
+                let channel = channel.clone();
+                let note = Note::StreamRemoved { channel, cid, uid, mid, kind, publication };
+                self.context.foretell(&note);
+            }
+            let channel = channel.clone();
+            self.context.foretell(&Note::MemberLeft { channel, cid, uid, mid, reason });
+        }
+        for task in tasks {
+            let (channel, task) = (channel.clone(), task.task.clone());
+            let msg = RESTARTED.to_owned();
+            self.context.foretell(&Note::TaskEnded { channel, cid, task, msg });
+        }
+        self.context.foretell(&Note::ChannelEnded { channel: channel.clone(), cid });
+    }
+
+    /// Whether an input completes work that was begun before the freeze. State that is being handed over no longer
+    /// changes: a command that still waits then runs in the next process, when its client repeats it.
     pub(super) fn finishes(&self, input: &Input) -> bool {
         let handing_over = self.context.drain.as_ref().is_some_and(|drain| drain.handing_over);
         match input {
@@ -71,7 +105,7 @@ impl Engine {
         }
     }
 
-    /// Says no to whoever comes too late.
+    /// Refuses an input that comes too late.
     pub(super) fn turn_away(&mut self, input: Input) {
         match input {
             Input::Join { conn, request, .. } => {
@@ -88,7 +122,7 @@ impl Engine {
                 let reply = Err(ErrorName::Draining.into());
                 self.context.outputs.push_back(Output::AdminReply { query, reply });
             }
-            // A question changes nothing: who is on air stays on air (RST-4).
+            // A question changes nothing: pushes and plays continue (RST-4).
             Input::Authorize { query, generation, access } => {
                 let verdict = self.may_use(generation, access);
                 self.context.outputs.push_back(Output::Verdict { query, verdict });
@@ -112,7 +146,7 @@ impl Engine {
         self.context.arm_in(first, Timer::Drain);
     }
 
-    /// Closes as many sockets as it takes to be through with all when the engine freezes.
+    /// Closes so many sockets per step that all are closed when the engine freezes.
     pub(crate) fn drain_due(&mut self) {
         let now = self.context.mono();
         let Some(drain) = self.context.drain.as_ref().filter(|drain| !drain.frozen) else { return };
@@ -138,13 +172,16 @@ impl Engine {
         self.hand_over();
     }
 
-    /// Writes everything down as soon as nobody waits for anything: what was taken in is finished.
+    /// Writes all state as soon as no write is open: work that was begun is finished first.
     pub(crate) fn hand_over(&mut self) {
         let Some(drain) = self.context.drain.as_mut().filter(|drain| drain.frozen) else { return };
         if self.context.asks.has_writes() || std::mem::replace(&mut drain.handing_over, true) {
             return;
         }
         let now = self.context.mono();
+        for channel in self.channels.values_mut() {
+            channel.end_history(&mut self.context);
+        }
         let mut ops = std::mem::take(&mut self.context.ops);
         for channel in self.channels() {
             channel.hand_over(now, &mut ops);

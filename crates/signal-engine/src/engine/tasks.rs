@@ -1,5 +1,5 @@
-//! What concerns tasks and no channel: reports of executors, and runs that were told to stop. Comes in: reports,
-//! deadlines. Goes out: a channel's step, the release of claims once nothing pushes to their place any more.
+//! Inputs about tasks that are not for a channel alone: reports of executors, and runs that were told to stop. Comes
+//! in: reports, deadlines. Goes out: a channel's step, the release of claims once no run pushes to their address.
 
 use lianmai_protocol::ErrorName;
 
@@ -11,7 +11,7 @@ use crate::output::Output;
 use crate::task::{Claim, Order, Report, RunId, TaskChange};
 
 impl Engine {
-    /// What an executor says about a run.
+    /// An executor's report on a run.
     pub(super) fn task_report(&mut self, run: RunId, report: Report) {
         let mut present = false;
         if let Some(&id) = self.names.get(&run.channel) {
@@ -20,7 +20,7 @@ impl Engine {
         match report {
             _ if present => {}
             Report::Stopped | Report::Failed(_) => self.run_over(&run),
-            // Not one that is meant to be, or not any more.
+            // The run is not, or no longer, the present one of a task.
             Report::Accepted { .. } | Report::Renew { .. } => {
                 self.context.outputs.push_back(Output::Order(Order::Stop { run }));
             }
@@ -45,7 +45,7 @@ impl Engine {
         }
     }
 
-    /// What the app's server asks of the tasks of a channel.
+    /// A request of the app's server about the tasks of a channel.
     pub(super) fn admin_tasks(&mut self, query: QueryId, channel: &ChannelKey, change: TaskChange) {
         if let Some(&id) = self.names.get(channel) {
             return self.with_channel(id, |channel, cx| channel.admin_tasks(cx, query, change));
@@ -60,7 +60,7 @@ impl Engine {
 }
 
 impl Context {
-    /// Gives a claim back. `rest`: something may have pushed there, so nobody gets it for a while.
+    /// Releases a claim. `rest`: a run may have pushed to the address, so no task gets it for a while.
     pub(crate) fn release(&mut self, claim: Claim, rest: bool) {
         self.outputs.push_back(Output::Release { claim, rest });
     }

@@ -1,6 +1,6 @@
-//! Plays that wait for their viewer after a crash. Comes in: questions about plays, what withdraws or settles them. Goes
-//! out: whether there is room for one more, and those that still wait. Deliberately absent: who is waited for, and for
-//! how long a process does so at all; see `relay`.
+//! Plays that wait for their viewer after a crash. Comes in: plays to add and to remove. Goes out: whether there is
+//! room for one more, and those that still wait. Deliberately absent: which viewers are awaited, and for how long after
+//! a crash (`relay`).
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use lianmai_protocol::{Gen, Mid, MonoTime};
 
 use crate::ids::QueryId;
 
-/// Plays that wait at most.
+/// Most plays that wait.
 const MAX_PLAYS: usize = 8_192;
-/// Those of one stream, so that no stream takes the places of all others.
+/// Most of one stream, so that no stream takes the places of all others.
 const MAX_OF_STREAM: usize = 2_048;
-/// Those of one viewer of a stream: a client needs one, and a second while it reconnects.
+/// Most of one viewer of a stream: a client needs one, and a second while it reconnects.
 const MAX_OF_VIEWER: usize = 8;
 
 /// A play that waits.
@@ -30,7 +30,7 @@ pub(super) struct Waiting {
     plays: BTreeMap<QueryId, Play>,
     streams: BTreeMap<Gen, usize>,
     viewers: BTreeMap<(Gen, Mid), usize>,
-    /// A look at them is due.
+    /// A check of them is armed.
     pub(super) is_watched: bool,
 }
 
@@ -39,7 +39,7 @@ impl Waiting {
         self.plays.len()
     }
 
-    /// Lets a play wait; says whether there is room for it.
+    /// Adds a play; false if there is no room for it.
     pub(super) fn add(&mut self, query: QueryId, play: Play) -> bool {
         let Play { generation, viewer, .. } = play;
         let of_stream = self.streams.get(&generation).copied().unwrap_or_default();
@@ -56,7 +56,7 @@ impl Waiting {
         has_room
     }
 
-    /// A play waits no longer.
+    /// Removes a play.
     pub(super) fn remove(&mut self, query: QueryId) {
         let Some(Play { generation, viewer, .. }) = self.plays.remove(&query) else { return };
         take_one(&mut self.streams, generation);

@@ -1,10 +1,10 @@
-//! Where a task pushes to. Comes in: a `streamUrl`. Goes out: the URL as it was given, a form of it without the
+//! The push address of a task. Comes in: a `streamUrl`. Goes out: the URL as it was given, a form of it without the
 //! secret, and the key that two spellings of one place share (TSK-7).
 //!
-//! Two URLs are one place when host, port and path are the same after these steps: host in lower case and without a
-//! final dot, an address in its short form, the port said, escapes of the path decoded, empty parts of it dropped. The
-//! query is never compared. Where a server tells two such paths apart, the one waits without need: that is the safe
-//! side. Deliberately absent: DNS; two names of one machine are two places.
+//! Two URLs are one place if host, port and path are the same after these steps: host in lower case and without a final
+//! dot, an IP address in its short form, a missing port filled in, escapes of the path decoded, empty parts of it
+//! dropped. The query is never compared. If a server distinguishes two such paths, one task waits without need: that is
+//! the safe side. Deliberately absent: DNS; two names of one machine are two places.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
@@ -102,7 +102,7 @@ impl Address {
         &self.told
     }
 
-    /// What two spellings of one place share.
+    /// The key of the place, which all its spellings share.
     #[must_use]
     pub fn key(&self) -> ClaimKey {
         self.key
@@ -134,11 +134,11 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), BadAddress> {
     if authority.contains('@') {
         return Err(BadAddress("The URL names a user."));
     }
-    // The colons of an address in brackets are none of a port.
+    // The colons of an address in brackets do not begin a port.
     let end = authority.rfind(']').map_or(0, |at| at + 1);
     let Some(colon) = authority[end..].find(':') else { return Ok((authority, None)) };
     let (host, port) = (&authority[..end + colon], &authority[end + colon + 1..]);
-    // As told to others it is as it was given, so it is short.
+    // The port is told to others as it was given, so its length is bounded.
     let digits = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
     match port.parse::<u16>() {
         Ok(port) if digits && port != 0 => Ok((host, Some(port))),
@@ -168,7 +168,7 @@ fn normal_host(host: &str) -> Result<String, BadAddress> {
     if host.len() > 253 || !labels.clone().all(is_label) {
         return bad;
     }
-    // `127.1` and `0x7f000001` are further spellings of an address: there shall be one.
+    // `127.1` and `0x7f000001` are further spellings of an IPv4 address; only one spelling is allowed.
     let last = labels.next_back().unwrap_or_default();
     if last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") {
         return bad;
@@ -176,7 +176,7 @@ fn normal_host(host: &str) -> Result<String, BadAddress> {
     Ok(host)
 }
 
-/// A part of a path without its escapes; `None` where one is none.
+/// A part of a path with its escapes decoded; `None` if one is invalid.
 fn decode(part: &str) -> Option<Vec<u8>> {
     let mut bytes = part.bytes();
     let mut decoded = Vec::with_capacity(part.len());

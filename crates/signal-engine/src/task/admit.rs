@@ -1,13 +1,13 @@
-//! Whether tasks can be carried out at all. Goes out: what somebody wants, before any of it takes effect. Comes in: that
-//! it can be, or the first thing that cannot and why (TSK-2, TSK-3). Whoever carries tasks out knows its room, and where
-//! an address leads; the engine knows neither.
+//! Whether tasks can be carried out at all. Goes out: wanted tasks, before any of them takes effect. Comes in: consent,
+//! or the first task that cannot be carried out and why (TSK-2, TSK-3). The side of the executors knows its room and
+//! the target of an address; the engine knows neither.
 
 use lianmai_protocol::{ErrorName, RpcError, TaskId, UserId};
 
 use super::spec::Spec;
 use crate::key::ChannelKey;
 
-/// What somebody wants to have carried out: new tasks, or others in the place of those that are there.
+/// Tasks to be carried out: new ones, or changed ones in the place of present ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
     /// The channel.
@@ -16,27 +16,27 @@ pub struct Admission {
     pub tasks: Vec<Wanted>,
 }
 
-/// A task that somebody wants.
+/// A task to be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Its place in the list of the request.
     pub at: usize,
     /// Its id.
     pub task: TaskId,
-    /// Its life: that of its runs later.
+    /// Its life, which its later runs have as well.
     pub life: u64,
-    /// Whose it is; `None` is the app's server.
+    /// Its owner; `None` for the app's server.
     pub owner: Option<UserId>,
-    /// What it is to do.
+    /// Its specification.
     pub spec: Spec,
 }
 
 /// Why a task cannot be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// There is no room for it, or its owner has as much as one may have.
+    /// There is no room for it, or the share of its owner is used up.
     NoRoom,
-    /// Nobody can push to its address.
+    /// No push can go to its address.
     Address,
     /// Its address leads back to the server itself.
     OwnAddress,

@@ -1,10 +1,10 @@
-//! What is asked of the tasks of a channel, by a member or by the app's server.
+//! A change of the tasks of a channel, by a member or by the app's server.
 
 use lianmai_protocol::TaskId;
 
 use super::spec::Draft;
 
-/// What is to be done with tasks.
+/// A change of tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskChange {
     /// As `addTasks`.
@@ -16,7 +16,17 @@ pub enum TaskChange {
 }
 
 impl TaskChange {
-    /// Where in the list of the request a task is.
+    /// The ids of its tasks.
+    pub(crate) fn ids(&self) -> Vec<TaskId> {
+        match self {
+            TaskChange::Add(drafts) | TaskChange::Update(drafts) => {
+                drafts.iter().map(|draft| draft.id.clone()).collect()
+            }
+            TaskChange::Delete(ids) => ids.clone(),
+        }
+    }
+
+    /// Index of a task in the list of the request.
     pub(crate) fn place_of(&self, id: &TaskId) -> Option<usize> {
         match self {
             TaskChange::Add(drafts) | TaskChange::Update(drafts) => {

@@ -1,6 +1,6 @@
-//! Who may push to one place. Comes in: the normal form of an address, who wants it. Goes out: the key of the claim,
-//! and the values that travel between the channel of a task and the engine that keeps the claim (ADR 0041). That
-//! engine is found by the key alone, so it may be of another shard or node. Deliberately absent: the rules
+//! Claims of push addresses. Comes in: the normal form of an address, the task that wants it. Goes out: the key of the
+//! claim, and the values that travel between the channel of a task and the engine that keeps the claim (ADR 0041). The
+//! key alone selects that engine, so it may be of another shard or node. Deliberately absent: the rules
 //! (`engine/claims.rs`).
 
 use std::fmt;
@@ -12,14 +12,14 @@ use sha2::{Digest, Sha256};
 
 use crate::key::ChannelKey;
 
-/// Rows of claims stand under this name of an app; which row of it is the key. No channel is ever a claim, whatever
-/// its app is called, since the kinds of their rows differ.
+/// Rows of claims have this appkey, and the key as channel name. They differ from the rows of any channel, even of an
+/// app with this appkey, by their kind.
 const APPKEY: &str = "-";
 
-/// Bytes of a key: nobody finds two places with one.
+/// Bytes of a key: enough that nobody can find two places with the same key.
 const BYTES: usize = 20;
 
-/// A hash of a place: the place itself holds a secret.
+/// A hash of a place, since the place itself contains a secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClaimKey([u8; BYTES]);
 
@@ -31,7 +31,7 @@ impl ClaimKey {
         ClaimKey(key)
     }
 
-    /// The name under which the claim is written down; its [`ChannelKey::route`] says which engine keeps it.
+    /// The name under which the claim is stored; its [`ChannelKey::route`] selects the engine that keeps it.
     ///
     /// # Panics
     /// Never: letters and digits make a name.
@@ -75,7 +75,7 @@ impl fmt::Debug for ClaimKey {
     }
 }
 
-/// Whose a claim is: one life of one task.
+/// The holder of a claim: one life of one task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The app of its channel.
@@ -84,30 +84,30 @@ pub struct Holder {
     pub channel: ChannelName,
     /// The task.
     pub task: TaskId,
-    /// Its life: a task that takes the id of one that was deleted has another.
+    /// Its life; a later task with the same id has another one.
     pub life: u64,
 }
 
-/// Who wants which place. Asked again by the holder of a claim it changes nothing.
+/// A claim of a place. If its holder repeats it, nothing changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The place.
     pub key: ClaimKey,
-    /// Who wants it.
+    /// The task that wants it.
     pub holder: Holder,
 }
 
-/// What is said to a [`Claim`].
+/// The answer to a [`Claim`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claimed {
-    /// It is the holder's, and that is written down.
+    /// The holder has it, and that is stored.
     Granted,
-    /// It is another one's, or rests after one for so many milliseconds.
+    /// Another task holds it, or it rests.
     Busy {
-        /// Absent while somebody holds it.
+        /// Milliseconds until it is free; `None` while a task holds it.
         retry_after_ms: Option<u64>,
     },
-    /// Nobody can say: too many claims, a disk that fails, a server that stops.
+    /// The claim cannot be decided: too many claims, a disk that fails, a server that stops.
     Unavailable,
 }
 

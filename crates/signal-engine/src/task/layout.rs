@@ -1,7 +1,6 @@
-//! What is seen and heard at a moment. Comes in: where the layout comes from, the canvas, and who publishes what.
-//! Goes out: which stream is in which rectangle, and which are heard. One pure function, [`compose`], is called at
-//! every change of publishers (TSK-5). Deliberately absent: pixels and sound (the executor), and why somebody
-//! publishes.
+//! The composition of a task at a moment. Comes in: the source of the layout, the canvas, and the publishers. Goes out:
+//! which stream is in which rectangle, and which are heard. One pure function, [`compose`], is called at every change
+//! of publishers (TSK-5). Deliberately absent: pixels and sound (the executor).
 
 use lianmai_protocol::limits::MAX_TASK_USERS;
 use lianmai_protocol::{Gen, UserId};
@@ -9,19 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::Canvas;
 
-/// The whole of a canvas in the unit of [`Pane`].
+/// A whole side of a canvas in the unit of [`Pane`].
 pub const WHOLE: u32 = 1_000_000;
 
 /// How a picture is fitted into a rectangle of another shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Adaption {
-    /// All of it is seen, with bars.
+    /// The whole picture is seen, with bars.
     Fit,
-    /// The rectangle is full; what does not fit is cut off.
+    /// The rectangle is full; the excess is cut off.
     #[default]
     Crop,
-    /// All of it is seen and the rectangle is full; it is distorted.
+    /// The whole picture is seen and the rectangle is full; it is distorted.
     Stretch,
 }
 
@@ -38,7 +37,7 @@ pub struct Rect {
     pub height: u32,
 }
 
-/// Where one member is, and what of it counts.
+/// The place of one member, and which of its media is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// The member.
@@ -55,7 +54,7 @@ pub struct Window {
     pub video: bool,
 }
 
-/// A place for somebody, in millionths of the canvas.
+/// A place for a member, in millionths of the canvas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pane {
     /// Left edge.
@@ -72,7 +71,7 @@ pub struct Pane {
     pub major: bool,
 }
 
-/// Places for so many as it has panes.
+/// Places for as many members as it has panes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaneSet {
     /// 1 to 16 places.
@@ -83,9 +82,10 @@ pub struct PaneSet {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Source {
-    /// Each member has its rectangle; who has none is neither seen nor heard.
+    /// Each member has its rectangle; a member without one is neither seen nor heard.
     Rectangles(Vec<Window>),
-    /// The number of those who are seen chooses the set of panes; everybody is heard.
+    /// The number of members that are seen selects the set of panes. The others are heard, too, up to
+    /// [`MAX_TASK_USERS`] in all.
     Panes {
         /// Sets of different numbers of panes.
         sets: Vec<PaneSet>,
@@ -94,10 +94,10 @@ pub enum Source {
     },
 }
 
-/// Somebody who publishes.
+/// A member that publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publisher {
-    /// Who.
+    /// The member.
     pub uid: UserId,
     /// The stream with its sound.
     pub audio: Option<Gen>,
@@ -108,11 +108,11 @@ pub struct Publisher {
 /// A picture on the canvas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
-    /// Whose.
+    /// The member.
     pub uid: UserId,
     /// The stream that carries it.
     pub generation: Gen,
-    /// Where.
+    /// Its rectangle.
     pub rect: Rect,
     /// How it is fitted in.
     pub adaption: Adaption,
@@ -123,7 +123,7 @@ pub struct Tile {
 /// A sound in the mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Voice {
-    /// Whose.
+    /// The member.
     pub uid: UserId,
     /// The stream that carries it.
     pub generation: Gen,
@@ -139,7 +139,7 @@ pub struct Composition {
 }
 
 impl Composition {
-    /// Whether nobody is seen or heard.
+    /// Whether no member is seen or heard.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tiles.is_empty() && self.voices.is_empty()
@@ -164,7 +164,7 @@ impl Composition {
     }
 }
 
-/// What is seen and heard while these publish, in the order in which they came.
+/// What is seen and heard of these publishers, which are in the order in which they began.
 #[must_use]
 pub fn compose(
     source: &Source,
@@ -179,7 +179,7 @@ pub fn compose(
     if canvas.is_sound_only() {
         composition.tiles.clear();
     }
-    // Stable: of equals the later stays in front.
+    // Stable: of tiles with the same `z` the later one stays in front.
     composition.tiles.sort_by_key(|tile| tile.z);
     composition
 }
@@ -214,7 +214,7 @@ fn in_panes(
     let Some(set) = set.or_else(|| sets.iter().max_by_key(|set| set.panes.len())) else {
         return Composition::default();
     };
-    // The host is in the major pane; who comes first stands for a host who is not seen.
+    // The host is in the major pane; if it is not seen, the first publisher is.
     let major = set.panes.iter().position(|pane| pane.major);
     let hosted = host.and_then(|host| seen.iter().position(|(uid, _)| *uid == host)).unwrap_or(0);
     let mut places: Vec<&Pane> = set.panes.iter().collect();
@@ -236,7 +236,7 @@ fn in_panes(
             z: pane.z,
         })
         .collect();
-    // Together no more than a layout of rectangles may have: a task is charged for that many.
+    // In all no more members than a layout of rectangles may have: a task is charged for that many.
     let mut unseen = MAX_TASK_USERS.saturating_sub(tiles.len());
     let voice = |publisher: &Publisher| {
         let (uid, generation) = (publisher.uid, publisher.audio?);
@@ -249,7 +249,7 @@ fn in_panes(
     Composition { tiles, voices }
 }
 
-/// The even pixels of a pane: neighbours that share an edge in fractions share one in pixels.
+/// A pane in even pixels: panes that share an edge in fractions share it in pixels.
 pub(super) fn in_pixels(pane: &Pane, canvas: Canvas) -> Rect {
     let edge = |at: u32, side: u32| {
         let pixels = u64::from(at) * u64::from(side) / u64::from(WHOLE);
@@ -359,13 +359,13 @@ mod tests {
             shown.tiles.iter().map(of).collect::<Vec<_>>()
         };
         assert_eq!(rects(1, None), [(1, 0, 1280)]);
-        // Edges meet, whatever is rounded.
+        // Edges meet in spite of rounding.
         assert_eq!(rects(2, None), [(1, 426, 426), (2, 0, 426)]);
         assert_eq!(rects(3, Some(3)), [(3, 426, 426), (1, 0, 426), (2, 852, 428)]);
         assert_eq!(rects(3, Some(9)), [(1, 426, 426), (2, 0, 426), (3, 852, 428)]);
         assert_eq!(rects(5, Some(5)), [(5, 426, 426), (1, 0, 426), (2, 852, 428)]);
         assert_eq!(rects(0, Some(1)), []);
-        // Who is only heard takes no pane.
+        // A member that is only heard takes no pane.
         let heard = Publisher { video: None, ..both(1) };
         let shown = compose(&sets(), CANVAS, None, &[heard, both(2)]);
         assert_eq!((uids(&shown), shown.voices.len()), (vec![2], 2));

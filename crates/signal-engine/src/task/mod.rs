@@ -1,14 +1,14 @@
-//! What a push task is: one push of the composed channel to one address. Comes in: the wire's `Task`, or the same
-//! said by the app's server. Goes out: a checked [`Spec`], the [`Address`] that it claims, what it shows at a moment
-//! ([`layout::compose`]), and the orders to whoever carries it out ([`run`]).
+//! Push tasks: a task is one push of the composed channel to one address. Comes in: the wire's `Task`, or the same from
+//! the app's server. Goes out: a checked [`Spec`], the [`Address`] that it claims, its composition at a moment
+//! ([`layout::compose`]), and the orders to an executor ([`run`]).
 //!
 //! ```text
-//!   wire Task -> Draft -> check -> Spec --+--> Address -> ClaimKey   (who may push there: claim)
+//!   wire Task -> Draft -> check -> Spec --+--> Address -> ClaimKey   (the right to push: claim)
 //!                                         +--> compose(publishers)   (what is seen and heard: layout)
 //!                                         `--> Job, Order, Report    (a run of an executor: run)
 //! ```
 //!
-//! Deliberately absent: when a task runs, and who may change it (`channel/tasks`).
+//! Deliberately absent: the runs of a task, and the permission to change it (`channel/tasks`).
 
 pub mod address;
 pub mod admit;

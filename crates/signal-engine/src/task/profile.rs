@@ -51,8 +51,7 @@ impl Profile {
         Profile::ALL.into_iter().find(|profile| profile.name == name)
     }
 
-    /// The smallest profile with at least as many pixels, or the largest: what a canvas is encoded with where nobody
-    /// says how.
+    /// The smallest profile with at least as many pixels, or the largest: the default encoding of a canvas.
     #[must_use]
     pub fn for_canvas(width: u32, height: u32) -> Profile {
         let pixels = |width: u32, height: u32| u64::from(width) * u64::from(height);

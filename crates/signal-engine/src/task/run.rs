@@ -1,12 +1,12 @@
-//! The talk between an engine and whoever carries tasks out (an *executor*; recordings are to use the same). Goes
-//! out: orders. Comes in: reports. An executor decides nothing, and whatever it says, says late or does not say
-//! harms nobody but its own run (ADR 0041).
+//! The protocol between an engine and an *executor*, which carries tasks out (recordings are to use the same). Goes
+//! out: orders. Comes in: reports. An executor decides nothing, and a wrong, late or missing report harms only its own
+//! run (ADR 0041).
 //!
 //! ```text
 //!   engine                              executor
 //!     |--- Start{run, job} --------------->|
 //!     |<-- Accepted{ask} ------------------|  asks for the first lease: before it nothing is pushed
-//!     |--- Lease{run, ask, ms} ----------->|  counted from when it asked that
+//!     |--- Lease{run, ask, ms} ----------->|  counted from the moment of that ask
 //!     |<-- Pushing ------------------------|  the receiver took the stream
 //!     |<-- Renew{ask} ---------------------|  several times in a lease
 //!     |--- Lease, Update{run, job} ------->|
@@ -23,33 +23,33 @@ use super::layout::Composition;
 use super::spec::Spec;
 use crate::key::ChannelKey;
 
-/// Names a run: one life of an executor's work on one task.
+/// The id of a run: one execution of one task.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RunId {
-    /// The channel; its [`ChannelKey::route`] says which engine a report is for.
+    /// The channel; its [`ChannelKey::route`] selects the engine that a report is for.
     pub channel: ChannelKey,
     /// The task.
     pub task: TaskId,
-    /// The life of the task: another one that takes its id later has another.
+    /// The life of the task; a later task with the same id has another one.
     pub life: u64,
     /// Counts the runs of this life from 1, over restarts.
     pub number: u64,
 }
 
-/// What an executor does.
+/// The work of an executor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// Whose the task is; `None` is the app's server.
+    /// The owner of the task; `None` for the app's server.
     pub owner: Option<UserId>,
-    /// What the task is told to do, the address with its secret included.
+    /// The specification of the task, the address with its secret included.
     pub spec: Spec,
-    /// Whose streams are seen and heard at the moment.
+    /// The streams that are seen and heard at the moment.
     pub shown: Composition,
-    /// Signed into the pull URLs of the run, which are good as long as it is, and of streams that it shows only.
+    /// Signed into the pull URLs of the run, which are valid as long as the run, and only for streams that it shows.
     pub viewer: Mid,
 }
 
-/// What an executor is told.
+/// An order to an executor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
     /// Begin. Nothing is pushed before the first [`Order::Lease`].
@@ -59,8 +59,8 @@ pub enum Order {
         /// What to do.
         job: Box<Job>,
     },
-    /// The run may push so long, counted from the moment at which the executor asked. One to an ask that the executor
-    /// did not make means nothing.
+    /// The run may push for this long, counted from the moment at which the executor asked. A lease for an ask that the
+    /// executor did not make is ignored.
     Lease {
         /// The run.
         run: RunId,
@@ -69,25 +69,25 @@ pub enum Order {
         /// Milliseconds.
         ms: u64,
     },
-    /// Do this from now on. The address is the same place as before; what else of it changed counts from the next
-    /// connection on.
+    /// Do this from now on. The address is the same place as before; other changes of it take effect with the next
+    /// connection.
     Update {
         /// The run.
         run: RunId,
         /// What to do.
         job: Box<Job>,
     },
-    /// End, and say [`Report::Stopped`] when nothing is pushed any more.
+    /// End, and report [`Report::Stopped`] when nothing is pushed any more.
     Stop {
         /// The run.
         run: RunId,
     },
 }
 
-/// Why a push does not go on.
+/// Why a push failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nobody answers at the address.
+    /// The receiver does not answer.
     Unreachable,
     /// The receiver refuses the stream.
     Rejected,
@@ -101,7 +101,7 @@ pub enum Failure {
     Overloaded,
     /// The executor did not answer, or not in time.
     Silent,
-    /// Something of the server's own failed.
+    /// An internal error of the server.
     Internal,
 }
 
@@ -122,7 +122,7 @@ impl Failure {
     }
 }
 
-/// What an executor says about a run.
+/// An executor's report on a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
     /// It has begun, and asks for its first lease.

@@ -1,5 +1,5 @@
-//! What a task is told to do, and whether that can be done (TSK-3, TSK-4). Comes in: a wire `Task`, or a [`Spec`] of
-//! the app's server. Goes out: a checked [`Spec`], or the error of the first thing that is wrong, with its path.
+//! The specification of a task, and its checks (TSK-3, TSK-4). Comes in: a wire `Task`, or a [`Spec`] of the app's
+//! server. Goes out: a checked [`Spec`], or the first error, with its path.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use super::profile::{Encoding, Profile};
 const MAX_CANVAS_PIXELS: u64 = 1920 * 1080;
 /// Shortest side of a canvas that has a picture: what every encoder takes.
 const LEAST_CANVAS_SIDE: u32 = 16;
-/// The frontmost place.
+/// Greatest `z`, which is in front.
 const MAX_Z: u32 = 100;
 /// Most sets of panes, and most panes of one.
 const MAX_PANES: usize = 16;
@@ -38,7 +38,7 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// Whether nothing is seen.
+    /// Whether there is no picture.
     #[must_use]
     pub fn is_sound_only(self) -> bool {
         self.width == 0 && self.height == 0
@@ -50,7 +50,7 @@ impl Canvas {
 pub struct Picture {
     /// `http://` or `https://`. May hold a secret.
     pub url: String,
-    /// Where it is.
+    /// Its rectangle.
     pub rect: Rect,
     /// How it is fitted in.
     pub adaption: Adaption,
@@ -76,12 +76,12 @@ pub struct Sound {
     pub codec_profile: u32,
 }
 
-/// What a task is told to do.
+/// The specification of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// Where it pushes to.
+    /// Its push address.
     pub address: Address,
-    /// Whether a file is written as well.
+    /// Whether it is recorded to a file as well.
     pub record: bool,
     /// The member of the major pane.
     pub host: Option<UserId>,
@@ -95,20 +95,20 @@ pub struct Spec {
     pub encoding: Encoding,
     /// How the sound is encoded.
     pub sound: Sound,
-    /// The picture of the only member that is seen is passed on as it is.
+    /// The video of the only member that is seen is passed on as it is.
     pub pass_through: bool,
-    /// Handed through to whoever carries the task out.
+    /// Passed on to the executor.
     pub extra_info: Option<String>,
 }
 
-/// A task that somebody wants.
+/// A task that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     /// Its id.
     pub id: TaskId,
-    /// Of an update: greater than that of the task; `None` is the next one.
+    /// Greater than that of the present task, if there is one; `None` is the next one.
     pub revision: Option<u64>,
-    /// What it is to do.
+    /// Its specification.
     pub spec: Spec,
 }
 
@@ -128,7 +128,7 @@ impl Draft {
     /// Reads a task as clients write it.
     ///
     /// # Errors
-    /// Anything of it is out of its range; `field` says which, from the task on.
+    /// A value is out of its range; `field` is its path, from the task on.
     pub fn of_wire(task: &Task) -> Result<Draft, RpcError> {
         let address = Address::parse(&task.stream_url)
             .map_err(|why| bad_task("streamUrl", &why.to_string()))?;
@@ -167,7 +167,7 @@ impl Draft {
     /// Whether all of it is in its range.
     ///
     /// # Errors
-    /// What is not; `field` says which, from the task on, named as on the wire.
+    /// A value is out of its range; `field` is its path, from the task on, named as on the wire.
     pub fn check(&self) -> Result<(), RpcError> {
         if self.revision.is_some_and(|revision| !(1..=MAX_REVISION).contains(&revision)) {
             return Err(bad_task("revision", "The revision is out of range."));
@@ -301,7 +301,7 @@ impl Spec {
             && within(rect.y, rect.height, self.canvas.height)
     }
 
-    /// How many are seen.
+    /// Returns how many members are seen.
     fn check_windows(&self, windows: &[Window]) -> Result<Option<usize>, RpcError> {
         if windows.len() > MAX_TASK_USERS {
             return Err(bad_layout("layout.users", "There are too many users."));

@@ -1,4 +1,4 @@
-//! Commands in the words of a story.
+//! Commands in short form, for the tests.
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};

@@ -1,5 +1,5 @@
-//! Histories in which two things happen at once: a kick that is being written, an answer that is lost after a
-//! crash, a token that runs out while nobody looks.
+//! Histories in which two things happen at once: a kick that is being written, an answer that is lost after a crash, a
+//! token that expires in the meantime.
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::{Outcome, Ping, ResumeReason};
@@ -40,7 +40,7 @@ fn res_9_a_ticket_stands_in_for_a_basic_token_that_has_expired() {
     w.admit(back);
 }
 
-/// An older ticket is refused and disturbs nobody.
+/// An older ticket is refused, and its refusal changes nothing for others.
 /// Proves RES-2, RES-4.
 #[test]
 fn res_2_an_old_ticket_does_not_throw_anybody_out_after_a_crash() {
@@ -75,7 +75,7 @@ fn a_membership_that_lives_is_not_remembered_as_replaced() {
     again.join.continues = Some(ticket.clone());
     let b = w.admit(again.clone());
     assert_eq!(w.mid(b), mid, "JOI-2");
-    // The answer was lost: once more (JOI-2).
+    // The answer was lost, so the client joins again (JOI-2).
     w.drop_socket(b);
     let c = w.enter(again);
     assert!(c.is_ok(), "a lost answer does no harm: {:?}", c.err());
@@ -119,7 +119,7 @@ fn a_ticket_outlives_the_token_that_was_renewed() {
     assert_eq!(resumed.outcome, Outcome::Replayed);
 }
 
-/// Remaining durations; a real process begins with mono 0 (clock.rs).
+/// Records hold durations; a real process begins with mono 0 (clock.rs).
 /// Proves LIV-3, RST-2.
 #[test]
 fn grace_goes_on_over_a_restart_with_a_young_clock() {
@@ -140,7 +140,7 @@ fn grace_goes_on_over_a_restart_with_a_young_clock() {
 /// Proves LIV-3, RST-2.
 #[test]
 fn mono_zero_cap() {
-    // mediaCap counts from the first loss: 290 s of 300 are over.
+    // mediaCap counts from the first loss: 290 s of 300 have passed.
     let mut w = World::new();
     let a = w.join(1);
     let gone = w.join(2);
@@ -165,7 +165,7 @@ fn mono_zero_cap() {
     assert_eq!(w.heard(a), ["streamRemoved 2 video", "clientLeave 2 timeout"]);
 }
 
-/// Who lives by its push lives on.
+/// A member that its push kept in grace stays in it.
 /// Proves LIV-3, RST-2, RST-4.
 #[test]
 fn liv_3_who_is_kept_by_media_survives_a_clean_restart() {
@@ -267,7 +267,7 @@ fn a_change_that_took_effect_is_not_answered_superseded() {
     assert!(w.answer(a, id).is_none_or(|answer| answer.is_ok()), "{:?}", w.answer(a, id));
 }
 
-/// Fenced first: no further input of that session.
+/// The member is fenced first: no further input of its session counts.
 /// Proves KIC-1.
 #[test]
 fn nothing_that_was_held_runs_for_who_is_fenced() {
@@ -286,7 +286,7 @@ fn nothing_that_was_held_runs_for_who_is_fenced() {
     assert!(w.heard(a).is_empty(), "fenced");
 }
 
-/// Also where the answer that says it is lost.
+/// Also if the answer with `restore` is lost.
 /// Proves RES-10.
 #[test]
 fn res_10_restore_is_said_until_the_client_heard_it() {
@@ -296,7 +296,7 @@ fn res_10_restore_is_said_until_the_client_heard_it() {
     w.crash();
     let b = w.knock_again(a, first.clone());
     assert!(w.conns[&b.0].resumed.clone().unwrap().restore);
-    // That answer is lost; the client comes with what it has.
+    // That answer is lost; the client sends its older ticket and position.
     first.attempt += 1;
     let c = w.knock_again(a, first);
     let resumed = w.conns[&c.0].resumed.clone().unwrap();
@@ -331,7 +331,7 @@ fn ids_6_repeats_of_what_waits_count() {
     assert_eq!(w.closed(a), Some(CloseCode::RATE_LIMITED));
 }
 
-/// A kick that did not happen.
+/// A kick that could not be stored.
 /// Proves RST-5.
 #[test]
 fn ord_5_what_was_said_during_a_kick_that_failed_is_not_lost() {
@@ -343,12 +343,12 @@ fn ord_5_what_was_said_during_a_kick_that_failed_is_not_lost() {
     let id = w.send(b, say("during"));
     w.answer_held(&[false]);
     w.disk.mode = DiskMode::AtOnce;
-    // Either it is answered, or the socket is closed so that the client comes back and asks again.
+    // Either it is answered, or the socket is closed so that the client comes back and sends it again.
     assert!(w.answer(b, id).is_some() || w.closed(b).is_some());
 }
 
-/// The SDK takes a rejoin with the same session and epoch for one whose answers are remembered
-/// (client-sdk/src/session/entry.rs:134) and sends everything again with the same ids.
+/// The SDK expects remembered answers after a rejoin with the same session and epoch (client-sdk/src/session/entry.rs),
+/// and sends all commands again with the same ids.
 /// Proves IDS-7.
 #[test]
 fn ids_7_a_held_renewal_survives_the_loss_of_the_socket() {
@@ -381,7 +381,7 @@ fn res_2_tickets_of_before_a_crash_are_dead_when_a_newer_one_is_confirmed() {
         a = w.resume(a).0;
     }
     w.disk.mode = DiskMode::AtOnce;
-    let old = w.comeback(a); // number 7; the record says 3
+    let old = w.comeback(a); // number 7; the record has 3
     w.crash();
     let b = w.admit(entry(1).join_id(JID));
     let k = w.conns[&b.0].k;
@@ -431,7 +431,7 @@ fn res_9_who_comes_too_late_is_told_when() {
     assert!(w.enter(entry(1)).unwrap_err().data.retry_after_ms.is_some());
 }
 
-/// Attempts are of the session that the join began.
+/// Attempts are counted per session, which the join begins.
 /// Proves RES-3.
 #[test]
 fn res_3_attempts_begin_anew_with_a_join() {
@@ -441,13 +441,13 @@ fn res_3_attempts_begin_anew_with_a_join() {
         a = w.resume(a).0;
     }
     w.drop_socket(a);
-    // The process of the client restarts and knows its joinId only.
+    // The process of the client restarts and knows only its joinId.
     let b = w.admit(entry(1).join_id(JID));
     w.drop_socket(b);
     w.resume(b);
 }
 
-/// JWT that lives longer than a day, row lost.
+/// A JWT that lives longer than a day; the row is lost.
 /// Proves AUT-4, RES-9.
 #[test]
 fn a_ticket_does_not_make_a_token_endless() {
@@ -478,7 +478,7 @@ fn con_9_debug_text_shows_no_url() {
         format!("{:?}", Input::Answer { id: AskId(1), answer: Answer::Minted(Some(minted)) });
     assert!(!text.contains("secret"), "{text}");
 }
-/// Proves no rule of the protocol: what is logged as `Debug` shows no token.
+/// Proves no rule of the protocol: a token is not part of `Debug` output.
 #[test]
 fn con_9_debug_text_shows_no_token() {
     use lianmai_signal_engine::*;

@@ -1,5 +1,5 @@
-//! Two hundred members and one who takes what he can get: what each reader is sent, and who is refused. Frames are not
-//! decoded, so that a minute of a full room is a moment.
+//! Two hundred members and one that sends as much as it can: what each reader is sent, and which member is refused.
+//! Frames are not decoded, so that a minute of a full channel takes little time.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ use crate::calls::*;
 use crate::world::{BEGIN_MS, Entry, entry};
 
 const MEMBERS: u64 = 200;
-/// What a line of 1 Mbit/s takes in a millisecond.
+/// Bytes that a line of 1 Mbit/s carries in a millisecond.
 const LINE_BYTES: usize = 125;
-/// A server cuts who lags by 2 MiB.
+/// A server cuts a connection that lags by 2 MiB.
 const CUT_BYTES: usize = 2 << 20;
 
 struct Crowd {
@@ -27,15 +27,15 @@ struct Crowd {
     lag: usize,
     worst: usize,
     sent: usize,
-    /// Refusals by connection, and what was answered last.
+    /// Refusals by connection, and of joins.
     limited: BTreeMap<ConnId, usize>,
     refused_join: usize,
     closed: BTreeMap<ConnId, u16>,
-    /// The last refusal said when to come back.
+    /// The wait that the last refusal told.
     retry_ms: u64,
 }
 
-/// The first to join, who reads slowly.
+/// The first member, which reads slowly.
 const WITNESS: ConnId = ConnId(1);
 
 impl Crowd {
@@ -81,7 +81,7 @@ impl Crowd {
             self.lag += frame.len();
             self.sent += frame.len();
         }
-        // Answers are short, and texts of members hold no such word.
+        // Answers are short, and no text of a member contains this word.
         if frame.len() < 400
             && let Ok(text) = std::str::from_utf8(frame)
             && text.contains("\"rateLimited\"")
@@ -120,7 +120,7 @@ impl Crowd {
         self.closed.contains_key(&conn)
     }
 
-    /// Whether it passed.
+    /// Whether the call was accepted.
     fn call(&mut self, conn: ConnId, call: Call) -> bool {
         self.last_id += 1;
         let id = RequestId(self.last_id);
@@ -130,7 +130,7 @@ impl Crowd {
         self.limited.get(&conn).copied() == before
     }
 
-    /// Does one thing after the other for a minute, as soon as each is allowed; comes again where it was thrown out.
+    /// Sends one call after the other for a minute, as soon as each is allowed; joins again after a close.
     fn attack(
         &mut self,
         seconds: u64,
@@ -157,7 +157,7 @@ impl Crowd {
         }
     }
 
-    /// Nobody who reads 1 Mbit/s was cut, and nobody else was refused.
+    /// No reader of 1 Mbit/s was cut, and no other member was refused.
     #[track_caller]
     fn assert_undisturbed(&mut self) {
         assert!(self.worst < CUT_BYTES * 3 / 4, "a slow reader lagged by {} bytes", self.worst);
@@ -184,7 +184,7 @@ fn long_messages_are_paid_by_their_length() {
     crowd.assert_undisturbed();
 }
 
-/// A patch of some bytes tells everybody 4 KiB.
+/// A patch of some bytes sends 4 KiB to all members.
 /// Proves IDS-6.
 #[test]
 fn what_an_event_repeats_is_paid_as_well() {
@@ -199,7 +199,7 @@ fn what_an_event_repeats_is_paid_as_well() {
     crowd.assert_undisturbed();
 }
 
-/// Four messages of 8 kB, and away: each membership has a burst of its own no more.
+/// Four messages of 8 kB, then a leave: a new membership has no burst of its own any more.
 /// Proves IDS-9.
 #[test]
 fn a_burst_does_not_come_again_with_a_new_membership() {
@@ -210,7 +210,7 @@ fn a_burst_does_not_come_again_with_a_new_membership() {
     crowd.assert_undisturbed();
 }
 
-/// The same, each time as somebody else from the same address.
+/// The same, each time with another uid from the same address.
 /// Proves IDS-9.
 #[test]
 fn an_address_owes_what_those_owe_who_came_from_it() {
@@ -219,7 +219,7 @@ fn an_address_owes_what_those_owe_who_came_from_it() {
     crowd.attack(60, |n| big(10_000 + n).from(9), turn);
     assert!(crowd.refused_join > 0 && crowd.sent < 60 * 65_000 + (1 << 20), "{}", crowd.sent);
     crowd.assert_undisturbed();
-    // Others come in as before.
+    // Other addresses join as before.
     let other = crowd.join(entry(5_000));
     assert!(!crowd.is_closed(other));
 }
@@ -241,11 +241,11 @@ fn a_room_that_is_full_of_words_refuses_those_who_say_most() {
         }
         crowd.pass(250);
     }
-    // In five seconds what a channel may say, and what may come at once.
+    // What a channel may send in five seconds, and its burst.
     assert!(crowd.sent < 5 * (2 << 20) + (7 << 18) + 500_000, "{} bytes", crowd.sent);
 }
 
-/// Two hundred members who all talk as fast as they may, all of them at once; half of them come and go.
+/// Two hundred members that all send as fast as they may at the same time; half of them leave and join again.
 /// Proves IDS-6, IDS-8.
 #[test]
 fn nobody_who_keeps_to_his_rate_is_refused() {
@@ -262,7 +262,7 @@ fn nobody_who_keeps_to_his_rate_is_refused() {
             assert!(crowd.call(ConnId(conn), say(text)), "round {round}");
         }
     }
-    // Everybody leaves from one address, and comes back to talk.
+    // All members leave from one address, and come back to send messages.
     for round in 0..3 {
         crowd.pass(2_000);
         let first = crowd.last_conn + 1 - MEMBERS;

@@ -1,4 +1,4 @@
-//! How events and answers leave: one text for all, one frame per burst, answers behind their events.
+//! How events and answers are sent: one text for all, one frame per burst, answers behind their events.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ fn everybody_gets_every_event_once_and_alike_the_causer_and_the_audience_include
     w.ok(a, mute("audio"));
     w.ok(c, say("from the dark"));
     w.advance(100);
-    // World compares the texts byte by byte; here that nothing is missing.
+    // World compares the texts byte by byte; here the point is that none is missing.
     let expected = [
         "streamAdded 1 audio",
         "streamAdded 1 video",
@@ -88,7 +88,7 @@ fn an_answer_comes_behind_its_events_and_says_their_last_number() {
     w.hush();
     w.ok(b, say("before"));
     w.ok(b, say("waits"));
-    // a's answer may not overtake b's event that still waits for the flush.
+    // The answer to `a` may not overtake the event of `b` that still waits for the flush.
     let answer = w.ok(a, publish(""));
     let order = [
         "message 2 before",
@@ -99,7 +99,7 @@ fn an_answer_comes_behind_its_events_and_says_their_last_number() {
     ];
     assert_eq!(w.log(a), order);
     assert_eq!(answer["seq"].as_u64(), Some(w.conns[&a.0].last_seq));
-    // A command without an effect answers the head as well.
+    // A command without an effect is answered with the head as well.
     let again = w.ok(a, publish("audio"));
     assert_eq!(again["seq"], answer["seq"]);
 }

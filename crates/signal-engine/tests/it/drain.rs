@@ -1,4 +1,4 @@
-//! A stop that loses nothing.
+//! A stop without loss.
 
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::session::{Outcome, ResumeReason};
@@ -66,7 +66,7 @@ fn rst_4_who_is_on_air_may_go_on_when_nothing_more_is_taken_in() {
     assert!(w.may_push(dead).is_err());
 }
 
-/// Proves no rule of the protocol: a stop waits for nobody who is not there.
+/// Proves no rule of the protocol: a stop does not wait if no member is connected.
 #[test]
 fn rst_1_nobody_there_means_no_wait() {
     let mut w = World::new();
@@ -104,7 +104,7 @@ fn rst_2_the_next_process_goes_on_where_the_last_one_ended() {
     let (b, resumed) = w.resume(b);
     assert_eq!((resumed.outcome, resumed.replayed), (Outcome::Replayed, 1), "and nothing twice");
     assert_eq!(w.heard(b), ["message 1 first words"]);
-    // Its grace goes on, too: 17 s of it are over.
+    // Its grace continues, too: 17 s of it have passed.
     let (gone, resumed) = w.resume(gone);
     assert_eq!((resumed.outcome, resumed.messages), (Outcome::Replayed, 1));
     w.drop_socket(gone);
@@ -175,7 +175,7 @@ fn rst_5_a_kick_that_is_being_written_is_finished_before_the_end() {
     w.audit();
 }
 
-/// Proves no rule of the protocol: a hand-over that failed is told as such.
+/// Proves no rule of the protocol: a failed hand-over is reported.
 #[test]
 fn rst_2_a_disk_that_fails_is_no_hand_over() {
     let mut w = World::new();

@@ -1,4 +1,4 @@
-//! The same uid twice: replaced, refused, or the same join again.
+//! The same uid twice: the old membership is replaced, the new join is refused, or the same join comes again.
 
 use lianmai_protocol::{CloseCode, ErrorName};
 use lianmai_signal_engine::Denial;
@@ -35,7 +35,7 @@ fn a_newcomer_replaces_the_old_membership_in_one_group() {
     assert_ne!(w.mid(new), old_mid);
     assert_ne!(w.push_url(new, "").1, generation);
     assert_eq!(w.may_push(generation), Err(Denial::UnknownStream));
-    // A replacement is no kick: the newcomer's older token is fine, and so is the next.
+    // A replacement is no kick: the older token of the uid is valid, and so is the next.
     w.join(1);
     w.audit();
 }
@@ -142,7 +142,7 @@ fn the_same_join_again_is_the_same_membership_and_no_event() {
     assert_eq!(w.engine.stats().events, events);
     assert!(w.notes[joins..].iter().all(|note| !format!("{note:?}").starts_with("Member")));
     assert_eq!(w.may_push(generation), Ok(()));
-    // It answers in grace as well, and for an app that rejects newcomers.
+    // It is answered in grace as well, and for an app with `rejectNew`.
     w.drop_socket(second);
     w.advance(29_999);
     let third = w.admit(entry(1).join_id(SECRET));
@@ -164,7 +164,7 @@ fn another_join_id_or_none_is_another_membership() {
     let third = w.join(1);
     let fourth = w.join(1);
     assert_ne!(w.mid(third), w.mid(fourth), "no joinId equals no joinId");
-    // The old joinId is dead with its membership.
+    // The old joinId has ended with its membership.
     w.advance(61_000);
     w.join(9);
     let fifth = w.admit(entry(1).join_id(SECRET));
@@ -236,7 +236,7 @@ fn the_same_join_again_drops_what_the_old_connection_waited_for() {
     w.issuer = Issuer::Hold;
     w.send(first, publish(""));
     w.send(first, close_channel(0));
-    // The demotion supersedes the publish; the close behind it must not run on the way.
+    // The demotion supersedes the publish; the close behind it must not run meanwhile.
     let poorer = entry(1).join_id(SECRET).moderator().rights(|rights| rights.broadcast = false);
     let again = w.admit(poorer);
     assert!(w.closed(b).is_none() && w.closed(again).is_none());

@@ -1,4 +1,4 @@
-//! Joining and leaving: snapshots, what others hear, what is refused.
+//! Joining and leaving: snapshots, events for others, refusals.
 
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::event::LeaveReason;
@@ -117,7 +117,7 @@ fn after_everyone_left_the_engine_holds_nothing_and_the_next_join_starts_anew() 
     assert_eq!(w.joined(c).seq, 1);
 }
 
-/// Proves no rule of the protocol: which uid a join without one gets (table of `join`).
+/// Proves no rule of the protocol: the uid that a join without one gets (table of `join`).
 #[test]
 fn a_join_without_uid_gets_a_free_one_between_2_32_and_2_53() {
     let mut w = World::new();
@@ -126,12 +126,12 @@ fn a_join_without_uid_gets_a_free_one_between_2_32_and_2_53() {
     let (a, b) = (w.joined(a).uid.0, w.joined(b).uid.0);
     assert_ne!(a, b);
     assert!((1 << 32..1 << 53).contains(&a) && (1 << 32..1 << 53).contains(&b));
-    // A token's uid is taken where the join names none.
+    // A join that names no uid gets that of its token.
     let c = w.admit(entry(0).anyone().grant(|grant| grant.uid = Some(UserId(7))));
     assert_eq!(w.joined(c).uid, UserId(7));
 }
 
-/// Proves no rule of the protocol: channels of two apps never meet (terms).
+/// Proves no rule of the protocol: channels of two apps are separate (terms).
 #[test]
 fn the_same_name_in_another_app_is_another_channel() {
     let mut w = World::new();
@@ -182,12 +182,12 @@ fn an_expired_token_asks_for_a_new_one() {
     assert_eq!(w.error(client, 1), ErrorName::TokenExpired);
     let closing = w.closing(client).expect("announced");
     assert_eq!((closing.code, closing.action), (CloseCode::JOIN_REFUSED, Action::RenewToken));
-    // Also where the shell found it.
+    // Also if the shell has found that.
     let client = w.knock(entry(1).bad_token(ErrorName::TokenExpired));
     assert_eq!(w.closing(client).expect("announced").action, Action::RenewToken);
 }
 
-/// Proves no rule of the protocol: which role a join without one gets (table of `join`).
+/// Proves no rule of the protocol: the role that a join without one gets (table of `join`).
 #[test]
 fn without_the_right_broadcast_the_default_role_is_audience() {
     let mut w = World::new();
@@ -219,7 +219,7 @@ fn the_snapshot_tells_the_caller_its_rights_and_a_newcomer_everything() {
     w.audit();
 }
 
-/// The answer of a join was lost: the same join finds the membership that it made.
+/// The answer of a join was lost: the same join finds its membership.
 /// Proves JOI-2.
 #[test]
 fn joi_2_who_has_no_uid_is_known_by_its_join_id() {
@@ -234,7 +234,7 @@ fn joi_2_who_has_no_uid_is_known_by_its_join_id() {
     assert_ne!(w.joined(other).uid, w.joined(lost).uid);
     w.advance(100);
     assert_eq!(w.heard(watcher).len(), 2, "two joined");
-    // Where somebody has that uid already, it is another one.
+    // If another member has that uid already, the join gets another one.
     let uid = w.joined(lost).uid;
     let mut w = World::new();
     w.admit(entry(uid.0));
@@ -250,7 +250,7 @@ fn a_second_join_on_a_joined_connection_is_refused() {
     let join = entry(2).join;
     let again = || lianmai_protocol::message::Call::Join(join.clone());
     assert_eq!(w.err(a, again()), ErrorName::AlreadyJoined);
-    // Its id is none of the session's, whatever it is (IDS-1).
+    // Its id is not counted in the session, whatever it is (IDS-1).
     for id in [1, 2, (1 << 53) - 1] {
         w.send_as(a, id, again());
         assert_eq!(w.error(a, id), ErrorName::AlreadyJoined);
@@ -278,7 +278,7 @@ fn member_count_comes_at_most_once_a_second_and_only_when_changed() {
     };
     w.advance(3_000);
     let start = counts(&w).len();
-    // Thirty audience joins within 3 s are few notices, and the last one is right.
+    // Thirty audience joins within 3 s cause few notices, and the last one is correct.
     for uid in 10..40 {
         w.admit(entry(uid).audience());
         w.advance(100);
@@ -288,7 +288,7 @@ fn member_count_comes_at_most_once_a_second_and_only_when_changed() {
     assert!((2..=4).contains(&told.len()), "{told:?}");
     assert!(told.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 1_000), "{told:?}");
     assert_eq!(told.last().expect("one").1, 31);
-    // Somebody who comes and goes within the second was told a number: the one that it comes to is told.
+    // A member that joins and leaves within the second was told a count: the next count is sent to all.
     let d = w.admit(entry(50).audience());
     w.ok(d, leave());
     w.advance(5_000);
@@ -306,7 +306,7 @@ fn not_1_whoever_was_told_a_number_in_between_is_told_the_last_one() {
     let b = w.join(2);
     w.advance(3_000);
     w.ok(b, leave());
-    // Told that there are two, with itself.
+    // It is told that there are two members, itself included.
     let c = w.join(3);
     w.join(4);
     let d = w.join(5);

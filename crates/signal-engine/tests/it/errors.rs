@@ -1,4 +1,4 @@
-//! Which errors a method is answered with, and what a connection is told before it is closed.
+//! The errors of each method, and the messages before a connection is closed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ fn names(text: &str) -> BTreeSet<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// What the document allows: the errors of MET-1, and the own ones of each method of section 5.
+/// The errors that the document allows: those of MET-1, and those of each method in section 5.
 fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md");
     let document = std::fs::read_to_string(path).expect("the document");
@@ -40,7 +40,7 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     methods.flatten().collect()
 }
 
-/// Everything that can be asked, of members that are there, that are not, and in words that nobody knows.
+/// Every call: about members that exist, about others, and with unknown words.
 fn every_call() -> Vec<Call> {
     let mut calls = vec![leave(), ping(), say("x"), say(&"x".repeat(9_000)), tell(&[2, 9], "x")];
     calls.push(tell(&(0..65).collect::<Vec<_>>(), "x"));
@@ -72,7 +72,7 @@ fn every_call() -> Vec<Call> {
     calls
 }
 
-/// Somebody who asks, a moderator beside it that is on air, and an audience member.
+/// A member that calls, a moderator that publishes, and an audience member.
 fn scene(asks: u8) -> (World, Client) {
     let mut w = World::with(|config| {
         config.limits.subscriptions = 1;
@@ -97,8 +97,8 @@ fn scene(asks: u8) -> (World, Client) {
     (w, client)
 }
 
-/// Every call by everybody, alone and behind one that waits, with a disk and an issuer that work or do not.
-/// What a server that serves no tasks never sends is not sent either.
+/// Every call by every kind of member, alone and behind one that waits, with a disk and an issuer that work or fail.
+/// Messages of functions that a server does not offer are not sent either.
 ///
 /// Proves MET-1, NSY-2.
 #[test]
@@ -119,7 +119,7 @@ fn met_1_no_method_is_answered_with_an_error_that_it_does_not_have() {
                     _ => while w.ask(client, ping()).is_ok() {},
                 }
                 let id = w.send(client, call.clone());
-                // The same id again with other words; then what may overtake it.
+                // The same id with another content; then the call that may overtake it.
                 w.send_as(client, id, say("another"));
                 if how == 3 {
                     w.send(client, call.clone());
@@ -133,7 +133,7 @@ fn met_1_no_method_is_answered_with_an_error_that_it_does_not_have() {
                     );
                     let Some((method, error)) = line.split_once(" !") else { continue };
                     let Some(errors) = allowed.get(method) else { panic!("{line}") };
-                    // What a moderator changes in others can be answered so, too (RST-5).
+                    // A moderator's change of another member can also be answered with this (RST-5).
                     let is_stored = ["unpublish", "setRole", "mute", "unmute"].contains(&method);
                     let fits = errors.contains(error) || (is_stored && error == "notStored");
                     assert!(fits, "{line}, asked by {asks}: {call:?}");
@@ -191,7 +191,7 @@ fn ses_4_the_closing_of_a_refused_join_repeats_when_to_come_back() {
     let error = w.answer(client, 1).expect("answered").expect_err("banned");
     assert_eq!(error.data.retry_after_ms, Some(60_000));
     assert_eq!(w.closing(client).expect("announced").retry_after_ms, Some(60_000));
-    // What is wrong for ever says nothing of a time.
+    // A permanent error tells no time.
     let client = w.knock(entry(3).role("king"));
     assert_eq!(w.closing(client).expect("announced").retry_after_ms, None);
 }
@@ -257,7 +257,7 @@ fn ids_5_the_thirty_third_is_refused_and_had_no_effect() {
     }
     let over = w.send(a, mute("audio"));
     assert_eq!(w.error(a, over), ErrorName::TooManyInFlight);
-    // Refused, it had no effect (MET-2), and nothing that waits is touched.
+    // It was refused without an effect (MET-2), and the waiting commands are not affected.
     w.issue();
     let muted = w.log(a).iter().any(|line| line.starts_with("muted"));
     assert!(!muted);

@@ -1,4 +1,4 @@
-//! Frames and elements that are not as they should be, and ids.
+//! Invalid frames and elements, and ids.
 
 use lianmai_protocol::{CloseCode, ErrorName};
 use lianmai_signal_engine::Input;
@@ -153,7 +153,7 @@ fn ids_2_the_same_command_again_gets_its_answer_again() {
     assert_eq!(w.error(a, 7), ErrorName::NoSuchMember, "a refusal as well");
     w.advance(20);
     assert_eq!(w.heard(a), ["message 1 five", "message 1 six"]);
-    // What the client has is forgotten.
+    // Answers that the client has confirmed are forgotten.
     w.text(a, r#"{"jsonrpc":"2.0","id":8,"ack":6,"method":"ping"}"#);
     w.send_as(a, 5, say("five"));
     assert_eq!(w.error(a, 5), ErrorName::IdTooOld);
@@ -178,7 +178,7 @@ fn ids_2_a_repeat_is_the_same_to_the_byte() {
         w.text(a, say(id, first));
         assert!(w.answer(a, id).expect("answered").is_ok());
     }
-    // Around the parameters it does not matter, and absent ones are the same however they are absent.
+    // Text around the parameters makes no difference, and neither does the form of absent parameters.
     w.text(a, r#"{"jsonrpc":"2.0","id":20,"method":"unpublish"}"#);
     for again in [
         r#"{ "id":20, "params":{}, "method":"unpublish", "jsonrpc":"2.0" }"#,
@@ -232,7 +232,7 @@ fn a_request_that_cannot_be_decoded_or_comes_too_fast_does_not_use_its_id_up() {
         assert_eq!(w.error(a, 1_000), error, "{rest}");
     }
     w.ok_at(a, 5);
-    // A method that is known but not served was decoded.
+    // A method that is known but not offered was decoded.
     w.text(a, raw(6, r#""method":"deleteTasks","params":{"taskIds":[]}"#));
     assert_eq!(w.error(a, 6), ErrorName::MethodNotFound);
     w.send_as(a, 6, say("again"));

@@ -1,4 +1,4 @@
-//! What is kept for who is away, and the order in which it comes.
+//! Events and messages that are kept for an absent member, and their order at its return.
 
 use lianmai_protocol::codec::{ServerMessage, decode_server_frame};
 use lianmai_protocol::message::Notice;
@@ -60,7 +60,7 @@ fn res_8_messages_that_are_kept_follow_a_join_that_goes_on() {
         w.log(again).into_iter().filter(|l| l.starts_with("~message")).collect();
     assert_eq!(texts, ["~message one", "~message two"]);
     assert_eq!(order(&w, again)[..3], ["answer", "message", "message"]);
-    // Another membership of the uid gets nothing of it.
+    // Another membership of the uid gets none of them.
     w.drop_socket(again);
     w.ok(a, tell(&[2], "three"));
     let other = w.join(2);
@@ -105,7 +105,7 @@ fn res_8_who_confirms_nothing_costs_nobody_else_its_messages() {
     assert!(w.engine.stats().message_bytes <= 40_000);
     w.ok(a, tell(&[2], "two"));
     let (_, resumed) = w.resume(victim);
-    // The first was received, if not confirmed.
+    // The first was received, although not confirmed.
     assert_eq!((resumed.messages, resumed.messages_lost), (1, 0));
     assert!(w.engine.stats().message_bytes <= 2 * 40_000);
 }

@@ -15,7 +15,7 @@ fn members_audience_included_have_a_maximum() {
     let b = w.admit(entry(2).audience());
     assert_eq!(w.refusal(entry(3).audience()), ErrorName::ChannelFull);
     assert_eq!(w.refusal(entry(3)), ErrorName::ChannelFull);
-    w.join(1); // A replacement takes the place of the replaced.
+    w.join(1); // A replacement takes the place of the old membership.
     w.ok(b, leave());
     w.join(3);
     w.admit(entry(4).channel("other"));
@@ -102,7 +102,7 @@ fn with_budget(bytes: usize) -> (World, Client) {
     (w, m)
 }
 
-/// How many bytes of the budget are left: the longest name that still fits, and the 3 of its quotes and mark.
+/// Bytes that are left in the budget: the longest name that still fits, plus 3 for its quotes and separator.
 fn left(w: &mut World) -> usize {
     let fits = |w: &mut World, bytes: usize| {
         let probe = w.enter(entry(1_000).name(&"n".repeat(bytes))).ok();
@@ -120,21 +120,21 @@ fn left(w: &mut World) -> usize {
 fn names_and_attributes_of_a_channel_have_a_budget() {
     let (mut w, m) = with_budget(100);
     assert_eq!(left(&mut w), 100);
-    // A name, a key, a value: each has its quotes and a mark.
+    // A name, a key, a value: each has its quotes and a separator.
     let a = w.admit(entry(1).name("Ann").attribute("k", "12345"));
     assert_eq!(left(&mut w), 100 - 6 - 4 - 8);
-    // The audience has as much again, of which a broadcaster takes its part along.
+    // The audience has the same budget again; a member that becomes broadcaster moves its bytes to the other one.
     let b = w.admit(entry(2).audience().attribute("k", "1234567890123"));
     assert_eq!(left(&mut w), 82);
     w.ok(b, set_attributes(&[("k", "12345")]));
     w.ok(b, set_role("broadcaster"));
     assert_eq!(left(&mut w), 82 - 12);
-    // What the channel has of its own takes nothing from them.
+    // The channel's own attributes take nothing from members.
     w.ok(m, set_channel_attributes(&[("t", "tea")]));
     assert_eq!(left(&mut w), 70);
     w.ok(a, set_attributes(&[("m", "123")]));
     assert_eq!(left(&mut w), 70 - 10);
-    // Beyond it: for everybody, and nothing has changed.
+    // Above the budget: refused for every member, and nothing has changed.
     let refused = |w: &mut World, client: Client, call| {
         let error = w.ask(client, call).expect_err("no room");
         assert_eq!(error.name(), &ErrorName::AttributesTooLarge);
@@ -148,7 +148,7 @@ fn names_and_attributes_of_a_channel_have_a_budget() {
     refused(&mut w, b, rename(&"n".repeat(58)));
     assert_eq!(w.refusal(entry(3).name(&"n".repeat(58))), ErrorName::AttributesTooLarge);
     assert_eq!(w.refusal(entry(3).attribute("k", &"x".repeat(54))), ErrorName::AttributesTooLarge);
-    w.admit(entry(3)); // Who brings nothing finds room.
+    w.admit(entry(3)); // A member without texts finds room.
     w.advance(20);
     assert_eq!(w.heard(a).last().expect("one"), "clientJoin 3");
     // To the last byte, and then no more.
@@ -156,7 +156,7 @@ fn names_and_attributes_of_a_channel_have_a_budget() {
     assert_eq!(left(&mut w), 0);
     refused_at_zero(&mut w, b, rename(""));
     refused_at_zero(&mut w, a, set_attributes(&[("k", "123456")]));
-    // What takes no more than before is no matter, and what takes less gives back.
+    // A change that takes no more than before is always allowed, and one that takes less frees bytes.
     w.ok(a, set_attributes(&[("k", "54321")]));
     w.ok(a, rename("Eve"));
     w.ok(a, rename("Al"));
@@ -180,10 +180,10 @@ fn the_budget_of_a_channel_is_given_back_by_whatever_ends_a_membership() {
     let free = 100 - 80;
     let a = w.admit(big(1));
     assert_eq!(left(&mut w), free);
-    // The same join again is the same membership: nothing is counted twice, nor judged.
+    // The same join again is the same membership: it is neither counted nor checked a second time.
     let a2 = w.admit(big(1));
     assert_eq!((w.closed(a), left(&mut w)), (Some(CloseCode::TAKEN_OVER), free));
-    // A replacement takes the place of the replaced, and may take what that had.
+    // A replacement takes the place of the old membership, and may use its bytes.
     let bigger = entry(1).name(&"n".repeat(97));
     let a3 = w.admit(bigger.clone());
     assert_eq!((w.closed(a2), left(&mut w)), (Some(CloseCode::REPLACED), 0));
@@ -195,7 +195,7 @@ fn the_budget_of_a_channel_is_given_back_by_whatever_ends_a_membership() {
     assert!(w.closed(a3).is_none());
     let a = w.admit(entry(1).name(&"n".repeat(77)));
     assert_eq!(left(&mut w), free);
-    // The audience takes nothing from broadcasters, and who becomes one needs room.
+    // The audience takes nothing from broadcasters, and a member that becomes one needs room.
     w.ok(a, set_role("audience"));
     assert_eq!(left(&mut w), 100);
     let full = w.admit(entry(8).name(&"n".repeat(20)));
@@ -210,7 +210,7 @@ fn the_budget_of_a_channel_is_given_back_by_whatever_ends_a_membership() {
     assert_eq!(left(&mut w), free);
     w.ok(m, kick(2, 0));
     assert_eq!(left(&mut w), 100);
-    // In grace it counts; then not any more.
+    // It counts in grace, and not after that.
     let b = w.admit(big(3));
     w.drop_socket(b);
     w.advance_alive(29_999, &[m]);
@@ -302,7 +302,7 @@ fn after_100_refusals_the_connection_is_closed_and_each_success_takes_one_back()
         assert_eq!(w.err(a, ping()), ErrorName::RateLimited);
         assert!(w.closed(a).is_none(), "after {n}");
     }
-    // 99 so far. Who keeps to the rate for a while is forgiven one for each, and no more.
+    // 99 so far. Each command within the rate forgives one, and no more.
     for _ in 0..10 {
         w.advance(50);
         w.ok(a, ping());
@@ -323,7 +323,7 @@ fn ids_6_who_has_long_frames_read_for_nothing_is_closed_sooner() {
     for _ in 0..40 {
         w.ok(a, ping());
     }
-    // 60 KiB each, which would take 61: 8 each.
+    // 60 KiB each, which would cost 61 units: each counts 8.
     let padding = " ".repeat(60 * 1024);
     for n in 1..=13 {
         assert!(w.closed(a).is_none(), "after {n}");
@@ -364,7 +364,7 @@ fn ids_6_a_command_weighs_one_more_for_each_kib_of_its_parameters() {
     w.ok(a, say("short"));
 }
 
-/// What is in a request that comes too fast costs the server nothing.
+/// The content of a request that comes too fast costs the server nothing.
 /// Proves IDS-6.
 #[test]
 fn ids_6_the_rate_is_looked_at_before_the_parameters() {
@@ -376,7 +376,7 @@ fn ids_6_the_rate_is_looked_at_before_the_parameters() {
     let request = |id: u64, method: &str, params: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{params}}}}}"#)
     };
-    // One of them is all that a session may send at once, whatever the method.
+    // One such request is a whole burst, whatever the method.
     let many = keys(5_000);
     for (id, method) in [(100, "setAttributes"), (200, "ping"), (300, "join"), (400, "report")] {
         let params = format!(r#""attributes":{{{many}}}"#);
@@ -384,12 +384,12 @@ fn ids_6_the_rate_is_looked_at_before_the_parameters() {
         assert_ne!(w.error_name(a, id), Some(ErrorName::RateLimited), "{method}");
         w.text(a, request(id + 1, method, &params));
         assert_eq!(w.error_name(a, id + 1), Some(ErrorName::RateLimited), "{method}");
-        // Nobody can tell what is wrong with it.
+        // The error in its parameters is not looked for.
         w.text(a, request(id + 2, "setAttributes", r#""attributes":7"#));
         assert_eq!(w.error_name(a, id + 2), Some(ErrorName::RateLimited), "{method}");
         w.advance(2_000);
     }
-    // Beside the parameters as well, and where there are none that can be read.
+    // Also for bytes outside the parameters, and for elements that cannot be read.
     let around = format!(r#"{{"jsonrpc":"2.0","id":500,"method":"ping",{many}}}"#);
     let unreadable = format!(r#"{{"jsonrpc":"1.0",{many}}}"#);
     let array = format!("[{}1]", "1,".repeat(30_000));
@@ -428,7 +428,7 @@ fn one_session_does_not_use_up_the_rate_of_another() {
 }
 
 impl World {
-    /// How a request was refused, if it was.
+    /// The error of a request, if it was refused.
     fn error_name(&self, client: Client, id: u64) -> Option<ErrorName> {
         let answer = self.answer(client, id).expect("it is answered");
         answer.err().map(|error| error.name().clone())

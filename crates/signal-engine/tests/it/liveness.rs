@@ -10,7 +10,7 @@ fn gone(w: &mut World, uid: u64) -> bool {
     w.member("plain", uid).is_none()
 }
 
-/// A watcher that never goes, and somebody who publishes; both heard so far.
+/// A watcher that stays connected, and a publisher; the events so far are read.
 fn scene() -> (World, Client, Client, lianmai_protocol::Gen) {
     let mut w = World::new();
     let watcher = w.join(99);
@@ -29,7 +29,7 @@ fn liv_2_after_a_stall_what_waits_is_read_before_anybody_is_given_up() {
     let lost = w.join(4);
     w.advance(10_000);
     w.drop_socket(lost);
-    // All of them sent pings meanwhile; they are handled one after the other.
+    // All of them sent pings meanwhile, which are handled one after the other.
     w.stall(60_000);
     for client in &clients {
         assert_eq!(w.closed(*client), None, "what waits is read first");
@@ -271,7 +271,7 @@ fn a_server_that_stops_closes_every_socket_and_ends_no_membership() {
     w.assert_empty();
 }
 
-/// A process that stood still for a minute has not listened, so nobody was silent.
+/// A process that stalled for a minute has read nothing, so no member was silent.
 /// Proves LIV-2, LIV-3.
 #[test]
 fn a_stall_of_the_server_ends_nothing() {
@@ -287,7 +287,7 @@ fn a_stall_of_the_server_ends_nothing() {
     assert!(w.closed(a).is_none() && w.closed(watcher).is_none());
 }
 
-/// A client whose own timers hardly run, and whose WebSocket answers by itself: a hidden tab of a browser.
+/// A client whose own timers hardly run, and whose WebSocket answers pings by itself: a hidden tab of a browser.
 /// Proves LIV-5.
 #[test]
 fn liv_5_who_answers_pings_stays_with_timers_that_fire_once_a_minute() {
@@ -297,7 +297,7 @@ fn liv_5_who_answers_pings_stays_with_timers_that_fire_once_a_minute() {
     let mut asked = before;
     for second in 1..=600 {
         w.advance(1_000);
-        // Its WebSocket answers at once, wherever the page is.
+        // Its WebSocket answers at once, whatever the page does.
         let pings = w.conns[&hidden.0].pings.len();
         assert!(pings - asked <= 1, "one at a time");
         if pings > asked {
@@ -327,7 +327,7 @@ fn liv_5_a_ping_is_no_life_and_comes_to_nobody_who_keeps_to_his_own() {
     assert_eq!(after, [11_000, 22_000]);
     w.advance(1);
     assert_eq!(w.closed(silent), Some(CloseCode::IDLE));
-    // A client that sends in time is never asked.
+    // A client that sends in time is never pinged.
     let talks = w.join(2);
     for _ in 0..20 {
         w.advance(10_000);
@@ -344,7 +344,7 @@ fn liv_5_the_answer_to_a_ping_costs_nothing_and_only_one() {
     w.advance(11_000);
     assert_eq!(w.conns[&a.0].pings.len(), 1);
     while w.ask(a, ping()).is_ok() {}
-    // Nothing is left: the pong of the server's ping passes, what comes unasked is one too many each.
+    // The rate is used up: the pong to the server's ping is free, each further pong counts.
     w.input(Input::Alive { conn: a.0 });
     for _ in 0..98 {
         w.input(Input::Alive { conn: a.0 });

@@ -1,4 +1,4 @@
-//! A connection before its join: small budgets, and nothing but a join gets through.
+//! A connection before its join: small budgets, and only a join or reconnect is let through.
 
 use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::message::Notice;
@@ -86,7 +86,7 @@ fn after_eight_refusals_it_is_closed() {
     }
     let (errors, _, closed) = told(lobby.frame(PING.as_bytes()));
     assert_eq!((errors.len(), closed), (1, Some(CloseCode::JOIN_TIMEOUT)));
-    // In one array, and for refused frames, just the same; what comes after it is not answered.
+    // The same in one array, and for refused frames; what comes after that is not answered.
     let many = format!("[{}]", vec![PING; 20].join(","));
     let (errors, _, closed) = told(Lobby::new(TicketKey::new([0; 32])).frame(many.as_bytes()));
     assert_eq!((errors.len(), closed), (8, Some(CloseCode::JOIN_TIMEOUT)));
@@ -109,7 +109,7 @@ fn it_may_send_16_kib_in_all() {
     let over = format!("{full} ");
     let closed = (vec![], Some(CloseCode::JOIN_TIMEOUT), Some(CloseCode::JOIN_TIMEOUT));
     assert_eq!(told(Lobby::new(TicketKey::new([0; 32])).frame(over.as_bytes())), closed);
-    // Together, not each.
+    // The budget is for all frames together.
     let mut lobby = Lobby::new(TicketKey::new([0; 32]));
     let half = format!("{PING}{}", " ".repeat(8 * 1024));
     assert_eq!(told(lobby.frame(half.as_bytes())).2, None);

@@ -1,5 +1,5 @@
-//! The sans-IO engine in virtual time: stories, one per rule, and random histories. Every frame that the
-//! engine sends passes through [`world::World`], which checks on each of them what must hold always.
+//! The sans-IO engine in virtual time: scenarios, one per rule, and random histories. Every frame that the engine sends
+//! passes through [`world::World`], which checks on each frame what must hold always.
 
 mod calls;
 mod model;
@@ -16,13 +16,17 @@ mod duplicates;
 mod entry;
 mod errors;
 mod frames;
+mod history;
+mod journal;
 mod kept;
 mod limits;
 mod liveness;
 mod lobby;
 mod media;
 mod moderation;
+mod operators;
 mod plays;
+mod quality;
 mod random;
 mod records;
 mod restart;

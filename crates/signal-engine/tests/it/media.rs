@@ -1,4 +1,4 @@
-//! Publish and subscribe: URLs, generations, cuts and who is let in.
+//! Publish and subscribe: URLs, generations, cuts and permissions.
 
 use lianmai_protocol::MediaKind::{Audio, Video};
 use lianmai_protocol::message::Call;
@@ -52,7 +52,7 @@ fn screen_share_and_slave_audio_have_urls_of_their_own() {
     w.audit();
 }
 
-/// Proves no rule of the protocol: whom the shell takes a stream to be of.
+/// Proves no rule of the protocol: the owner and the kind of a stream, as the shell sees them.
 #[test]
 fn a_stream_that_lives_has_an_owner_and_a_kind() {
     let mut w = World::new();
@@ -328,7 +328,7 @@ fn the_answer_of_a_repeated_join_tells_what_one_publishes_and_plays() {
     assert_eq!(own.subscriptions[0].publication, video.publication);
 }
 
-/// The relay is told what is published and subscribed whenever that changes, and the verdict on a URL says the same.
+/// The relay is told the published and subscribed kinds at each change, and the verdict on a URL has the same kinds.
 /// Proves PUB-5, SUB-1, SUB-3, SUB-5.
 #[test]
 fn sub_1_the_relay_is_told_the_kinds_of_streams_and_viewers() {
@@ -343,7 +343,7 @@ fn sub_1_the_relay_is_told_the_kinds_of_streams_and_viewers() {
     assert_eq!((w.pushed(generation), w.played(generation, mid)), (Ok(both), Ok(audio)));
     w.pull_url(b, 1, "video");
     assert_eq!(w.played(generation, mid), Ok(both));
-    // A camera goes off and on: its subscription ended with it.
+    // A camera goes off and on: its subscription has ended.
     w.ok(a, unpublish("video"));
     assert_eq!((w.pushed(generation), w.played(generation, mid)), (Ok(audio), Ok(audio)));
     w.push_url(a, "video");
@@ -354,7 +354,7 @@ fn sub_1_the_relay_is_told_the_kinds_of_streams_and_viewers() {
     assert!(w.cut_viewers.is_empty() && w.cut.is_empty(), "nothing of this cuts");
     w.ok(b, unsubscribe(1, "video"));
     assert_eq!(w.cut_viewers, [(generation, mid)]);
-    // After a crash the verdicts are the first word again.
+    // After a crash the verdicts are the first to tell the kinds again.
     w.pull_url(b, 1, "video");
     w.crash();
     assert_eq!(w.pushed(generation), Ok(both));

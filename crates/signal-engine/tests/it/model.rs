@@ -1,6 +1,6 @@
-//! A naive model of one channel: fed by the inputs only, it predicts what each command answers,
-//! exactly which events it causes, who may push and play what, and who is in. It knows nothing of the
-//! engine. URLs are issued at once here and nobody is silent; [`crate::random`] does the rest.
+//! A naive model of one channel. It gets only the inputs, and predicts the answer of each command, exactly the events
+//! that it causes, the permission to push and play, and the members. It shares no code with the engine. Here URLs are
+//! issued at once and no client is silent; [`crate::random`] covers the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,13 +105,13 @@ struct Model {
     people: BTreeMap<u64, Person>,
     topic: Option<String>,
     banned_until: BTreeMap<u64, u64>,
-    /// By a moderator.
+    /// Demoted by a moderator.
     demoted: BTreeSet<u64>,
     replaced: BTreeMap<u64, (u32, u64)>,
     events: Vec<String>,
 }
 
-/// Which kinds a selector means.
+/// The kinds that a selector means.
 fn meant(word: usize) -> Result<Vec<usize>, ErrorName> {
     match word {
         0 => Ok(vec![0, 1]),
@@ -124,7 +124,7 @@ fn slot(kind: usize) -> usize {
     kind.saturating_sub(1)
 }
 
-/// Those that are on the stream of a slot.
+/// The kinds that are on the stream of a slot.
 fn kinds_of(kinds: impl Iterator<Item = usize>, of_slot: usize) -> KindSet {
     let on_it = kinds.filter(|kind| slot(*kind) == of_slot);
     on_it.map(|kind| MediaKind::from(KINDS[kind])).collect()
@@ -199,7 +199,7 @@ impl Model {
         self.now = until;
     }
 
-    /// Whom a command is about.
+    /// The target of a command.
     fn target(&self, uid: u64, other: Option<u64>) -> Result<u64, ErrorName> {
         match other {
             Some(other) if other != uid && !rights(uid).moderate => Err(Forbidden),
@@ -281,7 +281,7 @@ impl Model {
                 if kinds.iter().any(|kind| *kind > 1) {
                     return Err(BadMediaType);
                 }
-                // Nothing tells an audience member that a moderator muted it.
+                // An audience member would not learn that a moderator muted it.
                 if target != uid && !self.person(target).visible {
                     return Err(NoSuchMember);
                 }
@@ -376,7 +376,7 @@ fn call(what: &What) -> lianmai_protocol::message::Call {
     }
 }
 
-/// The engine, the model, and what ties them together.
+/// The engine, the model, and their common state.
 struct Pair {
     w: World,
     model: Model,
@@ -385,7 +385,7 @@ struct Pair {
     /// The live stream of a publisher's slot, as the last answer of `publish` told it.
     told: BTreeMap<(u64, usize), Gen>,
     mids: BTreeMap<u64, Mid>,
-    /// Who could play what after the last step.
+    /// The viewers that could play after the last step.
     could: BTreeSet<(Gen, Mid)>,
 }
 
@@ -452,7 +452,7 @@ impl Pair {
         self.pass(20);
         let heard = self.w.heard(self.witness);
         assert_eq!(heard, std::mem::take(&mut self.model.events), "{op:?}");
-        // Whoever the model lost has no open socket, and the other way round.
+        // Members that the model has lost have no open socket, and all others have one.
         self.clients.retain(|_, client| self.w.closed(*client).is_none());
         let present: Vec<u64> = self.clients.keys().copied().collect();
         let people = self.model.people.iter().filter(|(_, person)| person.lost_at.is_none());
@@ -461,7 +461,7 @@ impl Pair {
         self.check_media();
     }
 
-    /// Every stream ever told: may be pushed while its slot is published, and played by its subscribers.
+    /// Every stream ever told: it may be pushed while its slot is published, and played by its subscribers.
     fn check_media(&mut self) {
         let slots = |person: &Person| -> BTreeSet<usize> {
             person.published.iter().map(|kind| slot(*kind)).collect()
@@ -500,7 +500,7 @@ impl Pair {
                 }
             }
         }
-        // Who lost a stream that goes on was cut from it, and nobody else was.
+        // A viewer that lost a stream that goes on was cut from it, and no other viewer was.
         let lost =
             self.could.difference(&can).filter(|(generation, _)| current.contains_key(generation));
         let lost: BTreeSet<(Gen, Mid)> = lost.copied().collect();
@@ -513,7 +513,7 @@ impl Pair {
 
     fn finish(&mut self) {
         self.w.audit();
-        // It lets that time pass, in which grace may end.
+        // This lets time pass, in which a grace may end.
         self.model.pass(20);
         let views = self.w.members(&crate::world::room("plain"));
         assert_eq!(views.len(), self.model.people.len() + 1);
@@ -538,7 +538,7 @@ proptest! {
     #[test]
     fn the_engine_does_what_the_model_predicts(ops in ops()) {
         let mut pair = Pair::new();
-        // Start with a full room, else most commands find nobody.
+        // Start with a full channel, or most commands find no target.
         for uid in UIDS {
             pair.step(&Op::Join { uid, audience: uid == 3 });
         }

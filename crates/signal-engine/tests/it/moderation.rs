@@ -1,4 +1,4 @@
-//! Kicks, bans, holds, and who may use them.
+//! Kicks, bans and holds, and the rights for them.
 
 use lianmai_protocol::message::session::{CloseChannel, Kick};
 use lianmai_protocol::message::{Call, Notice};
@@ -49,7 +49,7 @@ fn a_ban_holds_for_its_duration_whatever_the_uid_presents() {
     let error = w.enter(fresh).expect_err("banned");
     assert_eq!(error.name(), &ErrorName::Banned);
     assert_eq!(error.data.retry_after_ms, Some(60_000));
-    // Keyed by channel and uid, and by name: elsewhere and others are free.
+    // A ban is for one channel and uid: the uid may join elsewhere, and other uids may join here.
     w.admit(entry(2).channel("other"));
     w.join(3);
     w.advance_alive(59_999, &[m]);
@@ -72,7 +72,7 @@ fn a_later_shorter_kick_does_not_shorten_a_ban_and_a_longer_one_prolongs_it() {
     assert_eq!(left(&mut w), Some(50_000));
     w.ok(m, kick(2, 90));
     assert_eq!(left(&mut w), Some(90_000));
-    // The later kick voids the tokens issued until then all the same.
+    // The later kick revokes the tokens issued until then in any case.
     let between = entry(2).jwt(&w, 0, 86_400_000);
     w.advance_alive(80_000, &[m]);
     w.ok(m, kick(2, 1));
@@ -107,9 +107,9 @@ fn a_kick_without_duration_voids_the_tokens_issued_so_far() {
     assert_eq!(w.refusal(old.clone()), ErrorName::TokenRevoked);
     w.advance_alive(300_000, &[m]);
     assert_eq!(w.refusal(old), ErrorName::TokenRevoked, "until the token expires by itself");
-    // A token without iat that is no debug join counts as old; one minted later is fine.
+    // A token without `iat` that is no debug join counts as old; one issued later is valid.
     w.admit(entry(2).jwt(&w, 0, 86_400_000));
-    // A debug join has nothing to void.
+    // A debug join has no token to revoke.
     w.ok(m, kick(2, 0));
     w.join(2);
 }
@@ -143,7 +143,7 @@ fn kick_is_refused_without_right_for_oneself_for_nobody_and_out_of_range() {
     let long = Call::Kick(Kick { uid: UserId(2), duration_s: 0, reason });
     assert_eq!(w.err(m, long), ErrorName::BadReason);
     assert!(w.closed(b).is_none() && w.closed(m).is_none());
-    // Somebody who is not there can be banned all the same.
+    // A uid without a membership can be banned as well.
     w.ok(m, kick(9, 604_800));
     assert_eq!(w.refusal(entry(9)), ErrorName::Banned);
 }
@@ -223,7 +223,7 @@ fn after_a_close_earlier_tokens_are_refused_for_the_hold() {
     assert_eq!(error.data.retry_after_ms, Some(30_000));
     assert_eq!(w.refusal(entry(3)), ErrorName::ChannelClosed, "a debug join as well");
     w.admit(entry(3).channel("other"));
-    // A token that was certainly issued after the close may open it anew.
+    // A token that was certainly issued after the close may open a new channel.
     w.advance(10_000);
     let new = entry(4).grant(|grant| grant.issued_at = Some(WallTime(closed + 61_000)));
     w.admit(new);
@@ -261,7 +261,7 @@ fn the_creator_moderates_only_where_the_app_says_so() {
     assert_eq!(w.err(b, kick(1, 0)), ErrorName::Forbidden);
     w.ok(a, kick(2, 0));
     assert_eq!(w.closed(b), Some(CloseCode::KICKED));
-    // The stored creator stays creator when it comes back.
+    // The creator stays creator when it comes back.
     w.admit(entry(3).app("creator"));
     w.ok(a, leave());
     let a = w.admit(entry(1).app("creator"));
@@ -282,7 +282,7 @@ fn a_channel_dissolves_when_its_creator_leaves_where_the_app_says_so() {
     assert_eq!(w.closed(b), Some(CloseCode::CHANNEL_CLOSED));
     assert_eq!(w.closed(a), Some(CloseCode::NORMAL));
     w.assert_empty();
-    // And not where it does not.
+    // Without that setting the channel does not dissolve.
     let a = w.join(1);
     let b = w.join(2);
     w.ok(a, leave());
@@ -297,7 +297,7 @@ fn only_the_end_of_the_creators_membership_dissolves() {
     let mut w = World::new();
     let a = w.admit(creator());
     let b = w.admit(entry(2).app("dissolve"));
-    // A second device, the same join again, a lost socket, a demotion: none of them.
+    // A second device, the same join again, a lost socket, a demotion: none of these dissolves it.
     let a2 = w.admit(entry(1).app("dissolve"));
     assert_eq!(w.closed(a), Some(CloseCode::REPLACED));
     let a3 = w.admit(creator());
@@ -309,7 +309,7 @@ fn only_the_end_of_the_creators_membership_dissolves() {
     w.ok(c, leave());
     w.advance_alive(29_999, &[b]);
     assert!(w.closed(b).is_none() && w.closed(a2).is_some());
-    // Grace over: that is the end.
+    // The end of the grace does.
     w.advance(1);
     assert_eq!(w.closed(b), Some(CloseCode::CHANNEL_CLOSED));
     w.assert_empty();
@@ -356,7 +356,7 @@ fn the_admin_api_kicks_closes_and_lists() {
     let hidden = w.admit(entry(3).audience());
     w.push_url(a, "audio");
     let view = w.channels().remove(0);
-    assert_eq!((view.members, view.broadcasters, view.creator), (3, 2, UserId(1)));
+    assert_eq!((view.members, view.broadcasters, view.creator), (3, 2, Some(UserId(1))));
     assert!(w.member("plain", 3).expect("audience included").connected);
     let kick = |uid: u64, duration_s: u32| AdminCommand::Kick {
         channel: room("plain"),
@@ -375,7 +375,7 @@ fn the_admin_api_kicks_closes_and_lists() {
     assert_eq!(w.heard(a).last().expect("one"), "liveRoomClose admin");
     assert_eq!(w.closed(hidden), Some(CloseCode::CHANNEL_CLOSED));
     assert!(w.admin(close).is_err(), "no such channel");
-    // A ban of a channel that is not there holds for who comes.
+    // A ban of a channel that does not exist applies to later joins.
     assert_eq!(w.admin(kick(5, 60)), Ok(AdminReply::Done));
     w.advance(10_000);
     assert_eq!(w.refusal(entry(5)), ErrorName::Banned);

@@ -1,4 +1,4 @@
-//! Media servers that have another address after a restart: who holds a URL of before is told the new one.
+//! Media servers that have another address after a restart: holders of old URLs are told the new ones.
 
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::notice::{Direction, SyncDone};
@@ -8,7 +8,7 @@ use lianmai_protocol::{MediaKind, UserId};
 use crate::calls::*;
 use crate::world::{Client, Issuer, World, entry};
 
-/// Two members: each publishes and plays the other, and a third that does nothing.
+/// Two members that publish and play each other, and a third one that does neither.
 fn scene() -> (World, Client, Client) {
     let mut w = World::new();
     let a = w.admit(entry(1).join_id("0123456789abcdef"));
@@ -31,7 +31,7 @@ fn move_relay(w: &mut World) {
     });
 }
 
-/// The notices since the last look.
+/// The notices since the last call.
 fn told(w: &mut World, client: Client) -> Vec<(UserId, Direction, MediaKind, String)> {
     let notices = w.notices(client).into_iter().filter_map(|notice| match notice {
         Notice::SyncDone(SyncDone { uid, direction, media_type, url, .. }) => {
@@ -87,7 +87,7 @@ fn url_10_what_did_not_move_is_told_to_nobody() {
     assert_eq!((w.ok(a, publish("audio"))["url"].clone(), w.mints), (old, mints));
 }
 
-/// A notice may be lost with its socket: it is told again, and is the same URL then.
+/// A notice may be lost with its socket: it is sent again with the same URL.
 /// Proves URL-10.
 #[test]
 fn url_10_it_is_told_again_until_an_answer_has_it() {
@@ -103,7 +103,7 @@ fn url_10_it_is_told_again_until_an_answer_has_it() {
     let (a, _) = w.resume(a);
     assert_eq!(told(&mut w, a), first);
     assert_eq!(w.mints, mints);
-    // Through another process, too.
+    // Also across another process.
     hand_over(&mut w);
     let (a, _) = w.resume(a);
     assert_eq!(words(&told(&mut w, a)), words(&first));
@@ -136,17 +136,17 @@ fn url_10_behind_a_repeated_answer_it_is_told_again() {
     assert!(first.contains(&behind[0]), "the URL that it was told");
     w.send_as(a, played, subscribe(2, "video"));
     assert_eq!(words(&told(&mut w, a)), ["2 pull video"]);
-    // Once an answer has it, nothing is told behind an older one.
+    // After an answer with the new URL, no notice follows an older answer.
     w.ok(a, publish("slaveAudio"));
     w.send_as(a, id, publish("slaveAudio"));
     assert!(told(&mut w, a).is_empty());
-    // Other answers hold no URL.
+    // Other answers contain no URL.
     let id = w.send(a, say("hello"));
     w.send_as(a, id, say("hello"));
     assert!(told(&mut w, a).is_empty());
 }
 
-/// After a crash a client restores; it is told too, and each of its own commands answers a URL that is good.
+/// After a crash a client restores; it is told as well, and each of its commands is answered with a valid URL.
 /// Proves URL-10, RES-10.
 #[test]
 fn url_10_after_a_crash_the_same_command_answers_another_url() {
@@ -156,10 +156,10 @@ fn url_10_after_a_crash_the_same_command_answers_another_url() {
     w.crash();
     let (a, back) = w.resume(a);
     assert!(back.restore);
-    // A client that restores does not ask for what survived.
+    // A client that restores does not ask for publications that survived.
     assert_eq!(words(&told(&mut w, a)), ["1 push audio"]);
     assert_ne!(w.ok(a, publish("audio"))["url"], old);
-    // Who joins once more with the same `joinId` is told.
+    // A member that joins again with the same `joinId` is told.
     move_relay(&mut w);
     w.crash();
     let a = w.admit(entry(1).join_id("0123456789abcdef"));
@@ -180,7 +180,7 @@ fn url_10_an_issuer_that_fails_or_is_late_is_asked_at_the_next_return() {
     w.issuer = Issuer::Hold;
     w.drop_socket(a);
     let (a, _) = w.resume(a);
-    // What is over meanwhile is told nobody.
+    // A URL that is no longer needed is not told.
     w.ok(a, unsubscribe(2, "video"));
     w.issue();
     w.issue();
@@ -207,13 +207,13 @@ fn url_10_an_answer_for_one_kind_tells_the_others_of_its_stream() {
     let of_audio = told(&mut w, b);
     assert_eq!(words(&of_audio), ["1 pull audio"]);
     assert_eq!(of_audio[0].3, video);
-    // The notice may be lost, so it is told again until an answer had that kind, too.
+    // The notice may be lost, so it is sent again until an answer contains the URL of that kind, too.
     w.drop_socket(b);
     let (b, _) = w.resume(b);
     let again = told(&mut w, b);
     assert_eq!(words(&again), ["1 pull audio", "1 pull video", "2 push video"]);
     assert_eq!(again[0].3, video);
-    // With the other one gone, an answer settles it.
+    // Without the other kind, one answer ends this.
     w.ok(b, unsubscribe(1, "audio"));
     w.ok(b, subscribe(1, "video"));
     w.ok(b, publish("video"));

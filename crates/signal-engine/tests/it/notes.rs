@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: what an engine notes, in the order in which it happened.
+//! Proves no rule of the protocol: the notes of an engine, in the order of the events.
 
 use lianmai_protocol::MediaKind;
 use lianmai_signal_engine::Note;
@@ -6,7 +6,7 @@ use lianmai_signal_engine::Note;
 use crate::calls::*;
 use crate::world::{DiskMode, World, entry};
 
-/// The notes since the last look, in words; those about connections and refusals left out.
+/// The notes since the last call, in words, without those about connections and refusals.
 fn noted(w: &mut World) -> Vec<String> {
     let kind = |kind: &MediaKind| kind.as_str().to_owned();
     let words = std::mem::take(&mut w.notes).into_iter().filter_map(|note| {
@@ -68,7 +68,7 @@ fn the_end_of_a_channel_ends_everything_in_it_first() {
             "ended"
         ]
     );
-    // Streams go as a whole, in one step each.
+    // Each stream ends as a whole, in one step.
     assert_eq!((w.cut.len() - cut, w.cut_viewers.len() - viewers), (2, 0));
     assert_eq!(w.engine.stats().streams, 0);
 }
@@ -102,7 +102,7 @@ fn who_is_kicked_leaves_when_it_is_written_and_a_refused_join_opens_nothing() {
     assert!(noted(&mut w).is_empty());
 }
 
-/// What a restart brings back neither begins nor ends.
+/// Restored channels and members neither begin nor end.
 #[test]
 fn a_restart_notes_nothing_of_its_own() {
     let mut w = World::new();

@@ -1,5 +1,5 @@
-//! A naive client's picture of a channel: starts from a snapshot, folds events, and panics at an event
-//! that a correct server cannot send in that state. Shares nothing with the engine but message types.
+//! A naive client's picture of a channel: it begins with a snapshot, folds events, and panics at an event that a
+//! correct server cannot send in that state. Shares nothing with the engine but message types.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +72,7 @@ impl Picture {
                 self.attributes = update.attributes.clone();
             }
             ChannelEvent::RoleChanged(change) => {
-                // Inside the group of a demotion the member is still listed, as it leaves next.
+                // In the group of a demotion the member is still listed here, since it leaves next.
                 let member = self.member(change.uid, change.mid);
                 assert!(member.streams.is_empty() || change.role == Role::Broadcaster);
                 member.role = change.role.clone();

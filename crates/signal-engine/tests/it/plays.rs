@@ -1,4 +1,4 @@
-//! Plays that come back after a crash, earlier than their viewers.
+//! Plays that come back after a crash before their viewers do.
 
 use lianmai_protocol::{Gen, KindSet, MediaKind, Mid};
 use lianmai_signal_engine::{Denial, Input};
@@ -6,7 +6,7 @@ use lianmai_signal_engine::{Denial, Input};
 use crate::calls::*;
 use crate::world::{Client, World, entry};
 
-/// A host that pushes, and a viewer that plays it, before and behind a crash.
+/// A host that pushes, and a viewer that plays its stream, before and after a crash.
 struct Scene {
     w: World,
     host: Client,
@@ -67,7 +67,7 @@ fn rst_4_what_was_not_stored_never_comes_back_and_is_not_waited_for() {
     assert_eq!(w.may_play(generation, later), Err(Denial::NotSubscribed), "a new membership");
 }
 
-/// Who comes too early is told to come again, and not that its URL is dead.
+/// A play that comes too early is told to come again, not that its URL is invalid.
 /// Proves RST-4.
 #[test]
 fn rst_4_a_play_that_waited_for_long_is_asked_to_come_again() {
@@ -83,7 +83,7 @@ fn rst_4_a_play_that_waited_for_long_is_asked_to_come_again() {
     w.advance_alive(100, &[host]);
     assert_eq!(w.verdicts.remove(&play), Some(Err(Denial::NotSubscribed)), "it is gone");
     assert_eq!(w.may_play(generation, mid), Err(Denial::NotSubscribed));
-    // When the crash is long ago, nobody is waited for.
+    // Long after the crash no viewer is waited for.
     let Scene { mut w, host, viewer, generation, mid } = Scene::new();
     let (host, viewer) = (w.resume(host).0, w.resume(viewer).0);
     w.advance_alive(60_000, &[host, viewer]);

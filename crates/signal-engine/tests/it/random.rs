@@ -1,5 +1,5 @@
-//! Random histories: several channels and apps, duplicates, lost sockets, URLs that come late or never,
-//! garbage, silence. Nothing panics, what [`World`] checks always holds, and afterwards nothing is left.
+//! Random histories: several channels and apps, duplicates, lost sockets, URLs that come late or never, garbage,
+//! silence. Nothing panics, the checks of [`World`] always hold, and nothing is left at the end.
 
 use lianmai_protocol::message::Call;
 use lianmai_signal_engine::{Answer, Input};
@@ -120,7 +120,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     proptest::collection::vec(op, 1..150)
 }
 
-/// One of those who are in, if anybody is.
+/// One of the connected members, if there is one.
 fn one_of(w: &World, who: usize) -> Option<Client> {
     let open = w.open();
     (!open.is_empty()).then(|| open[who % open.len()])
@@ -219,7 +219,7 @@ fn step(w: &mut World, op: Op) {
                 w.input(Input::MediaFlow { generation });
             }
         }
-        // A disk that holds or fails what the auditor does would only tell of itself.
+        // With a disk that holds or fails writes, the auditor's own changes would fail.
         Op::Audit if w.disk.mode == DiskMode::AtOnce && !w.draining => w.audit(),
         Op::Audit => {}
         Op::Resume { which, behind } => {
@@ -257,7 +257,7 @@ fn step(w: &mut World, op: Op) {
 
 fn world() -> World {
     let mut w = World::with(|config| {
-        config.limits.members = 6; // The auditor finds room.
+        config.limits.members = 6; // Leaves room for the auditor.
         config.limits.broadcasters = 4;
         config.limits.channels = 3;
         config.limits.subscriptions = 3;
@@ -276,7 +276,7 @@ fn world() -> World {
     w
 }
 
-/// Everybody's socket goes; nobody can be there past every cap.
+/// All sockets close; after this time no cap keeps a member.
 fn end(w: &mut World) {
     w.disk.mode = DiskMode::AtOnce;
     w.write_held();
@@ -288,12 +288,11 @@ fn end(w: &mut World) {
     }
     w.advance(301_000);
     w.assert_empty();
-    // Late answers find nothing.
+    // Late answers have no effect.
     while !w.held_mints.is_empty() {
         w.issue();
     }
     assert_eq!(w.engine.stats().streams, 0);
-    // Each stream that lived was cut, once.
     let joined = w.notes.iter().filter(|note| format!("{note:?}").starts_with("MemberJoined"));
     let left = w.notes.iter().filter(|note| format!("{note:?}").starts_with("MemberLeft"));
     let (joined, left) = (joined.count(), left.count());

@@ -1,4 +1,5 @@
-//! Records that no engine can have written: another version, a damaged file, a store that was mended by hand.
+//! Records that no engine can have written: of another version, from a damaged file, from a store that was repaired by
+//! hand.
 //! Proves no rule of the protocol: they do no harm.
 
 use lianmai_protocol::{Epoch, MediaKind, Pub, Role, UserId};

@@ -1,4 +1,4 @@
-//! Coming back to another process: after a crash, and after a stop that handed over.
+//! Returns to another process: after a crash, and after a stop that handed over.
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::{Outcome, Ping, ResumeReason};
@@ -140,7 +140,7 @@ fn res_10_a_crash_is_remembered_over_a_stop_that_hands_over() {
 fn res_2_a_ticket_of_before_a_crash_is_good_over_a_stop_that_hands_over() {
     let mut w = World::new();
     let a = w.join(1);
-    // Its offers are written down a moment later than they are made.
+    // Its offers are stored later than they are made.
     w.disk.mode = DiskMode::Hold;
     let (a, _) = w.resume(a);
     let (a, _) = w.resume(a);
@@ -300,11 +300,12 @@ fn rst_5_who_finds_its_change_made_waits_until_it_is_stored() {
     let calls = [unpublish_of(2, "screenShare"), mute_of(2, "audio"), set_role_of(4, "audience")];
     for call in &calls {
         assert_eq!(w.err(a, call.clone()), ErrorName::NotStored);
-        // It is so already, and yet no restart would know it: neither who asks again nor another one is told that it is done.
+        // The change is in effect, but a restart would undo it: neither a repeated call nor one of another moderator is
+        // answered as done.
         assert_eq!(w.err(a, call.clone()), ErrorName::NotStored);
         assert_eq!(w.err(m, call.clone()), ErrorName::NotStored);
     }
-    // Another change that is stored says nothing of these.
+    // A stored write of another change does not tell that these are stored.
     w.disk.mode = DiskMode::AtOnce;
     w.ok(a, mute_of(1, "audio"));
     w.ok(a, mute_of(3, "audio"));
@@ -316,7 +317,7 @@ fn rst_5_who_finds_its_change_made_waits_until_it_is_stored() {
     w.ok(m, calls[2].clone());
     w.advance(100);
     assert!(w.heard(a).is_empty(), "nothing is told twice");
-    // Now it is known to be stored: an answer needs no write.
+    // Now the changes are known to be stored: an answer needs no write.
     w.disk.mode = DiskMode::Hold;
     for call in calls {
         w.ok(a, call);
@@ -346,7 +347,7 @@ fn rst_5_the_same_change_of_two_moderators_is_answered_to_each_as_it_is_stored()
     w.crash();
     let two = w.member("creator", 2).expect("it is there");
     assert!(two.muted.contains(&MediaKind::Audio));
-    // The first one is stored, and a later change of the member is not yet.
+    // The first change is stored, and a later one of the same member is not yet.
     let (a, _) = w.resume(a);
     let (m, _) = w.resume(m);
     let first = w.send(a, mute_of(2, "video"));
@@ -379,7 +380,7 @@ fn res_10_an_answer_of_before_does_not_show_what_a_moderator_changed_since() {
         w.drop_socket(b);
         w.step_back(b, 1);
         if confirms == "by its ticket" {
-            // And so is this answer, with the events behind it.
+            // This answer is lost as well, with the events behind it.
             w.resume(b);
         }
         w.crash();
@@ -398,7 +399,7 @@ fn res_10_who_has_the_picture_of_a_new_epoch_has_seen_what_was_changed_before() 
     w.ok(a, mute_of(2, "audio"));
     w.crash();
     let (b, _) = w.resume(b);
-    // It has the answer, and says so by its ticket alone.
+    // The client has the answer, and tells this only by its ticket.
     let (b, _) = w.resume(b);
     w.crash();
     let (_, resumed) = w.resume(b);

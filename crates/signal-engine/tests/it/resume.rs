@@ -1,4 +1,4 @@
-//! Coming back within one process: tickets, attempts, replay, snapshots, refusals.
+//! Returns within one process: tickets, attempts, replay, snapshots, refusals.
 
 use lianmai_protocol::message::session::{Outcome, Ping, ResumeReason, Want};
 use lianmai_protocol::message::{Call, Notice};
@@ -65,7 +65,7 @@ fn res_2_an_answer_that_is_lost_does_no_harm_and_an_older_ticket_is_dead() {
     let mut w = World::new();
     let a = w.join(1);
     let first = w.conns[&a.0].ticket.clone();
-    // The answer of the first resume is lost: the client presents what it has.
+    // The answer of the first resume is lost: the client presents its old ticket.
     let (b, _) = w.resume(a);
     let second = w.conns[&b.0].ticket.clone();
     let mut again = w.comeback(b);
@@ -189,7 +189,7 @@ fn res_8_targeted_messages_are_kept_up_to_a_bound_and_none_comes_twice() {
     }
     let (b, resumed) = w.resume(b);
     assert_eq!((resumed.messages, resumed.messages_lost), (32, 3));
-    // The test client took the lost ones into account only with a snapshot: look at the texts.
+    // The test client counts lost messages only with a snapshot, so compare the texts.
     let first = w.log(b).into_iter().find(|line| line.starts_with("~message"));
     assert_eq!(first.as_deref(), Some("~message m3"));
 }
@@ -206,7 +206,7 @@ fn res_8_a_message_that_was_lost_with_its_answer_comes_again() {
     let mut again = lost.clone();
     again.attempt += 1;
     w.knock_again(b, lost);
-    // Nothing of that arrived.
+    // No part of that arrived.
     let b = w.knock_again(b, again);
     assert_eq!(w.log(b).iter().filter(|line| *line == "~message kept").count(), 1);
 }
@@ -326,7 +326,7 @@ fn rst_5_a_disk_that_does_not_answer_has_failed_after_a_while() {
     w.advance(1);
     assert_eq!(w.error(a, id), ErrorName::NotStored);
     assert_eq!(w.closed(b), Some(CloseCode::KICKED), "it takes effect all the same");
-    // An answer that comes after all changes nothing.
+    // An answer that comes after the deadline changes nothing.
     w.hush();
     w.disk.mode = DiskMode::AtOnce;
     w.write_held();

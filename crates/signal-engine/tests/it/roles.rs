@@ -1,4 +1,4 @@
-//! Roles and mutes: groups, rights, and the silence of the audience.
+//! Roles and mutes: groups, rights, and no events about the audience.
 
 use lianmai_protocol::{ErrorName, KindSet, MediaKind, Role, UserId};
 use lianmai_signal_engine::Denial;
@@ -124,7 +124,7 @@ fn a_moderator_changes_roles_and_mutes_and_unpublishes_others_and_nobody_else_do
             "clientLeave 1 roleChanged",
         ]
     );
-    w.ok(a, mute_of(1, "video")); // One's own uid needs no right.
+    w.ok(a, mute_of(1, "video")); // A member needs no right for its own uid.
     w.audit();
 }
 
@@ -147,7 +147,7 @@ fn a_moderator_mutes_nobody_who_is_audience() {
     assert_eq!(muted, KindSet::of(&MediaKind::Video), "as it was");
     w.ok(m, mute_of(2, "audio"));
     w.ok(m, unmute_of(2, "video"));
-    // A moderator in the audience mutes itself, as everybody does.
+    // A moderator in the audience mutes itself, like any member.
     w.ok(m, set_role("audience"));
     w.ok(m, mute_of(1, "audio"));
     w.audit();

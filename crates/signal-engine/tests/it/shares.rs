@@ -1,4 +1,4 @@
-//! Using a share up hurts its owner and nobody else: bans, names and attributes; and what moderators decide holds.
+//! A used-up share affects only its owner: bans, names and attributes. Decisions of moderators hold.
 
 use lianmai_protocol::ErrorName;
 use lianmai_protocol::message::session::MessageSent;
@@ -14,7 +14,7 @@ fn in_app(uid: u64, app: &str) -> Entry {
     entry(uid).app(app)
 }
 
-/// Bans invented uids in rooms of its own until that is refused; how many they were.
+/// Bans invented uids in channels of its own until a ban is refused; returns their number.
 fn ban_all(w: &mut World, uid: u64) -> usize {
     let mut bans = 0;
     for n in 0.. {
@@ -41,7 +41,7 @@ fn a_moderator_that_has_used_up_its_share_is_refused_and_nobody_else() {
     let mut w = World::with(|config| config.limits.bans = 400);
     let bans = ban_all(&mut w, 1);
     assert!((30..50).contains(&bans), "{bans}: an eighth of what its app may have");
-    // Nothing takes effect that is refused: not the kick, not the close.
+    // A refused command has no effect: neither the kick nor the close.
     let a = w.admit(in_app(1, "creator").channel("own"));
     let b = w.admit(in_app(2, "creator").channel("own"));
     w.advance(100);
@@ -51,7 +51,7 @@ fn a_moderator_that_has_used_up_its_share_is_refused_and_nobody_else() {
     w.ok(b, say("still here"));
     w.advance(20);
     assert_eq!(w.heard(a), ["message 2 still here"]);
-    // Another moderator of the app, another app, an operator.
+    // Another moderator of the app, another app and an operator are not refused.
     assert!(ban_all(&mut w, 3) > 20);
     let m = w.admit(entry(1).moderator());
     w.join(2);
@@ -103,12 +103,12 @@ fn what_was_used_is_used_whatever_becomes_of_the_connection() {
     w.drop_socket(a);
     let (a, _) = w.resume(a);
     assert_eq!(w.err(a, ping()), ErrorName::RateLimited);
-    // Audience: a broadcaster's join takes of it, too.
+    // As audience: the join of a broadcaster is charged, too.
     assert_eq!(w.refusal(entry(1)), ErrorName::RateLimited);
     let other = w.admit(entry(1).audience());
     assert_eq!(w.closed(a), Some(CloseCode::REPLACED));
     assert_eq!(w.err(other, ping()), ErrorName::RateLimited);
-    // A leave, the end of the channel with it, and a new one of that name. The end of a broadcaster's took one more.
+    // A leave, which ends the channel, and a new channel of that name. The end of a broadcaster was charged one more.
     w.advance(100);
     w.ok(other, leave());
     let last = w.admit(entry(1).audience());
@@ -117,7 +117,7 @@ fn what_was_used_is_used_whatever_becomes_of_the_connection() {
     w.ok(last, ping());
     w.ok(last, ping());
     assert_eq!(w.err(last, ping()), ErrorName::RateLimited);
-    // Somewhere else, and for somebody else, nothing is used.
+    // In another channel, and for another uid, nothing is used.
     let elsewhere = w.admit(entry(1).channel("other"));
     let second = w.join(2);
     for _ in 0..40 {
@@ -126,7 +126,7 @@ fn what_was_used_is_used_whatever_becomes_of_the_connection() {
     }
 }
 
-/// A command that has to wait is paid by what it tells when its turn comes.
+/// A command that has to wait is charged for its event when its turn comes.
 /// Proves IDS-6.
 #[test]
 fn what_waits_behind_another_costs_what_it_tells_then() {
@@ -142,7 +142,7 @@ fn what_waits_behind_another_costs_what_it_tells_then() {
     w.advance(20);
     let heard = w.heard(b).len();
     assert!(heard >= 9, "{heard}");
-    // One, four, and three each: the rest of forty, with what was earned since.
+    // One, four, and three each: the rest of forty, with the units that were earned since.
     let mut left = 0;
     while w.ask(a, ping()).is_ok() {
         left += 1;
@@ -150,7 +150,7 @@ fn what_waits_behind_another_costs_what_it_tells_then() {
     assert!((10..=13).contains(&left), "{left}");
 }
 
-/// What one has used is not charged to its address again with each of its memberships.
+/// The units that a uid has used are not charged to its address again with each of its memberships.
 /// Proves IDS-9.
 #[test]
 fn one_account_does_not_bar_its_address() {
@@ -164,7 +164,7 @@ fn one_account_does_not_bar_its_address() {
         a = w.admit(entry(1).audience().from(7));
     }
     w.admit(entry(2).from(7));
-    // Whose token names it answers for itself: it bars nobody, and nobody bars it.
+    // A token that names its uid is charged alone: it bars no other member, and is not barred by others.
     let named = |w: &World, uid: u64| entry(uid).jwt(w, 0, 3_600_000).from(8);
     for uid in 100..140 {
         let e = named(&w, uid).audience();
@@ -216,7 +216,7 @@ fn crowded(uid: u64) -> Entry {
         .attribute("t", &"x".repeat(430))
 }
 
-/// Accounts come with as many attributes as they may have, and then with less and less.
+/// Members join with as many attributes as are allowed, and then with fewer and fewer.
 fn fill(w: &mut World, first: u64, count: u64, role: &str) -> Vec<Client> {
     let mut came = Vec::new();
     for uid in first..first + count {
@@ -271,7 +271,7 @@ fn who_was_made_audience_by_a_moderator_stays_that_until_one_allows_more() {
     w.ok(m, set_role_of(1, "audience"));
     assert_eq!(w.err(a, set_role("broadcaster")), ErrorName::Forbidden);
     w.ok(a, set_role("audience"));
-    // Nor by coming again: as a new member, after a crash, after a stop.
+    // Nor by a new membership, after a crash, or after a stop.
     w.ok(a, leave());
     let a = w.join(1);
     assert_eq!(w.joined(a).own.role.as_str(), "audience");
@@ -285,7 +285,7 @@ fn who_was_made_audience_by_a_moderator_stays_that_until_one_allows_more() {
     w.ok(m, set_role_of(1, "broadcaster"));
     w.ok(a, set_role("audience"));
     w.ok(a, set_role("broadcaster"));
-    // Who is audience already can be told to stay so, and a moderator does not allow itself.
+    // A moderator can keep a member audience that is audience already, and a moderator does not allow itself.
     let b = w.admit(entry(2).moderator().audience());
     w.ok(m, set_role_of(2, "audience"));
     assert_eq!(w.err(b, set_role("broadcaster")), ErrorName::Forbidden);
@@ -352,7 +352,7 @@ fn what_a_creator_has_belongs_to_the_uid_of_a_token_that_names_it() {
     let of_anybody =
         |w: &World, uid: u64, app: &str| named(w, uid, app).grant(|grant| grant.uid = None);
     let mut w = World::new();
-    // Anybody with a token for everybody says that it is 1.
+    // A client with a token for any uid claims to be uid 1.
     let e = of_anybody(&w, 1, "creator");
     let a = w.admit(e.clone());
     let b = w.admit(in_app(2, "creator"));
@@ -367,7 +367,7 @@ fn what_a_creator_has_belongs_to_the_uid_of_a_token_that_names_it() {
     let a = w.admit(e);
     assert_eq!(w.err(a, kick(3, 0)), ErrorName::Forbidden);
     assert!(w.closed(keeps).is_none());
-    // Nor does a room end with such a one.
+    // Nor does a channel end with such a member.
     let e = named(&w, 1, "dissolve");
     let host = w.admit(e);
     let guest = w.admit(in_app(2, "dissolve"));
@@ -398,7 +398,7 @@ fn who_may_not_speak_says_nothing_by_names_and_attributes() {
     assert_eq!(w.err(a, set_attributes(&[("seat", "psst")])), ErrorName::Forbidden);
     w.ok(a, set_role("broadcaster"));
     w.ok(a, leave());
-    // Nor by others in a new membership, or behind the audience.
+    // Nor with other texts in a new membership, or as audience.
     let a = w.admit(silent(1).name("psst").attribute("seat", "psst"));
     assert_eq!(w.joined(a).own.name.as_deref(), Some("Ann"));
     let a = w.admit(silent(1).name("psst").audience());
@@ -406,7 +406,7 @@ fn who_may_not_speak_says_nothing_by_names_and_attributes() {
     w.ok(a, leave());
     let a = w.admit(silent(1).attribute("seat", "psst").audience());
     w.ok(a, set_role("broadcaster"));
-    // Nor when it was audience last.
+    // Nor if it was audience last.
     w.ok(a, set_role("audience"));
     w.ok(a, leave());
     let a = w.admit(silent(1).name("psst"));
@@ -414,7 +414,7 @@ fn who_may_not_speak_says_nothing_by_names_and_attributes() {
     w.advance(100);
     let heard = w.heard(b).join(" ") + &format!("{:?}", w.conns[&b.0].events);
     assert!(!heard.contains("psst"), "{heard}");
-    // Who may speak may do all that.
+    // A member with the right `message` may do all that.
     w.admit(entry(1).name("Anna"));
     w.audit();
 }
@@ -443,7 +443,7 @@ fn who_may_not_speak_is_as_it_was_seen_last() {
     w.join(9);
     let a = w.admit(silent(1).name("Ann"));
     w.ok(a, leave());
-    // It gets the right, says something else by its name, and that is what is seen last.
+    // It gets the right and changes its name, which is what others see last.
     let a = w.admit(silent(1));
     assert_eq!(name(&w, a), "Ann");
     w.ok(a, renew_token("speaks"));
@@ -452,14 +452,14 @@ fn who_may_not_speak_is_as_it_was_seen_last() {
     let a = w.admit(silent(1).name("Cleo"));
     assert_eq!(name(&w, a), "Cleo", "not what was seen long ago");
     w.ok(a, leave());
-    // As well where it is replaced while it is seen.
+    // The same if it is replaced while it is visible.
     let a = w.admit(silent(1));
     w.ok(a, renew_token("speaks"));
     w.ok(a, rename("Dora"));
     let a = w.admit(silent(1).name("Eve"));
     assert_eq!(name(&w, a), "Eve");
     w.ok(a, leave());
-    // Nobody sees the audience: what it says takes nothing from what was seen.
+    // The audience is invisible: its texts do not replace the last visible ones.
     let a = w.admit(entry(1).name("Flo").audience());
     w.ok(a, rename("Gina"));
     w.ok(a, leave());
@@ -487,7 +487,7 @@ fn a_moderator_without_a_name_changes_nothing_of_the_moderator_whose_uid_it_has(
     assert_eq!(bans(&mut w), [60_000, 90_000]);
     w.crash();
     assert_eq!(bans(&mut w), [60_000, 90_000], "each has its row");
-    // An operator knows both by that uid.
+    // An operator finds both bans by that uid.
     let lift = AdminCommand::LiftBansBy { appkey: room("plain").appkey, by: UserId(9) };
     assert_eq!(w.admin(lift), Ok(AdminReply::Lifted(2)));
     w.crash();

@@ -68,7 +68,7 @@ fn messages_have_a_right_a_length_and_a_number_of_recipients() {
     w.ok(a, say(&"x".repeat(8 * 1024)));
     assert_eq!(w.err(a, say(&"x".repeat(8 * 1024 + 1))), ErrorName::MessageTooLarge);
     assert_eq!(w.err(a, tell(&[2], &"x".repeat(8 * 1024 + 1))), ErrorName::MessageTooLarge);
-    // Counted as JSON, so that a frame is no longer than a message looks.
+    // Counted as JSON, so that a frame is no longer than its message seems to be.
     assert_eq!(w.err(a, say(&"\u{1}".repeat(8 * 1024 / 6 + 1))), ErrorName::MessageTooLarge);
     w.advance(1_000);
     w.ok(a, say(&"\u{1}".repeat(8 * 1024 / 6)));
@@ -109,13 +109,13 @@ fn attributes_have_limits_and_a_refused_patch_changes_nothing() {
     let long = "k".repeat(65);
     assert_eq!(w.err(a, set_attributes(&[("", "x")])), ErrorName::BadAttributes);
     assert_eq!(w.err(a, set_attributes(&[(&long, "x")])), ErrorName::BadAttributes);
-    // Of a patch that removes them, too: no attributes can have such a key.
+    // Also for a patch that removes them: attributes cannot have such a key.
     for key in ["", &long] {
         assert_eq!(w.err(a, set_attributes(&[(key, "")])), ErrorName::BadAttributes);
         assert_eq!(w.err(a, set_channel_attributes(&[(key, "")])), ErrorName::BadAttributes);
     }
     w.advance(1_000);
-    // `"k":"…",` with quotes and marks: 4096 bytes.
+    // `"k":"…",` with quotes and separators: 4096 bytes.
     let big = "x".repeat(4_089);
     assert_eq!(
         w.err(a, set_attributes(&[("k", &format!("{big}x"))])),

@@ -1,5 +1,4 @@
-//! Everything that can be wrong with a request for tasks, with its error and the path to it; beside each the task
-//! that is right, and nothing that happened.
+//! Every error of a request for tasks, with the path to it; next to each a valid task, and no effect.
 
 use lianmai_protocol::message::task::{AudioParam, LayoutImage, Task, TaskConfig};
 use lianmai_protocol::{Action, ErrorName, RpcError};
@@ -29,7 +28,7 @@ fn audio(change: impl FnOnce(&mut AudioParam)) -> Option<TaskConfig> {
 
 type Row = (&'static str, fn(&mut Task), ErrorName, &'static str);
 
-/// What is wrong, how, the error, and the path from the task on.
+/// The description, the change that makes a task invalid, the error, and the path from the task on.
 fn rows() -> Vec<Row> {
     use ErrorName::{BadImage, BadLayout, BadTask};
     vec![
@@ -221,7 +220,7 @@ fn tsk_3_each_thing_that_is_wrong_has_its_error_and_nothing_happens() {
     for (what, spoil, name, field) in rows() {
         let mut bad = good();
         spoil(&mut bad);
-        // Behind one that is right: neither is added.
+        // Behind a valid one: neither is added.
         let right = task("right", "rtmp://push.example.com/live/other", &[1]);
         let refused = w.ask(a, add(&[right.clone(), bad.clone()]));
         let error = refused.expect_err(what);
@@ -234,7 +233,7 @@ fn tsk_3_each_thing_that_is_wrong_has_its_error_and_nothing_happens() {
         );
     }
     assert!(w.disk.tasks().is_empty());
-    // The same without what was spoiled, and everything at its bound.
+    // The same task unchanged, and one with every value at its bound.
     w.ok(a, add(&[good()]));
     let mut most = task("b", "rtmps://[::1]:443/a/b", &[]);
     most.extra_info = Some("x".repeat(1_024));
@@ -295,7 +294,7 @@ fn tsk_2_lists_are_judged_as_a_whole() {
     check(&taken, &StreamUrlBusy, Some("rtmpTasks[1].streamUrl"), "a URL that is taken");
     assert_eq!(w.task_views().len(), 6);
     assert!(w.heard(a).is_empty(), "nothing has changed");
-    // What is so already is no mistake: a client that crashed asks again.
+    // A repeated request is no error: a client that crashed sends it again.
     w.ok(a, add(&seven[..6]));
     w.ok(a, update(&seven[..6]));
     assert!(w.heard(a).is_empty());
@@ -331,7 +330,7 @@ fn tsk_1_who_may_manage_whose_tasks() {
     let views = w.task_views();
     assert_eq!((views[0].info.uid, views[0].record), (Some(lianmai_protocol::UserId(1)), true));
     w.ok(moderator, delete(&["a"]));
-    // The app's server: without an owner, so no member may but a moderator.
+    // A task of the app's server has no owner, so only moderators may change it.
     let drafts = |task: &Task| vec![Draft::of_wire(task).unwrap()];
     w.admin_tasks(TaskChange::Add(drafts(&own))).unwrap();
     assert_eq!(w.task_views()[0].info.uid, None);
@@ -354,7 +353,7 @@ fn tsk_1_tasks_end_with_their_owner_only_where_the_app_says_so() {
         w.ok(owner, add(&[task("a", "rtmp://h/live/a", &[1])]));
         let unowned = task("b", "rtmp://h/live/b", &[1]);
         w.admin_tasks(TaskChange::Add(vec![Draft::of_wire(&unowned).unwrap()])).unwrap();
-        // From another place: the owner is still there.
+        // Another join replaces the owner: it is still a member.
         let owner = {
             w.advance(1_000);
             let again = w.join(1);
@@ -390,7 +389,7 @@ fn tsk_4_panes_of_the_apps_server_are_judged_too() {
     let wide = Pane { x: 1, ..pane(false) };
     let flat = Pane { height: 0, ..pane(false) };
     let high = Pane { z: 101, ..pane(false) };
-    // 1.28 of 1280 pixels, which is none of the even ones.
+    // 1.28 of 1280 pixels, which is 0 in even pixels.
     let thin = Pane { width: WHOLE / 1_000, ..pane(false) };
     let set = |panes: Vec<Pane>| PaneSet { panes };
     for (what, sets, field) in [

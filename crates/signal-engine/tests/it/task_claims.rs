@@ -52,12 +52,12 @@ impl Keeper {
                     self.rows.insert(key, record);
                 }
                 RowOp::Drop(key) => _ = self.rows.remove(&key),
-                RowOp::DropChannel(_) => {}
+                RowOp::DropChannel(_) | RowOp::Append(..) | RowOp::Remember(..) => {}
             }
         }
     }
 
-    /// What is said at once, if something is.
+    /// The answer that comes at once, if there is one.
     fn input(&mut self, input: Input) -> Option<Claimed> {
         self.engine.handle(self.now, input);
         let mut said = None;
@@ -116,7 +116,7 @@ fn tsk_7_a_claim_is_granted_when_it_is_written_down_and_to_one() {
     assert_eq!(keeper.ask(&two), Some(BUSY));
     assert_eq!(keeper.store(true), Some(Claimed::Granted));
     assert_eq!(keeper.ask(&one), Some(Claimed::Granted), "asked again");
-    // Nobody gives back what is another one's, and another life of the task is another one.
+    // A release by another task has no effect, and another life of the task is another holder.
     keeper.input(Input::Release { claim: two.clone(), rest: false });
     let younger = claim("one", 9, "rtmp://h/a/b");
     keeper.input(Input::Release { claim: younger.clone(), rest: false });
@@ -128,7 +128,7 @@ fn tsk_7_a_claim_is_granted_when_it_is_written_down_and_to_one() {
     assert_eq!(keeper.store(false), Some(Claimed::Unavailable), "nothing came of it");
     assert_eq!(keeper.ask(&one), None);
     assert_eq!(keeper.store(true), Some(Claimed::Granted));
-    // What was never used does not rest.
+    // An address that was never pushed to does not rest.
     keeper.input(Input::Release { claim: one, rest: false });
     assert_eq!(keeper.ask(&two), None);
     assert_eq!(keeper.store(true), Some(Claimed::Granted));
@@ -156,7 +156,7 @@ fn tsk_12_after_a_crash_a_claim_waits_for_its_holder_as_long_as_it_would_rest() 
     assert_eq!(keeper.store(true), Some(Claimed::Granted));
     assert_eq!(keeper.ask(&one), Some(BUSY), "too late");
     keeper.input(Input::Release { claim: two, rest: true });
-    // What has rested is forgotten.
+    // A claim whose rest is over is forgotten.
     keeper.advance(70_000);
     assert!(keeper.rows.is_empty());
 }
@@ -167,7 +167,7 @@ fn tsk_7_an_answer_that_comes_too_late_gives_the_claim_back() {
     let mut keeper = Keeper::new();
     let one = claim("one", 1, "rtmp://h/a/b");
     assert_eq!(keeper.ask(&one), None);
-    // Whoever asked has given up meanwhile.
+    // The task that asked has given up meanwhile.
     keeper.input(Input::Release { claim: one.clone(), rest: false });
     assert_eq!(keeper.store(true), Some(Claimed::Unavailable));
     let two = claim("two", 2, "rtmp://h/a/b");

@@ -1,4 +1,4 @@
-//! Tasks over the end of a process: a crash between any two writes, and a stop that hands over.
+//! Tasks across the end of a process: a crash between any two writes, and a stop that hands over.
 
 use lianmai_protocol::ErrorName;
 use lianmai_protocol::message::session::Outcome;
@@ -21,7 +21,7 @@ fn tsk_12_a_task_lives_over_a_crash_and_its_next_run_waits() {
     w.ok(a, delete(&["b"]));
     w.crash();
     assert!(w.orders().is_empty());
-    // The run of before may push until its lease is over, whatever it says.
+    // The run of the earlier process may push until its lease is over, whatever it reports.
     w.report(&run, RENEW);
     assert_eq!(w.orders(), ["stop a 1"]);
     let (a, resumed) = w.resume(a);
@@ -103,7 +103,7 @@ fn tsk_12_a_crash_between_a_claim_and_its_task_mends_itself() {
     );
     w.advance(10_000);
     w.ok(a, add(&[task("a", "rtmp://h/live/a", &[1])]));
-    // The other way round: the task is gone, its claim is not given back yet.
+    // The other case: the task is deleted, its claim is not released yet.
     w.push_url(a, "");
     let (run, _) = w.started();
     w.push(&run);
@@ -207,7 +207,7 @@ fn tsk_12_damaged_tasks_are_forgotten() {
         let left = usize::from(damage == 0);
         assert_eq!((w.task_views().len(), w.disk.tasks().len()), (left, left), "{damage}");
         if damage > 0 {
-            // For the next damage there is one again.
+            // Adds a task again for the next damage.
             let (a, _) = w.resume(a);
             let other = format!("rtmp://h/live/{damage}");
             w.ok(a, add(&[task("a", &other, &[1])]));
@@ -250,7 +250,7 @@ fn tsk_2_a_request_that_a_stop_catches_is_finished_before() {
     w.start_again();
     let (a, _) = w.resume(a);
     assert_eq!(w.task_views().len(), 1);
-    // Asked again with the same id it is answered from memory.
+    // Sent again with the same id, it is answered with the remembered answer.
     w.send_as(a, id, add(&[task("a", "rtmp://h/live/a", &[1])]));
     assert!(w.answer(a, id).is_some_and(|answer| answer.is_ok()));
     w.advance(3_000);
@@ -258,7 +258,7 @@ fn tsk_2_a_request_that_a_stop_catches_is_finished_before() {
     w.audit();
 }
 
-/// A task of an earlier process asks for its claim, and so does a request about it, which is refused.
+/// A restored task asks for its claim, and so does a request about it, which is refused.
 /// Proves TSK-2, TSK-7.
 #[test]
 fn tsk_7_a_refused_request_takes_no_claim_from_a_task() {
@@ -326,7 +326,7 @@ fn tsk_12_who_follows_the_log_is_told_of_a_task_that_is_not_taken_over() {
             _ => vec!["task b ended 511 r1"],
         };
         assert_eq!(heard, ended, "{why}");
-        // What is folded is what a newcomer gets.
+        // The folded picture is the same as the snapshot of a new member.
         w.audit();
         assert_eq!(w.disk.tasks().len(), 2 - ended.len(), "{why}");
     }

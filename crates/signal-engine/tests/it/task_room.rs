@@ -1,4 +1,4 @@
-//! Tasks that cannot be carried out, and what of a channel a run may play.
+//! Tasks that cannot be carried out, and the streams that a run may play.
 
 use lianmai_protocol::{ErrorName, UserId};
 use lianmai_signal_engine::Denial;
@@ -26,18 +26,18 @@ fn tsk_2_what_cannot_be_carried_out_has_no_effect() {
     }
     w.advance(20);
     assert!(w.orders().is_empty() && w.disk.tasks().is_empty());
-    // Nothing was claimed: another one may have the place at once.
+    // Nothing was claimed: another task may have the address at once.
     w.tasks.unfit = None;
     w.tasks.admissions.clear();
     w.ok(a, add(&tasks));
     let asked = w.tasks.admissions.remove(0);
     let wanted: Vec<_> = asked.tasks.iter().map(|t| (t.at, t.task.as_str(), t.owner)).collect();
     assert_eq!(wanted, [(0, "a", Some(UserId(1))), (1, "b", Some(UserId(1)))]);
-    // What changes nothing asks for nothing, nor does an end.
+    // A request that changes nothing needs no admission, and neither does a deletion.
     w.ok(a, add(&tasks));
     w.ok(a, update(&tasks));
     assert!(w.tasks.admissions.is_empty());
-    // A change that cannot be carried out leaves what was.
+    // A change that cannot be carried out leaves the task as it was.
     w.tasks.unfit = Some(Unfit::NoRoom);
     let more = task("b", "rtmp://h/live/c", &[1, 2]);
     assert_eq!(w.ask(a, update(&[more])).unwrap_err().name(), &ErrorName::TaskFailed);
@@ -78,12 +78,12 @@ fn tsk_5_a_run_plays_what_it_shows_and_nothing_else() {
     assert_eq!(job.owner, Some(UserId(1)));
     w.report(&run, ACCEPTED);
     w.report(&run, Report::Pushing);
-    // Who is not shown any more is not played any more, though it still publishes.
+    // A member that is no longer shown is no longer played, though it still publishes.
     w.ok(a, update(&[task("a", "rtmp://h/live/a", &[1])]));
     assert_eq!(w.cut_viewers, [(second, viewer)]);
     assert_eq!(w.may_play(second, viewer), Err(Denial::NotSubscribed));
     assert_eq!(w.may_play(first, viewer), Ok(()));
-    // Nor is anybody, when the run is over, however it ends.
+    // After the run, however it ends, no stream may be played.
     w.orders();
     w.report(&run, Report::Stopped);
     assert_eq!(w.cut_viewers[1..], [(first, viewer)]);

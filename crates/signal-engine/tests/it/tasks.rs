@@ -1,5 +1,5 @@
-//! What tasks do: when they run, what executors that fail, are silent or late can do to them, and what members are
-//! told.
+//! The work of tasks: when they run, the effects of executors that fail, are silent or late, and the states that
+//! members are told.
 
 use lianmai_protocol::message::task::{Task, TaskState};
 use lianmai_protocol::{ErrorName, UserId};
@@ -15,7 +15,7 @@ fn a_task() -> Task {
     task("a", "rtmp://h/live/a", &[1, 2])
 }
 
-/// A world with a task that pushes what member 1 publishes.
+/// A world with a task that pushes the publications of member 1.
 fn pushing() -> (World, Client, RunId) {
     let mut w = World::with_tasks();
     let a = w.join(1);
@@ -52,7 +52,7 @@ fn tsk_8_a_task_runs_while_somebody_is_seen_or_heard() {
     let uids: Vec<_> = job.shown.tiles.iter().map(|tile| tile.uid.0).collect();
     assert_eq!((uids, job.shown.voices.len()), (vec![1], 1));
     assert_eq!(job.spec.address.secret_url(), "rtmp://h/live/a");
-    // Its URLs are good for what is seen, from the start on.
+    // Its URLs are valid for the shown streams, from the start on.
     assert_eq!(w.may_play(generation, job.viewer), Ok(()));
     let (_, screen) = w.push_url(b, "screenShare");
     assert_eq!(w.may_play(screen, job.viewer), Err(Denial::NotSubscribed));
@@ -64,7 +64,7 @@ fn tsk_8_a_task_runs_while_somebody_is_seen_or_heard() {
     w.report(&run, Report::Pushing);
     w.advance(20);
     assert_eq!(w.heard(b), ["task a pushing 505 r1"]);
-    // Who comes and goes changes what is seen, not the run.
+    // A member that begins or ends to publish changes the composition, not the run.
     let (_, second) = w.push_url(b, "video");
     let job = w.updated();
     assert_eq!(job.shown.tiles.iter().map(|tile| tile.uid.0).collect::<Vec<_>>(), [1, 2]);
@@ -74,7 +74,7 @@ fn tsk_8_a_task_runs_while_somebody_is_seen_or_heard() {
     w.ok(b, unpublish("video"));
     assert!(w.updated().shown.is_empty());
     w.hush();
-    // Nobody is left. The run stays for a while.
+    // No member publishes. The run stays for a while.
     assert!(w.advance_pushing(119_500, &[&run]).is_empty());
     w.push_url(a, "audio");
     assert_eq!(w.updated().shown.voices.len(), 1);
@@ -114,7 +114,7 @@ fn tsk_9_a_run_that_fails_is_tried_again_so_often() {
     assert_eq!(w.heard(a), ["task a failed 506 r1 3"]);
     w.advance_alive(100_000, &[a]);
     assert!(w.orders().is_empty());
-    // An update begins anew, even with what it was told before.
+    // An update begins the retries anew, even with the same specification.
     w.ok(a, update(&[a_task()]));
     assert_eq!(w.started().0.number, 5);
     assert_eq!(w.heard(a), ["task a starting 0 r2"]);
@@ -169,7 +169,7 @@ fn tsk_9_a_late_renewal_does_not_forget_how_long_the_run_has_pushed() {
 #[test]
 fn tsk_11_the_next_run_waits_for_the_lease_of_the_last() {
     let (mut w, _, run) = pushing();
-    // Silent from now on: what it holds ends 2 s after it was given, and half a second is for its clock.
+    // Silent from now on: its lease ends after 2 s, and half a second more is for its clock.
     w.advance(2_479);
     assert!(w.orders().is_empty());
     w.advance(1);
@@ -177,7 +177,7 @@ fn tsk_11_the_next_run_waits_for_the_lease_of_the_last() {
     w.advance(1_000);
     let (second, _) = w.started();
     assert_eq!(second.number, 2);
-    // Whatever the first one says now is about nothing.
+    // Later reports of the first run have no effect.
     for late in [
         Report::Pushing,
         Report::Retrying(Failure::Broken),
@@ -194,7 +194,7 @@ fn tsk_11_the_next_run_waits_for_the_lease_of_the_last() {
     }
     w.report(&second, ACCEPTED);
     w.orders();
-    // One that asks too late has stopped already.
+    // A run that asks too late has stopped already.
     w.now.mono.0 += 2_001;
     w.report(&second, RENEW);
     assert_eq!(w.orders(), ["stop a 2"]);
@@ -224,7 +224,7 @@ fn tsk_11_who_is_told_to_begin_and_says_nothing_is_given_up() {
     assert!(w.orders().is_empty());
     w.advance(1);
     assert_eq!(w.orders(), ["stop a 1"]);
-    // It never had a lease: nothing is waited for but the usual.
+    // It never had a lease, so only the usual wait follows.
     w.report(&run, ACCEPTED);
     assert_eq!(w.orders(), ["stop a 1"]);
     w.advance(1_000);
@@ -262,7 +262,7 @@ fn tsk_6_an_update_replaces_all_of_it() {
     let job = w.updated();
     assert!(job.spec.record && job.spec.address.secret_url().ends_with("?fresh=1"));
     assert_eq!(w.heard(a), ["task a pushing 505 r2"]);
-    // A revision must grow; the same word again is none.
+    // A revision must grow; the same one again changes nothing.
     let at = |revision: u64, record: bool| Task { revision: Some(revision), record, ..a_task() };
     assert_eq!(w.err(a, update(&[at(2, false)])), ErrorName::TaskOverridden);
     assert_eq!(w.err(a, update(&[at(1, false)])), ErrorName::TaskOverridden);
@@ -271,7 +271,7 @@ fn tsk_6_an_update_replaces_all_of_it() {
     assert_eq!(w.err(a, update(&[at(7, true)])), ErrorName::TaskOverridden);
     assert_eq!(w.heard(a), ["task a pushing 505 r7"]);
     w.orders();
-    // A picture that cannot be used is told, and stops nothing.
+    // A picture that cannot be used is reported, and stops nothing.
     w.report(&run, Report::ImageFailed);
     w.report(&run, Report::ImageFailed);
     w.advance(20);
@@ -290,7 +290,7 @@ fn tsk_6_an_update_may_go_elsewhere() {
     assert_eq!(w.orders(), ["stop a 1"]);
     w.advance(20);
     assert_eq!(w.heard(b), ["task a starting 0 r2"]);
-    // The old place is free 10 s after the old run is over, and not a moment earlier.
+    // The old address is free 10 s after the end of the old run, not earlier.
     let old = task("b", "rtmp://h/live/a", &[1]);
     assert_eq!(w.err(b, add(std::slice::from_ref(&old))), ErrorName::StreamUrlBusy);
     assert!(w.orders().is_empty());
@@ -317,7 +317,7 @@ fn tsk_7_a_task_may_come_back_to_a_place_that_it_has_not_left() {
     let (second, job) = w.started();
     assert_eq!(job.spec.address.secret_url(), "rtmp://h/live/a");
     w.push(&second);
-    // The place between rests, the present one is held.
+    // The address in between rests, the present one is held.
     let other = |url: &str| add(&[task("b", url, &[1])]);
     let error = w.ask(a, other("rtmp://h/live/b")).expect_err("it rests");
     assert!(error.data.retry_after_ms.is_some());
@@ -342,7 +342,7 @@ fn tsk_1_tasks_end_with_the_channel() {
     assert_eq!(w.orders(), ["stop a 1"]);
     assert_eq!(w.heard(b), ["task a ended 511 r1", "task b ended 511 r1", "liveRoomClose closed"]);
     assert!(w.disk.tasks().is_empty());
-    // Its run outlives it by its lease, and the place rests behind that.
+    // Its run outlives it by its lease, and the address rests after that.
     let c = w.admit(entry(3).channel("other"));
     let again = || add(&[task("x", "rtmp://h/live/a", &[3])]);
     assert_eq!(w.err(c, again()), ErrorName::StreamUrlBusy);
@@ -400,7 +400,7 @@ fn tsk_5_panes_follow_the_publishers_in_the_order_in_which_they_came() {
     w.push(&run);
     w.push_url(clients[1], "");
     assert_eq!(seen(&w.updated()), [(5, 0, 640), (1, 640, 640)]);
-    // The host takes the major pane; there is none for who came last.
+    // The host takes the major pane; the last publisher gets none.
     w.push_url(clients[2], "");
     let job = w.updated();
     assert_eq!((seen(&job), job.shown.voices.len()), (vec![(3, 0, 640), (5, 640, 640)], 3));
@@ -414,7 +414,7 @@ fn tsk_5_panes_follow_the_publishers_in_the_order_in_which_they_came() {
 fn tsk_5_members_that_published_before_there_was_a_task_have_an_order_too() {
     let mut w = World::with_tasks();
     let clients: Vec<_> = [5, 1, 3, 2].map(|uid| w.join(uid)).into();
-    // A screen is no part of a task; the place of a member that stopped is gone.
+    // A screen is no part of a task; a member that stopped loses its place in the order.
     w.push_url(clients[3], "screenShare");
     w.push_url(clients[1], "");
     w.push_url(clients[0], "audio");
@@ -452,7 +452,7 @@ fn tsk_2_who_leaves_while_claims_are_asked_for_has_no_task() {
     w.hand_on_claims();
     assert_eq!(w.answer(b, behind).map(|answer| answer.is_ok()), Some(true), "its turn has come");
     assert_eq!(w.task_views().len(), 1);
-    // What was claimed for the other one is free, without a rest: nothing was pushed.
+    // The claims of the other request are free, without a rest: nothing was pushed.
     w.ok(b, add(&[task("x", "rtmp://h/live/a", &[1]), task("y", "rtmp://h/live/b", &[1])]));
     w.audit();
 }

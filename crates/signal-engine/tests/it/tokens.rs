@@ -20,7 +20,7 @@ fn jwt(w: &World, life_ms: u64) -> Grant {
     }
 }
 
-/// After the `exp` of its token a membership lives so long, as a `join` with it would be accepted.
+/// After the `exp` of its token a membership lives this long, as a `join` with it would be accepted.
 const LEEWAY: u64 = 5_000;
 
 fn warnings(w: &mut World, client: Client) -> Vec<u64> {
@@ -117,7 +117,7 @@ fn a_jwt_ends_a_membership_in_grace_as_well() {
 fn a_membership_ends_exactly_when_its_token_would_be_refused() {
     let mut w = World::new();
     let grant = jwt(&w, 0);
-    // Past its `exp` already, and accepted still; no warning fits in.
+    // After its `exp`, and still accepted; there is no time for a warning.
     let late = |uid| {
         let grant = grant.clone();
         entry(uid).grant(|g| *g = grant)
@@ -190,7 +190,7 @@ fn one_warning_comes_however_often_the_token_was_renewed() {
     let a = w.admit(entry(1).grant(|g| *g = grant));
     for n in 0..10 {
         w.advance(777);
-        // Each is shorter than the one before, so that old looks fall into the new warning.
+        // Each is shorter than the one before, so that old timers fire within the new warning time.
         let grant = jwt(&w, 100_000 - n * 5_000);
         w.tokens.insert("t".to_owned(), Ok(grant));
         w.ok(a, renew_token("t"));
@@ -293,7 +293,7 @@ fn a_check_that_takes_its_time_holds_later_commands() {
     let answer = Answer::Verified(Ok(Grant::debug()));
     w.input(Input::Answer { id, answer: answer.clone() });
     assert_eq!(w.log(a), ["renewToken ok", "message 1 later", "sendMessage ok"]);
-    // A second answer to the same question finds nothing.
+    // A second answer to the same question has no effect.
     w.input(Input::Answer { id, answer });
     assert!(w.log(a).is_empty());
 }
@@ -308,7 +308,7 @@ fn a_wall_clock_that_jumps_is_noticed_within_a_minute() {
     w.now.wall.0 += 3_600_000;
     w.advance_alive(50_000, &[a]);
     assert_eq!(w.closed(a), Some(CloseCode::TOKEN_EXPIRED));
-    // Back, and the token lives longer.
+    // It jumps back, and the token lives longer.
     let grant = jwt(&w, 60_000);
     let a = w.admit(entry(1).grant(|g| *g = grant));
     w.now.wall.0 -= 3_600_000;

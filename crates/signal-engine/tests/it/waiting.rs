@@ -1,4 +1,4 @@
-//! Commands that wait for the outside (ORD-5): what they hold back, and what becomes of a late answer.
+//! Commands that wait for the shell (ORD-5): the commands that they hold back, and late answers.
 
 use lianmai_protocol::{Action, CloseCode, ErrorName};
 use lianmai_signal_engine::{Answer, AskId, Denial, Grant, Input};
@@ -143,7 +143,7 @@ fn leave_answers_what_waits_as_superseded_in_order_and_then_itself() {
     w.send(a, say("never"));
     w.send(a, mute("audio"));
     w.ok(a, ping());
-    // What comes behind the leave in its array is not executed, and not answered either.
+    // Elements after the `leave` in its array are neither executed nor answered.
     let last = w.batch(a, vec![leave(), say("too late")]);
     assert_eq!(
         w.log(a),
@@ -285,7 +285,7 @@ fn what_waits_behind_a_superseded_publish_needs_no_stack() {
         for uid in 1..=CHAIN {
             let member = w.admit(entry(uid).moderator());
             w.send(member, publish(""));
-            // Each makes the next one audience, whose command is superseded by that, and so on.
+            // Each one demotes the next member, whose command is superseded by that, and so on.
             w.send(member, set_role_of(uid + 1, "audience"));
             w.send(member, say(&format!("from {uid}")));
             w.drop_socket(member);
@@ -300,7 +300,7 @@ fn what_waits_behind_a_superseded_publish_needs_no_stack() {
         assert_eq!(heard[3], "clientLeave 2 roleChanged", "one after the other");
         w.audit();
     };
-    // A stack that holds no calls of so many commands within each other.
+    // A stack that is too small for so many nested calls.
     let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn(chain);
     thread.expect("a thread").join().expect("the chain is worked off");
 }
@@ -316,13 +316,13 @@ fn a_subscribe_is_superseded_when_its_publication_ends() {
     let id = w.send(b, subscribe(1, "audio"));
     w.ok(a, unpublish("audio"));
     w.issuer = Issuer::AtOnce;
-    // Published again in the same stream: still another publication.
+    // Published again in the same stream: this is another publication.
     let (_, generation) = w.push_url(a, "audio");
     w.issue();
     assert_eq!(w.error(b, id), ErrorName::Superseded);
     let mid = w.mid(b);
     assert_eq!(w.may_play(generation, mid), Err(Denial::NotSubscribed));
-    // And when the publisher is gone altogether.
+    // The same if the publisher has left.
     w.issuer = Issuer::Hold;
     let id = w.send(b, subscribe(1, "audio"));
     w.ok(a, leave());
@@ -396,7 +396,7 @@ fn more_than_32_unanswered_commands_are_refused() {
     w.audit();
 }
 
-/// A check of a token that never ends.
+/// A token check that is never answered.
 /// Proves MET-1.
 #[test]
 fn a_token_that_nobody_looks_at_in_time_is_an_error_and_holds_nothing() {
@@ -409,7 +409,7 @@ fn a_token_that_nobody_looks_at_in_time_is_an_error_and_holds_nothing() {
     w.advance(1);
     assert_eq!(w.error(a, id), ErrorName::InternalError);
     assert!(w.answer(a, held).expect("it is answered").is_ok());
-    // What comes too late changes nothing.
+    // An answer that comes too late changes nothing.
     let (ask, _) = w.held_tokens.pop_front().expect("a check");
     let mut grant = Grant::debug();
     grant.rights.message = false;
@@ -442,7 +442,7 @@ fn an_answer_of_another_kind_or_to_nothing_changes_nothing() {
     w.input(Input::Answer { id: ask, answer: again });
     w.issuer = Issuer::AtOnce;
     assert_eq!(w.ok(a, publish("audio"))["url"], url);
-    // And a write, which is something else than a URL.
+    // And a write, whose answer is of another kind than a URL.
     let m = w.admit(entry(2).moderator());
     w.disk.mode = DiskMode::Hold;
     let kick = w.send(m, kick(1, 0));

@@ -1,5 +1,5 @@
-//! A shell in virtual time: apps, clients, URL issuing and token checks around one engine. Whatever the
-//! engine sends is decoded and checked here, so that each test asserts the standing rules as well:
+//! A shell in virtual time: apps, clients, URL issuing and token checks around one engine. All output of the engine is
+//! decoded and checked here, so that each test asserts the general rules as well:
 //!
 //! - `seq` is contiguous on each connection from its snapshot on, and no event at or below it comes;
 //! - an event has one text, whoever receives it (ORD-1), and holds no URL (EVT-2);
@@ -70,7 +70,7 @@ pub(crate) struct Heard {
 #[derive(Debug, Default)]
 pub(crate) struct Conn {
     pub(crate) joined: Option<Joined>,
-    /// None for a client that forgot events, until its next snapshot.
+    /// `None` for a client that forgot events, until its next snapshot.
     pub(crate) picture: Option<Picture>,
     pub(crate) last_seq: u64,
     pub(crate) events: Vec<Heard>,
@@ -78,7 +78,7 @@ pub(crate) struct Conn {
     pub(crate) notices: Vec<(MonoTime, Notice)>,
     notices_read: usize,
     pub(crate) answers: BTreeMap<u64, Result<Value, RpcError>>,
-    /// Refusals of what had no readable id.
+    /// Refusals of elements without a readable id.
     pub(crate) anonymous: Vec<ErrorName>,
     methods: BTreeMap<u64, &'static str>,
     /// Ids that were sent more than once: their answers may be older than the last event.
@@ -91,7 +91,7 @@ pub(crate) struct Conn {
     pub(crate) pings: Vec<MonoTime>,
     closing: Option<Closing>,
     pub(crate) closed: Option<CloseCode>,
-    /// The client's side gave the socket up.
+    /// The client closed the socket.
     gone: bool,
     next_id: u64,
     /// Smaller ids were used on an earlier connection.
@@ -101,26 +101,26 @@ pub(crate) struct Conn {
     pub(crate) k: u64,
     attempt: u64,
     pub(crate) n: u64,
-    /// What the client knew before it came back, until that is answered.
+    /// The client's state before it came back, until that is answered.
     before: Option<Box<Conn>>,
     pub(crate) resumed: Option<Resumed>,
 }
 
 pub(crate) struct World {
     pub(crate) engine: Engine,
-    config: EngineConfig,
-    /// Processes so far.
+    pub(crate) config: EngineConfig,
+    /// Number of processes so far.
     starts: u8,
     pub(crate) disk: Disk,
     pub(crate) drained: Option<bool>,
     pub(crate) draining: bool,
-    /// Writes that a process took with it, or that failed.
+    /// Writes that were lost with a process, or failed.
     pub(crate) writes_lost: usize,
     pub(crate) now: Now,
     pub(crate) issuer: Issuer,
     pub(crate) url_life_ms: u64,
     pub(crate) held_mints: VecDeque<(AskId, MintRequest)>,
-    /// What `renewToken` finds; a token that is not here is held.
+    /// The results of `renewToken`; the check of a token that is not here is held.
     pub(crate) tokens: BTreeMap<String, Result<Grant, ErrorName>>,
     pub(crate) held_tokens: VecDeque<(AskId, String)>,
     last_ask: Option<AskId>,
@@ -141,7 +141,7 @@ pub(crate) struct World {
     last_query: u64,
 }
 
-/// The stream of an answer's URL, which [`World`] writes there.
+/// The stream in the URL of an answer, where [`World`] writes it.
 pub(crate) fn gen_of(url: &str) -> Gen {
     url.trim_start_matches("rtmp://media/").split('?').next().expect("one").parse().expect("a gen")
 }
@@ -198,7 +198,7 @@ impl World {
         change(&mut self.config);
     }
 
-    // Coming in.
+    // Joins.
 
     pub(crate) fn enter(&mut self, entry: Entry) -> Result<Client, RpcError> {
         let client = self.knock(entry);
@@ -211,7 +211,7 @@ impl World {
         }
     }
 
-    /// Sends a join and looks at nothing.
+    /// Sends a join and does not look at its answer.
     pub(crate) fn knock(&mut self, entry: Entry) -> Client {
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
@@ -239,7 +239,7 @@ impl World {
         self.enter(entry).expect_err("the join is refused").name().clone()
     }
 
-    // Talking.
+    // Commands.
 
     pub(crate) fn send(&mut self, client: Client, call: Call) -> u64 {
         let state = self.conns.get_mut(&client.0).expect("a client");
@@ -320,7 +320,7 @@ impl World {
         subscribed.url
     }
 
-    // Listening.
+    // Answers, events and notices.
 
     pub(crate) fn joined(&self, client: Client) -> &Joined {
         self.conns[&client.0].joined.as_ref().expect("a joined client")
@@ -330,7 +330,7 @@ impl World {
         self.joined(client).mid
     }
 
-    /// The events since the last look, in words.
+    /// The events since the last call, in words.
     pub(crate) fn heard(&mut self, client: Client) -> Vec<String> {
         let state = self.conns.get_mut(&client.0).expect("a client");
         let new = state.events[state.events_read..].iter().map(|heard| words(&heard.event));
@@ -339,7 +339,7 @@ impl World {
         new
     }
 
-    /// The notices since the last look, without `memberCount`.
+    /// The notices since the last call, without `memberCount`.
     pub(crate) fn notices(&mut self, client: Client) -> Vec<Notice> {
         let state = self.conns.get_mut(&client.0).expect("a client");
         let new = state.notices[state.notices_read..].iter().map(|(_, notice)| notice.clone());
@@ -348,7 +348,7 @@ impl World {
         new
     }
 
-    /// Everything since the last look, in words and in order, without `memberCount`.
+    /// Everything since the last call, in words and in order, without `memberCount`.
     pub(crate) fn log(&mut self, client: Client) -> Vec<String> {
         let state = self.conns.get_mut(&client.0).expect("a client");
         let new = state.log[state.log_read..].to_vec();
@@ -356,7 +356,7 @@ impl World {
         new
     }
 
-    /// Skips what has come so far.
+    /// Skips everything that has come so far.
     pub(crate) fn hush(&mut self) {
         for state in self.conns.values_mut() {
             state.events_read = state.events.len();
@@ -378,7 +378,7 @@ impl World {
         open.map(|(conn, _)| Client(*conn)).collect()
     }
 
-    // Time and the outside.
+    // Time and the shell.
 
     pub(crate) fn advance(&mut self, ms: u64) {
         let target = self.now.mono + ms;
@@ -394,7 +394,7 @@ impl World {
         self.input(Input::Tick);
     }
 
-    /// The process stands still: the clock goes on and nothing is handled until then.
+    /// The process stalls: the clock goes on and no input is handled until then.
     pub(crate) fn stall(&mut self, ms: u64) {
         self.now.mono = self.now.mono + ms;
         self.now.wall.0 += ms;
@@ -491,6 +491,14 @@ impl World {
         let query = QueryId(self.last_query);
         self.input(Input::Admin { query, command });
         self.replies.remove(&query).expect("a reply")
+    }
+
+    /// As [`World::admin`], if the answer comes after a write.
+    pub(crate) fn admin_later(&mut self, command: AdminCommand) {
+        self.last_query += 1;
+        let query = QueryId(self.last_query);
+        self.input(Input::Admin { query, command });
+        assert!(!self.replies.contains_key(&query), "a reply already");
     }
 
     pub(crate) fn channels(&mut self) -> Vec<ChannelView> {

@@ -1,7 +1,6 @@
-//! What an HTTP answer says that is an error: always JSON, `{name, message}`, and of a task the `field` that is wrong;
-//! programs compare the name. One name is one
-//! thing, on every route and listener, and those of the protocol are the names of `docs/protocol.md`. Deliberately
-//! absent: what led to it.
+//! Errors in HTTP answers: always a problem of RFC 9457; programs compare its `name`. A name has one meaning on all
+//! routes and listeners, and the names of the protocol are those of `docs/protocol.md`. Deliberately absent: the
+//! causes.
 
 use std::borrow::Cow;
 
@@ -12,13 +11,39 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use lianmai_protocol::{ErrorName, RpcError};
 use serde::Serialize;
 
-/// An error that HTTP tells.
+use crate::records::DeskError;
+
+/// An error as a problem of RFC 9457.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Problem {
+    /// `urn:lianmai:problem:` and the name.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// The name in words.
+    pub(crate) title: String,
+    /// The status of the answer.
+    pub(crate) status: u16,
+    /// The error, for people.
+    pub(crate) detail: String,
+    /// The error, for programs.
+    pub(crate) name: String,
+    /// The invalid parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) field: Option<String>,
+    /// Time in milliseconds after which the same request may succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_after_ms: Option<u64>,
+}
+
+/// An error for an HTTP answer.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
     name: Cow<'static, str>,
     message: Cow<'static, str>,
     field: Option<String>,
+    retry_after_ms: Option<u64>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -29,10 +54,10 @@ impl ApiError {
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
         let (name, message) = (name.into(), message.into());
-        ApiError { status, name, message, field: None, headers: Vec::new() }
+        ApiError { status, name, message, field: None, retry_after_ms: None, headers: Vec::new() }
     }
 
-    /// What it is called.
+    /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -40,6 +65,12 @@ impl ApiError {
     /// The same error with one more header.
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    /// The same error, about this parameter.
+    pub(crate) fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
         self
     }
 
@@ -58,20 +89,59 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "notFound", "No such path.")
     }
 
-    /// The path is there, but not for this method.
+    /// The path exists, but not for this method.
     pub(crate) fn no_such_method() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", "Allow says which methods.")
     }
 
-    /// A parameter, of the query or the body.
+    /// There is no object of that kind and id.
+    pub(crate) fn none_such(name: &'static str, message: &'static str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, name, message)
+    }
+
+    /// A parameter of the query or the body is invalid.
     pub(crate) fn invalid_params(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, ErrorName::InvalidParams.to_string(), message)
     }
 
-    /// The server stops, and answers only what it is sure of.
+    /// The server stops, and its answer could be incomplete.
     pub(crate) fn draining() -> Self {
         ErrorName::Draining.into()
     }
+
+    /// Status and body, for a later answer.
+    pub(super) fn text(&self) -> (u16, String) {
+        let text = serde_json::to_string(&self.problem());
+        (self.status.as_u16(), text.expect("answers have string keys only"))
+    }
+
+    fn problem(&self) -> Problem {
+        Problem {
+            kind: format!("urn:lianmai:problem:{}", self.name),
+            title: in_words(&self.name),
+            status: self.status.as_u16(),
+            detail: self.message.to_string(),
+            name: self.name.to_string(),
+            field: self.field.clone(),
+            retry_after_ms: self.retry_after_ms,
+        }
+    }
+}
+
+/// `noSuchChannel` as `No such channel`.
+fn in_words(name: &str) -> String {
+    let mut words = String::with_capacity(name.len() + 4);
+    for letter in name.chars() {
+        match words.is_empty() {
+            true => words.extend(letter.to_uppercase()),
+            false if letter.is_ascii_uppercase() => {
+                words.push(' ');
+                words.push(letter.to_ascii_lowercase());
+            }
+            false => words.push(letter),
+        }
+    }
+    words
 }
 
 impl From<ErrorName> for ApiError {
@@ -80,59 +150,74 @@ impl From<ErrorName> for ApiError {
     }
 }
 
-/// Answers of the engine have their names.
+/// Errors of the engine keep their names.
 impl From<RpcError> for ApiError {
     fn from(error: RpcError) -> Self {
         let status = match error.name() {
-            // Members hear of a channel that was closed; who asks from outside only knows that there is none.
+            // Members are told that a channel was closed; other callers only that there is none.
             ErrorName::ChannelClosed | ErrorName::TaskChannelGone => {
-                return Self::new(StatusCode::NOT_FOUND, "noSuchChannel", "No such channel.");
+                return Self::none_such("noSuchChannel", "No such channel.");
             }
             ErrorName::NoSuchMember | ErrorName::NoSuchTask => StatusCode::NOT_FOUND,
-            // Nobody carries tasks out here.
-            ErrorName::MethodNotFound => StatusCode::NOT_IMPLEMENTED,
-            ErrorName::DuplicateTask
+            // Push tasks are not served. No other command of this API gives this error.
+            ErrorName::MethodNotFound => {
+                let text = "This server carries no push tasks out.";
+                return Self::new(StatusCode::CONFLICT, "tasksNotServed", text);
+            }
+            ErrorName::Forbidden
+            | ErrorName::TooManyBroadcasters
+            | ErrorName::DuplicateTask
             | ErrorName::TaskLimitExceeded
             | ErrorName::TaskOverridden
-            | ErrorName::StreamUrlBusy => StatusCode::CONFLICT,
-            ErrorName::Draining | ErrorName::TooManyBans | ErrorName::TaskFailed => {
+            | ErrorName::StreamUrlBusy
+            | ErrorName::TaskFailed => StatusCode::CONFLICT,
+            // The form is valid, but the content is contradictory or leads nowhere.
+            ErrorName::BadAttributes
+            | ErrorName::BadTask
+            | ErrorName::BadLayout
+            | ErrorName::BadImage => StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorName::Draining | ErrorName::TooManyBans | ErrorName::TooManyChannels => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            // It took effect, and may not outlive a crash.
+            // `NotStored`: the change took effect, but may not survive a crash.
             ErrorName::NotStored | ErrorName::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
-        let field = error
-            .data
-            .field
-            .clone()
-            .filter(|field| field.starts_with("rtmpTasks") || field.starts_with("taskIds"));
-        let retry_after = error.data.retry_after_ms.map(|ms| HeaderValue::from(ms.div_ceil(1000)));
         let name = error.name().as_str().to_owned();
-        let mut error = Self { field, ..Self::new(status, name, error.message) };
-        error.headers.extend(retry_after.map(|seconds| (RETRY_AFTER, seconds)));
-        error
+        ApiError {
+            field: error.data.field.clone(),
+            retry_after_ms: error.data.retry_after_ms,
+            ..Self::new(status, name, error.message)
+        }
+    }
+}
+
+impl From<DeskError> for ApiError {
+    fn from(error: DeskError) -> Self {
+        match error {
+            DeskError::Closed => Self::draining(),
+            DeskError::Failed => {
+                let text = "The store cannot be used now; nothing has changed.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storeUnavailable", text)
+            }
+        }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            name: &'a str,
-            message: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            field: Option<&'a str>,
+        let mut response = json(self.status, &self.problem());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(ms) = self.retry_after_ms {
+            headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
         }
-        let ApiError { status, name, message, field, headers } = self;
-        let mut response =
-            json(status, &Body { name: &name, message: &message, field: field.as_deref() });
-        response.headers_mut().extend(headers);
+        headers.extend(self.headers);
         response
     }
 }
 
-/// A JSON answer that nobody keeps.
+/// A JSON answer that must not be cached.
 pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     let body = serde_json::to_vec(value).expect("answers have string keys only");
     let mut response = Response::new(Body::from(body));

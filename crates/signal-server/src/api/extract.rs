@@ -1,79 +1,38 @@
-//! Reads requests. Comes in: path, query, body. Goes out: what they say, or an [`ApiError`], also where the framework
-//! refuses. Deliberately absent: what is done with it.
+//! Reads requests. Comes in: query, body. Goes out: their values, or an [`ApiError`], also where the framework refuses.
+//! Unknown or duplicate names and bodies that are too large are refused, so a misspelt name is not ignored.
+//! Deliberately absent: what is done with the values.
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequest, FromRequestParts, Path, Query};
+use axum::extract::{FromRequest, FromRequestParts, Query as AnyQuery};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{Request, StatusCode};
-use lianmai_protocol::{ErrorName, TaskId};
-use lianmai_signal_engine::ChannelKey;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer};
 
 use super::error::ApiError;
+use super::objects::Objects;
 
-/// Longest body of a request in bytes.
+/// Maximum size of a request body in bytes.
 pub(super) const MAX_BODY: usize = 16 * 1024;
+/// The same for a body with push tasks: as long as a frame of a member.
+pub(super) const MAX_TASKS_BODY: usize = 64 * 1024;
 
-/// The channel that a request is about: `{name}` of the path, `appkey` of the query.
-pub(super) struct Channel(pub(super) ChannelKey);
+/// A query.
+pub(super) struct Query<T>(pub(super) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Channel {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        #[derive(Deserialize)]
-        struct App {
-            appkey: String,
-        }
-        // What is no text is the name of no channel.
-        let Path(name) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| ErrorName::BadChannelName)?;
-        let Query(App { appkey }) = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|rejection| ApiError::invalid_params(rejection.body_text()))?;
-        Ok(Channel(key(&appkey, &name)?))
+        let query = AnyQuery::from_request_parts(parts, state).await;
+        let AnyQuery(query) =
+            query.map_err(|rejection| ApiError::invalid_params(rejection.body_text()))?;
+        Ok(Query(query))
     }
 }
 
-/// The channel that a request is about: `{appkey}` and `{channel}` of the path, percent-encoded.
-pub(super) struct AppChannel(pub(super) ChannelKey);
-
-impl<S: Send + Sync> FromRequestParts<S> for AppChannel {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        // What is no text is the name of no channel.
-        let Path((appkey, name)) = Path::<(String, String)>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| ErrorName::BadChannelName)?;
-        Ok(AppChannel(key(&appkey, &name)?))
-    }
-}
-
-/// A task of a channel: `{task}` of the path, too.
-pub(super) struct AppTask(pub(super) ChannelKey, pub(super) TaskId);
-
-impl<S: Send + Sync> FromRequestParts<S> for AppTask {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let path = Path::<(String, String, String)>::from_request_parts(parts, state).await;
-        let Path((appkey, name, task)) = path.map_err(|_| ErrorName::BadChannelName)?;
-        Ok(AppTask(key(&appkey, &name)?, task.parse().map_err(|_| ErrorName::BadTask)?))
-    }
-}
-
-fn key(appkey: &str, name: &str) -> Result<ChannelKey, ApiError> {
-    Ok(ChannelKey {
-        appkey: appkey.parse().map_err(|_| ErrorName::BadAppkey)?,
-        name: name.parse().map_err(|_| ErrorName::BadChannelName)?,
-    })
-}
-
-/// A JSON body. Only `application/json` is one: a page of another origin cannot send that without being asked first.
+/// A JSON body. It must be `application/json`: a page of another origin cannot send that without a preflight.
 pub(super) struct Json<T, const MAX: usize = MAX_BODY>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync, const MAX: usize> FromRequest<S> for Json<T, MAX> {
@@ -86,12 +45,43 @@ impl<T: DeserializeOwned, S: Send + Sync, const MAX: usize> FromRequest<S> for J
             let text = "The body must be application/json.";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "notJson", text));
         }
-        let body = to_bytes(request.into_body(), MAX).await;
-        let body = body.map_err(|_| {
-            let text = "The body is too large.";
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "bodyTooLarge", text)
+        let body = to_bytes(request.into_body(), MAX).await.map_err(|_| too_large())?;
+        let mut reader = serde_json::Deserializer::from_slice(&body);
+        let value = serde_path_to_error::deserialize(Objects(&mut reader)).map_err(|error| {
+            let field = error.path().to_string();
+            let error = ApiError::invalid_params(error.into_inner().to_string());
+            if field == "." { error } else { error.field(field) }
         })?;
-        let value = serde_json::from_slice(&body);
-        value.map(Json).map_err(|error| ApiError::invalid_params(error.to_string()))
+        reader.end().map_err(|error| ApiError::invalid_params(error.to_string()))?;
+        Ok(Json(value))
     }
+}
+
+/// A whole number. `60.0` is one, too, because JSON does not distinguish the two.
+pub(super) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(reader: D) -> Result<N, D::Error> {
+    let number = serde_json::Number::deserialize(reader)?;
+    let whole = number.as_u64().or_else(|| {
+        // Exact up to this limit.
+        let exact = |number: &f64| number.fract() == 0.0 && (0.0..=9e15).contains(number);
+        number.as_f64().filter(exact).map(|number| number as u64)
+    });
+    whole.and_then(|whole| N::try_from(whole).ok()).ok_or_else(|| de::Error::custom("out of range"))
+}
+
+/// Like [`whole`], for an optional field.
+pub(super) fn whole_or_none<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
+    reader: D,
+) -> Result<Option<N>, D::Error> {
+    struct Whole<N>(N);
+    impl<'de, N: TryFrom<u64>> Deserialize<'de> for Whole<N> {
+        fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+            whole(reader).map(Whole)
+        }
+    }
+    Ok(Option::deserialize(reader)?.map(|Whole(number)| number))
+}
+
+/// The body is larger than allowed.
+pub(super) fn too_large() -> ApiError {
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "bodyTooLarge", "The body is too large.")
 }

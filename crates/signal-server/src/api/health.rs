@@ -1,4 +1,4 @@
-//! What watches a server: whether it lives, whether it takes members, and its numbers.
+//! Monitoring of a server: whether it lives, whether it accepts members, and its metrics.
 
 use std::sync::Arc;
 
@@ -11,13 +11,14 @@ use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 
 use super::Api;
+use super::access::Everything;
 use super::error::ApiError;
 use crate::ops::drain::Phase;
 use crate::ops::metrics::Numbers;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// For those that have no token.
+/// Routes without a token.
 pub(super) fn open_routes() -> Router<Arc<Api>> {
     Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
 }
@@ -30,7 +31,8 @@ async fn ready(State(api): State<Arc<Api>>) -> Result<&'static str, ApiError> {
     if *api.phase.borrow() == Phase::Serving { Ok("ready\n") } else { Err(ApiError::draining()) }
 }
 
-async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+/// For the token of the deployment, and for keys for all apps.
+async fn metrics(State(api): State<Arc<Api>>, _: Everything) -> Result<Response, ApiError> {
     let engine = api.service.stats().await?;
     api.metrics.caught_up().await;
     let numbers = Numbers {

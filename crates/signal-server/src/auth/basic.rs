@@ -1,9 +1,9 @@
-//! NERTC basic tokens: base64 of the JSON `{signature, curTime, ttl}`. Comes in: a token with the uid and
-//! channel that it shall be for. Goes out: a grant. Deliberately absent: the clock.
+//! NERTC basic tokens: base64 of the JSON `{signature, curTime, ttl}`. Comes in: a token, and the uid and channel of
+//! its user. Goes out: a grant. Deliberately absent: the clock.
 //!
-//! `signature` is the SHA-1 of appKey, uid, curTime, ttl, channelName and secret without delimiters, so
-//! digits could move between neighbours. The checks here fix the spelling of each field (AUT-2);
-//! `config/` fixes that no lifetime begins with another and no secret serves two apps.
+//! `signature` is the SHA-1 of appKey, uid, curTime, ttl, channelName and secret without delimiters, so digits could
+//! move between adjacent fields. The checks here allow only one spelling of each field (AUT-2); `config/` ensures that
+//! no lifetime is a prefix of another and that no two apps share a secret.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -57,7 +57,7 @@ pub(super) fn verify(
         uid: Some(uid),
         channel: Some(channel.clone()),
         issued_at: Some(WallTime(token.cur_time)),
-        // A time that is ahead of ours is judged by `issued_at`.
+        // The engine checks a `curTime` in the future by `issued_at`.
         not_before: None,
         expires: Some(WallTime(token.cur_time + u64::from(token.ttl) * 1000)),
         ends_membership: false,
@@ -77,7 +77,7 @@ fn signature(
     Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes a token as an app server would.
+/// Makes a token in the way of an app server.
 #[must_use]
 pub fn gen_token(
     secret: &Secret,

@@ -1,5 +1,5 @@
-//! JWT with HS256. Comes in: a token. Goes out: a grant. Deliberately absent: the clock, other algorithms
-//! and every claim that is not listed in [`Claims`].
+//! JWT with HS256. Comes in: a token. Goes out: a grant. Deliberately absent: the clock, other algorithms and all
+//! claims that are not in [`Claims`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,12 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::config::JwtKey;
 
-/// Longest life of a token, seconds: bans look back no further.
+/// Maximum lifetime of a token in seconds. Bans look back no further.
 const MAX_LIFE_S: u64 = 7 * 24 * 3600;
-/// Latest time that a token may name, seconds: the end of the year 9999.
+/// Latest time in a token, in Unix seconds: the end of the year 9999.
 const MAX_TIME_S: u64 = 253_402_300_799;
 
-/// Keys of one app.
+/// The keys of one app.
 pub(super) struct JwtVerifier {
     keys: BTreeMap<String, DecodingKey>,
     validation: Validation,
@@ -37,7 +37,7 @@ struct Claims {
     uid: Option<UserId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rights: Option<Rights>,
-    /// Absent counts as 1970, which the longest life then refuses (AUT-3).
+    /// Without it, 1970 is assumed, and the token is refused because it lives too long (AUT-3).
     #[serde(default)]
     iat: Seconds,
     exp: Seconds,
@@ -45,7 +45,7 @@ struct Claims {
     nbf: Option<Seconds>,
 }
 
-/// Unix time in whole seconds; fractions are cut off.
+/// Unix time in whole seconds; fractions are dropped.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(transparent)]
 struct Seconds(u64);
@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = serde_json::Number::deserialize(deserializer)?;
         let whole = number.as_u64().or_else(|| {
-            // Exact: 2^53 is far beyond MAX_TIME_S.
+            // Exact: MAX_TIME_S is far below 2^53.
             let in_range = |seconds: &f64| (0.0..=MAX_TIME_S as f64).contains(seconds);
             number.as_f64().filter(in_range).map(|seconds| seconds as u64)
         });
@@ -71,7 +71,7 @@ impl From<Seconds> for WallTime {
     }
 }
 
-/// What of the header decides which key, and whether there are extensions that must be understood.
+/// The header field that marks extensions as critical.
 #[derive(Deserialize)]
 struct Extensions {
     #[serde(default)]
@@ -81,7 +81,7 @@ struct Extensions {
 impl JwtVerifier {
     pub(super) fn new(keys: &[JwtKey]) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
-        // Times are the engine's, and the library would read the clock for them.
+        // The engine checks the times. The library would use its own clock.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
@@ -110,10 +110,9 @@ impl JwtVerifier {
         })
     }
 
-    /// The claims, if the signature is right.
+    /// The claims, if the signature is valid.
     fn claims(&self, token: &str) -> Option<Claims> {
-        // Fails for `none` and every other algorithm that the library does not know; HS256 is pinned by
-        // `validation`.
+        // Fails for `none` and all other algorithms that the library does not know; `validation` allows only HS256.
         let header = jsonwebtoken::decode_header(token).ok()?;
         let key = match header.kid {
             Some(kid) => self.keys.get(&kid)?,
@@ -125,7 +124,7 @@ impl JwtVerifier {
     }
 }
 
-/// RFC 7515 §4.1.11: who understands none refuses all that are marked critical.
+/// RFC 7515 §4.1.11: a verifier without extensions must refuse all tokens that mark one as critical.
 fn has_no_extensions(token: &str) -> bool {
     use base64::Engine as _;
     let header = token.split('.').next().unwrap_or_default();
@@ -136,7 +135,7 @@ fn has_no_extensions(token: &str) -> bool {
         .is_some_and(|header| header.crit.is_none())
 }
 
-/// What a token shall say.
+/// The content of a token to make.
 #[derive(Clone, Debug)]
 pub struct TokenSpec {
     /// The app.
@@ -147,18 +146,18 @@ pub struct TokenSpec {
     pub uid: Option<UserId>,
     /// Rights; those of a member when absent.
     pub rights: Option<Rights>,
-    /// When it is issued; whole seconds count.
+    /// Time of issue; fractions of a second are dropped.
     pub issued_at: WallTime,
-    /// Seconds that it is valid, at most 7 days.
+    /// Validity in seconds, at most 7 days.
     pub ttl_s: u64,
-    /// Not valid before.
+    /// The token is not valid before this time.
     pub not_before: Option<WallTime>,
 }
 
 /// Why a token could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum GenError {
-    /// The server would refuse it.
+    /// The validity is out of range, so the server would refuse the token.
     #[error("a token is valid for 1..={MAX_LIFE_S} seconds")]
     Life,
     /// The library failed.
@@ -166,7 +165,7 @@ pub enum GenError {
     Sign,
 }
 
-/// Makes a token as an app server would.
+/// Makes a token in the way of an app server.
 ///
 /// # Errors
 /// [`GenError`].

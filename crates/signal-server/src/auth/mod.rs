@@ -1,9 +1,10 @@
-//! Checks tokens. Comes in: a `join`, or the token of a `renewToken`. Goes out: what it grants, or the
-//! error that the client is told. Deliberately absent: the clock. The engine judges times, channel, uid
-//! and revocation, since it knows the moment and who was kicked.
+//! Checks tokens. Comes in: a `join`, or the token of a `renewToken`. Goes out: its grant, or the error for the client.
+//! Deliberately absent: the clock. The engine checks times, channel, uid and bans, because it knows the time and the
+//! bans.
 
 mod basic;
 mod jwt;
+mod revoked;
 
 #[cfg(test)]
 mod tests;
@@ -20,11 +21,13 @@ use jwt::JwtVerifier;
 
 pub use basic::gen_token as gen_basic_token;
 pub use jwt::{GenError, TokenSpec, gen_token as gen_jwt};
+pub(crate) use revoked::Revoked;
 
-/// Checks the tokens of every app.
+/// Checks the tokens of all apps.
 #[derive(Debug)]
 pub struct Authenticator {
     apps: BTreeMap<Appkey, Mode>,
+    revoked: Revoked,
 }
 
 #[derive(Debug)]
@@ -40,7 +43,7 @@ struct Keys {
 }
 
 impl Authenticator {
-    /// Takes over the keys of the apps.
+    /// An authenticator with the keys of these apps.
     #[must_use]
     pub fn new(apps: &[AppConfig]) -> Self {
         let mode = |app: &AppConfig| match &app.mode {
@@ -50,13 +53,19 @@ impl Authenticator {
                 jwt: JwtVerifier::new(&keys.jwt),
             })),
         };
-        Authenticator { apps: apps.iter().map(|app| (app.appkey.clone(), mode(app))).collect() }
+        let apps = apps.iter().map(|app| (app.appkey.clone(), mode(app))).collect();
+        Authenticator { apps, revoked: Revoked::default() }
     }
 
-    /// What a `join` is granted.
+    /// The tokens that were revoked.
+    pub(crate) fn revoked(&self) -> &Revoked {
+        &self.revoked
+    }
+
+    /// The grant for a `join`.
     ///
     /// # Errors
-    /// `badAppkey`, `tokenUnexpected`, `tokenMissing`, `tokenInvalid`, `badUid` (a token needs a uid).
+    /// `badAppkey`, `tokenUnexpected`, `tokenMissing`, `tokenInvalid`, `tokenRevoked`, `badUid` (a token needs a uid).
     pub fn verify_join(&self, join: &Join) -> Result<Grant, ErrorName> {
         match (self.mode(&join.appkey)?, join.token.as_deref()) {
             (Mode::Debug, None) => Ok(Grant::debug()),
@@ -64,18 +73,18 @@ impl Authenticator {
             (Mode::Safe(_), None) => Err(ErrorName::TokenMissing),
             (Mode::Safe(keys), Some(token)) => {
                 let grant = keys.verify(&join.appkey, token, join.uid, &join.channel_name)?;
-                // Without a uid on either side the server would have to invent one.
+                // Without a uid in the join and in the token, the server would have to invent one.
                 join.uid.or(grant.uid).ok_or(ErrorName::BadUid)?;
-                Ok(grant)
+                self.unless_revoked(&join.appkey, join.uid, grant)
             }
         }
     }
 
-    /// What the token of a `renewToken` grants a session of `uid` in `channel`. A basic token does not say
-    /// whom it is for, so it can only be checked with them.
+    /// The grant of a `renewToken` for a session of `uid` in `channel`. A basic token contains neither, so its check
+    /// needs both.
     ///
     /// # Errors
-    /// `badAppkey`, `tokenUnexpected`, `tokenInvalid`.
+    /// `badAppkey`, `tokenUnexpected`, `tokenInvalid`, `tokenRevoked`.
     pub fn verify_renewal(
         &self,
         appkey: &Appkey,
@@ -85,8 +94,23 @@ impl Authenticator {
     ) -> Result<Grant, ErrorName> {
         match self.mode(appkey)? {
             Mode::Debug => Err(ErrorName::TokenUnexpected),
-            Mode::Safe(keys) => keys.verify(appkey, token, Some(uid), channel),
+            Mode::Safe(keys) => {
+                let grant = keys.verify(appkey, token, Some(uid), channel)?;
+                self.unless_revoked(appkey, Some(uid), grant)
+            }
         }
+    }
+
+    fn unless_revoked(
+        &self,
+        appkey: &Appkey,
+        uid: Option<UserId>,
+        grant: Grant,
+    ) -> Result<Grant, ErrorName> {
+        if self.revoked.is_revoked(appkey, uid, &grant) {
+            return Err(ErrorName::TokenRevoked);
+        }
+        Ok(grant)
     }
 
     fn mode(&self, appkey: &Appkey) -> Result<&Mode, ErrorName> {
@@ -105,7 +129,7 @@ impl Keys {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(ErrorName::TokenInvalid);
         }
-        // No character of base64 is a dot.
+        // Base64 contains no dot.
         if token.bytes().filter(|&byte| byte == b'.').count() == 2 {
             return self.jwt.verify(appkey, token);
         }

@@ -86,7 +86,7 @@ fn claims() -> Value {
     json!({"appkey": "live", "iat": NOW_S, "exp": NOW_S + 3600})
 }
 
-/// The usual claims with some changed; null takes one away.
+/// The usual claims with some changed; null removes one.
 fn with(changes: Value) -> Value {
     let mut all = claims();
     for (name, value) in changes.as_object().unwrap() {
@@ -136,7 +136,7 @@ fn safe_apps_need_one() {
     }
 }
 
-/// Made elsewhere, by another implementation of HMAC and base64.
+/// Another implementation of HMAC and base64 made the token.
 /// Proves AUT-3.
 #[test]
 fn a_foreign_jwt_is_understood() {
@@ -210,7 +210,7 @@ fn the_algorithm_is_pinned() {
         let token = forge(&json!({"alg": alg, "kid": "k1"}), &claims(), JWT_SECRET);
         assert_eq!(enter("live", token), Err(ErrorName::TokenInvalid), "{alg}");
     }
-    // Right for HS512, which is not HS256.
+    // Signed correctly, but with HS512 instead of HS256.
     let signed = format!("{}.{}", encode(&json!({"alg": "HS512", "kid": "k1"})), encode(&claims()));
     let mut mac = Hmac::<Sha512>::new_from_slice(JWT_SECRET.as_bytes()).unwrap();
     mac.update(signed.as_bytes());
@@ -287,13 +287,13 @@ fn claims_are_checked() {
     assert_eq!(grant(json!({"iat": NOW_S as f64 + 0.9})).issued_at, Some(WallTime(NOW_S * 1000)));
     assert_eq!(grant(json!({"nbf": NOW_S})).not_before, Some(WallTime(NOW_S * 1000)));
     assert_eq!(grant(json!({"aud": "x", "iss": 1, "sub": 7, "more": []})).rights, Rights::MEMBER);
-    // What `rights` does not name is not granted.
+    // Rights that `rights` does not name are not granted.
     let rights = grant(json!({"rights": {"publish": ["audio"], "moderate": true}})).rights;
     let expected =
         Rights { publish: KindSet::of(&MediaKind::Audio), moderate: true, ..Rights::default() };
     assert_eq!(rights, expected);
     assert_eq!(grant(json!({"rights": {}})).rights, Rights::default());
-    // The library would judge these by its own clock.
+    // The library would check these with its own clock.
     assert!(check(json!({"iat": 10, "exp": 20})).is_ok());
     assert!(check(json!({"nbf": 253_402_300_799_u64})).is_ok());
 }
@@ -338,7 +338,7 @@ fn nim_json(json: impl Fn(&str) -> String) -> String {
     STANDARD.encode(json(made["signature"].as_str().unwrap()))
 }
 
-/// Signature and base64 made elsewhere, for appkey `nim`.
+/// Another implementation made the signature and base64, for appkey `nim`.
 /// Proves AUT-2, AUT-6.
 #[test]
 fn a_foreign_basic_token_is_understood() {
@@ -408,7 +408,7 @@ fn digits_cannot_move_between_fields() {
     let enter = |app: &str, channel: &str, uid, token: String| {
         authenticator.verify_join(&join(app, channel, Some(uid), Some(token))).map(|_| ())
     };
-    // 13 digits, and lifetimes that the app allows.
+    // A `curTime` that has not 13 digits, and lifetimes that the app does not allow.
     for (cur_time_ms, ttl_s) in [
         (999_999_999_999, 3600),
         (10_000_000_000_000, 3600),
@@ -423,10 +423,10 @@ fn digits_cannot_move_between_fields() {
             "{cur_time_ms} {ttl_s}"
         );
     }
-    // A signature for ttl 3600 and channel "room" is one for ttl 360 and "0room": neither may pass.
+    // The signature for ttl 3600 and channel "room" also fits ttl 360 and channel "0room".
     let moved = nim_json(|s| format!(r#"{{"signature":"{s}","curTime":{NOW_MS},"ttl":360}}"#));
     assert_eq!(enter("nim", "0room", 7, moved), Err(ErrorName::TokenInvalid));
-    // One for uid 71 and 1700… is one for uid 7 and 11700…, which has 14 digits.
+    // The signature for uid 71 and 1700… also fits uid 7 and 11700…, which has 14 digits.
     let signature = nim_token(71, "room", NOW_MS, 3600);
     let json: Value = serde_json::from_slice(&STANDARD.decode(signature).unwrap()).unwrap();
     let moved =
@@ -435,7 +435,7 @@ fn digits_cannot_move_between_fields() {
         enter("nim", "room", 7, STANDARD.encode(moved.to_string())),
         Err(ErrorName::TokenInvalid)
     );
-    // A name that begins with a digit is refused unless the app says otherwise.
+    // A name that begins with a digit is refused unless the app allows it.
     assert_eq!(
         enter("nim", "4u", 7, nim_token(7, "4u", NOW_MS, 3600)),
         Err(ErrorName::TokenInvalid)
@@ -470,7 +470,7 @@ fn long_tokens_are_refused_unread() {
     assert_eq!(enter("live", jwt(6100)), Err(ErrorName::TokenInvalid));
 }
 
-/// Proves no rule of the protocol: what is logged as `Debug` shows no secret.
+/// Proves no rule of the protocol: `Debug` output shows no secret.
 #[test]
 fn debug_shows_no_secret() {
     let shown = format!("{:?}", authenticator());

@@ -1,24 +1,24 @@
-//! How hosts and address ranges are written. Comes in: text of operators and peers. Goes out: its parts, or that it is
-//! malformed. Deliberately absent: names; nothing here asks a resolver.
+//! Parses hosts and address ranges. Comes in: text of operators and peers. Goes out: its parts, or an error.
+//! Deliberately absent: name resolution.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// Leading bits of an IPv6 address that holds an IPv4 address (RFC 4291 §2.5.5.2).
+/// Prefix length of the IPv6 addresses that hold an IPv4 address (RFC 4291 §2.5.5.2).
 const MAPPED: u8 = 96;
 
-/// An address range, as `10.0.0.0/8`.
+/// An address range, such as `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
     /// First address.
     pub address: IpAddr,
-    /// Leading bits that count.
+    /// Number of leading bits that count.
     pub prefix: u8,
 }
 
 impl Cidr {
-    /// Whether `ip` is in the range. An IPv4 address that came through an IPv6 socket counts as IPv4.
+    /// Whether `ip` is in the range. An IPv4 address from an IPv6 socket counts as IPv4.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         match (self.address, ip.to_canonical()) {
@@ -32,7 +32,7 @@ impl Cidr {
         }
     }
 
-    /// First address of the range that has `prefix` and holds `self.address`.
+    /// First address of the range with this prefix that contains `self.address`.
     fn first(&self) -> IpAddr {
         match self.address {
             IpAddr::V4(ip) => {
@@ -56,8 +56,8 @@ impl fmt::Display for Cidr {
 impl FromStr for Cidr {
     type Err = String;
 
-    /// Reads `10.0.0.0/8`, or one address as `10.1.2.3`. A range of IPv4 addresses in the form of IPv6 is read as IPv4:
-    /// that is how addresses are compared.
+    /// Reads `10.0.0.0/8`, or one address such as `10.1.2.3`. A range of IPv4-mapped IPv6 addresses becomes a range of
+    /// IPv4, because addresses are compared as IPv4.
     fn from_str(text: &str) -> Result<Self, String> {
         let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
         let address: IpAddr =

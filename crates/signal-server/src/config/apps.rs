@@ -1,5 +1,5 @@
-//! Judges the apps. Comes in: their tables as written. Goes out: apps, with what is wrong reported.
-//! Deliberately absent: what tokens look like, see `auth/`.
+//! Checks the apps. Comes in: their tables as written. Goes out: apps, and reports of problems. Deliberately absent:
+//! the format of tokens, see `auth/`.
 
 use std::path::Path;
 
@@ -11,19 +11,19 @@ use super::raw::{RawApp, RawBasic, RawDuplicate, RawJwt, RawMedia, RawMode, RawS
 use super::validate::Check;
 use super::{AppConfig, AppMode, BasicKey, JwtKey, MediaServer, Secret, TokenKeys, warnings};
 
-/// HS256 wants a key as long as its hash.
+/// HS256 needs a key as long as its hash.
 const MIN_JWT_SECRET_BYTES: usize = 32;
-/// Who sees one basic token can guess at the secret offline.
+/// With one basic token, an attacker can test secrets offline.
 const MIN_BASIC_SECRET_BYTES: usize = 16;
-/// Longest lifetime of a basic token, seconds (AUT-2).
+/// Maximum lifetime of a basic token in seconds (AUT-2).
 const MAX_BASIC_TTL_S: u32 = 86_400;
-/// Longest key id, bytes.
+/// Maximum length of a key id in bytes.
 const MAX_KID_BYTES: usize = 128;
 
-/// The app of a server that was told of none.
+/// The app of a server without configured apps.
 const DEMO: &str = "demo";
 
-/// Checks all apps; absent means the app `demo` in debug mode.
+/// Checks all apps. If the key is absent, there is the app `demo` in debug mode.
 pub(super) fn apps(check: &mut Check, raw: Option<Vec<RawApp>>) -> Vec<AppConfig> {
     let Some(raw) = raw else { return demo().into_iter().collect() };
     if raw.is_empty() {
@@ -36,7 +36,7 @@ pub(super) fn apps(check: &mut Check, raw: Option<Vec<RawApp>>) -> Vec<AppConfig
         if apps.iter().any(|other| other.appkey == app.appkey) {
             check.problem(format!("{path}.appkey"), format!("`{}` is there already", app.appkey));
         }
-        // Appkey and uid are not delimited in a basic token, so one secret would sign for both.
+        // A basic token has no delimiter between appkey and uid, so one secret would sign for both apps.
         let secret = basic_secret(&app);
         if secret.is_some() && apps.iter().any(|other| basic_secret(other) == secret) {
             check.problem(format!("{path}.basic.secret"), "is the secret of another app too");
@@ -139,7 +139,7 @@ fn basic(check: &mut Check, path: &str, raw: RawBasic) -> Option<BasicKey> {
     Some(BasicKey { secret, allowed_ttls, allow_digit_names })
 }
 
-/// Digits could move between lifetime and channel name, which no delimiter parts (AUT-2).
+/// A lifetime must not be a prefix of another: no delimiter separates lifetime and channel name (AUT-2).
 fn prefixes(check: &mut Check, path: &str, ttl: u32, others: &[u32]) {
     let digits = ttl.to_string();
     let clash = others.iter().find(|other| {
@@ -172,7 +172,7 @@ fn jwt(check: &mut Check, path: &str, raw: Vec<RawJwt>) -> Vec<JwtKey> {
     keys
 }
 
-/// Fetches a secret from where it is.
+/// Reads a secret from its source.
 pub(super) fn secret(
     check: &mut Check,
     path: &str,

@@ -1,5 +1,5 @@
-//! Where the publishes of an app go, too. Comes in: URLs with placeholders as written, and what they are to be filled
-//! with. Goes out: templates, with what is wrong reported, and URLs. Deliberately absent: connections.
+//! Checks the forwards of an app. Comes in: URLs with placeholders as written, and the values for them. Goes out:
+//! templates and reports of problems, and URLs. Deliberately absent: connections.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,21 +14,21 @@ use super::apps::secret;
 use super::raw::RawForward;
 use super::validate::Check;
 
-/// Other servers of one app.
+/// Maximum number of forwards of one app.
 const MAX_FORWARDS: usize = 8;
-/// All that has no meaning in a URL, except letters, digits and these.
+/// The characters to encode: all except letters, digits and these.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// One other server that gets each publish of an app.
+/// Another server that gets each publish of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardConfig {
-    /// Where to.
+    /// The URL at that server.
     pub template: ForwardTemplate,
     /// PEM file with the certificate authorities that RTMPS trusts; those of browsers when absent.
     pub ca: Option<PathBuf>,
 }
 
-/// A URL with placeholders. `Debug` shows nothing of it: it may hold keys.
+/// A URL with placeholders. `Debug` hides it, because it may hold keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ForwardTemplate(Vec<Part>);
 
@@ -44,7 +44,7 @@ impl ForwardTemplate {
     /// Reads a template.
     ///
     /// # Errors
-    /// What is wrong with it, without a word of it: it may hold keys.
+    /// A description of the problem without any text of the template, because that may hold keys.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -64,11 +64,11 @@ impl ForwardTemplate {
         if parts.iter().any(is_stray) {
             return Err("a `}` has no `{`".into());
         }
-        // A member chooses the name of its channel, and must not choose the host.
+        // Members choose channel names, but must not choose the host.
         let head = text.split('{').next().unwrap_or_default();
         let has_host = head.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
         let template = Self(parts);
-        // Each octet of a name may need three.
+        // Each byte of a name may need three characters.
         let longest = "\u{ff}".repeat(MAX_CHANNEL_NAME_BYTES.div_ceil(2));
         let filled = template.url(&longest, &u64::MAX.to_string(), "screenShare");
         match filled.and_then(|_| template.url("a", "1", "av")) {
@@ -80,16 +80,16 @@ impl ForwardTemplate {
         }
     }
 
-    /// Whether a push of a screen has another URL than that of a camera.
+    /// Whether the URL depends on the kind of the publish.
     #[must_use]
     pub fn tells_kinds(&self) -> bool {
         self.0.contains(&Part::Kind)
     }
 
-    /// The URL for a publish. The values are encoded, so that none adds to the path or query.
+    /// The URL for a publish. The values are encoded, so they cannot add to the path or query.
     ///
     /// # Errors
-    /// [`BadUrl`], not for values that a channel and a member can have.
+    /// [`BadUrl`], but never for valid values of a channel and a member.
     pub fn url(&self, channel: &str, uid: &str, kind: &str) -> Result<UpstreamUrl, BadUrl> {
         let mut url = String::new();
         for part in &self.0 {
@@ -111,7 +111,7 @@ impl fmt::Debug for ForwardTemplate {
 }
 
 fn encode(url: &mut String, value: &str) {
-    // Not as `.` and `..`, which some take for folders.
+    // `.` and `..` are encoded, too, because some servers read them as folders.
     if value.bytes().all(|byte| byte == b'.') {
         url.extend(std::iter::repeat_n("%2E", value.len()));
     } else {
@@ -119,7 +119,7 @@ fn encode(url: &mut String, value: &str) {
     }
 }
 
-/// The forwards of one app.
+/// Checks the forwards of one app.
 pub(super) fn forwards(
     check: &mut Check,
     path: &str,
@@ -153,8 +153,8 @@ pub(super) fn forwards(
     forwards
 }
 
-/// Reports forwards to this server itself, as far as that can be told without asking a resolver; the rest is told when a
-/// connection is made.
+/// Reports forwards to this server itself, as far as they are visible without name resolution. The rest is detected
+/// when the connection is made.
 pub(super) fn loops(check: &mut Check, config: &Config) {
     for (i, app) in config.apps.iter().enumerate() {
         for (j, forward) in app.forwards.iter().enumerate() {
@@ -181,7 +181,7 @@ fn is_own(url: &UpstreamUrl, config: &Config) -> bool {
         url.port() == listen.port()
             && match host.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
                 Ok(ip) if listens.is_unspecified() => ip.is_loopback() || ip.is_unspecified(),
-                // The unspecified address leads to loopback.
+                // The unspecified address reaches loopback.
                 Ok(ip) => ip == listens || ip.is_unspecified() && listens.is_loopback(),
                 Err(_) => {
                     host == "localhost" && (listens.is_loopback() || listens.is_unspecified())
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(app.url("x/y", "7", "av").unwrap().target().app(), "app/x%2Fy");
     }
 
-    /// What is wrong with the forwards of the app `a`.
+    /// The problems with the forwards of the app `a`.
     fn problems(forwards: &str, flags: &[(&str, &str)]) -> Vec<(String, String)> {
         let apps = format!("[{{ appkey = \"a\", mode = \"debug\", forward = [{forwards}] }}]");
         let env = [("LIANMAI_APPS".to_owned(), apps)].into_iter();

@@ -1,8 +1,7 @@
-//! Brings the sources together. Comes in: a TOML file, environment variables, flags, later ones winning.
-//! Goes out: the configuration as written, and each key that does not fit. Deliberately absent: what
-//! the values mean.
+//! Merges the sources. Comes in: a TOML file, environment variables, flags; later ones win. Goes out: the configuration
+//! as written, and each key that does not fit. Deliberately absent: the meaning of values.
 //!
-//! A misfit is reported, taken out and the rest read again, so one run names all of them.
+//! A key that does not fit is reported and removed, and the rest is read again. So one run reports all of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,16 +15,16 @@ use super::validate::{self, Check};
 use super::warnings;
 use super::{Config, Problem, Problems};
 
-/// Environment variables that begin so and hold `__` are configuration keys.
+/// Environment variables with this prefix and `__` in their name are configuration keys.
 const ENV_PREFIX: &str = "LIANMAI_";
 
 impl Config {
-    /// Reads the configuration and checks it. `env` are all environment variables: those named
-    /// `LIANMAI_TABLE__KEY` set `table.key`, and secrets may name others. `flags` are pairs of a path,
-    /// as `server.listen`, and a value. Values are TOML, or plain text where they are not.
+    /// Reads and checks the configuration. `env` are all environment variables: those named `LIANMAI_TABLE__KEY` set
+    /// `table.key`, and secrets may refer to others. `flags` are pairs of a path, such as `server.listen`, and a value.
+    /// Values are TOML, or plain text if they are no valid TOML.
     ///
     /// # Errors
-    /// Every [`Problem`] at once.
+    /// All [`Problem`]s at once.
     pub fn load(
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
@@ -72,27 +71,27 @@ fn read(file: &Path) -> Result<Table, Problem> {
         text: format!("cannot be read: {error}"),
     })?;
     text.parse::<Table>().map_err(|error| {
-        // Not its `Display`: that quotes the line, which may hold a secret.
+        // Not its `Display`, which quotes the line: that may hold a secret.
         let (line, column) = position(&text, error.span().map_or(0, |span| span.start));
         Problem { path, text: format!("line {line}, column {column}: {}", error.message().trim()) }
     })
 }
 
-/// Line and column, from 1, of a byte.
+/// Line and column of a byte offset, both from 1.
 fn position(text: &str, at: usize) -> (usize, usize) {
     let before = &text.as_bytes()[..at.min(text.len())];
     let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     (before.iter().filter(|&&byte| byte == b'\n').count() + 1, before.len() - line_start + 1)
 }
 
-/// `LIANMAI_SESSION__GRACE_MS` is `session.grace_ms`. Names without `__` are not ours: container
-/// platforms invent such, as `LIANMAI_PORT`. `LIANMAI_APPS` holds a whole array.
+/// `LIANMAI_SESSION__GRACE_MS` is `session.grace_ms`. Names without `__` are ignored, because container platforms set
+/// some, such as `LIANMAI_PORT`. `LIANMAI_APPS` holds a whole array.
 fn env_path(name: &str) -> Option<String> {
     let key = name.strip_prefix(ENV_PREFIX)?;
     (key == "APPS" || key.contains("__")).then(|| key.to_ascii_lowercase().replace("__", "."))
 }
 
-/// A text as TOML value, or as itself.
+/// A text as TOML value, or as string.
 fn value_of(text: &str) -> Value {
     format!("value = {text}")
         .parse::<Table>()
@@ -116,12 +115,12 @@ fn insert(table: &mut Table, path: &str, value: Value) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Which elements, sorted, were taken out of the array at a path.
+/// The original indices, sorted, of the elements that were removed from the array at a path.
 #[derive(Debug, Default)]
 pub(super) struct Removed(BTreeMap<String, Vec<usize>>);
 
 impl Removed {
-    /// Where in the source the element is that is at `index` now.
+    /// The index in the source of the element that is now at `index`.
     pub(super) fn original(&self, array: &str, index: usize) -> usize {
         let gone = self.0.get(array).map_or(&[][..], Vec::as_slice);
         gone.iter().fold(index, |index, &gone| if gone <= index { index + 1 } else { index })
@@ -141,7 +140,7 @@ enum Step {
     Index(usize),
 }
 
-/// Turns the tree into the raw structs. What does not fit goes to `problems`.
+/// Converts the tree into the raw structs. Values that do not fit go to `problems`.
 fn fit(
     mut table: Table,
     texts: &BTreeMap<String, String>,
@@ -174,7 +173,7 @@ fn fit(
             && let Some(value) = find(&mut table, &steps)
             && !value.is_str()
         {
-            // It looked like another type, yet text is wanted.
+            // The text was parsed as another type, but a string is expected.
             *value = Value::String(text);
             continue;
         }
@@ -188,12 +187,12 @@ fn fit(
     }
 }
 
-/// The key that serde does not know, from its message.
+/// The unknown key in serde's message.
 fn unknown_field(message: &str) -> Option<&str> {
     message.strip_prefix("unknown field `")?.split('`').next()
 }
 
-/// Values of apps may be secrets; serde quotes what it does not like.
+/// Removes quoted values from a message of serde: values of apps may be secrets.
 fn without_value(message: &str, steps: &[Step]) -> String {
     let secret = steps.first() == Some(&Step::Key("apps".to_owned()));
     match message.rsplit_once(", expected ") {

@@ -1,16 +1,17 @@
-//! The server's configuration, checked. Comes in: one TOML file, environment, flags (later ones win).
-//! Goes out: [`Config`], or every problem at once. Deliberately absent: defaults that are not written in
-//! `default.toml`'s comments too.
+//! The checked configuration of the server. Comes in: one TOML file, environment, flags (later ones win). Goes out:
+//! [`Config`], or all problems at once. Deliberately absent: defaults that the comments of `default.toml` do not name.
 
 mod address;
 mod apps;
 mod forward;
+mod history;
 mod load;
 mod raw;
 mod relay;
 mod tasks;
 mod validate;
 mod warnings;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -27,12 +28,16 @@ use lianmai_signal_engine::{AppPolicy, SessionTimers};
 pub use address::Cidr;
 pub(crate) use address::{split_authority, without_brackets};
 pub use forward::{ForwardConfig, ForwardTemplate};
+pub use history::HistoryConfig;
 pub use tasks::TasksConfig;
+pub use webhooks::WebhooksConfig;
 
-/// From the freeze to the end of the process: for the hand-over, and for the last answers.
+const HOUR_MS: u64 = 3_600_000;
+
+/// Time from the freeze to the end of the process, in milliseconds: for the hand-over, and for the last answers.
 pub(crate) const FREEZE_MS: u64 = 2_000;
 
-/// The default configuration with its comments, as `gen-config` prints it. Holds no secret.
+/// The default configuration with its comments, as `gen-config` prints it. It holds no secret.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
 
 /// A secret: never printed, not even by `Debug`.
@@ -52,7 +57,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether `given` is the secret, in a time that depends on the lengths only.
+    /// Whether `given` is the secret. The time depends only on the lengths.
     #[must_use]
     pub fn equals(&self, given: &str) -> bool {
         let (a, b) = (self.0.as_bytes(), given.as_bytes());
@@ -67,12 +72,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// One thing that is wrong with a configuration.
+/// One problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where: a key as `session.grace_ms` or `apps[0].appkey`, or the path of a file.
+    /// The key, such as `session.grace_ms` or `apps[0].appkey`, or the path of a file.
     pub path: String,
-    /// What. Never holds a secret.
+    /// The description. It never holds a secret.
     pub text: String,
 }
 
@@ -82,7 +87,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a configuration, at least one thing. Displayed one a line.
+/// All problems of a configuration, at least one. `Display` writes one per line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -109,16 +114,16 @@ pub enum AppMode {
     Safe(TokenKeys),
 }
 
-/// What tokens of an app are checked with.
+/// The keys that tokens of an app are checked with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenKeys {
-    /// NERTC basic tokens, off unless given.
+    /// For NERTC basic tokens; without it they are refused.
     pub basic: Option<BasicKey>,
     /// JWT (HS256) keys by key id.
     pub jwt: Vec<JwtKey>,
 }
 
-/// What NERTC basic tokens are checked with (AUT-2).
+/// The key that NERTC basic tokens are checked with (AUT-2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BasicKey {
     /// The app's secret.
@@ -147,13 +152,13 @@ pub struct AppConfig {
     pub mode: AppMode,
     /// Its channel rules.
     pub policy: AppPolicy,
-    /// Who carries its media.
+    /// The server that carries its media.
     pub media: MediaServer,
-    /// Where each publish goes, too.
+    /// Other servers that get each publish.
     pub forwards: Vec<ForwardConfig>,
 }
 
-/// Who carries the media of an app.
+/// The server that carries the media of an app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MediaServer {
     /// The relay in this process.
@@ -161,7 +166,7 @@ pub enum MediaServer {
     Relay,
 }
 
-/// TLS of the public listener, of RTMPS, and of the admin listener where that is asked for.
+/// TLS of the public listener, of RTMPS, and of the admin listener if [`Config::admin_tls`] is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
     /// PEM file with the certificate chain.
@@ -170,16 +175,16 @@ pub struct TlsConfig {
     pub key: PathBuf,
 }
 
-/// How often one address may come.
+/// Connection rate of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
-    /// In the long run.
+    /// Connections per second in the long run.
     pub(crate) per_second: u32,
-    /// And at once.
+    /// Connections at once.
     pub(crate) burst: u32,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
@@ -187,35 +192,35 @@ pub enum LogFormat {
     Auto,
     /// Text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// How the server stops (RST-1). All in milliseconds.
+/// Timing of a stop (RST-1), in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainConfig {
-    /// A stop takes at most so long.
+    /// Maximum time of a stop.
     pub deadline_ms: u64,
-    /// Clients stay connected at least so long after they were told.
+    /// Minimum time that clients stay connected after the notice.
     pub notice_ms: u64,
-    /// They are told to stay away so long: until the next process listens.
+    /// Time that clients are told to stay away: until the next process listens.
     pub retry_after_ms: u64,
-    /// And a random share of this.
+    /// Range of the random time that is added to it.
     pub jitter_ms: u64,
 }
 
 impl DrainConfig {
-    /// The last client is closed then, and nothing changes any more.
+    /// Time from the begin of a stop until the last client is closed and nothing changes any more.
     #[must_use]
     pub fn freeze_ms(&self) -> u64 {
         self.deadline_ms.saturating_sub(FREEZE_MS)
     }
 }
 
-/// Everything the server is told.
+/// The complete configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Public listener: WebSocket and HTTP-FLV.
+    /// Public listener: WebSocket, HTTP-FLV, HLS and the page.
     pub listen: SocketAddr,
     /// Admin listener.
     pub admin_listen: SocketAddr,
@@ -225,7 +230,7 @@ pub struct Config {
     pub rtmp_listen: SocketAddr,
     /// RTMPS listener of the embedded relay, with the certificate of [`Config::tls`].
     pub rtmps_listen: Option<SocketAddr>,
-    /// Where secrets and the store are; made with mode 0700 when missing.
+    /// Directory of secrets and the store; created with mode 0700 if missing.
     pub data_dir: PathBuf,
     /// Host in URLs; the listener's address when absent.
     pub public_host: Option<String>,
@@ -235,15 +240,15 @@ pub struct Config {
     pub public_rtmp_port: Option<u16>,
     /// RTMPS port in URLs, where a proxy changes it.
     pub public_rtmps_port: Option<u16>,
-    /// Whether `url` is the RTMPS one of the URLs.
+    /// Whether the field `url` of media URLs is the RTMPS one.
     pub prefer_rtmps: bool,
-    /// Whether FLV URLs are `https` though this process serves plain HTTP.
+    /// Whether clients use `https` for the public listener, although this process serves plain HTTP.
     pub public_https: bool,
-    /// Peers whose `X-Forwarded-For` or `Forwarded` is believed.
+    /// Trusted proxies: peers whose `X-Forwarded-For` or `Forwarded` counts.
     pub trusted_proxies: Vec<Cidr>,
     /// Host names that requests may carry, besides loopback (CON-3).
     pub hosts: Vec<String>,
-    /// Origins that browsers may come from, besides the listener's own.
+    /// Origins whose pages may connect, besides the listener's own.
     pub origins: Vec<String>,
     /// Whether the public listener has the page at `/`.
     pub page: bool,
@@ -251,27 +256,27 @@ pub struct Config {
     pub debug_allow_from: Vec<Cidr>,
     /// Worker shards; the number of cores when absent.
     pub shards: Option<usize>,
-    /// Most connections of the public listener.
+    /// Maximum number of connections of the public listener.
     pub max_connections: usize,
-    /// Most of them of one client's IPv4 address or IPv6 /64 that is not loopback.
+    /// Maximum number of them for one IPv4 address or IPv6 /64 that is not loopback.
     pub max_connections_per_address: usize,
-    /// New connections of one address a second, in the long run; 0: as many as there come.
+    /// New connections of one address per second in the long run; 0 for no limit.
     pub connections_per_second: u32,
-    /// And at once.
+    /// New connections of one address at once.
     pub connection_burst: u32,
-    /// TLS of the public listener and of RTMPS.
+    /// Certificate of the listeners with TLS.
     pub tls: Option<TlsConfig>,
     /// The apps.
     pub apps: Vec<AppConfig>,
     /// Protocol limits.
     pub limits: Limits,
-    /// Session clocks.
+    /// Session timers.
     pub session: SessionTimers,
-    /// After a crash tickets stand in for expired tokens so long, in milliseconds (RES-9).
+    /// Time after a crash in which tickets replace expired tokens, in milliseconds (RES-9).
     pub restart_grace_ms: u64,
-    /// Bytes of the logs of all channels.
+    /// Maximum size of the logs of all channels in bytes.
     pub log_bytes: usize,
-    /// Most bytes that may wait for a slow reader.
+    /// Maximum number of bytes that may wait for a slow reader.
     pub max_lag_bytes: usize,
     /// Validity of push and pull URLs in seconds.
     pub url_ttl_s: u64,
@@ -281,36 +286,40 @@ pub struct Config {
     pub tasks: TasksConfig,
     /// How the server stops.
     pub drain: DrainConfig,
-    /// Log lines.
+    /// Storage and delivery of events.
+    pub webhooks: WebhooksConfig,
+    /// Limits of the history of calls.
+    pub history: HistoryConfig,
+    /// Format of log lines.
     pub log_format: LogFormat,
-    /// `tracing` filter, as `info` or `lianmai=debug,info`.
+    /// `tracing` filter, such as `info` or `lianmai=debug,info`.
     pub log_filter: String,
-    /// What works and is unwise. None of it holds a secret.
+    /// Settings that work but are unwise. They hold no secret.
     pub warnings: Vec<Problem>,
 }
 
 impl Config {
-    /// Whether an app is in debug mode, so that every listener refuses what is not local (CON-5).
+    /// Whether an app is in debug mode. Then all listeners refuse requests that are not local (CON-5).
     #[must_use]
     pub fn has_debug_app(&self) -> bool {
         self.apps.iter().any(|app| app.mode == AppMode::Debug)
     }
 
-    /// Refuses what is unwise, for whoever wants no warnings.
+    /// Turns warnings into problems.
     ///
     /// # Errors
-    /// Every warning, as a problem.
+    /// All warnings.
     pub fn strict(self) -> Result<Self, Problems> {
         if self.warnings.is_empty() { Ok(self) } else { Err(Problems(self.warnings)) }
     }
 
-    /// How often one address may come.
+    /// The connection rate of one address; `None` for no limit.
     pub(crate) fn rate(&self) -> Option<Rate> {
         let (per_second, burst) = (self.connections_per_second, self.connection_burst);
         (per_second > 0).then_some(Rate { per_second, burst })
     }
 
-    /// Whether clients reach the public listener by `https` and `wss`.
+    /// Whether clients use `https` and `wss` for the public listener.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.tls.is_some() || self.public_https

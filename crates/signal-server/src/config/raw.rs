@@ -1,5 +1,5 @@
-//! The configuration as written. Comes in: a TOML tree. Goes out: structs in which every key is optional
-//! and no unknown key is accepted. Deliberately absent: defaults and judgement, see `validate.rs`.
+//! The configuration as written. Comes in: a TOML tree. Goes out: structs in which each key is optional and no unknown
+//! key is accepted. Deliberately absent: defaults and checks, see `validate.rs`.
 
 use std::path::PathBuf;
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::Secret;
 
-/// Where a secret comes from.
+/// The source of a secret.
 #[derive(Debug)]
 pub(super) enum RawSecret {
     /// Written in place.
     Inline(Secret),
-    /// In a file; white space at its ends does not count.
+    /// In a file; white space at its ends is ignored.
     File(PathBuf),
     /// In an environment variable.
     Env(String),
@@ -20,7 +20,7 @@ pub(super) enum RawSecret {
 
 impl<'de> Deserialize<'de> for RawSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // By hand, because serde's own messages quote the offending value.
+        // Not derived, because serde's own messages quote the invalid value.
         const SHAPE: &str = "expected a string, { file = \"PATH\" } or { env = \"NAME\" }";
         let shape = || de::Error::custom(SHAPE);
         match toml::Value::deserialize(deserializer).map_err(|_| shape())? {
@@ -58,7 +58,28 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) tasks: RawTasks,
     #[serde(default)]
+    pub(super) webhooks: RawWebhooks,
+    #[serde(default)]
+    pub(super) history: RawHistory,
+    #[serde(default)]
     pub(super) log: RawLog,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWebhooks {
+    pub(super) allow: Option<Vec<String>>,
+    pub(super) keep_s: Option<u64>,
+    pub(super) keep_events: Option<u64>,
+    pub(super) give_up_s: Option<u64>,
+    pub(super) timeout_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHistory {
+    pub(super) keep_s: Option<u64>,
+    pub(super) keep_rows: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

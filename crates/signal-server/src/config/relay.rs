@@ -1,13 +1,14 @@
-//! Judges the table `relay`. Comes in: the table as written. Goes out: what the relay is told, with what is wrong
-//! reported. Deliberately absent: what concerns other tables too, see `validate.rs`.
+//! Checks the table `relay`. Comes in: the table as written. Goes out: the configuration of the relay, and reports of
+//! problems. Deliberately absent: checks that involve other tables, see `validate.rs`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use lianmai_media_plane::RelayConfig;
 
+use super::HOUR_MS;
 use super::raw::RawRelay;
-use super::validate::{Check, HOUR_MS, KIB, MIB};
+use super::validate::{Check, KIB, MIB};
 
 pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
     let d = RelayConfig::default();
@@ -35,7 +36,7 @@ pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
         hls_idle: ms("hls_idle_ms", raw.hls_idle_ms, d.hls_idle),
         ..d.clone()
     };
-    // The numbers of segments begin with the Unix time in seconds and never go back if no segment is shorter than one.
+    // Segment numbers begin with the Unix time in seconds. They never go back if no segment is shorter than a second.
     let segment = u64::try_from(d.hls_segment.as_millis()).unwrap_or(u64::MAX);
     let segment = check.number("relay.hls_segment_ms", raw.hls_segment_ms, segment, 1000..=HOUR_MS);
     let mut size = |key: &str, value, default, range: RangeInclusive<usize>| {

@@ -1,38 +1,39 @@
-//! Judges the table `tasks`. Comes in: the table as written. Goes out: how push tasks are carried out, with what is wrong
-//! reported. Deliberately absent: whether the programs are there, which is looked at when the server starts.
+//! Checks the table `tasks`. Comes in: the table as written. Goes out: how push tasks are carried out, and reports of
+//! problems. Deliberately absent: whether the programs exist, which the server checks when it starts.
 
 use std::path::PathBuf;
 
 use lianmai_signal_engine::TaskPolicy;
 
+use super::HOUR_MS;
 use super::raw::RawTasks;
-use super::validate::{Check, HOUR_MS, MIB};
+use super::validate::{Check, MIB};
 
 /// How push tasks are carried out on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TasksConfig {
-    /// Whether there are tasks; `None` where the programs for them are found.
+    /// Whether push tasks are served; `None`: if the programs for them are found.
     pub serve: Option<bool>,
-    /// The program that composes; beside the server's own when absent.
+    /// The compositor program; next to the server's own program when absent.
     pub compositor: Option<PathBuf>,
-    /// ffmpeg.
+    /// The ffmpeg program.
     pub ffmpeg: PathBuf,
-    /// Processor time that tasks may need together, in hundredths of a core.
+    /// Processor time for all tasks together, in hundredths of a core.
     pub cpu_percent: usize,
-    /// Memory that they may need together.
+    /// Memory for all tasks together, in bytes.
     pub memory_bytes: usize,
-    /// When they run and how often they are tried again.
+    /// When tasks run and how often they are retried.
     pub policy: TaskPolicy,
-    /// Whether pushes may lead to addresses that are not public.
+    /// Whether tasks may push to addresses that are not public.
     pub private_push: bool,
-    /// Whether images may be fetched from such addresses.
+    /// Whether tasks may fetch images from such addresses.
     pub private_images: bool,
     /// PEM file with further certificate authorities for `rtmps` and `https`.
     pub ca: Option<PathBuf>,
 }
 
 impl TasksConfig {
-    /// As in an empty configuration, where `is_local` says whether only this machine can use the server.
+    /// The defaults. `is_local` says whether only this machine can use the server.
     pub(super) fn new(is_local: bool) -> Self {
         TasksConfig {
             serve: None,
@@ -48,7 +49,7 @@ impl TasksConfig {
     }
 }
 
-/// Half of this machine.
+/// Half of this machine, but at least one core.
 fn default_cpu_percent() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     (cores * 50).max(100)

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::*;
 
-/// A file that goes with the test.
+/// A file that is removed with the test.
 struct TempFile(PathBuf);
 
 impl TempFile {
@@ -47,7 +47,7 @@ fn builtin() -> Config {
     Config::load(None, std::iter::empty(), &[]).unwrap()
 }
 
-/// `default.toml` with its defaults in force.
+/// `default.toml` with its commented settings in force.
 fn uncommented() -> String {
     let is_setting = |line: &str| {
         line.strip_prefix('#')
@@ -88,7 +88,7 @@ fn default_toml_is_the_builtin_configuration() {
 
 #[test]
 fn default_toml_mentions_every_key() {
-    // The keys are taken from what serde expects beside an unknown one.
+    // The keys are those that serde lists in its message about an unknown one.
     for table in [
         "server",
         "debug",
@@ -102,6 +102,8 @@ fn default_toml_mentions_every_key() {
         "drain",
         "relay",
         "tasks",
+        "webhooks",
+        "history",
         "log",
     ] {
         let header = match table {
@@ -110,7 +112,7 @@ fn default_toml_mentions_every_key() {
         };
         let found = problems(&table.replace(['[', ']'], ""), &format!("{header}\nnonsense = 1\n"));
         let (path, text) = found.iter().find(|(path, _)| path.ends_with(".nonsense")).unwrap();
-        // `cert` or `key`, one of `a`, `b`, or a single `allow_from`.
+        // The message has `cert` or `key`, one of `a`, `b`, or a single `allow_from`.
         let keys: Vec<&str> = text.split('`').skip(3).step_by(2).collect();
         assert!(!keys.is_empty(), "{path}: {text}");
         let section = section(table);
@@ -394,7 +396,7 @@ fn problems_hold_no_secret() {
     assert!(shown.starts_with("apps: ") && !shown.contains(SECRET), "{shown}");
 }
 
-/// What others can reach is asked for by name: safe mode, or the addresses that may use debug mode.
+/// Access from other machines must be configured: safe mode, or the addresses that may use debug mode.
 #[test]
 fn listeners_beyond_loopback_need_consent() {
     let jwt = format!("[[apps.jwt]]\nkid = \"a\"\nsecret = \"{SECRET}\"\n");

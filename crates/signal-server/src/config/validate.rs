@@ -1,6 +1,5 @@
-//! Judges the configuration as written. Comes in: raw structs, with the problems found so far. Goes out:
-//! a [`Config`], or every problem. Deliberately absent: the sources, see `load.rs`, and apps, see
-//! `apps.rs`.
+//! Checks the configuration as written. Comes in: raw structs, and the problems found so far. Goes out: a [`Config`],
+//! or all problems. Deliberately absent: the sources, see `load.rs`, and apps, see `apps.rs`.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -17,17 +16,17 @@ use tracing_subscriber::EnvFilter;
 use super::load::Removed;
 use super::raw::{RawConfig, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls};
 use super::{
-    Cidr, Config, DrainConfig, FREEZE_MS, LogFormat, Problem, Problems, TasksConfig, TlsConfig,
-    apps, forward, relay, split_authority, tasks, warnings,
+    Cidr, Config, DrainConfig, FREEZE_MS, HOUR_MS, HistoryConfig, LogFormat, Problem, Problems,
+    TasksConfig, TlsConfig, WebhooksConfig, apps, forward, history, relay, split_authority, tasks,
+    warnings, webhooks,
 };
 
-pub(super) const HOUR_MS: u64 = 3_600_000;
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * KIB;
 
 /// Collects problems and warnings.
 pub(super) struct Check<'a> {
-    /// Environment variables that secrets may name.
+    /// Environment variables, which secrets may refer to.
     pub(super) env: &'a BTreeMap<String, String>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
@@ -40,12 +39,12 @@ impl Check<'_> {
         self.problems.push(Problem { path: path.into(), text: text.into() });
     }
 
-    /// Records what works and is unwise.
+    /// Records a setting that works but is unwise.
     pub(super) fn warn(&mut self, path: impl Into<String>, text: impl Into<String>) {
         self.warnings.push(Problem { path: path.into(), text: text.into() });
     }
 
-    /// Path of an element of an array, as its source counts.
+    /// Path of an element of an array, with the index of its source.
     pub(super) fn element(&self, array: &str, index: usize) -> String {
         format!("{array}[{}]", self.removed.original(array, index))
     }
@@ -87,7 +86,7 @@ impl Check<'_> {
         }
     }
 
-    /// Milliseconds within bounds.
+    /// A duration in milliseconds, from 1 to one hour.
     pub(super) fn duration(
         &mut self,
         path: &str,
@@ -115,7 +114,7 @@ impl Check<'_> {
     }
 }
 
-/// Checks everything.
+/// Checks the whole configuration.
 pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problems> {
     let limits = limits(&mut check, &raw.limits);
     let session = session(&mut check, &raw.session);
@@ -129,7 +128,7 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
             ),
         );
     }
-    // A snapshot waits like everything else (ADR 0010).
+    // A snapshot waits in the outbox like all other frames (ADR 0010).
     let least_lag = limits.snapshot_bytes().saturating_mul(2).min(64 * MIB);
     let max_lag_bytes = check.number(
         "limits.max_lag_bytes",
@@ -173,7 +172,7 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
     let log_line_burst =
         check.number("log.line_burst", raw.log.line_burst, defaults.log_line_burst, 1..=1_000_000);
     let relay = relay::relay(&mut check, &raw.relay);
-    // Payload counts as life only as often as it is reported (LIV-3).
+    // Media counts as life only as often as the relay reports it (LIV-3).
     if relay.heartbeat.as_millis() * 2 > u128::from(session.media_idle_ms) {
         check.problem("relay.heartbeat_ms", "at most half of session.media_idle_ms");
     }
@@ -188,6 +187,8 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         session,
         restart_grace_ms,
         drain: drain(&mut check, &raw.drain),
+        webhooks: webhooks::webhooks(&mut check, raw.webhooks),
+        history: history::history(&mut check, raw.history),
         log_bytes,
         max_lag_bytes,
         max_connections,
@@ -204,7 +205,7 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         ..server(&mut check, raw.server)
     };
     config.page = page.unwrap_or_else(|| config.has_debug_app());
-    // In debug mode everybody is on this machine, where an address that is not public is no secret.
+    // In debug mode all clients are on this machine and reach its private addresses anyway.
     let is_local = config.has_debug_app() && config.debug_allow_from.is_empty();
     config.tasks = tasks::tasks(&mut check, raw_tasks, is_local);
     config.relay = RelayConfig {
@@ -223,7 +224,7 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
     if check.problems.is_empty() { Ok(config) } else { Err(Problems(check.problems)) }
 }
 
-/// The table `server`; everything else is as in an empty configuration.
+/// The table `server`. The caller replaces all other fields.
 fn server(check: &mut Check, raw: RawServer) -> Config {
     let data_dir = raw.data_dir.unwrap_or_else(|| PathBuf::from("./lianmai-data"));
     if data_dir.as_os_str().is_empty() {
@@ -294,18 +295,20 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
         relay: RelayConfig::default(),
         tasks: TasksConfig::new(false),
         drain: DrainConfig { deadline_ms: 0, notice_ms: 0, retry_after_ms: 0, jitter_ms: 0 },
+        webhooks: WebhooksConfig::default(),
+        history: HistoryConfig::default(),
         log_format: LogFormat::Auto,
         log_filter: String::new(),
         warnings: Vec::new(),
     }
 }
 
-/// A host in the spelling that is compared: lower-case, IP addresses as the standard library writes them.
+/// A host in the form that is compared: lower-case, IP addresses as the standard library writes them.
 fn normal_host(host: &str) -> String {
     host.parse::<IpAddr>().map_or_else(|_| host.to_ascii_lowercase(), |ip| ip.to_string())
 }
 
-/// A name or IP address that a URL may hold, lower-case and without port or brackets.
+/// Whether this is a name or IP address for a URL: lower-case, without port or brackets.
 fn is_host(host: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -313,7 +316,7 @@ fn is_host(host: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    // A last label of digits would be read as a number, for instance by browsers.
+    // Browsers, for instance, read a last label of digits as a number.
     let is_name = || {
         host.len() <= 253
             && host.split('.').all(is_label)
@@ -325,7 +328,7 @@ fn is_host(host: &str) -> bool {
     }
 }
 
-/// An origin as browsers write it: lower-case, without the scheme's own port.
+/// An origin as browsers write it: lower-case, without the default port of its scheme.
 fn normal_origin(text: &str) -> Option<String> {
     let text = text.to_ascii_lowercase();
     let (scheme, authority) = text.split_once("://")?;
@@ -376,7 +379,7 @@ fn tls(check: &mut Check, raw: RawTls) -> Option<TlsConfig> {
     }
 }
 
-fn ranges(check: &mut Check, path: &str, raw: Option<Vec<String>>) -> Vec<Cidr> {
+pub(super) fn ranges(check: &mut Check, path: &str, raw: Option<Vec<String>>) -> Vec<Cidr> {
     let mut ranges = Vec::new();
     for (i, text) in raw.unwrap_or_default().iter().enumerate() {
         match text.parse() {
@@ -389,15 +392,15 @@ fn ranges(check: &mut Check, path: &str, raw: Option<Vec<String>>) -> Vec<Cidr> 
 
 fn limits(check: &mut Check, raw: &RawLimits) -> Limits {
     let d = Limits::default();
-    // Strings of a command must leave room for their escapes and the envelope.
+    // Leaves room in a command for the escapes of a string and the envelope.
     let most_text = MAX_CLIENT_FRAME_BYTES * 3 / 4;
     let members = check.number("limits.members", raw.members, d.members, 1..=1_000_000);
-    // A snapshot with more would not fit into the longest server frame.
+    // A snapshot with more would not fit into a server frame.
     let broadcasters =
         check.number("limits.broadcasters", raw.broadcasters, d.broadcasters, 1..=5_000);
     Limits {
         members,
-        // Only a number that somebody chose can be too large for the other.
+        // Only a configured number can be too large.
         broadcasters: if raw.broadcasters.is_none() {
             broadcasters.min(members)
         } else {
@@ -466,7 +469,7 @@ fn session(check: &mut Check, raw: &RawSession) -> SessionTimers {
         media_cap_ms: ms("session.media_cap_ms", raw.media_cap_ms, d.media_cap_ms),
     };
     let SessionTimers { ping_interval_ms, dead_after_ms, grace_ms, media_cap_ms, .. } = timers;
-    // A server that stands still for less than that forgives nobody their silence.
+    // The deadlines of peers are not extended when the server stalls for less than [`STALL_MS`].
     let least = ping_interval_ms + STALL_MS;
     if dead_after_ms <= least {
         check.problem(
@@ -504,7 +507,7 @@ fn drain(check: &mut Check, raw: &RawDrain) -> DrainConfig {
     drain
 }
 
-/// What concerns several keys: who can reach which listener, and what URLs say.
+/// Checks that involve several keys: which clients can reach a listener, and the host of URLs.
 fn listeners(check: &mut Check, config: &Config) {
     let mut listeners = vec![
         ("server.listen", config.listen),

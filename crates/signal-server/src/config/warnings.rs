@@ -1,6 +1,6 @@
-//! What may be so and is unwise: a configuration with it works, and is open to somebody. Comes in: what was read, and the
-//! modes of files. Goes out: warnings. Deliberately absent: what cannot work, see `validate.rs`; and the data directory,
-//! which is refused where others could have read or written it.
+//! Warns about settings that work but leave the server open to attackers. Comes in: the configuration, and the modes of
+//! files. Goes out: warnings. Deliberately absent: settings that cannot work, see `validate.rs`; and the data
+//! directory, which the server refuses if others could have read or written it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,16 +12,16 @@ use toml::Value;
 use super::validate::Check;
 use super::{AppConfig, AppMode, Cidr, Config, Secret};
 
-/// Bits that a key of JWT should have; random hexadecimal digits of the least length have more.
+/// Minimum entropy of a JWT secret in bits. Random hexadecimal digits of the minimum length have more.
 const JWT_BITS: f64 = 75.0;
-/// And that of basic tokens.
+/// Minimum entropy of a basic secret in bits.
 const BASIC_BITS: f64 = 30.0;
-/// Of a longer secret only so much is looked at.
+/// Maximum number of bytes of a secret that are examined.
 const LOOKED_AT: usize = 256;
-/// What repeats so many bytes is a repeat.
+/// Minimum length of a repetition in bytes.
 const REPEAT: usize = 3;
 
-/// Looks at everything but files.
+/// Checks everything but files.
 pub(super) fn look(check: &mut Check, config: &Config) {
     let admin = config.admin_listen;
     if !admin.ip().is_loopback() && !config.admin_tls {
@@ -46,7 +46,7 @@ pub(super) fn look(check: &mut Check, config: &Config) {
     }
 }
 
-/// Whether a range is too large for proxies that somebody runs.
+/// Whether a range is too large to hold only the proxies of an operator.
 fn is_anybody(range: &Cidr) -> bool {
     range.prefix < if matches!(range.address, IpAddr::V4(_)) { 8 } else { 16 }
 }
@@ -76,7 +76,7 @@ fn has(app: &AppConfig, secret: &Secret) -> bool {
     keys.jwt.iter().map(|key| &key.secret).chain(basic).any(|other| other == secret)
 }
 
-/// Looks at the file that a configuration was read from.
+/// Checks the file of the configuration.
 pub(super) fn config_file(check: &mut Check, file: &Path, content: &toml::Table) {
     let secret = content.get("apps").is_some_and(holds_secret);
     exposed(check, &file.display().to_string(), file, secret);
@@ -93,10 +93,10 @@ fn holds_secret(value: &Value) -> bool {
     }
 }
 
-/// Looks at a file that only its owner may write, and others may not read where it is secret. A group may: a server that
-/// is not root reads so what belongs to root.
+/// Warns if others can write a file, or can read it while it holds a secret. A group may read it: a server that is not
+/// root can so read a file of root.
 pub(super) fn exposed(check: &mut Check, path: &str, file: &Path, secret: bool) {
-    // What is not there is told elsewhere.
+    // A missing file is reported elsewhere.
     let Ok(meta) = std::fs::metadata(file) else { return };
     let mode = meta.mode() & 0o7777;
     let (read, written) = (secret && mode & 0o004 != 0, mode & 0o022 != 0);
@@ -112,8 +112,8 @@ pub(super) fn exposed(check: &mut Check, path: &str, file: &Path, secret: bool) 
     check.warn(path, text);
 }
 
-/// How many bits somebody has to guess who knows how secrets are made up: what repeats, and what goes up or down in
-/// steps, adds next to nothing, and the rest as much as its letters differ. Words are not known to it.
+/// The bits that an attacker has to guess. Repetitions and sequences add almost nothing; other bytes count by their
+/// frequency. Words are not detected.
 fn bits(secret: &[u8]) -> f64 {
     let secret = &secret[..secret.len().min(LOOKED_AT)];
     let length = secret.len() as f64;
@@ -139,12 +139,12 @@ fn bits(secret: &[u8]) -> f64 {
     sum
 }
 
-/// How many bytes two texts have in common at their begin.
+/// Length of the common prefix of two texts.
 fn common(one: &[u8], other: &[u8]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
-/// Whether the last byte is what is expected behind the two before, as in `abc` and `aaa`.
+/// Whether the last byte continues the two before it, as in `abc` and `aaa`.
 fn goes_on(text: &[u8]) -> bool {
     let [.., a, b, c] = text else { return false };
     let step = i16::from(*b) - i16::from(*a);

@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: what is unwise.
+//! Proves no rule of the protocol: warnings about unwise settings.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ use super::*;
 const GOOD: &str = "8a7035ecb6819f36cf0e57c0c973d15a";
 const OTHER: &str = "ce286494254cf4dbe49995a178e347b1";
 
-/// Files that go with the test.
+/// Files that are removed with the test.
 struct Files(PathBuf);
 
 impl Files {
@@ -28,7 +28,7 @@ impl Files {
         path.display().to_string()
     }
 
-    /// Where it is unwise, of a configuration that is good otherwise.
+    /// The paths of the warnings about a configuration that is valid otherwise.
     fn warnings(&self, text: &str, mode: u32) -> Vec<String> {
         let path = self.write("config.toml", text, mode);
         let config = Config::load(Some(path.as_ref()), std::iter::empty(), &[]).expect(text);

@@ -1,5 +1,5 @@
-//! Accepts connections and serves HTTP/1.1 on them with hyper. Every buffer and time is set on purpose:
-//! `axum::serve` would hide them.
+//! Accepts connections and serves HTTP/1.1 on them with hyper. All buffers and timeouts are set here; `axum::serve`
+//! would hide them.
 
 use std::convert::Infallible;
 use std::io;
@@ -37,38 +37,38 @@ use crate::socket::give_way::{GiveWay, Seat};
 use crate::socket::places::{Place, Places, group};
 use crate::socket::tls::TlsReloader;
 
-/// Bytes that the kernel keeps for a connection that does not read (it doubles the number). Left to itself it
-/// would grow to megabytes, which no bound of ours counts.
+/// Send buffer of the kernel for each connection, in bytes (the kernel doubles it). By default it would grow to
+/// megabytes, which no limit of the server counts.
 const SEND_BUFFER: usize = 128 * 1024;
 /// Silence after which the kernel probes a connection, and the interval of its probes.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
-/// From accept to the end of the request's head, and between requests.
+/// Maximum time from accept to the end of the request's head, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// A TLS handshake takes at most so long.
+/// Maximum time of a TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of a request's head.
+/// Maximum size of a request's head in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Header fields of a request.
+/// Maximum number of header fields of a request.
 const MAX_HEADERS: usize = 64;
-/// Peers of one listener that are told at the same time that there is no room for them.
+/// Maximum number of peers of one listener that are being refused at the same time.
 pub(crate) const REFUSALS: usize = 16;
-/// What a refused peer has time for to read that.
+/// Time for a refused peer to read the refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// For answers and close frames that are on their way when the server stops. Some peers never take theirs or answer
-/// it, and everybody else was told when to be back.
+/// Time for answers and close frames in progress when the server stops. Some peers never read or answer them, and the
+/// others were told when to come back.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
-/// Pause after a failed accept: the process is out of descriptors.
+/// Pause after a failed accept, because the process may have no free descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Who is told that there is no room stays away so long.
+/// Time to stay away for a client that finds no room.
 const NO_ROOM_AWAY: Duration = Duration::from_secs(5);
 
-/// Address of the client, as an extension of each request: the peer, or who is behind a trusted proxy.
+/// Address of the client, as an extension of each request: the peer, or the client behind a trusted proxy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Ends the connection of a request, as an extension of the request: for answers of unknown length, whose
-/// peer may have stopped to read.
+/// Ends the connection of a request, as an extension of the request: for answers of unknown length, whose peer may have
+/// stopped reading.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hangup(Arc<Notify>);
 
@@ -77,7 +77,7 @@ impl Hangup {
         self.0.notify_one();
     }
 
-    /// Bytes of an answer. The connection ends when it has not written all of them in time.
+    /// Bytes of an answer. The connection ends if it has not written all of them within `limit`.
     pub(crate) fn unless_written(self, bytes: Bytes, limit: Duration) -> Bytes {
         let (held, written) = oneshot::channel();
         tokio::spawn(async move {
@@ -89,7 +89,7 @@ impl Hangup {
     }
 }
 
-/// Bytes that a connection has yet to write.
+/// Bytes that the connection has not written yet.
 struct OnItsWay {
     bytes: Bytes,
     _held: oneshot::Sender<()>,
@@ -109,20 +109,20 @@ pub(crate) struct HttpListener {
     pub(crate) guard: Arc<Guard>,
     pub(crate) tls: Option<Arc<TlsReloader>>,
     pub(crate) places: Places,
-    /// Those that make room for others; `None` where addresses have shares.
+    /// Closes idle connections to make room; `None` where addresses have shares.
     pub(crate) give_way: Option<GiveWay>,
-    /// How often one address may come; `None` where that does not matter.
+    /// Connection rate of each address; `None` for no limit.
     pub(crate) budgets: Option<Arc<Budgets>>,
-    /// Peers that speak for others.
+    /// Trusted proxies, whose requests count for their clients.
     pub(crate) proxies: Arc<Proxies>,
-    /// A connection whose peer takes nothing of an answer for so long ends.
+    /// A connection ends when its peer reads nothing of an answer for this time.
     pub(crate) patience: Duration,
     pub(crate) lines: Lines,
 }
 
 impl HttpListener {
-    /// Serves until the server stops; then no connection is accepted, idle ones end, and what still answers
-    /// a request, or is told by others that it ends, gets a moment.
+    /// Serves until the server stops. Then it accepts no connection, and idle ones end. Answers in progress and
+    /// connections that other tasks end get a short time.
     pub(crate) async fn serve(self, mut stop: watch::Receiver<Phase>) {
         let refusals = Arc::new(Semaphore::new(REFUSALS));
         let mut connections = JoinSet::new();
@@ -135,7 +135,7 @@ impl HttpListener {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Per-connection errors are harmless; a lack of descriptors needs a pause.
+                    // Errors of one connection are harmless, but a lack of descriptors needs a pause.
                     if self.lines.allow_any() {
                         warn!(listener = self.name, %error, "accept failed");
                     }
@@ -162,7 +162,7 @@ impl HttpListener {
             let _ = stream.set_nodelay(true);
             let socket = SockRef::from(&stream);
             let _ = socket.set_send_buffer_size(SEND_BUFFER);
-            // A phone that vanished while its play waits would keep its place.
+            // Without keepalive, a client that vanished while its play waits would keep its place.
             let _ = socket.set_tcp_keepalive(
                 &TcpKeepalive::new().with_time(KEEP_ALIVE.0).with_interval(KEEP_ALIVE.1),
             );
@@ -179,7 +179,7 @@ impl HttpListener {
                 hangup,
                 peer,
             };
-            // Tasks of their own: a connection without TLS does not hold what one with TLS needs.
+            // Two kinds of tasks, so that a connection without TLS does not need the memory of one with TLS.
             match self.tls.clone() {
                 None => connections.spawn(service.serve(TokioIo::new(stream), stop.clone())),
                 Some(tls) => connections.spawn(service.shake_hands(stream, tls, stop.clone())),
@@ -188,17 +188,17 @@ impl HttpListener {
         drop(self.listener);
         let _ = timeout(LAST_ANSWERS, async {
             while connections.join_next().await.is_some() {}
-            // WebSockets have tasks of their own.
+            // WebSockets have their own tasks.
             self.places.empty().await;
         })
         .await;
         connections.shutdown().await;
     }
 
-    /// A place for a peer that has connected, or `None` when there is none for it.
+    /// A place for a peer that has connected, or `None` when it gets none.
     async fn place(&self, peer: SocketAddr) -> Option<Place> {
         if self.proxies.trust(peer.ip()) {
-            // Each of its requests counts for its client.
+            // Each request of the proxy counts for its client.
             return self.places.take();
         }
         if !in_time(self.budgets.as_deref(), peer) {
@@ -212,8 +212,8 @@ impl HttpListener {
     }
 }
 
-/// Says that there is no room, and reads what the peer sends: closing with unread bytes would reset the
-/// connection, and the peer might lose the answer.
+/// Sends the refusal and reads what the peer sends: closing with unread bytes would reset the connection, and the peer
+/// might lose the answer.
 async fn refuse(mut stream: TcpStream) {
     let _ = timeout(REFUSAL_TIMEOUT, async {
         stream.write_all(NO_ROOM).await?;
@@ -225,7 +225,7 @@ async fn refuse(mut stream: TcpStream) {
     .await;
 }
 
-/// Whether one more connection of this address may come now.
+/// Whether one more connection of this address is within its rate.
 fn in_time(budgets: Option<&Budgets>, address: SocketAddr) -> bool {
     budgets.is_none_or(|budgets| budgets.connect(address.ip(), Instant::now()))
 }
@@ -236,7 +236,7 @@ struct Service {
     budgets: Option<Arc<Budgets>>,
     proxies: Arc<Proxies>,
     patience: Duration,
-    /// Whom the connection of a trusted proxy counts for now.
+    /// The client that a connection of a trusted proxy counts for now.
     client: Mutex<Option<IpAddr>>,
     place: Place,
     seat: Option<Seat>,
@@ -245,7 +245,7 @@ struct Service {
 }
 
 impl Service {
-    /// Serves a connection after its TLS handshake.
+    /// Performs the TLS handshake, then serves the connection.
     async fn shake_hands(
         self,
         stream: TcpStream,
@@ -264,7 +264,7 @@ impl Service {
         }
     }
 
-    /// Serves the requests of a connection. Every play holds this future: it has only what it needs.
+    /// Serves the requests of a connection. Each play keeps this future, so it is kept small.
     fn serve<I>(
         self,
         io: I,
@@ -277,7 +277,7 @@ impl Service {
         let io = Patience::new(io, self.patience);
         let hung_up = self.hangup.0.clone();
         let service = Arc::new(self);
-        // In a box, which is given back with the answer.
+        // Boxed, so that its memory is freed with the answer.
         let service = service_fn(move |request| Box::pin(service.clone().respond(request)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -287,7 +287,7 @@ impl Service {
             .half_close(false)
             .serve_connection(io, service)
             .with_upgrades();
-        // Pinned in the block, it would take its space twice.
+        // Pinned inside the async block, the connection would take its space twice.
         let mut connection = Box::pin(connection);
         async move {
             let served = tokio::select! {
@@ -309,7 +309,7 @@ impl Service {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         let mut response = self.answer(request).await;
-        // No browser takes an answer for something else than it says.
+        // Browsers must not guess another content type.
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok(response)
@@ -318,10 +318,10 @@ impl Service {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         let client = self.proxies.client(self.peer, &parts.headers);
-        // Of the peer, since debug mode is about who certainly sent this.
+        // Checks the address of the socket: debug mode trusts no header.
         if let Err(error) = self.guard.check(self.peer.ip(), &parts) {
             debug!(peer = %client, name = error.name(), "request refused");
-            // Whatever follows such a head on the connection is not to be trusted.
+            // The bytes after such a head on the connection are not trusted.
             let error = error.with(CONNECTION, HeaderValue::from_static("close"));
             return error.into_response();
         }
@@ -340,8 +340,8 @@ impl Service {
         response
     }
 
-    /// Whether a client may have what came through its proxy: what was not asked when that connected. A connection
-    /// counts once for a client, until it goes over to another one.
+    /// Whether a client of a trusted proxy has room: the checks that were skipped when the proxy connected. A
+    /// connection counts once for a client, until it carries a request of another client.
     fn has_room(&self, client: SocketAddr) -> bool {
         let address = group(client.ip().to_canonical());
         let mut last = self.client.lock().unwrap_or_else(PoisonError::into_inner);
@@ -355,7 +355,7 @@ impl Service {
     }
 }
 
-/// Binds a listener and says which address it got.
+/// Binds a listener and returns its actual address.
 pub(crate) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
@@ -364,7 +364,7 @@ pub(crate) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, Socket
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: how long an answer may take, and whom a connection counts for.
+    //! Proves no rule of the protocol: how long an answer may take, and which client a connection counts for.
 
     use axum::routing::get;
     use tokio::io::duplex;
@@ -397,7 +397,7 @@ mod tests {
         let (_phase, stop) = watch::channel(Phase::Serving);
         let served = service(router, None).serve(TokioIo::new(near), stop);
         far.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-        // The far end is there until the end, and reads nothing.
+        // The far end stays open until the end, and reads nothing.
         assert!(timeout(WRITE_STALL * 2, served).await.is_ok());
         drop(far);
     }

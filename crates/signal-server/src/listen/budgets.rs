@@ -1,9 +1,9 @@
-//! How often one address may come. Comes in: addresses and moments. Goes out: whether that is too often. Deliberately
-//! absent: how many connections it holds, see `places.rs`; and what it presents. A ticket or token that is none is
-//! refused, never its address: neither can be guessed, and behind one address are many (ADR 0044).
+//! Limits how often one address may connect. Comes in: addresses and times. Goes out: whether that is too often.
+//! Deliberately absent: the number of its connections, see `places.rs`; and invalid tickets or tokens. These are
+//! refused, but never block an address: they cannot be guessed, and many clients may share one address (ADR 0044).
 //!
-//! Behind a proxy that is not trusted everybody is one address (see `proxies.rs`), so the numbers are those of a crowd,
-//! and loopback has no budget while an app is in debug mode.
+//! Behind a proxy that is not trusted all clients have one address (see `proxies.rs`), so the rate must fit many
+//! clients, and loopback has no limit while an app is in debug mode.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -14,20 +14,20 @@ use tokio::time::Instant;
 use crate::config::Rate;
 use crate::socket::places::group;
 
-/// Addresses that are remembered; of more, those are forgotten that came least.
+/// Maximum number of remembered addresses. Beyond it, those with the fewest recent connections are forgotten.
 const MAX_ADDRESSES: usize = 50_000;
 
-/// The budgets of every address.
+/// The connection rates of all addresses.
 #[derive(Debug)]
 pub(crate) struct Budgets {
     begin: Instant,
-    /// Of connections.
+    /// `None` for no limit.
     rates: Option<Mutex<Rates<IpAddr>>>,
     exempt_loopback: bool,
 }
 
 impl Budgets {
-    /// Budgets without a rate let everybody come as often as they like.
+    /// Without a rate, all addresses may connect as often as they like.
     pub(crate) fn new(rate: Option<Rate>, exempt_loopback: bool) -> Self {
         let rates = rate.map(|Rate { per_second, burst }| {
             let rate = lianmai_shares::Rate::per_second(per_second, burst);
@@ -36,7 +36,7 @@ impl Budgets {
         Budgets { begin: Instant::now(), rates, exempt_loopback }
     }
 
-    /// Whether one more connection may come now.
+    /// Whether one more connection is allowed now.
     pub(crate) fn connect(&self, peer: IpAddr, now: Instant) -> bool {
         let Some((rates, address)) = self.rates.as_ref().zip(self.counted(peer)) else {
             return true;
@@ -45,7 +45,7 @@ impl Budgets {
         rates.take(&address, now.saturating_duration_since(self.begin)).is_ok()
     }
 
-    /// What counts as the address of a peer, where it has a budget.
+    /// The address group that counts for a peer; `None` if it has no limit.
     fn counted(&self, peer: IpAddr) -> Option<IpAddr> {
         let peer = peer.to_canonical();
         (!(self.exempt_loopback && peer.is_loopback())).then(|| group(peer))
@@ -54,7 +54,7 @@ impl Budgets {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: what one address may do in a time.
+    //! Proves no rule of the protocol: the connection rate of an address.
 
     use std::time::Duration;
 
@@ -92,7 +92,7 @@ mod tests {
         assert!(come("2001:db8:0:1::1", 0), "another /64");
     }
 
-    /// Behind a proxy of this machine everybody is loopback.
+    /// Behind a proxy on this machine all clients have a loopback address.
     #[test]
     fn loopback_is_exempt_in_debug_mode_only() {
         let now = Instant::now();

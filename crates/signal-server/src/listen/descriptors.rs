@@ -1,6 +1,6 @@
-//! File descriptors: each connection is one. Comes in: the limit of the process. Goes out: how many
-//! connections each listener may have, so that what is too much is refused by a listener that can still accept
-//! it, and the admin API answers.
+//! File descriptors: each connection needs one. Comes in: the limit of the process. Goes out: the number of connections
+//! for each listener, so that a listener can still accept and refuse further connections, and the admin API still
+//! answers.
 
 use std::io;
 
@@ -11,14 +11,14 @@ use super::accept::REFUSALS;
 use crate::config::Config;
 use crate::tasks;
 
-/// For the runtime, the listeners and files.
+/// Descriptors for the runtime, the listeners and files.
 const OWN: usize = 32;
-/// Of a run of a push task: two pipes, the process, and one in reserve while it starts.
+/// Descriptors for a run of a push task: two pipes, the process, and one in reserve while it starts.
 const OF_A_RUN: usize = 4;
-/// Connections of the admin listener.
+/// Maximum number of connections of the admin listener.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 
-/// Connections of each listener.
+/// Maximum number of connections of each listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Connections {
     public: usize,
@@ -26,17 +26,17 @@ struct Connections {
     admin: usize,
 }
 
-/// Raises the limit of this process as far as it may. To be called by the program, since it is about everything
-/// that the process does.
+/// Raises the limit of this process as far as the system allows. The program should call it, because it applies to the
+/// whole process.
 ///
 /// # Errors
-/// The system refuses.
+/// The system refuses the change.
 pub fn raise_limit() -> io::Result<()> {
     rlimit::increase_nofile_limit(rlimit::INFINITY).map(drop)
 }
 
-/// Lowers the connections of a configuration to what the limit allows, and says so. Gives those of the admin
-/// listener.
+/// Lowers the connection limits of a configuration to what the limit of open files allows, and logs that. Returns the
+/// limit of the admin listener.
 pub(crate) fn fit(config: &mut Config) -> usize {
     let wanted = Connections {
         public: config.max_connections,
@@ -69,8 +69,8 @@ pub(crate) fn fit(config: &mut Config) -> usize {
     fitting.admin
 }
 
-/// What is left for those who connect. Each forward is a connection, too, and each run of a push task is a process; together
-/// they leave most of the limit.
+/// The descriptors left for connections of the listeners. Forwards may take a sixteenth of the limit, and runs of push
+/// tasks a quarter.
 fn for_connections(limit: usize, config: &Config) -> usize {
     let has_forwards = config.apps.iter().any(|app| !app.forwards.is_empty());
     let forwards = if has_forwards { limit / 16 } else { 0 };
@@ -81,18 +81,19 @@ fn for_connections(limit: usize, config: &Config) -> usize {
     limit - forwards - tasks.min(limit / 4)
 }
 
-/// The bound for one address where there are fewer connections: one that was a part stays a part.
+/// The limit for one address when the listener has only `fitting` connections: at most an eighth, unless it was no
+/// limit.
 fn fitted(per_address: usize, wanted: usize, fitting: usize) -> usize {
     if per_address < wanted { per_address.min((fitting / 8).max(1)) } else { per_address }
 }
 
-/// Shares descriptors: an eighth is enough for the admin listener, and a quarter of the rest for RTMP, where there
-/// is not enough for all.
+/// Divides descriptors. When there are too few, the admin listener gets at most an eighth, and RTMP a quarter of the
+/// rest.
 fn share(limit: usize, wanted: Connections) -> Connections {
     let rest = limit.saturating_sub(OWN + 2 * REFUSALS);
     let admin = wanted.admin.min(rest / 8).max(1);
     let rest = rest.saturating_sub(admin);
-    // What the public listener does not want is RTMP's.
+    // RTMP also gets what the public listener does not need.
     let rtmp = wanted.rtmp.min((rest / 4).max(rest.saturating_sub(wanted.public))).max(1);
     let public = wanted.public.min(rest.saturating_sub(rtmp)).max(1);
     Connections { public, rtmp, admin }
@@ -100,7 +101,7 @@ fn share(limit: usize, wanted: Connections) -> Connections {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: how descriptors are shared out.
+    //! Proves no rule of the protocol: how descriptors are divided.
 
     use super::*;
 

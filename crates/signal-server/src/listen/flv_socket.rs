@@ -1,7 +1,7 @@
 //! FLV over WebSocket. Comes in: a pull, a socket. Goes out: binary messages that together are the same file as over
-//! HTTP. A browser opens six HTTP connections to one host, and many more WebSockets, so a page may hold more streams.
+//! HTTP. A browser opens six HTTP connections to one host, but many more WebSockets, so a page can play more streams.
 //!
-//! Deliberately absent: what the client says; it may close, and is answered where it pings.
+//! Deliberately absent: messages of the client. It may only close and ping.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -18,24 +18,24 @@ use crate::socket::frame;
 use crate::socket::halves::{CLOSE_LINGER, Sink, WRITE_STALL};
 use crate::socket::reader::{Incoming, Reader};
 
-/// The stream has ended, or has a kind more than its head says (RFC 6455 §7.4.1).
+/// The stream has ended, or a media kind began that the head of the file does not name (RFC 6455 §7.4.1).
 const NORMAL: u16 = 1000;
 /// The server stops.
 const GOING_AWAY: u16 = 1001;
-/// The client broke RFC 6455, or said more than it has to say.
+/// The client broke RFC 6455, or sent too much.
 const PROTOCOL_ERROR: u16 = 1002;
-/// The play was cut, gave way to newer ones, or was too slow.
+/// The play was cut, was replaced by newer ones, or was too slow.
 const POLICY: u16 = 1008;
 
-/// Behind a cut, a peer has so long to read that it was.
+/// After a cut, the peer has this time to read the close frame.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// A close frame with one of these codes, which are those of RFC 6455 and say nothing of memberships.
+/// A close frame with one of these codes of RFC 6455. They say nothing about memberships.
 fn close(code: u16) -> Bytes {
     frame::close_reply(&code.to_be_bytes())
 }
 
-/// Plays for as long as the client reads and the server runs.
+/// Plays while the client reads and the server runs.
 pub(crate) async fn serve(
     mut media: FlvStream,
     mut reader: Reader,
@@ -49,9 +49,9 @@ pub(crate) async fn serve(
     let mut answers = false;
     let aborter = sink.aborter();
     let mut patience = WRITE_STALL + CLOSE_LINGER;
-    // Of a message that is on its way.
+    // The rest of the message that is being written.
     let mut rest = Bytes::new();
-    // The answer to the newest ping: others need none.
+    // The answer to the newest ping; older pings need none.
     let mut pong = Bytes::new();
     let last = loop {
         if outbox.is_empty() {
@@ -98,18 +98,18 @@ pub(crate) async fn serve(
             },
         }
     };
-    // Its place among the players is free, whatever the socket still takes.
+    // Frees the place among the players now, even if the socket still has bytes to write.
     drop(media);
     let Some(last) = last else { return aborter.abort() };
     if !(outbox.is_empty() && rest.is_empty() || answers) {
-        // A close frame cannot stand within a message, and what was cut ends now.
+        // A close frame cannot follow an incomplete message, so the connection ends at once.
         return aborter.abort();
     }
     outbox.push(rest);
     outbox.push(last);
     let end = async { tokio::join!(sink.finish(outbox), reader.drain()) };
     if timeout(patience, end).await.is_err() {
-        // It counts for nobody any more, so it may not take its time.
+        // The play is no longer in any limit, so the connection ends now.
         aborter.abort();
     }
 }
@@ -152,7 +152,7 @@ mod tests {
         StreamRequest::new(direction, "live", "a", "", Protocol::HttpFlv, peer)
     }
 
-    /// A push, and the client's end of a play of it.
+    /// A publisher, and the client's end of a play of its stream.
     struct Scene {
         hub: Hub,
         publisher: Publisher,
@@ -260,14 +260,14 @@ mod tests {
         let Scene { hub, publisher, socket, phase } = begun(config).await;
         drop(publisher);
         hub.tick();
-        // A publisher for the helper alone; its stream is another life.
+        // Only fills the field of `Scene`; it is a new publication of the stream.
         let publisher = hub.publish(&Allow, request(Direction::Publish)).await.unwrap();
         let mut scene = Scene { hub, publisher, socket, phase };
         assert_eq!(scene.frame().await, (0x88, 1000_u16.to_be_bytes().to_vec()));
         assert_eq!(scene.hub.stats().players, 0, "its place is free");
     }
 
-    /// A TLS connection over loopback: what the client has, and the halves of the server.
+    /// A TLS connection over loopback: the stream of the client, and the halves of the server.
     async fn tls() -> (tokio_rustls::client::TlsStream<TcpStream>, Source, Sink) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
         let certificate = made.cert.der().clone();
@@ -297,7 +297,7 @@ mod tests {
         (far.unwrap(), source, sink)
     }
 
-    /// What was on its way to a peer whose play is cut is not delivered at leisure, by TLS as little as without.
+    /// A cut ends a play at once, even within a message, with TLS as well as without.
     #[tokio::test]
     async fn a_cut_ends_a_play_by_tls_within_its_message() {
         const LARGE: usize = 12 << 20;

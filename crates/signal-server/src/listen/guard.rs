@@ -1,5 +1,5 @@
-//! Decides whether a request may be served at all (CON-3 to CON-5). Comes in: its head, and who
-//! sent it. Goes out: nothing, or an [`ApiError`]. Deliberately absent: tokens, routes, and answering.
+//! Decides whether a request may be served at all (CON-3 to CON-5). Comes in: its head, and the address of its peer.
+//! Goes out: nothing, or an [`ApiError`]. Deliberately absent: tokens, routes, and answering.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -21,7 +21,7 @@ const X_REAL_IP: &str = "x-real-ip";
 /// The rules of one listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
-    /// For operators: no web page may come.
+    /// The listener is for operators: requests of web pages are refused.
     admin: bool,
     /// Names and IP addresses besides loopback, lower-case, without brackets.
     hosts: Vec<String>,
@@ -51,7 +51,7 @@ impl Guard {
     pub(crate) fn admin(config: &Config) -> Self {
         Guard {
             admin: true,
-            // URLs name the public host, so requests do.
+            // URLs contain the public host, so requests name it.
             hosts: config.hosts.iter().chain(&config.public_host).cloned().collect(),
             own: Vec::new(),
             origins: Vec::new(),
@@ -66,7 +66,7 @@ impl Guard {
     /// [`ApiError`], to be answered with `Connection: close`.
     pub(crate) fn check(&self, peer: IpAddr, parts: &Parts) -> Result<(), ApiError> {
         check_form(parts)?;
-        // Others may go by either, so both are judged.
+        // Other software may use either host, so both are checked.
         let hosts = [Some(one_host(&parts.headers)?), target_host(&parts.uri)?];
         let debug = self.debug && !self.allow_from.iter().any(|range| range.contains(peer));
         for host in hosts.into_iter().flatten() {
@@ -93,7 +93,7 @@ impl Guard {
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         if self.admin {
             let cross_site = headers.get_all(SEC_FETCH_SITE).iter().any(|site| {
-                // A page on another port of this host is `same-site`, and no less foreign.
+                // A page on another port of this host is `same-site`, but it is foreign, too.
                 site != "none" && site != "same-origin"
             });
             return if cross_site || headers.contains_key(ORIGIN) {
@@ -141,10 +141,10 @@ fn debug_local_only(message: &'static str) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "debugLocalOnly", message)
 }
 
-/// What no client needs and what proxies and servers read differently.
+/// Refuses forms that no client needs and that proxies and servers interpret differently.
 fn check_form(parts: &Parts) -> Result<(), ApiError> {
     let headers = &parts.headers;
-    // hyper takes a Content-Length away that stands beside it, so the two together cannot be seen here.
+    // hyper removes a Content-Length next to Transfer-Encoding, so the combination is not visible here.
     if headers.contains_key(TRANSFER_ENCODING) {
         return Err(bad_request("a body needs Content-Length, not Transfer-Encoding"));
     }
@@ -170,7 +170,7 @@ fn one_host(headers: &HeaderMap) -> Result<&str, ApiError> {
         .ok_or_else(|| bad_request("Host is malformed"))
 }
 
-/// The host of a target in absolute form, as proxies are asked and every server must understand (RFC 9112 §3.2.2).
+/// The host of a target in absolute form. Requests to proxies use it, and all servers must accept it (RFC 9112 §3.2.2).
 fn target_host(target: &Uri) -> Result<Option<&str>, ApiError> {
     let Some(authority) = target.authority() else { return Ok(None) };
     let is_http = target.scheme().is_some_and(|s| *s == Scheme::HTTP || *s == Scheme::HTTPS);
@@ -182,7 +182,7 @@ fn target_host(target: &Uri) -> Result<Option<&str>, ApiError> {
     host.map(Some).ok_or_else(|| bad_request("the host of the request target is malformed"))
 }
 
-/// Debug mode: only what certainly began on this machine.
+/// Debug mode: accepts only requests that certainly come from this machine.
 fn check_local<'a>(
     peer: IpAddr,
     headers: &HeaderMap,
@@ -219,8 +219,8 @@ fn check_local<'a>(
     Ok(())
 }
 
-/// Whether a host, with brackets if it is IPv6, is `localhost` or a loopback address. Spellings such as
-/// `127.1` are none; an IPv6 address that holds an IPv4 one is none.
+/// Whether a host (IPv6 with brackets) is `localhost` or a loopback address. Spellings such as `127.1` and IPv6
+/// addresses that hold an IPv4 address are not accepted.
 fn is_loopback_host(host: &str) -> bool {
     if host.eq_ignore_ascii_case("localhost") {
         return true;
@@ -231,7 +231,7 @@ fn is_loopback_host(host: &str) -> bool {
     }
 }
 
-/// Splits an `Origin` into scheme, host and port; `None` for `null` and everything else that is none.
+/// Splits an `Origin` into scheme, host and port; `None` for `null` and all other values that are no HTTP origin.
 fn split_origin(origin: &str) -> Option<(&str, &str, u16)> {
     let (scheme, authority) = origin.split_once("://")?;
     let (host, port) = split_authority(authority)?;

@@ -66,7 +66,7 @@ fn hosts_are_loopback_or_listed() {
         ("[::1]:8600", PASSES),
         ("localhost", PASSES),
         ("LocalHost:80", PASSES),
-        // DNS rebinding, and spellings that some parser takes for loopback.
+        // DNS rebinding, and spellings that some parsers accept as loopback.
         ("evil.example:8600", HOST_REFUSED),
         ("127.0.0.1.evil.example", HOST_REFUSED),
         ("localhost.evil.example", HOST_REFUSED),
@@ -165,7 +165,7 @@ fn origins_are_own_or_listed() {
     expect(&debug(), LOOPBACK, &twice, ORIGIN_REFUSED);
 }
 
-/// Both sides rebound to a foreign name: comparing them would prove nothing.
+/// Host and Origin name the same foreign host, so comparing them would prove nothing.
 /// Proves CON-3.
 #[test]
 fn rebinding_is_refused_whatever_the_origin() {
@@ -241,7 +241,7 @@ fn debug_mode_stays_on_this_machine() {
     expect(&debug(), "::ffff:127.0.0.1", &[host], PASSES);
     expect(&debug(), "::ffff:192.0.2.7", &[host], DEBUG_REFUSED);
 
-    // Listed, and yet not loopback: debug mode has the last word.
+    // The host is listed but not loopback: debug mode refuses it.
     let listed = Guard::public(
         &config(&[
             ("server.hosts", "[\"live.example\"]"),
@@ -319,7 +319,7 @@ fn a_target_in_absolute_form_names_a_host_as_well() {
         (&debug(), "http://localhost:/v1/signal", "localhost", BAD),
         (&debug(), "ftp://localhost/v1/signal", "localhost", BAD),
         (&debug(), "http://localhost/v1/signal", "", BAD),
-        // Debug mode has the last word about both.
+        // Debug mode refuses both.
         (&listed, "http://live.example/v1/signal", "localhost", DEBUG_REFUSED),
         (&listed, "http://localhost/v1/signal", "live.example", DEBUG_REFUSED),
         (&safe(), "http://live.example/v1/signal", "live.example", PASSES),

@@ -1,5 +1,5 @@
-//! The task of a connection: first its lobby, then a pump from its socket to its shard. It decides
-//! nothing: the [`Lobby`] says what to answer, the authenticator what a token grants.
+//! The task of a connection: first its lobby, then a loop that moves frames from its socket to its shard. It decides
+//! nothing: the [`Lobby`] decides the answers, and the authenticator checks the tokens.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -33,7 +33,7 @@ use crate::socket::halves::{CLOSE_LINGER, Sink};
 use crate::socket::places::group;
 use crate::socket::reader::{Incoming, Reader};
 
-/// What every lobby shares with the rest of the server.
+/// The parts of the server that all lobbies share.
 #[derive(Clone)]
 pub(crate) struct LobbyParts {
     pub(crate) shards: Shards,
@@ -41,21 +41,21 @@ pub(crate) struct LobbyParts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tickets: TicketKey,
     pub(crate) peers: Peers,
-    /// Who comes when the server is frozen is sent away for so long.
+    /// The time to stay away for a client that connects while the server is frozen.
     pub(crate) away: Duration,
     pub(crate) phase: watch::Receiver<Phase>,
 }
 
-/// What every lobby needs. Cheap to clone.
+/// Starts lobbies. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct LobbyServer {
     parts: LobbyParts,
     next_conn: Arc<AtomicU64>,
-    /// Makes numbers of apps and addresses that nobody outside can make collide.
+    /// Hashes apps and addresses with a random key, so that clients cannot cause collisions.
     numbers: RandomState,
 }
 
-/// What a lobby came to.
+/// What to do after the outputs of a lobby.
 enum Step {
     Stay,
     Close(CloseCode),
@@ -68,10 +68,10 @@ impl LobbyServer {
         LobbyServer { parts, next_conn: Arc::new(AtomicU64::new(1)), numbers: RandomState::new() }
     }
 
-    /// Whether anybody may have a connection now.
+    /// Whether new connections are accepted now.
     ///
     /// # Errors
-    /// Why not, and how long to stay away.
+    /// `draining`, and how long to stay away.
     pub(crate) fn is_open(&self) -> Result<(), ApiError> {
         if *self.parts.phase.borrow() >= Phase::Frozen {
             return Err(away(ApiError::draining(), self.parts.away));
@@ -79,13 +79,13 @@ impl LobbyServer {
         Ok(())
     }
 
-    /// Whom the engine counts a connection for.
+    /// The number by which the engine counts the connections of an address group in an app.
     fn counted(&self, appkey: &Appkey, peer: IpAddr) -> Peer {
         Peer(self.numbers.hash_one((appkey.as_str(), group(peer.to_canonical()))))
     }
 
-    /// Serves a connection until it has joined, or the server stops. A task of its own pumps the frames of
-    /// whoever joined to the shard.
+    /// Serves a connection until it has joined, or the server stops. After the join, a separate task moves its frames
+    /// to the shard.
     pub(crate) async fn serve(mut self, peer: IpAddr, mut reader: Reader, sink: Sink) {
         let conn = ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed));
         let deadline = Instant::now() + Duration::from_millis(LOBBY_MS);
@@ -105,7 +105,7 @@ impl LobbyServer {
                         return;
                     }
                     Some(Incoming::Violation) => lobby.binary(),
-                    // As for one that takes too long.
+                    // Closed like a lobby that takes too long.
                     Some(Incoming::TooMuch) => lobby.timeout(),
                     None => return,
                 },
@@ -140,7 +140,7 @@ impl LobbyServer {
         }
     }
 
-    /// Writes what is left, which ends with a close frame, and waits a moment for the peer to answer.
+    /// Writes the outbox, which ends with a close frame, and waits a short time for the peer to answer.
     async fn close(
         self,
         conn: ConnId,
@@ -152,16 +152,16 @@ impl LobbyServer {
         debug!(conn = conn.0, reason = code.row().map(|row| row.name), "lobby closes");
         self.parts.metrics.lobby_closed(code);
         tokio::select! {
-            // First, so that it has written before the end of the peer can come between.
+            // Writing is polled first, so that the end of the peer cannot prevent the first write.
             biased;
             () = sink.finish(outbox) => {}
             () = reader.drain() => return,
         }
-        // With TLS the writer goes on, and ends this.
+        // With TLS the writer task continues, and its end ends the reader.
         reader.drain().await;
     }
 
-    /// The server stops, and nobody else knows of this connection.
+    /// Closes a connection because the server stops: no shard knows this connection.
     async fn stopped(self, conn: ConnId, reader: Reader, sink: Sink, mut outbox: Outbox) {
         push(&mut outbox, frame::going_away());
         push(&mut outbox, frame::close(CloseCode::GOING_AWAY));
@@ -194,12 +194,12 @@ impl LobbyServer {
         sink: Sink,
     ) {
         let shard = self.parts.shards.of(channel.route());
-        // Before the engine notes anything of it.
+        // Must be registered before the engine can report anything about the connection.
         let known = self.parts.peers.enter(conn, peer);
         match shard.send(ShardMsg::Adopt { conn, sink, entry }).await {
             Ok(()) => {
                 reader.joined();
-                // A task of its own, so that what the lobby needed is given back.
+                // A separate task, so that the memory of the lobby is freed.
                 tokio::spawn(pump(known, reader, shard));
             }
             // The shard has ended.
@@ -211,7 +211,8 @@ impl LobbyServer {
     }
 }
 
-/// Hands every frame of a joined connection to its shard, in order. What waits there is bounded: then nothing is read.
+/// Sends all frames of a joined connection to its shard, in order. The waiting bytes are bounded: at the limit, nothing
+/// is read.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` would keep what it is given twice")]
 fn pump(
     known: PeerEntry,
@@ -228,7 +229,7 @@ fn pump(
                 Incoming::Close(reply) => break Some(reply.clone()),
                 Incoming::Alive(_) | Incoming::Violation | Incoming::TooMuch => 0,
             };
-            // None: the shard has closed the connection, or ends.
+            // `None`: the shard has closed the connection, or ends.
             let Some(turn) = turns.next(bytes).await else { break None };
             let Ok(place) = shard.reserve().await else { break None };
             match incoming {
@@ -241,17 +242,17 @@ fn pump(
             }
         };
         if last.is_none() {
-            // The shard closes; what the peer still sends must not turn that into a reset.
+            // The shard closes the connection. Bytes that the peer still sends must not turn that into a reset.
             let _ = timeout(CLOSE_LINGER * 2, reader.drain()).await;
         }
-        // A message that is made when there is a place for it is no part of this task while it waits.
+        // The message is made after `reserve`, so that this task does not store it while it waits.
         if let Ok(place) = shard.reserve().await {
             place.send(ShardMsg::Over { conn, reply: last.unwrap_or_default() });
         }
     }
 }
 
-/// A lobby sends little and waits for each write: no bound is needed.
+/// A lobby sends little and waits for each write, so the outbox needs no limit.
 fn push(outbox: &mut Outbox, bytes: Bytes) {
     outbox.push(bytes);
 }
@@ -268,7 +269,7 @@ mod tests {
     use crate::socket::halves::split_tcp;
     use crate::socket::places::Places;
 
-    /// Every joined member has this task: what it holds is the memory of an idle member.
+    /// Each joined member has this task: its size is the memory of an idle member.
     #[tokio::test]
     async fn the_task_of_an_idle_connection_is_small() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -300,7 +301,7 @@ mod tests {
         peer
     }
 
-    /// A text frame; its mask leaves it as it is.
+    /// A text frame; its mask leaves the payload unchanged.
     fn text(length: usize) -> Vec<u8> {
         let mut frame = vec![0x81, 0xff];
         frame.extend_from_slice(&(length as u64).to_be_bytes());
@@ -325,13 +326,13 @@ mod tests {
         for number in 0..GREEDY {
             let mut peer = pumped(number, &shard).await;
             let flood = text(60_000).repeat(FRAMES);
-            // The peer stays as long as its task is waited for.
+            // The peer lives until its task is awaited.
             floods.push(tokio::spawn(async move {
                 peer.write_all(&flood).await.unwrap();
                 peer
             }));
         }
-        // The shard is busy with the first frame of each; there is none behind it.
+        // The shard holds the first frame of each connection, and no other frame follows.
         let mut held = Vec::new();
         for _ in 0..GREEDY {
             held.push(mailbox.recv().await);
@@ -342,7 +343,7 @@ mod tests {
         let mut witness = pumped(GREEDY, &shard).await;
         witness.write_all(&text(2)).await.unwrap();
         assert_eq!(who(mailbox.recv().await.as_ref()), GREEDY, "it waits behind more");
-        // All of them come, one after the other.
+        // All frames arrive, one after the other.
         let mut count = held.len();
         held.clear();
         while count < GREEDY as usize * FRAMES {

@@ -1,6 +1,6 @@
-//! From a listener to a seat in a shard: accept, who may come at all, upgrade, lobby.
+//! From a listener to a slot in a shard: accept, checks of the request, upgrade, lobby.
 //!
-//! Deliberately absent: what a message means.
+//! Deliberately absent: the meaning of messages.
 
 pub(crate) mod accept;
 pub(crate) mod budgets;

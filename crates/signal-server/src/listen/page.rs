@@ -1,6 +1,6 @@
-//! The page at `/`: files that were built with the server, as they are. Comes in: the name of a file, and which encodings and
-//! versions a browser has. Goes out: the file. Deliberately absent: anything of the admin listener, and any word of a
-//! client: what the page shows of others it is told by signaling.
+//! The page at `/`: files that were built into the server, unchanged. Comes in: the name of a file, and the encodings
+//! and versions of the browser. Goes out: the file. Deliberately absent: the admin listener, and all data of clients:
+//! the page learns about others by signaling.
 
 use std::sync::Arc;
 
@@ -19,15 +19,15 @@ use serde::Serialize;
 use crate::api::error::ApiError;
 use crate::config::{AppMode, Config};
 
-/// What the page may do: scripts and styles of this server, WebAssembly, WebSockets to wherever media is, and nothing
-/// else. It is shown in no frame.
+/// Allows the page: scripts and styles of this server, WebAssembly, WebSockets to any media server, and nothing else.
+/// No frame may show it.
 const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
     connect-src 'self' ws: wss:; img-src 'self' data:; media-src blob:; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
-/// Names of files hold a hash of what is inside.
+/// For files whose name holds a hash of the content.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
-/// The page itself has a name that stays: asked for each time, and answered shortly where nothing changed.
+/// For files whose name never changes: the browser asks each time, and the answer is short if nothing changed.
 const ASK_EACH_TIME: &str = "no-cache";
 
 const NOT_BUILT: &str = "This server was built without its page. `cargo xtask page` builds the page; \
@@ -38,7 +38,7 @@ const NOT_BUILT: &str = "This server was built without its page. `cargo xtask pa
 struct File {
     name: &'static str,
     kind: &'static str,
-    /// Weak, as it is the same for all encodings.
+    /// Weak, because it is the same for all encodings.
     etag: &'static str,
     plain: &'static [u8],
     gzip: &'static [u8],
@@ -47,16 +47,16 @@ struct File {
 
 static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
-/// What the server says of itself to whoever may open its page.
+/// What the server tells about itself to anyone who may open its page.
 #[derive(Serialize)]
 struct Facts<'a> {
     version: &'static str,
     /// Apps that need no token. Others are not listed.
     #[serde(rename = "debugApps")]
     debug_apps: Vec<&'a str>,
-    /// Whether there are push tasks.
+    /// Whether push tasks are served.
     tasks: bool,
-    /// From where those may be used besides this machine.
+    /// Address ranges that may use the debug apps besides this machine.
     #[serde(rename = "allowFrom")]
     allow_from: Vec<String>,
 }
@@ -66,7 +66,7 @@ struct Page {
     facts: Bytes,
 }
 
-/// The routes of the page; none but a hint where it is off.
+/// The routes of the page, or only a hint when the page is off.
 pub(super) fn router(config: &Config) -> Router {
     if !config.page {
         return Router::new().route("/", get(async || off()));
@@ -114,7 +114,7 @@ async fn file(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
-    // The page itself has one address.
+    // The index has only the path `/`.
     let file = find(page.files, &name).filter(|file| file.name != "index.html");
     let file = file.ok_or_else(ApiError::no_such_path)?;
     let is_hashed = file.name.contains('-');
@@ -166,14 +166,14 @@ fn protect(headers: &mut HeaderMap) {
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }
 
-/// Whether the browser has this version already (RFC 9110 §13.1.2; the comparison is weak).
+/// Whether the browser already has this version (RFC 9110 §13.1.2; the comparison is weak).
 fn has_version(asked: &HeaderMap, etag: &str) -> bool {
     let opaque = etag.trim_start_matches("W/");
     list(asked, IF_NONE_MATCH).any(|tag| tag == "*" || tag.trim_start_matches("W/") == opaque)
 }
 
-/// Whether the browser names an encoding with a weight above zero (RFC 9110 §12.5.3). The wildcard `*` names none: its
-/// answer is the plain file.
+/// Whether the browser names an encoding with a weight above zero (RFC 9110 §12.5.3). The wildcard `*` names none, so
+/// it gets the plain file.
 fn takes(asked: &HeaderMap, encoding: &str) -> bool {
     list(asked, ACCEPT_ENCODING).any(|element| {
         let (name, weight) = element.split_once(';').unwrap_or((element, ""));
@@ -185,7 +185,7 @@ fn takes(asked: &HeaderMap, encoding: &str) -> bool {
     })
 }
 
-/// The elements of a comma separated header.
+/// The elements of a comma-separated header.
 fn list(headers: &HeaderMap, name: http::HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)

@@ -1,5 +1,5 @@
-//! The socket of an HTTP connection, which ends when its peer takes nothing any more. Comes in: what hyper writes. Goes
-//! out: the same, or an error. Deliberately absent: what is written; so it holds for every answer, whatever its body is.
+//! The socket of an HTTP connection, which fails when its peer stops reading. Comes in: what hyper writes. Goes out:
+//! the same bytes, or an error. Deliberately absent: the content; it works for all answers, whatever their body is.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Sleep, sleep};
 
-/// A socket whose writes fail when none makes progress for some time.
+/// A socket whose writes fail when none makes progress for `limit`.
 pub(crate) struct Patience<I> {
     io: I,
     limit: Duration,
-    /// Runs from the first write that had to wait. In a box, since there is none as a rule.
+    /// Runs from the first write that had to wait. Boxed, because most sockets never need it.
     waits: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,9 +1,9 @@
-//! Whose request it is behind a reverse proxy. Comes in: the address of a socket, and the head of
-//! a request on it. Goes out: the address that budgets, places and logs go by. Deliberately absent: the PROXY
-//! protocol, and whether a request is proxied at all, see `guard.rs`.
+//! Finds the client of a request behind a reverse proxy. Comes in: the address of a socket, and the head of a request
+//! on it. Goes out: the address for budgets, places and logs. Deliberately absent: the PROXY protocol, and whether a
+//! request is proxied at all, see `guard.rs`.
 //!
-//! A client can write whatever it likes into these headers, but a proxy writes behind that. So the right end is
-//! read, and only what a trusted proxy wrote.
+//! A client can write anything into these headers, but a proxy appends to them. So they are read from the right, and
+//! only as far as trusted proxies wrote them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,10 +12,10 @@ use http::header::{FORWARDED, HeaderMap, HeaderName};
 use crate::config::Cidr;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Proxies between a client and us. With more the socket's own address counts.
+/// Maximum number of proxies between a client and the server. Beyond it, the address of the socket counts.
 const MAX_HOPS: usize = 16;
 
-/// The proxies that are believed.
+/// The trusted proxies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proxies(Vec<Cidr>);
 
@@ -24,18 +24,17 @@ impl Proxies {
         Proxies(trusted)
     }
 
-    /// Whether an address is that of a proxy which is believed.
+    /// Whether this is the address of a trusted proxy.
     pub(crate) fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|range| range.contains(address))
     }
 
-    /// The client of a request that came from `peer`. It has the port 0 where a proxy told it, since what a proxy
-    /// tells has none.
+    /// The client of a request from `peer`. Its port is 0 if a proxy reported it: a reported port is ignored.
     pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         if !self.trust(peer.ip()) {
             return peer;
         }
-        // Most proxies add to the first and pass the second on as the client wrote it.
+        // Most proxies append to X-Forwarded-For, and pass Forwarded on as the client wrote it.
         let client = if headers.contains_key(X_FORWARDED_FOR) {
             self.last_foreign(headers, &X_FORWARDED_FOR, address)
         } else {
@@ -44,7 +43,7 @@ impl Proxies {
         client.map_or(peer, |client| SocketAddr::new(client, 0))
     }
 
-    /// The right-most address of a list that is no trusted proxy's; `None` if there is none, or one behind it is
+    /// The right-most address that is not of a trusted proxy; `None` if there is none, or if an entry to its right is
     /// unreadable.
     fn last_foreign(
         &self,
@@ -53,7 +52,7 @@ impl Proxies {
         read: fn(&str) -> Option<IpAddr>,
     ) -> Option<IpAddr> {
         let values = headers.get_all(name).iter().rev();
-        // Bytes, since what the client wrote in front need not be text.
+        // Bytes, because the entries of the client need not be text.
         let entries = values.flat_map(|value| value.as_bytes().rsplit(|&byte| byte == b','));
         for entry in entries.take(MAX_HOPS) {
             let address = read(str::from_utf8(entry).ok()?.trim())?;
@@ -65,7 +64,7 @@ impl Proxies {
     }
 }
 
-/// `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`, the first and the last also with a port.
+/// Reads `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`; the first and the last may have a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let address = match bare {
@@ -75,9 +74,9 @@ fn address(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// The address of `for=` in an element of `Forwarded` (RFC 7239 §4); not of one that hides it.
+/// The address of `for=` in an element of `Forwarded` (RFC 7239 §4); `None` if the element hides it.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    // A comma in a quoted text would make two elements of one, of which the client may have written the second.
+    // A comma in a quoted string would split one element into two, and the client may have written the second one.
     if element.contains('\\') || !element.matches('"').count().is_multiple_of(2) {
         return None;
     }

@@ -1,6 +1,6 @@
 //! Proves CON-6.
 //!
-//! A server with a reverse proxy in front, which is this test.
+//! A server behind a reverse proxy, which is the test.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ const FORGED: &str = "{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"reconnect\
                       {\"ticket\": \"AWFiYw\", \"attempt\": 1, \"epoch\": \"ujzdegxdncf32epf3dha\", \
                       \"seq\": 1, \"n\": 0}}";
 
-/// A server in safe mode that goes with the test.
+/// A server in safe mode that ends with the test.
 struct Running {
     public: SocketAddr,
     task: JoinHandle<bool>,
@@ -43,7 +43,7 @@ impl Running {
         Running { public, task: tokio::spawn(server.run(std::future::pending())), dir }
     }
 
-    /// What the server answers to a handshake that a proxy passes on, and the socket.
+    /// Passes a handshake on like a proxy. Gives the answer of the server, and the socket.
     async fn connect(&self, forwarded_for: &str) -> (String, TcpStream) {
         let mut socket = TcpStream::connect(self.public).await.unwrap();
         let head = format!(
@@ -97,7 +97,8 @@ async fn read_until(socket: &mut TcpStream, end: &str) -> String {
     text
 }
 
-/// Behind one address are many, and no ticket can be guessed: a server that has lost its keys refuses every ticket once.
+/// Invalid tickets block no address: many clients share one, tickets cannot be guessed, and a server that has lost its
+/// keys refuses each ticket once.
 #[tokio::test]
 async fn a_ticket_that_is_none_bars_nobody() {
     let server = Running::start("forged", &[("server.trusted_proxies", "[\"127.0.0.0/8\"]")]).await;
@@ -133,7 +134,7 @@ async fn who_is_not_trusted_speaks_for_itself_only() {
     ];
     let server = Running::start("untrusted", &settings).await;
     let mut let_in = 0;
-    // Each time somebody else, and yet one rate.
+    // Each handshake names another client, but all count for the address of the proxy.
     while server.lets_in(&format!("192.0.2.{let_in}")).await {
         let_in += 1;
         assert!(let_in < 100, "no rate");
@@ -161,7 +162,7 @@ async fn each_client_has_its_own_rate_and_its_own_places() {
     assert!(answer.starts_with("http/1.1 101"), "{answer}");
     assert!(!server.lets_in("192.0.2.1").await, "it holds two");
 
-    // One after the other of one client: its burst, and then hardly any.
+    // One client connects repeatedly: the burst is accepted, then hardly any.
     let settings = [settings[0], settings[1], settings[2]];
     let server = Running::start("burst", &settings).await;
     let mut let_in = 0;

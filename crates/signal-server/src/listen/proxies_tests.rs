@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: who is the client behind a proxy.
+//! Proves no rule of the protocol: the client behind a proxy.
 
 use http::HeaderValue;
 
@@ -57,7 +57,7 @@ fn forwarded_is_read_where_the_other_is_absent() {
         ("For=\"192.0.2.1:80\";proto=https;by=10.0.0.1", "192.0.2.1:0"),
         ("for=198.51.100.9, proto=https; for=\"[2001:db8::1]:80\"", "[2001:db8::1]:0"),
         ("for=192.0.2.1;host=\"a\", for=10.0.0.2", "192.0.2.1:0"),
-        // What hides the client, or what the client may have made of an element.
+        // Elements that hide the client, or that the client may have written in part.
         ("for=198.51.100.9, for=unknown", PEER),
         ("for=198.51.100.9, for=_hidden", PEER),
         ("for=198.51.100.9, proto=https", PEER),

@@ -1,5 +1,5 @@
-//! The public listener: the signaling WebSocket, HTTP-FLV, HLS, and the page. The guard let each request through that comes
-//! here, so a page whose origin it named may read every answer.
+//! The public listener: the signaling WebSocket, HTTP-FLV, HLS, and the page. The guard has accepted each request that
+//! gets here, so a page whose origin it accepted may read each answer.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -33,10 +33,10 @@ use crate::ops::drain::{Phase, wait_for_stop};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::signing::MEDIA_APP;
 
-/// What a peer has time for to take a segment of some seconds. One that takes longer than its segment lasts is of no use
-/// to a player, and what it has yet to get counts for the publisher.
+/// Time for a peer to read a segment of a few seconds. A segment that takes longer than its playing time is useless for
+/// a player, and its unread bytes count for the publisher.
 const SEGMENT_TIME: Duration = Duration::from_secs(30);
-/// From the end of a play to the end of its connection.
+/// Time from the end of a play to the end of its connection.
 const LAST_BLOCKS: Duration = Duration::from_secs(1);
 
 struct Public {
@@ -72,7 +72,7 @@ async fn signal(
     upgrade::upgrade(&public.lobby, request)
 }
 
-/// Lets the page read the answer, whatever it is.
+/// Lets the requesting page read the answer, whatever it is.
 async fn readable(request: Request<Body>, next: Next) -> Response<Body> {
     let origin = request.headers().get(ORIGIN).cloned();
     let mut response = next.run(request).await;
@@ -85,8 +85,8 @@ async fn readable(request: Request<Body>, next: Next) -> Response<Body> {
     response
 }
 
-/// `OPTIONS` of what is played: what a page may ask. Headers of its own do no harm, they are ignored. Who is no page hears
-/// nothing of them: what it sends is not sent back.
+/// `OPTIONS` of a stream: what a page may ask. All its headers are allowed, because they are ignored. Without an
+/// Origin, the header names are not sent back.
 async fn preflight(request: Request<Body>) -> Response<Body> {
     const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
     let mut response = Response::new(Body::empty());
@@ -104,7 +104,7 @@ async fn preflight(request: Request<Body>) -> Response<Body> {
     response
 }
 
-/// What a request for a stream asks for.
+/// The stream request of an HTTP request.
 fn asked(
     stream: &str,
     protocol: Protocol,
@@ -117,7 +117,7 @@ fn asked(
     Ok(StreamRequest::new(Direction::Play, MEDIA_APP, stream, query, protocol, peer))
 }
 
-/// The stream that a file is of, and how it is played. What is no text is the name of no stream.
+/// The stream of a file, and how it is played. A path that is not UTF-8 names no stream.
 fn file_of(file: &Result<Path<String>, PathRejection>) -> Result<(&str, Protocol), ApiError> {
     let Ok(Path(file)) = file else { return Err(ApiError::no_such_path()) };
     let flv = file.strip_suffix(".flv").map(|stream| (stream, Protocol::HttpFlv));
@@ -125,7 +125,7 @@ fn file_of(file: &Result<Path<String>, PathRejection>) -> Result<(&str, Protocol
         .ok_or_else(ApiError::no_such_path)
 }
 
-/// The head of an answer that plays. It has no end, so it has no ranges (RFC 9110 §14.3).
+/// The headers of an FLV answer. Its length is unknown, so it has no ranges (RFC 9110 §14.3).
 fn flv_head(headers: &mut HeaderMap) {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -133,7 +133,7 @@ fn flv_head(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
-/// `HEAD /live/{stream}.flv?…`, or of a playlist: whether a play would be let in. It takes no place of one.
+/// `HEAD /live/{stream}.flv?…`, or of a playlist: whether a play would be accepted. It takes no place of a player.
 async fn probe(
     State(public): State<Arc<Public>>,
     file: Result<Path<String>, PathRejection>,
@@ -150,7 +150,7 @@ async fn probe(
     Ok(response)
 }
 
-/// Types of what HLS consists of (RFC 8216 §4, §10).
+/// Media types of HLS (RFC 8216 §4, §10).
 const PLAYLIST: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
 const SEGMENT: HeaderValue = HeaderValue::from_static("video/mp2t");
 
@@ -173,7 +173,7 @@ async fn play(
     }
 }
 
-/// A list of segments, whose viewer is asked for each time.
+/// A playlist. The viewer is authorized for each request.
 async fn playlist(public: &Public, asked: StreamRequest) -> Result<Response<Body>, ApiError> {
     let list = public.hls.playlist(&*public.authorizer, asked).await.map_err(refused)?;
     let mut response = Response::new(Body::from(list));
@@ -181,7 +181,7 @@ async fn playlist(public: &Public, asked: StreamRequest) -> Result<Response<Body
     Ok(response)
 }
 
-/// `GET /live/{stream}/{number}.ts?…`: a segment, whose viewer is asked for again.
+/// `GET /live/{stream}/{number}.ts?…`: a segment. The viewer is authorized again.
 async fn segment(
     State(public): State<Arc<Public>>,
     path: Result<Path<(String, String)>, PathRejection>,
@@ -204,8 +204,7 @@ async fn segment(
     Ok(response)
 }
 
-/// Plays a stream for as long as the client reads and the server runs, over WebSocket if the
-/// request asks for it.
+/// Plays a stream while the client reads and the server runs, over WebSocket if the request asks for it.
 async fn pull(
     public: &Public,
     asked: StreamRequest,
@@ -244,7 +243,7 @@ async fn pull(
                 tracing::info!(%peer, code = "writeStalled", "play ended");
             },
         }
-        // A peer that does not read would keep its connection, and its place among the players, for ever.
+        // A peer that does not read would keep its connection and its place among the players for ever.
         hangup.hang_up();
     });
     let body = media.into_stream().map(move |block| {

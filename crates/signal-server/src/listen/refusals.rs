@@ -1,4 +1,4 @@
-//! What a peer is told that is to come back later (CON-6).
+//! Answers that tell a peer to come back later (CON-6).
 
 use std::time::Duration;
 
@@ -7,25 +7,26 @@ use http::{HeaderValue, StatusCode};
 
 use crate::api::error::ApiError;
 
-/// There is no room, as [`come_back_later`] says it; the client comes back with backoff. Written without reading a
-/// request.
+/// The answer of [`come_back_later`] as bytes, for a connection whose request is not read. The client retries with
+/// backoff.
 pub(crate) const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
-    Content-Type: application/json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
-    Content-Length: 83\r\nConnection: close\r\n\r\n\
-    {\"name\":\"notNow\",\"message\":\"No connection is taken in now; Retry-After says when.\"}";
+    Content-Type: application/problem+json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
+    Content-Length: 149\r\nConnection: close\r\n\r\n\
+    {\"type\":\"urn:lianmai:problem:notNow\",\"title\":\"Not now\",\"status\":503,\
+    \"detail\":\"No connection is taken in now; Retry-After says when.\",\"name\":\"notNow\"}";
 
-/// There is no room now, or not for that address.
+/// There is no room now, or not for this address.
 pub(crate) fn come_back_later(after: Duration) -> ApiError {
     let text = "No connection is taken in now; Retry-After says when.";
     away(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "notNow", text), after)
 }
 
-/// Who is told this error stays away for so long.
+/// Adds to an error how long the client should stay away: whole seconds, at least one.
 pub(crate) fn away(error: ApiError, after: Duration) -> ApiError {
     let seconds = u64::try_from(after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
     error
         .with(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
-        // A connection that only waits would hold up the end of the server.
+        // An idle connection would delay the end of the server.
         .with(CONNECTION, HeaderValue::from_static("close"))
 }
 

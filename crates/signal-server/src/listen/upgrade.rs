@@ -1,5 +1,5 @@
-//! The WebSocket handshake (RFC 6455 §4.2), of `/v1/signal` and of FLV. A client of the former that may be told why it is refused
-//! is let through and refused by a close code, since browsers do not see HTTP statuses (CON-6).
+//! The WebSocket handshake (RFC 6455 §4.2) of `/v1/signal` and of FLV. A signaling client that may learn why it is
+//! refused gets its WebSocket and then a close code, because browsers do not show HTTP statuses (CON-6).
 
 use std::net::SocketAddr;
 
@@ -24,7 +24,7 @@ use crate::socket::halves;
 use crate::socket::places::Place;
 use crate::socket::reader::Reader;
 
-/// Answers a handshake and, when it is good, starts the lobby of the connection.
+/// Answers a handshake. If it is valid, starts the lobby of the connection.
 pub(crate) fn upgrade(
     lobby: &LobbyServer,
     mut request: Request<Body>,
@@ -41,12 +41,12 @@ pub(crate) fn upgrade(
     Ok(response)
 }
 
-/// Whether a request wants to go on as a WebSocket.
+/// Whether a request asks for a WebSocket.
 pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
     has_token(headers, &UPGRADE, "websocket")
 }
 
-/// A handshake that is good.
+/// A valid handshake.
 pub(crate) struct Handshake {
     upgrade: OnUpgrade,
     place: Place,
@@ -56,7 +56,7 @@ pub(crate) struct Handshake {
 }
 
 impl Handshake {
-    /// Checks a handshake; with a subprotocol, that it offers that.
+    /// Checks a handshake. If there is a subprotocol, the client must offer it.
     pub(crate) fn new(
         request: &mut Request<Body>,
         subprotocol: Option<&'static str>,
@@ -74,7 +74,7 @@ impl Handshake {
         Ok(Handshake { upgrade, place, peer, accept, subprotocol })
     }
 
-    /// The answer, and the socket once that is written.
+    /// The answer, and a future of the socket, which resolves after the answer is written.
     pub(crate) fn accept(
         self,
     ) -> (Response<Body>, impl Future<Output = Option<(Reader, halves::Sink)>> + Send) {
@@ -92,7 +92,7 @@ impl Handshake {
     }
 }
 
-/// Takes the socket back from hyper. Bytes that came early are copied, since they pin hyper's buffer.
+/// Takes the socket back from hyper. Bytes that arrived early are copied, because they keep hyper's buffer alive.
 fn take_apart(upgraded: Upgraded, place: Place) -> Option<(Reader, halves::Sink)> {
     match upgraded.downcast::<Patience<TokioIo<TcpStream>>>() {
         Ok(parts) => {
@@ -129,7 +129,7 @@ fn check(
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| "Bad Sec-WebSocket-Key.")
 }
 
-/// Whether a comma separated header holds a token, in any case.
+/// Whether a comma-separated header holds a token; case is ignored.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers
         .get_all(name)

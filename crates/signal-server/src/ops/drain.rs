@@ -1,6 +1,6 @@
-//! How a server stops (RST-1, RST-2). Comes in: that it should. Goes out: the [`Phase`]s that everything
-//! else watches, and whether the next process can go on where this one ends. Deliberately absent: who is closed
-//! when; the engine says.
+//! How a server stops (RST-1, RST-2). Comes in: the request to stop. Goes out: the [`Phase`]s that all other parts
+//! watch, and whether the next process can continue from the state of this one. Deliberately absent: which connection
+//! is closed when; the engine decides that.
 //!
 //! ```text
 //!   Serving --stop--> Draining --every shard is through, or T1--> Frozen --all is written--> Stopping
@@ -20,38 +20,38 @@ use crate::config::DrainConfig;
 use crate::records::Records;
 use crate::shard::Shards;
 
-/// Who wants the end at once waits so long for the store.
+/// Time for the store to write when the drain was cut short.
 const LAST_FLUSH: Duration = Duration::from_millis(200);
 
-/// How far a server is with stopping.
+/// Progress of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// It does not stop.
+    /// The server does not stop.
     Serving,
-    /// Members are moved away; who resumes is served.
+    /// Members are moved away; resumes are still accepted.
     Draining,
-    /// Nothing changes any more, and no connection is taken in.
+    /// Nothing changes any more, and no connection is accepted.
     Frozen,
     /// Everything ends.
     Stopping,
 }
 
-/// Completes when the server stops. A dropped sender means that it is gone, which is a stop too.
+/// Completes when the server stops. A dropped sender counts as a stop.
 pub(crate) async fn wait_for_stop(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
 }
 
-/// What a drain came to.
+/// The result of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Drained {
-    /// The next process can go on where this one ends.
+    /// The next process can continue from the state of this one.
     pub(crate) handed_over: bool,
-    /// Whatever has not ended then is left.
+    /// Time at which everything that has not ended is abandoned.
     pub(crate) deadline: Instant,
 }
 
-/// Moves every member away and writes down what the next process needs. Ends in the phase `Stopping`, at the
-/// deadline at the latest, or when `at_once` completes.
+/// Moves all members away and stores what the next process needs. Ends in the phase `Stopping`, at the deadline at the
+/// latest, or when `at_once` completes.
 pub(crate) async fn drain(
     config: &DrainConfig,
     shards: &Shards,
@@ -77,7 +77,7 @@ pub(crate) async fn drain(
         std::future::pending().await
     };
     let handed_over = tokio::select! {
-        // A hand-over that came about counts.
+        // A completed hand-over takes precedence.
         biased;
         done = timeout_at(last_call, hand_over) => done.unwrap_or(false),
         () = freezes => false,

@@ -12,7 +12,7 @@ use crate::data_dir::DirLock;
 use crate::records::{self, Opening};
 use crate::shard::ShardMsg;
 
-/// A store in a directory that goes with its test.
+/// A store in a directory that is removed with the test.
 struct Stage {
     directory: PathBuf,
     deadline_ms: u64,
@@ -26,7 +26,7 @@ impl Stage {
         Stage { directory, deadline_ms }
     }
 
-    /// The store, and whether it was handed over.
+    /// The store, and whether it was handed over cleanly.
     fn open(&self) -> (Arc<dyn Records>, bool) {
         let lock = Arc::new(DirLock::take(&self.directory).unwrap());
         let opening = Opening { now: wall_now(), grace_ms: 60_000, shards: 1 };
@@ -34,15 +34,15 @@ impl Stage {
         (store, restored[0].clean)
     }
 
-    /// Drains, while `play` is two shards. Gives whether this process says that it has handed over, and whether
-    /// the next one takes it.
+    /// Drains with `play` in the role of two shards. Returns whether this process reports a hand-over, and whether the
+    /// next one accepts it.
     async fn drain(
         &self,
         play: impl AsyncFnOnce([oneshot::Sender<bool>; 2], watch::Receiver<Phase>),
         at_once: impl Future<Output = ()>,
     ) -> (bool, bool) {
         let (store, _) = self.open();
-        // Where there is nobody, nobody can be lost.
+        // Without a channel, each start counts as clean.
         let key = RowKey { channel: channel_key(), row: Row::Channel };
         store.write(vec![RowOp::Put(key, Record::Channel(channel()))], None);
         let (shards, mut mailboxes) = Shards::new(2);
@@ -68,7 +68,7 @@ impl Stage {
         let (drained, ()) = tokio::join!(drained, play);
         assert_eq!(*phases.borrow(), Phase::Stopping);
         assert!(start.elapsed() < Duration::from_millis(LONG_MS));
-        // Whatever came of it, the file is whole.
+        // The file is complete in each case.
         store.close(None).await;
         let (store, taken) = self.open();
         assert!(store.close(None).await);
@@ -85,9 +85,13 @@ fn channel() -> Box<ChannelRecord> {
     let cid = lianmai_protocol::Cid(1);
     Box::new(ChannelRecord {
         cid,
-        creator,
+        creator: Some(creator),
         attributes: Default::default(),
         demoted: Vec::new(),
+        kept_down: Vec::new(),
+        barred: Vec::new(),
+        rules: Default::default(),
+        prepared_until: None,
         live: None,
     })
 }
@@ -98,7 +102,7 @@ impl Drop for Stage {
     }
 }
 
-/// No drain takes so long, unless it waits for its deadline.
+/// A drain takes less time, unless it waits for its deadline.
 const LONG_MS: u64 = 60_000;
 
 /// Proves RST-2.
@@ -132,7 +136,7 @@ async fn rst_2_a_shard_that_could_not_hand_over_or_died_spoils_it() {
     assert_eq!(stage.drain(died, std::future::pending()).await, (false, false));
 }
 
-/// The freeze comes whatever the shards do, and the deadline too.
+/// Neither freeze nor deadline depend on the shards.
 /// Proves RST-1.
 #[tokio::test]
 async fn rst_1_the_deadline_holds() {

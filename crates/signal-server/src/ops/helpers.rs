@@ -1,5 +1,5 @@
-//! Tasks beside the listeners that look after something from time to time. Comes in: the clock, SIGHUP. Goes out: a
-//! certificate that is read again, a warning. Deliberately absent: anything that a peer waits for.
+//! Periodic tasks beside the listeners. Comes in: the clock, SIGHUP. Goes out: a reloaded certificate, a warning.
+//! Deliberately absent: anything that a peer waits for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use tracing::{info, warn};
 
 use crate::socket::tls::TlsReloader;
 
-/// Certificate files are looked at this often.
+/// Interval of checks of the certificate files.
 const TLS_CHECK: Duration = Duration::from_secs(10);
-/// Debug mode that leaves loopback is said aloud this often.
+/// Interval of the warning about debug mode beyond loopback.
 const DEBUG_WARNING: Duration = Duration::from_secs(60);
 
-/// Reads the certificate again when its files change, and at each SIGHUP.
+/// Reloads the certificate when its files change, and at each SIGHUP.
 pub(crate) async fn reload_tls(tls: Arc<TlsReloader>) {
     let mut ticks = interval(TLS_CHECK);
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
@@ -37,7 +37,7 @@ pub(crate) async fn reload_tls(tls: Arc<TlsReloader>) {
     }
 }
 
-/// Debug mode that leaves loopback is said aloud for as long as it lasts.
+/// Warns about debug mode beyond loopback, again and again.
 pub(crate) async fn warn_of_debug() {
     let mut ticks = interval(DEBUG_WARNING);
     loop {

@@ -1,5 +1,5 @@
-//! Log lines: text on a terminal, one JSON object a line otherwise. ERROR means a bug of
-//! ours. Tokens, tickets and the query of a URL are never logged.
+//! Log lines: text on a terminal, otherwise one JSON object per line. ERROR means a bug of the server or a failure of
+//! its store. Tokens, tickets and the query of a URL are never logged.
 
 use std::io::IsTerminal;
 
@@ -9,15 +9,15 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::config::LogFormat;
 
-/// Lines that may wait for whoever reads standard error; more are dropped, since a log that nobody reads
-/// must not stop a shard.
+/// Maximum number of lines that wait for standard error. Further lines are dropped, because a blocked log must not stop
+/// a shard.
 const MAX_LINES: usize = 16 * 1024;
 
-/// Writes the lines that still wait when it is dropped.
+/// Writes the waiting lines when it is dropped.
 #[must_use = "lines are lost when it is dropped early"]
 pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
 
-/// Installs the process-wide subscriber. Does nothing when there is one, so that embedding is possible.
+/// Installs the process-wide subscriber. Does nothing if there is one, so that a program can embed the server.
 ///
 /// # Errors
 /// The filter cannot be parsed.

@@ -1,5 +1,5 @@
-//! Numbers for Prometheus. Gauges are read when they are asked for; what happens between is counted, from the notes of
-//! the engines. Labels come from closed tables only: no channel and no uid, since anybody can make new ones.
+//! Metrics for Prometheus. Gauges are read on request; counters count the notes of the engines. Labels come from closed
+//! tables only: no channel and no uid, because clients can create any number of them.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
 use super::drain::Phase;
+use crate::hooks::HookMetrics;
 use crate::notes::NoteReader;
 use crate::records::StoreStats;
 use crate::relay::forward::ForwardStats;
@@ -22,18 +23,18 @@ use crate::tasks::TaskStats;
 type Label = [(&'static str, String); 1];
 type Labels = [(&'static str, String); 2];
 
-/// What is read when somebody asks.
+/// The values that are read on request.
 pub(crate) struct Numbers {
     pub(crate) engine: Stats,
     pub(crate) hub: HubStats,
     pub(crate) forwards: ForwardStats,
-    /// Where there are push tasks.
+    /// `None` without push tasks.
     pub(crate) tasks: Option<TaskStats>,
     pub(crate) store: StoreStats,
     pub(crate) phase: Phase,
 }
 
-/// What is counted as it happens.
+/// The counters.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     questions: mpsc::Sender<oneshot::Sender<()>>,
@@ -43,16 +44,18 @@ pub(crate) struct Metrics {
     refusals: Family<Label, Counter>,
     closes: Family<Label, Counter>,
     resumes: Family<Labels, Counter>,
+    /// Counters of webhooks.
+    pub(crate) hooks: HookMetrics,
 }
 
-/// Asks of readers of the metrics for everything that was noted before.
+/// Requests to answer when all earlier notes are counted.
 pub(crate) type Questions = mpsc::Receiver<oneshot::Sender<()>>;
 
-/// Questions that may wait; who asks waits, too.
+/// Maximum number of waiting requests. Further callers wait.
 const QUESTIONS: usize = 4;
 
 impl Metrics {
-    /// Numbers, and what [`count`] needs.
+    /// The metrics, and the requests that [`count`] answers.
     pub(crate) fn new() -> (Arc<Self>, Questions) {
         let (questions, asked) = mpsc::channel(QUESTIONS);
         let metrics = Metrics {
@@ -63,19 +66,20 @@ impl Metrics {
             refusals: Family::default(),
             closes: Family::default(),
             resumes: Family::default(),
+            hooks: HookMetrics::default(),
         };
         (Arc::new(metrics), asked)
     }
 
-    /// Counts the notes that a reader misses.
+    /// The counter of the notes that a reader misses.
     pub(crate) fn missed_by(&self, reader: &str) -> Counter {
         self.missed.get_or_create(&[("reader", reader.to_owned())]).clone()
     }
 
-    /// Completes when everything is counted that was noted before.
+    /// Completes when all earlier notes are counted.
     pub(crate) async fn caught_up(&self) {
         let (answer, counted) = oneshot::channel();
-        // An error: nobody counts any more.
+        // An error: counting has ended.
         let _ = self.questions.send(answer).await;
         let _ = counted.await;
     }
@@ -101,7 +105,10 @@ impl Metrics {
             | Note::ChannelEnded { .. }
             | Note::RoleChanged { .. }
             | Note::StreamAdded { .. }
-            | Note::StreamRemoved { .. } => {}
+            | Note::StreamRemoved { .. }
+            | Note::TaskAdded { .. }
+            | Note::TaskChanged { .. }
+            | Note::TaskEnded { .. } => {}
         }
     }
 
@@ -114,9 +121,10 @@ impl Metrics {
         self.closes.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// What is counted here. Every one is named, so that a new one is not forgotten.
+    /// Registers the counters. The pattern names each field, so that the compiler reports a new one.
     fn register(&self, registry: &mut Registry) {
-        let Metrics { questions: _, missed, joins, leaves, refusals, closes, resumes } = self;
+        let Metrics { questions: _, missed, joins, leaves, refusals, closes, resumes, hooks } =
+            self;
         let help = "Notes of the engines that a reader was too slow for, by reader";
         registry.register("missed_notes", help, missed.clone());
         registry.register("joins", "Memberships that began", joins.clone());
@@ -125,9 +133,18 @@ impl Metrics {
         registry.register("closes", "Connections closed by the server, by reason", closes.clone());
         let help = "Sessions that came back or were refused, by outcome and reason";
         registry.register("resumes", help, resumes.clone());
+        let HookMetrics { taken, refused, dead, pruned, lanes } = hooks;
+        registry.register("webhooks_taken", "Deliveries that were taken", taken.clone());
+        registry.register("webhooks_refused", "Deliveries that were not", refused.clone());
+        let help = "Events that were given up for an endpoint";
+        registry.register("webhooks_dead", help, dead.clone());
+        let help = "Endpoints and channels that have something to deliver";
+        registry.register("webhooks_waiting", help, lanes.clone());
+        let help = "Events that went because they were too old or too many";
+        registry.register("events_pruned", help, pruned.clone());
     }
 
-    /// Everything in the text format of OpenMetrics.
+    /// All metrics in the text format of OpenMetrics.
     pub(crate) fn text(&self, numbers: Numbers) -> String {
         let Numbers { engine, hub, forwards, tasks, store, phase } = numbers;
         let mut registry = Registry::with_prefix("lianmai");
@@ -274,11 +291,15 @@ fn task_numbers(registry: &mut Registry, tasks: TaskStats) {
 }
 
 fn store_numbers(registry: &mut Registry, store: StoreStats) {
-    let StoreStats { commits, failures, waiting, forgotten } = store;
+    let StoreStats { commits, failures, waiting, forgotten, lost_events, lost_history } = store;
     gauge(registry, "store_waiting_rows", "Rows that wait for the disk", waiting as u64);
     counter(registry, "store_commits", "Transactions of the store", commits);
     counter(registry, "store_failures", "Transactions of the store that failed", failures);
     counter(registry, "store_forgotten_rows", "Removals that were given up", forgotten);
+    let help = "Events of channels that the disk took too long for";
+    counter(registry, "store_lost_events", help, lost_events);
+    let help = "Entries of call histories that the disk took too long for";
+    counter(registry, "store_lost_history", help, lost_history);
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
@@ -293,11 +314,11 @@ fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
     registry.register(name, help, counter);
 }
 
-/// Counts every note until nobody is left who notes.
+/// Counts all notes until the last sender of notes is dropped.
 pub(crate) async fn count(metrics: Arc<Metrics>, mut notes: NoteReader, mut questions: Questions) {
     loop {
         tokio::select! {
-            // An answer comes behind all that waits.
+            // Notes come first, so an answer follows all waiting notes.
             biased;
             note = notes.next() => match note {
                 Some(note) => metrics.noted(&note),

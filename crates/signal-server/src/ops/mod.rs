@@ -1,4 +1,4 @@
-//! For operators: how the server stops, its numbers, its log, and tasks that look after something.
+//! For operators: how the server stops, metrics, the log, and periodic tasks.
 
 pub(crate) mod drain;
 pub(crate) mod helpers;

@@ -1,5 +1,5 @@
-//! Log lines about what the engines note. Names go out escaped, as `Debug` text. Deliberately absent: secrets; a note
-//! holds none.
+//! Log lines about the notes of the engines. Names are escaped, as `Debug` text. Deliberately absent: secrets; notes
+//! hold none.
 
 use lianmai_media_plane::Lines;
 use lianmai_protocol::{CloseCode, ErrorName};
@@ -9,8 +9,8 @@ use tracing::{Level, debug, info, warn};
 use super::peers::{Origins, Peers};
 use crate::notes::NoteReader;
 
-/// Logs notes until nobody is left who notes: no more of one address than it may cause. Those of which no address is known
-/// count together.
+/// Logs notes until the last sender of notes is dropped, within the log limit of each address. Notes without a known
+/// address share one limit.
 pub(crate) async fn log(mut notes: NoteReader, lines: Lines, peers: Peers) {
     let mut origins = Origins::new(peers);
     while let Some(note) = notes.next().await {
@@ -22,7 +22,7 @@ pub(crate) async fn log(mut notes: NoteReader, lines: Lines, peers: Peers) {
     }
 }
 
-/// Who reads debug lines wants all of them.
+/// The level of a note. Debug lines have no limit.
 fn level(note: &Note) -> Level {
     match note {
         Note::JoinRefused { .. } | Note::CommandRefused { error: ErrorName::Forbidden, .. } => {
@@ -56,6 +56,17 @@ fn line(note: &Note) {
         Note::StreamRemoved { channel, cid, uid, mid, kind, publication } => {
             info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %mid, %kind, %publication, "unpublished");
         }
+        Note::TaskAdded { channel, cid, task, owner } => {
+            let owner = owner.map(tracing::field::display);
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %task, uid = owner, "task added");
+        }
+        Note::TaskChanged { channel, cid, info, msg } => {
+            let (task, state) = (&info.task_id, info.state.as_ref().map(tracing::field::display));
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %task, state, retries = info.retries, msg, "task");
+        }
+        Note::TaskEnded { channel, cid, task, msg } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %task, msg, "task ended");
+        }
         Note::JoinRefused { channel, conn, error } => {
             warn!(appkey = %channel.appkey, channel = ?channel.name.as_str(), conn = conn.0, %error, "join refused");
         }
@@ -64,7 +75,7 @@ fn line(note: &Note) {
             info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %uid, %outcome, reason, conn = conn.0, "resumed");
         }
         Note::CommandRefused { conn, method, error } => {
-            // Others can be had by the thousand; they are counted.
+            // Clients can cause any number of the other errors. They are counted.
             if *error == ErrorName::Forbidden {
                 warn!(conn = conn.0, method, %error, "command refused");
             } else {

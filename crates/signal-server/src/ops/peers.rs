@@ -1,5 +1,5 @@
-//! From which address a connection is, and with it what an engine notes. Comes in: connections, notes. Goes out: addresses,
-//! so that none of them fills the log. Deliberately absent: addresses in the log.
+//! The addresses of connections and of notes. Comes in: connections, notes. Goes out: addresses, to limit the log lines
+//! of each. Deliberately absent: addresses in the log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lianmai_protocol::Mid;
 use lianmai_signal_engine::{ConnId, Note};
 
-/// Members whose address is remembered. A reader of notes that misses some may miss that members have left, so there are
-/// more than there should be; all are forgotten then.
+/// Maximum number of members whose address is remembered. A reader that misses notes may miss that members have left,
+/// so more may be remembered than exist. At this number all are forgotten.
 const MAX_MEMBERS: usize = 1_000_000;
 
-/// The connections that have joined, or try to. Clones share them.
+/// The addresses of the connections that have joined or try to. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peers(Arc<Mutex<HashMap<ConnId, IpAddr>>>);
 
-/// A connection is there until this is dropped.
+/// The address of a connection is known until this is dropped.
 #[derive(Debug)]
 pub(crate) struct PeerEntry {
     peers: Peers,
@@ -50,11 +50,11 @@ impl Drop for PeerEntry {
     }
 }
 
-/// Where what is noted comes from.
+/// Finds the addresses that notes come from.
 #[derive(Debug)]
 pub(crate) struct Origins {
     peers: Peers,
-    /// From where members joined or came back last.
+    /// The addresses of the members' last joins or resumes.
     members: BTreeMap<Mid, IpAddr>,
 }
 
@@ -63,7 +63,7 @@ impl Origins {
         Origins { peers, members: BTreeMap::new() }
     }
 
-    /// The address behind a note, if it is known. To be asked of every note, in order.
+    /// The address that caused a note, if it is known. Must be called for each note, in order.
     pub(crate) fn of(&mut self, note: &Note) -> Option<IpAddr> {
         match note {
             Note::MemberJoined { mid, conn, .. } | Note::Resumed { mid: Some(mid), conn, .. } => {
@@ -82,14 +82,18 @@ impl Origins {
             | Note::Resumed { conn, .. }
             | Note::CommandRefused { conn, .. }
             | Note::Closing { conn, .. } => self.peers.of(*conn),
-            Note::ChannelOpened { .. } | Note::ChannelEnded { .. } => None,
+            Note::ChannelOpened { .. }
+            | Note::ChannelEnded { .. }
+            | Note::TaskAdded { .. }
+            | Note::TaskChanged { .. }
+            | Note::TaskEnded { .. } => None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: whose lines of the log are counted.
+    //! Proves no rule of the protocol: the address that a log line counts for.
 
     use lianmai_protocol::message::event::LeaveReason;
     use lianmai_protocol::{Cid, CloseCode, Role, UserId};

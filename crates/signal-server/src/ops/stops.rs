@@ -1,9 +1,9 @@
-//! Requests to stop. Comes in: signals, and the end of standard input. Goes out: when a server is to drain, and when the
-//! drain is to end. Deliberately absent: how either is heard; that is the program's.
+//! Requests to stop. Comes in: signals, and the end of standard input. Goes out: when a server must drain, and when the
+//! drain must end. Deliberately absent: how signals are received; the program does that.
 
 use tokio::sync::watch;
 
-/// What was heard. Clones share it.
+/// The requests so far. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Stops(watch::Sender<Heard>);
 
@@ -14,23 +14,23 @@ struct Heard {
 }
 
 impl Stops {
-    /// A signal came.
+    /// A signal arrived.
     pub fn signal(&self) {
         self.0.send_modify(|heard| heard.signals = heard.signals.saturating_add(1));
     }
 
-    /// Standard input has ended. That asks for what a first signal asks for. Whoever starts the server may well send
-    /// that signal, too, so the two together are one request.
+    /// Standard input has ended, which is the same request as a first signal. The parent may send that signal, too, so
+    /// both together are one request.
     pub fn input_ended(&self) {
         self.0.send_modify(|heard| heard.input_ended = true);
     }
 
-    /// Completes when the server is to stop.
+    /// Completes when the server must stop.
     pub fn asked(&self) -> impl Future<Output = ()> + Send + use<> {
         self.until(|heard| heard.signals >= 1 || heard.input_ended)
     }
 
-    /// Completes when it is to stop at once: somebody lost patience and sent a second signal.
+    /// Completes when the server must stop at once: after a second signal.
     pub fn at_once(&self) -> impl Future<Output = ()> + Send + use<> {
         self.until(|heard| heard.signals >= 2)
     }
@@ -39,7 +39,7 @@ impl Stops {
         let mut heard = self.0.subscribe();
         async move {
             if heard.wait_for(is_it).await.is_err() {
-                // Nobody is left to ask for it.
+                // No request can come any more.
                 std::future::pending().await
             }
         }
@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    /// What is asked for: a stop, and a stop at once.
+    /// Whether a stop is requested, and whether a stop at once.
     fn heard(stops: &Stops) -> (bool, bool) {
         let is_ready = |asked: Option<()>| asked.is_some();
         (is_ready(stops.asked().now_or_never()), is_ready(stops.at_once().now_or_never()))

@@ -1,9 +1,10 @@
-//! What the last process left behind. Comes in: the file. Goes out: what each shard starts with. Deliberately
-//! absent: whether a ban or a membership still counts; the engine says so, and removes what does not.
+//! Reads the state that the last process left. Comes in: the file. Goes out: the initial state of each shard.
+//! Deliberately absent: whether a ban or a membership is still valid; the engine decides that, and removes those that
+//! are not.
 //!
-//! A row that cannot be read is removed: it would not be readable next time either. A row of an unknown kind stays: it is of a
-//! later version, which may come back. The parts `live` are good once, right after a process that handed over; the mark which
-//! says so is gone before anybody is served.
+//! A row that cannot be read is removed: the next process could not read it either. A row of an unknown kind stays: a
+//! later version wrote it and may run again. The parts `live` are valid once, directly after a process that handed
+//! over; the mark that says so is removed before the server accepts connections.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +16,12 @@ use tracing::{info, warn};
 use super::{FORMAT, Opening, schema};
 use crate::route::shard_of;
 
-/// Reads everything, by shard, and takes the mark of the hand-over away.
+/// Reads all rows, by shard, and removes the mark of the hand-over.
 pub(super) fn load(
     connection: &mut Connection,
     opening: Opening,
 ) -> rusqlite::Result<Vec<Restored>> {
-    // A power cut must not bring the mark back: what it vouches for would be stale.
+    // A power cut must not restore the mark: the rows behind it would be stale.
     schema::synchronous(connection, "full")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let clean = take_mark(&transaction)?.is_some_and(|mark| mark.is_good(opening));
@@ -37,13 +38,13 @@ pub(super) fn load(
     if channels > 0 {
         info!(channels, members, handed_over = clean, "restored");
     }
-    // Where there was nobody, nobody can have been lost: a first start is clean.
+    // Without channels there was nothing to lose, so a first start is clean.
     let unharmed = clean || channels == 0;
     let restored = |rows| Restored { clean: unharmed, ..Restored::of(rows, clean) };
     Ok(shards.into_iter().map(restored).collect())
 }
 
-/// Written by a process that handed over, as its last word.
+/// The last row that a process writes when it hands over.
 #[derive(Clone, Copy)]
 struct Mark {
     format: u32,
@@ -65,9 +66,9 @@ fn take_mark(transaction: &Transaction<'_>) -> rusqlite::Result<Option<Mark>> {
     }))
 }
 
-/// Why a row is of no use.
+/// Why a row cannot be used.
 enum Unread {
-    /// Nobody can read it. Fixed texts, since a record may hold secrets.
+    /// No version can read it. The texts are fixed, because a record may hold secrets.
     Unreadable(&'static str),
     /// This version does not know its kind.
     Unknown(String),
@@ -79,7 +80,7 @@ impl From<&'static str> for Unread {
     }
 }
 
-/// Reads every row, and removes what nobody can read.
+/// Reads all rows, and removes those that no version can read.
 fn each(
     transaction: &Transaction<'_>,
     mut take: impl FnMut(RowKey, Record),
@@ -111,7 +112,7 @@ fn each(
 
 fn read(columns: &rusqlite::Row<'_>) -> Result<(RowKey, Record), Unread> {
     let kind = text(columns, 2)?;
-    // First: a later version may have other names in rows of its own.
+    // First, because rows of a later version may have names that are invalid here.
     let row = Row::read(kind, text(columns, 3)?).map_err(|no| match no {
         NoRow::Kind => Unread::Unknown(kind.to_owned()),
         NoRow::Id => Unread::Unreadable("its id is none"),

@@ -1,29 +1,35 @@
-//! What outlives the process: rows, as the engines say. Comes in: [`RowOp`]s of every shard, through [`Records`].
-//! Goes out: an answer for whoever waits until its write is safe, and at the start of the next
-//! process everything again. Deliberately absent: what a record means; this looks into none.
+//! State that outlives the process: rows of the engines. Comes in: [`RowOp`]s of all shards, through [`Records`]. Goes
+//! out: an answer to each caller that waits until its write is safe, and all rows at the start of the next process.
+//! Deliberately absent: the meaning of records.
 //!
 //! ```text
 //!   shard --write(ops, ack)--> [newest op of each row] --writer thread, one transaction--> lianmai.db
 //!   shard <--ack(stored)------------------------------------------/
 //! ```
 //!
-//! **Never in the way.** A shard does not wait for the disk: what it writes goes into a map that holds the newest
-//! operation of each row. The writer takes the whole map, so every transaction ends between two writes of a
-//! shard, and the file is at any moment what the engines wanted at some moment. However slow the disk is, the map
-//! grows to what the engines hold in memory, and [`pending::MAX_ROWS`] of what they do not hold any more.
+//! **Shards never wait.** A shard does not wait for the disk: it writes into a map that holds the newest operation of
+//! each row. The writer takes the whole map, so each transaction ends between two writes of a shard, and the file
+//! always holds a state that the engines had. However slow the disk is, the map does not grow beyond the rows that the
+//! engines hold in memory and [`pending::MAX_ROWS`] removals.
 //!
-//! **When the disk fails** (full, or taken away), whoever waits hears so at once, and the rows go back under those
-//! that came since: the next attempt writes what holds then. So memory and file meet again by themselves.
+//! **When the disk fails** (full, or removed), each waiting caller is told at once. The rows go back into the map,
+//! below the newer ones, and the next attempt writes the current state. So the file becomes equal to memory again.
 //!
-//! **What a commit is worth.** It survives `kill -9` of the process. A power cut may take the last moments (WAL with
-//! `synchronous = NORMAL`), except for a clean stop, which waits for the disk.
+//! **What a commit guarantees.** It survives `kill -9` of the process. A power cut may lose the last moments (WAL with
+//! `synchronous = NORMAL`), except after a clean stop, which waits for the disk.
 
+mod deployment;
+mod desk;
+mod events;
+mod history;
 mod load;
 mod pending;
 mod schema;
 mod sqlite;
 mod writer;
 
+#[cfg(test)]
+mod events_tests;
 #[cfg(test)]
 mod tests;
 
@@ -36,19 +42,25 @@ use lianmai_signal_engine::{Restored, RowOp};
 
 use crate::data_dir::DirLock;
 use sqlite::Sqlite;
+use tokio::sync::watch;
 
-/// Format of the records. Those of another one are read where they can be, but no hand-over is taken from them.
+pub(crate) use deployment::{Asked, Entry, Revocation, Table};
+pub(crate) use desk::{Desk, DeskError};
+pub(crate) use events::{DeadLetter, Keep, Settled, StoredEvent, What};
+pub(crate) use history::{Found, KeepHistory, Place, Search};
+
+/// Format of the records. Records of another format are read if possible, but a hand-over of it is not accepted.
 const FORMAT: u32 = 1;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The system says no.
+    /// The system refuses access.
     #[error("`{path}` cannot be used: {source}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// Others may have read or changed it.
@@ -64,7 +76,7 @@ pub enum StoreError {
     Database {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: rusqlite::Error,
     },
     /// It comes from a later version.
@@ -79,52 +91,64 @@ pub enum StoreError {
     },
 }
 
-/// Hears whether a write will survive the process. Runs on the writer's thread.
+/// Called with whether a write will survive the process. Runs on the writer's thread.
 pub(crate) type Ack = Box<dyn FnOnce(bool) + Send>;
 
-/// What the loader needs to know.
+/// Parameters of the loader.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opening {
-    /// The moment.
+    /// The current time.
     pub(crate) now: WallTime,
-    /// A hand-over is taken so long.
+    /// Maximum age of a hand-over in milliseconds.
     pub(crate) grace_ms: u64,
-    /// Shards of this process.
+    /// Number of shards of this process.
     pub(crate) shards: usize,
 }
 
-/// Numbers for metrics.
+/// Counters for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StoreStats {
-    /// Transactions.
+    /// Transactions that were committed.
     pub(crate) commits: u64,
-    /// Attempts that failed.
+    /// Transactions that failed.
     pub(crate) failures: u64,
     /// Rows that wait.
     pub(crate) waiting: usize,
-    /// Rows that the disk took too long for, and that are not written any more.
+    /// Removals that were given up because too many waited.
     pub(crate) forgotten: u64,
+    /// Events that were dropped because too many waited. Readers of their channels are told.
+    pub(crate) lost_events: u64,
+    /// History entries that were dropped because too many waited.
+    pub(crate) lost_history: u64,
 }
 
-/// The only door to what outlives the process. When the last one goes, what was written before still gets there.
+/// The only access to the state that outlives the process. After the last handle is dropped, earlier writes are still
+/// done.
 pub(crate) trait Records: Send + Sync {
-    /// Writes, in this order and together; returns at once. `ack` is dropped unheard when the records are closed.
+    /// Writes the operations in this order and in one transaction; returns at once. `ack` is dropped without a call
+    /// when the records are closed.
     fn write(&self, ops: Vec<RowOp>, ack: Option<Ack>);
 
-    /// Writes what waits, then, if everything is there, `handed_over` as the last thing: the moment at which the
-    /// next process takes over what the rows say. Completes when the file is closed, with whether all went well.
-    /// What is written from then on is lost. Of several calls the first counts, and all complete together.
+    /// Writes what waits. If all of it is written, writes `handed_over` last: the time at which the next process takes
+    /// over the rows. Completes when the file is closed, with whether everything succeeded. Later writes are lost. Of
+    /// several calls the first one counts, and all complete together.
     fn close(&self, handed_over: Option<WallTime>) -> Closed<'_>;
 
-    /// Numbers for metrics.
+    /// Counters for metrics.
     fn stats(&self) -> StoreStats;
+
+    /// Changes with each commit that contains events.
+    fn appended(&self) -> watch::Receiver<u64>;
+
+    /// Access to the other data in the file. It is closed together with the records.
+    fn desk(&self) -> Desk;
 }
 
-/// Whether all went well, when it is known.
+/// Completes with whether everything succeeded.
 pub(crate) type Closed<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
-/// Opens the records in a data directory, and says what each shard starts with. The lock is held until the file is
-/// closed.
+/// Opens the records in a data directory, and returns the initial state of each shard. The lock is held until the file
+/// is closed.
 ///
 /// # Errors
 /// [`StoreError`] with the file.

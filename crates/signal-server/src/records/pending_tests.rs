@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: what waits to be written.
+//! Proves no rule of the protocol: operations that wait to be written.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::records::tests::{
 };
 use crate::records::{load, schema, writer};
 
-/// What the file should hold.
+/// The expected content of the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Model {
     channels: BTreeMap<ChannelKey, u8>,
@@ -23,7 +23,7 @@ struct Model {
 }
 
 impl Model {
-    /// Does one of many things, and says what.
+    /// Makes a random change and returns its operation.
     fn step(&mut self, random: u64) -> RowOp {
         let room = key(["a", "b", "c"][random as usize % 3]);
         let (uid, value) = (random >> 8 & 3, (random >> 16) as u8);
@@ -80,7 +80,7 @@ impl Model {
     }
 }
 
-/// Whatever comes between two commits, and however often a commit fails: the file is what was wanted at the last one.
+/// Whatever happens between two commits, and however often a commit fails: the file holds the state at the last commit.
 #[test]
 fn a_commit_is_a_prefix_of_what_was_said() {
     let temp = Temp::new("prefix");
@@ -107,7 +107,7 @@ fn a_commit_is_a_prefix_of_what_was_said() {
                 assert_eq!(Model::of(restored), model);
                 commits += 1;
             }
-            // Fails, while more comes.
+            // The commit fails, and more operations arrive.
             1..=4 => {
                 let batch = pending.take();
                 for _ in 0..next() % 8 {

@@ -1,8 +1,8 @@
-//! The file and its tables. Comes in: a path. Goes out: a connection to a file of this program's version.
-//! Deliberately absent: what is in the tables.
+//! The file and its tables. Comes in: a path. Goes out: a connection to a file of this program's version. Deliberately
+//! absent: the content of the tables.
 //!
-//! All rows are in one table: what names a row are texts, what it says is one, and SQL looks into none. A uid is decimal
-//! text, since SQLite's integers are signed.
+//! All rows of the engines are in one table: keys and record are texts, and SQL does not read inside the record. A uid
+//! is decimal text, because integers of SQLite are signed.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -14,9 +14,9 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::StoreError;
 
-/// What makes each version from the one before; `user_version` of a file counts those that it has had. An entry
-/// that was released never changes.
-const MIGRATIONS: [&str; 2] = [
+/// The step from each version to the next; `user_version` of a file is the number of its steps. A released step never
+/// changes.
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT;
     CREATE TABLE channel (
@@ -36,7 +36,7 @@ const MIGRATIONS: [&str; 2] = [
         PRIMARY KEY (appkey, name)
     ) STRICT;
     ",
-    // One table of rows: a further kind needs no step.
+    // One table for all rows: a new kind needs no step.
     "
     CREATE TABLE record (
         appkey TEXT NOT NULL, channel TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
@@ -49,18 +49,67 @@ const MIGRATIONS: [&str; 2] = [
     INSERT INTO record SELECT appkey, name, 'hold', '', record FROM hold;
     DROP TABLE channel; DROP TABLE member; DROP TABLE ban; DROP TABLE hold;
     ",
+    // Events, their deliveries, and the data of the API.
+    "
+    CREATE TABLE event (
+        pos INTEGER PRIMARY KEY AUTOINCREMENT,
+        appkey TEXT NOT NULL, channel TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX event_of_channel ON event (appkey, channel, seq);
+    CREATE INDEX event_of_app ON event (appkey, pos);
+    CREATE TABLE lost (
+        appkey TEXT NOT NULL, channel TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+        pos INTEGER NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (appkey, channel)
+    ) STRICT;
+    CREATE TABLE endpoint (
+        id TEXT PRIMARY KEY NOT NULL, appkey TEXT NOT NULL, record TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE delivery (
+        endpoint TEXT NOT NULL, channel TEXT NOT NULL, seq INTEGER NOT NULL,
+        PRIMARY KEY (endpoint, channel)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE dead (
+        endpoint TEXT NOT NULL, pos INTEGER NOT NULL, attempts INTEGER NOT NULL, error TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (endpoint, pos)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE api_key (
+        id TEXT PRIMARY KEY NOT NULL, appkey TEXT NOT NULL, record TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE revocation (
+        appkey TEXT NOT NULL, uid TEXT NOT NULL, not_before INTEGER NOT NULL,
+        PRIMARY KEY (appkey, uid)
+    ) STRICT;
+    CREATE TABLE idempotency (
+        scope TEXT NOT NULL, key TEXT NOT NULL, hash TEXT NOT NULL, status INTEGER, body TEXT,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (scope, key)
+    ) STRICT;
+    CREATE INDEX idempotency_at ON idempotency (at);
+    ",
+    // The history of calls.
+    "
+    CREATE TABLE history (
+        pos INTEGER PRIMARY KEY AUTOINCREMENT,
+        appkey TEXT NOT NULL, channel TEXT NOT NULL, at INTEGER NOT NULL,
+        uid TEXT, other TEXT, record TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX history_of_channel ON history (appkey, channel, at);
+    ",
 ];
 
-/// An operator who looks into the file may hold a write up so long.
+/// Time that a write waits for another connection, such as one of an operator.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// The steps up to an earlier version, for files of it.
+/// The steps up to an earlier version, to make a file of that version.
 #[cfg(test)]
 pub(super) fn steps_of_version(version: usize) -> &'static [&'static str] {
     &MIGRATIONS[..version]
 }
 
-/// Opens the file, makes it where it is missing, and brings it to this version.
+/// Opens the file, creates it if it is missing, and upgrades it to this version.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     own_files(path)?;
     let database = |source| StoreError::Database { path: path.to_owned(), source };
@@ -72,7 +121,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     }
 }
 
-/// SQLite gives its other files the mode of the first.
+/// Creates the file if it is missing, and checks the modes. SQLite gives its other files the mode of the first.
 fn own_files(path: &Path) -> Result<(), StoreError> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match made {
@@ -96,14 +145,15 @@ fn own_files(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// One of the files that SQLite keeps with its database.
+/// The path of another file of SQLite next to its database.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+/// A connection to an existing file.
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -113,13 +163,13 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// `normal`, or `full` for a commit that a power cut must not take.
+/// Sets `synchronous`: `normal`, or `full` for a commit that must survive a power cut.
 pub(super) fn synchronous(connection: &Connection, how: &str) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", how)
 }
 
-/// Brings a file to the last version, each step in a transaction. Gives the version of a file that is newer and
-/// leaves that alone.
+/// Upgrades a file to the last version, each step in a transaction. Returns the version of the file; a newer file stays
+/// unchanged.
 fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<u32> {
     loop {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -19,14 +19,14 @@ use super::*;
 
 const NOW: WallTime = WallTime(1_000_000);
 const GRACE_MS: u64 = 30_000;
-/// Longer than anything takes that does happen.
+/// Longer than any operation here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn opening(shards: usize) -> Opening {
     Opening { now: NOW, grace_ms: GRACE_MS, shards }
 }
 
-/// A directory that goes with the test.
+/// A directory that is removed with the test.
 pub(super) struct Temp(pub(super) PathBuf);
 
 impl Temp {
@@ -50,12 +50,12 @@ impl Temp {
         Sqlite::open(&self.0, lock, opening)
     }
 
-    /// Another connection, as an operator's.
+    /// Another connection, like one of an operator.
     fn look(&self) -> Connection {
         Connection::open(self.0.join(FILE)).unwrap()
     }
 
-    /// The files as they are at this moment, as `kill -9` would leave them.
+    /// A copy of the files at this moment, as `kill -9` would leave them.
     fn killed(&self, name: &str) -> Temp {
         let copy = Temp::new(name);
         fs::create_dir_all(&copy.0).unwrap();
@@ -79,9 +79,13 @@ pub(super) fn key(name: &str) -> ChannelKey {
 pub(super) fn channel(n: u8) -> Box<ChannelRecord> {
     Box::new(ChannelRecord {
         cid: Cid(n.into()),
-        creator: UserId(1),
+        creator: Some(UserId(1)),
         attributes: Attributes::default(),
         demoted: Vec::new(),
+        kept_down: Vec::new(),
+        barred: Vec::new(),
+        rules: Default::default(),
+        prepared_until: None,
         live: None,
     })
 }
@@ -131,7 +135,7 @@ pub(super) fn drop_row(channel: ChannelKey, row: Row) -> RowOp {
     RowOp::Drop(RowKey { channel, row })
 }
 
-/// Waits until everything up to here is written, or cannot be.
+/// Waits until all earlier operations are written, or their write has failed.
 fn flush(store: &Sqlite) -> bool {
     let (sender, stored) = mpsc::channel();
     store.write(Vec::new(), Some(Box::new(move |stored| sender.send(stored).unwrap())));
@@ -174,6 +178,7 @@ fn rst_3_what_was_acknowledged_survives_a_kill() {
             channels: vec![(key("room 1"), *channel(1), vec![*member(u64::MAX, "Ann")])],
             bans: vec![(key("room 1"), most, ban(5))],
             holds: vec![(key("other"), ban(6))],
+            journals: vec![],
             ..Restored::default()
         }
     );
@@ -214,7 +219,7 @@ async fn rst_2_a_hand_over_is_taken_once_and_while_it_is_fresh() {
         store.write(vec![put_channel(key("room"), Box::new(channel))], None);
         store.write(vec![put_member(key("room"), Box::new(member))], None);
         assert!(store.close(Some(NOW)).await);
-        // Too late, and harmless.
+        // Too late, so it has no effect.
         store.write(vec![RowOp::DropChannel(key("room"))], Some(Box::new(|_| panic!("heard"))));
         assert!(store.close(None).await, "all hear the same");
         assert!(!temp.0.join("lianmai.db-wal").exists(), "all is in the file");
@@ -288,7 +293,7 @@ fn a_row_that_cannot_be_read_is_removed() {
         assert_eq!(names(&restored), [("good", vec![4])]);
         assert_eq!(restored.bans, [(key("good"), UserId(2), ban(5))]);
         assert!(restored.holds.is_empty());
-        // Those that can be read and fit nowhere are for the engine: of another uid, and without a channel.
+        // Rows that are readable but do not fit are for the engine: of another uid, and without a channel.
         assert_eq!(restored.unfit.len(), 5);
         let count = "SELECT count(*) FROM record";
         let rows: u32 = copy.look().query_row(count, [], |row| row.get(0)).unwrap();
@@ -300,7 +305,7 @@ fn a_row_that_cannot_be_read_is_removed() {
     }
 }
 
-/// Whoever goes back to an earlier version for a day loses nothing of the later one.
+/// An operator that runs an earlier version for a day loses no row of the later one.
 #[test]
 fn a_row_of_an_unknown_kind_stays() {
     let temp = Temp::new("unknown");
@@ -318,7 +323,7 @@ fn a_row_of_an_unknown_kind_stays() {
         let (store, restored) = copy.open();
         let restored = only(restored);
         assert_eq!((names(&restored), restored.unfit.len()), (vec![("room", vec![])], 0));
-        // A channel that ends takes only what this version knows.
+        // The end of a channel removes only rows of known kinds.
         store.write(vec![RowOp::DropChannel(key("room"))], None);
         store.write(vec![put_channel(key("room"), channel(1))], None);
         assert!(flush(&store));
@@ -353,9 +358,9 @@ fn files_of_others_and_of_the_future_are_refused() {
         assert!(error.to_string().contains(name), "{error}");
         chmod(0o600);
     }
-    copy.look().pragma_update(None, "user_version", 3).unwrap();
+    copy.look().pragma_update(None, "user_version", 5).unwrap();
     let error = copy.try_open(opening(1)).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 5, known: 4, .. }), "{error}");
     let _ = fs::remove_file(copy.0.join("lianmai.db-wal"));
     fs::write(copy.0.join(FILE), "this is no database, and long enough to say so").unwrap();
     let error = copy.try_open(opening(1)).unwrap_err();
@@ -371,7 +376,8 @@ fn rst_5_a_full_disk_is_told_and_memory_and_file_meet_again() {
     let pages: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
     connection.pragma_update_and_check(None, "max_page_count", pages + 2, |_| Ok(())).unwrap();
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
-    let store = Sqlite(writer::start(connection, lock).unwrap());
+    let desk = Desk::open(&temp.0.join(FILE)).unwrap();
+    let store = Sqlite(writer::start(connection, lock).unwrap(), desk);
     store.write(vec![put_channel(key("room"), channel(1))], None);
     assert!(flush(&store));
     let large = "x".repeat(50_000);
@@ -394,13 +400,14 @@ fn rst_5_a_locked_file_is_tried_again() {
     let connection = schema::open(&temp.0.join(FILE)).unwrap();
     connection.busy_timeout(Duration::from_millis(1)).unwrap();
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
-    let store = Sqlite(writer::start(connection, lock).unwrap());
+    let desk = Desk::open(&temp.0.join(FILE)).unwrap();
+    let store = Sqlite(writer::start(connection, lock).unwrap(), desk);
     let operator = temp.look();
     operator.execute_batch("BEGIN IMMEDIATE").unwrap();
     store.write(vec![put_ban(key("room"), UserId(1), ban(5))], None);
     assert!(!flush(&store));
     operator.execute_batch("ROLLBACK").unwrap();
-    // By itself.
+    // The writer retries without a new write.
     let start = std::time::Instant::now();
     while store.stats().waiting > 0 {
         assert!(start.elapsed() < PATIENCE);
@@ -459,7 +466,7 @@ fn nothing_of_a_record_is_shown() {
     assert!(!shown.contains("secret") && !shown.contains("Ann"), "{shown}");
 }
 
-/// A file of the first version, made by its own statements.
+/// A file of the first version, made with the statements of that version.
 /// Proves RST-2.
 #[test]
 fn a_file_of_an_earlier_version_is_taken_over() {
@@ -497,7 +504,7 @@ fn a_file_of_an_earlier_version_is_taken_over() {
             ..Restored::default()
         }
     );
-    // And it is an ordinary file from then on.
+    // From now on it is an ordinary file.
     store.write(vec![RowOp::DropChannel(key("room"))], None);
     assert!(flush(&store));
     let restored = only(temp.killed("earlier-copy").open().1);

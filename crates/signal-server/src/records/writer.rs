@@ -1,6 +1,6 @@
-//! The thread that owns the connection. Comes in: what waits. Goes out: transactions, and an answer for whoever
-//! waits for one. Deliberately absent: delays. While one commit runs the next one gathers, so the busier the
-//! server, the larger its transactions.
+//! The thread that owns the connection. Comes in: waiting operations. Goes out: transactions, and answers to the
+//! callers that wait for them. Deliberately absent: delays. The operations of the next commit gather while one runs, so
+//! the busier the server, the larger its transactions.
 
 use std::io;
 use std::mem::take;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use lianmai_protocol::WallTime;
 use lianmai_signal_engine::{ChannelKey, Row, RowKey, RowOp};
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -18,18 +18,20 @@ use super::pending::Pending;
 use super::{Ack, FORMAT, StoreStats, schema};
 use crate::data_dir::DirLock;
 
-/// After a failure, unless somebody waits.
+/// Time until a retry after a failure, unless a caller waits.
 const RETRY: Duration = Duration::from_millis(500);
-/// A disk that fails is said aloud this often.
+/// Minimum time between error lines about a failing disk.
 const COMPLAINT: Duration = Duration::from_secs(60);
 
-/// Between the shards and the writer.
+/// State shared by the shards and the writer.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     state: Mutex<State>,
     wake: Condvar,
-    /// Whether all went well, when the file is closed.
+    /// Whether everything succeeded, once the file is closed.
     ended: watch::Sender<Option<bool>>,
+    /// Number of commits with events.
+    appended: watch::Sender<u64>,
     commits: AtomicU64,
     failures: AtomicU64,
 }
@@ -38,9 +40,9 @@ pub(super) struct Shared {
 struct State {
     pending: Pending,
     waiting: Vec<Ack>,
-    /// Rows of the commit that runs.
+    /// Number of operations in the current commit.
     writing: usize,
-    /// The last commit failed, and what it should have written is pending again.
+    /// The last commit failed, and its operations are pending again.
     failing: bool,
     life: Life,
 }
@@ -59,17 +61,17 @@ enum Life {
     Closed,
 }
 
-/// Its mark, if there is to be one.
+/// The mark to write, if any.
 struct Closing(Option<WallTime>);
 
-/// What the writer has to do next.
+/// The next work of the writer.
 struct Work {
     batch: Pending,
     waiting: Vec<Ack>,
     closing: Option<Closing>,
 }
 
-/// Starts the thread. It ends when the store is closed, and lets go of the lock then.
+/// Starts the thread. It ends when the store is closed, and then releases the lock.
 pub(super) fn start(connection: Connection, lock: Arc<DirLock>) -> io::Result<Arc<Shared>> {
     let shared = Arc::new(Shared::default());
     let writing = shared.clone();
@@ -96,7 +98,7 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Asks the writer to end; the first one who does says with which mark.
+    /// Asks the writer to end. The first call decides about the mark.
     pub(super) fn close(&self, handed_over: Option<WallTime>) {
         let mut state = self.lock();
         if matches!(state.life, Life::Open) {
@@ -106,7 +108,7 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Completes when the writer has ended.
+    /// Completes when the writer has ended, with whether everything succeeded.
     pub(super) async fn ended(&self) -> bool {
         let mut ended = self.ended.subscribe();
         ended.wait_for(Option::is_some).await.is_ok_and(|well| *well == Some(true))
@@ -119,10 +121,16 @@ impl Shared {
             failures: self.failures.load(Ordering::Relaxed),
             waiting: state.pending.len() + state.writing,
             forgotten: state.pending.forgotten(),
+            lost_events: state.pending.lost_events(),
+            lost_history: state.pending.lost_history(),
         }
     }
 
-    /// Waits until there is something to do, and takes all of it.
+    pub(super) fn appended(&self) -> watch::Receiver<u64> {
+        self.appended.subscribe()
+    }
+
+    /// Waits for work, and takes all of it.
     fn next(&self) -> Work {
         let idle = |state: &mut State| {
             matches!(state.life, Life::Open)
@@ -162,15 +170,19 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes until the store is closed; then says whether all is written.
+    /// Writes until the store is closed. Returns whether everything is written.
     fn run(mut self) -> bool {
         loop {
             let Work { batch, waiting, closing } = self.shared.next();
             let committed = commit(&mut self.connection, &batch);
             let stored = committed.is_ok();
+            let has_events = batch.has_events();
             self.count(committed, batch);
             for ack in waiting {
                 ack(stored);
+            }
+            if stored && has_events {
+                self.shared.appended.send_modify(|count| *count += 1);
             }
             if let Some(Closing(handed_over)) = closing {
                 let well = stored && self.hand_over(handed_over);
@@ -209,7 +221,7 @@ impl Writer {
         }
     }
 
-    /// The last thing that is written. A file that holds too much is no hand-over.
+    /// Writes the mark, last of all. A file with rows that should be removed is not handed over.
     fn hand_over(&mut self, at: Option<WallTime>) -> bool {
         let Some(at) = at else { return true };
         if self.shared.stats().forgotten > 0 {
@@ -223,7 +235,7 @@ impl Writer {
     }
 }
 
-/// Says that the rows are all that the next process needs.
+/// Writes that the rows are all that the next process needs.
 fn mark(connection: &mut Connection, at: WallTime) -> rusqlite::Result<()> {
     schema::synchronous(connection, "full")?;
     connection
@@ -260,6 +272,33 @@ fn write(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()>
             Some(record) => put.execute([app, name, kind, &id, &record.text()])?,
             None => drop.execute([app, name, kind, &id])?,
         };
+    }
+    append(transaction, batch)?;
+    remember(transaction, batch)
+}
+
+/// Inserts the events, in order.
+fn append(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()> {
+    let mut event = transaction
+        .prepare("INSERT INTO event (appkey, channel, seq, at, record) VALUES (?, ?, ?, ?, ?)")?;
+    for (ChannelKey { appkey, name }, record) in batch.events() {
+        let text = serde_json::to_string(record).expect("a record has string keys only");
+        event.execute(params![appkey.as_str(), name.as_str(), record.seq, record.at.0, text])?;
+    }
+    Ok(())
+}
+
+/// Inserts the history entries, in order.
+fn remember(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()> {
+    let mut entry = transaction.prepare(
+        "INSERT INTO history (appkey, channel, at, uid, other, record) VALUES (?, ?, ?, ?, ?, ?)",
+    )?;
+    for (ChannelKey { appkey, name }, record) in batch.history() {
+        let text = serde_json::to_string(record).expect("a record has string keys only");
+        let (uid, other) = record.uids();
+        let (uid, other) = (uid.map(|uid| uid.to_string()), other.map(|uid| uid.to_string()));
+        let at = record.at.0;
+        entry.execute(params![appkey.as_str(), name.as_str(), at, uid, other, text])?;
     }
     Ok(())
 }

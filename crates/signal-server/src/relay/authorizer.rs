@@ -1,5 +1,5 @@
-//! Whether the relay takes a push or a play: when its URL is one of its provider *and* the engine says that the
-//! stream lives and the viewer is subscribed.
+//! Decides whether the relay accepts a push or a play: the provider must have signed its URL, *and* the engine must
+//! confirm that the stream lives and the viewer is subscribed.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::media::{MediaProvider, Presented};
 use crate::shard::Shards;
 use crate::signing::MEDIA_APP;
 
-/// Asks provider and engine.
+/// Asks the provider and the engine.
 pub(crate) struct RelayAuthorizer {
     provider: Arc<dyn MediaProvider>,
     shards: Shards,

@@ -1,13 +1,14 @@
-//! What the relay sees of a stream goes to the engine as its liveness, and to whoever forwards it.
+//! Sends the state of streams in the relay to the engine, for their liveness, and to the forwarder. The quality of
+//! media is in `seen`.
 
 use lianmai_media_plane::{FactState, StreamFact};
 use lianmai_protocol::Gen;
-use lianmai_signal_engine::Input;
+use lianmai_signal_engine::{Input, PushState};
 use tokio::sync::mpsc;
 
 use crate::shard::{ShardMsg, Shards};
 
-/// Hands what the relay sees to the shards until the relay is gone, and streams with a publisher to `live`.
+/// Sends the facts of the relay to the shards until the relay ends, and streams with a publisher to `live`.
 pub(crate) async fn forward(
     mut facts: mpsc::Receiver<StreamFact>,
     shards: Shards,
@@ -18,13 +19,16 @@ pub(crate) async fn forward(
         if let Some(live) = &live
             && matches!(fact.state, FactState::Started | FactState::Flowing)
         {
-            // What finds no room comes again while the stream flows.
+            // If the queue is full, a later fact of the flowing stream is sent.
             let _ = live.try_send(generation);
         }
-        if fact.state != FactState::Flowing {
-            continue;
-        }
-        let message = ShardMsg::Input(Input::MediaFlow { generation });
-        let _ = shards.of(generation.route).send(message).await;
+        let push = |state| Input::Push { generation, state };
+        let input = match fact.state {
+            FactState::Started => push(PushState::Began),
+            FactState::Flowing => Input::MediaFlow { generation },
+            FactState::Stalled => push(PushState::Stalled),
+            FactState::Ended => push(PushState::Ended),
+        };
+        let _ = shards.of(generation.route).send(ShardMsg::Input(input)).await;
     }
 }

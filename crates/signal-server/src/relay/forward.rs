@@ -1,6 +1,6 @@
-//! What members publish goes to other servers, too. Comes in: streams that have a publisher, and the forwards of each app.
-//! Goes out: one [`upstream::forward`] for each, log lines, and what became of them for operators. Deliberately absent:
-//! clients; none of them can ask for a forward, or learns of one.
+//! Sends published streams to other servers, too. Comes in: streams that have a publisher, and the forwards of each
+//! app. Goes out: one [`upstream::forward`] for each, log lines, and their states for operators. Deliberately absent:
+//! clients; none of them can ask for a forward or see one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,19 +24,19 @@ use crate::config::{Config, ForwardConfig, ForwardTemplate};
 use crate::shard::Shards;
 use crate::socket::tls::TlsError;
 
-/// Where the publishes of each app go.
+/// The forwards of each app.
 pub(crate) type Plans = HashMap<Appkey, Vec<Plan>>;
 
-/// One other server.
+/// A forward to one other server.
 pub(crate) struct Plan {
     template: ForwardTemplate,
     options: Arc<UpstreamOptions>,
 }
 
-/// Reads what the forwards of a configuration need. `own` are the RTMP listeners of this process.
+/// Prepares the forwards of a configuration. `own` are the RTMP listeners of this process.
 ///
 /// # Errors
-/// Certificate authorities cannot be read.
+/// The file of certificate authorities cannot be used.
 pub(crate) fn plans(config: &Config, own: &[SocketAddr]) -> Result<Plans, TlsError> {
     let mut plans = Plans::new();
     for app in config.apps.iter().filter(|app| !app.forwards.is_empty()) {
@@ -55,7 +55,7 @@ pub(crate) fn plans(config: &Config, own: &[SocketAddr]) -> Result<Plans, TlsErr
 pub(crate) struct ForwardView {
     pub(crate) uid: UserId,
     pub(crate) kind: PushKind,
-    /// Without stream and query.
+    /// Without stream name and query.
     pub(crate) url: String,
     pub(crate) state: &'static str,
     pub(crate) state_ms: u64,
@@ -64,7 +64,7 @@ pub(crate) struct ForwardView {
     pub(crate) last_error: Option<(&'static str, String)>,
 }
 
-/// Numbers of all forwards: how many are in each state, and failures since the start by code.
+/// Counters of all forwards: the number in each state, and failures since the start by code.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ForwardStats {
     pub(crate) connecting: usize,
@@ -77,13 +77,13 @@ pub(crate) struct ForwardStats {
 #[derive(Default)]
 pub(crate) struct Forwards(Mutex<Registry>);
 
-/// A member's streams begin a forward so often: a member that publishes and unpublishes all the time would have as many
-/// connections made to the upstream. One that is refused begins with the next report of its stream.
+/// How often one [`Beginner`] may begin a forward. Without this limit, a member that publishes and unpublishes all the
+/// time would cause as many connections to the upstream. A refused forward begins with the next report of its stream.
 const BEGINS: Rate = Rate { interval: Duration::from_secs(5), burst: 4 };
-/// Members whose rate is remembered.
+/// Maximum number of remembered rates.
 const MAX_MEMBERS: usize = 50_000;
 
-/// Which stream, and which forward of its app.
+/// A stream, and the index of a forward in its app.
 type Key = (Gen, usize);
 
 #[derive(Default)]
@@ -100,7 +100,7 @@ struct Running {
 }
 
 impl Forwards {
-    /// Those of a channel, by uid and kind.
+    /// The forwards of a channel, by uid and kind.
     pub(crate) fn of(&self, channel: &ChannelKey) -> Vec<ForwardView> {
         let registry = self.lock();
         let mut running: Vec<_> = registry
@@ -114,7 +114,7 @@ impl Forwards {
         running.into_iter().map(|(_, running)| running.view()).collect()
     }
 
-    /// The numbers.
+    /// The counters.
     pub(crate) fn stats(&self) -> ForwardStats {
         let registry = self.lock();
         let mut stats =
@@ -166,13 +166,13 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    /// Forwards each stream that `live` names until its publish ends; to be told of it again does no harm. Ends with
-    /// `live`, and all forwards with it.
+    /// Forwards each stream from `live` until its publish ends; a repeated report has no effect. Returns when `live`
+    /// ends, and ends all forwards.
     pub(crate) async fn run(self, mut live: mpsc::Receiver<Gen>) {
         let begin = Instant::now();
         let mut begins = Rates::new(BEGINS, MAX_MEMBERS);
         let mut tasks = JoinSet::new();
-        // With the task's id, for those that panic.
+        // By the id of the task, which is known even if the task panics.
         let mut keys = HashMap::new();
         loop {
             tokio::select! {
@@ -199,7 +199,7 @@ impl Forwarder {
         }
     }
 
-    /// Begins those forwards of a stream that do not run.
+    /// Begins the forwards of a stream that do not run yet.
     async fn begin(
         &self,
         generation: Gen,
@@ -216,7 +216,7 @@ impl Forwarder {
             indices.filter(|index| registry.running.contains_key(&(generation, *index))).collect()
         };
         for (index, plan) in plans.iter().enumerate() {
-            // Two streams with one address would push each other off.
+            // Two streams with one URL would replace each other.
             let has_address = *kind == PushKind::Av || plan.template.tells_kinds();
             if running.contains(&index) || !has_address {
                 continue;
@@ -233,7 +233,7 @@ impl Forwarder {
             if !may_begin(&(channel.clone(), *uid, *kind, index)) {
                 continue;
             }
-            // Lines about it are the publisher's doing.
+            // Log lines about the forward count for the publisher.
             let peer = player.publisher().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
             let log = Log { lines: self.hub.lines().clone(), peer };
             let (told, state) = watch::channel(ForwardState::default());
@@ -258,10 +258,10 @@ impl Forwarder {
     }
 }
 
-/// Whose stream begins which forward.
+/// The key of the rate limit: a member, a kind and a forward.
 type Beginner = (ChannelKey, UserId, PushKind, usize);
 
-/// Lines about a forward, within what its publisher may cause.
+/// Log lines about a forward, within the limit of its publisher.
 struct Log {
     lines: Lines,
     peer: IpAddr,
@@ -273,7 +273,7 @@ impl Log {
     }
 }
 
-/// Logs and counts what becomes of a forward.
+/// Logs and counts the changes of a forward's state.
 async fn watch_state(
     generation: Gen,
     url: &UpstreamUrl,

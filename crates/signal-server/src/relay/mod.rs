@@ -1,10 +1,11 @@
-//! The embedded relay as a provider of media: its URLs and cuts, whom it lets in, what it sees, and where else it goes.
+//! The embedded relay as a media provider: URLs and cuts, authorization, state and quality of streams, and forwards.
 
 pub(crate) mod authorizer;
 pub(crate) mod facts;
 pub(crate) mod forward;
 pub(crate) mod provider;
-mod trust;
+pub(crate) mod seen;
+pub(crate) mod trust;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
-//! The embedded relay as a provider of media. Comes in: what the engine wants. Goes out: signed URLs, and cuts in the
-//! relay's words.
+//! The embedded relay as a media provider. Comes in: requests of the engine. Goes out: signed URLs, and calls to the
+//! hub.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::signing::{MEDIA_APP, SignError, UrlSigner};
 pub(crate) struct EmbeddedRelay {
     signer: UrlSigner,
     hub: Hub,
-    /// What URLs begin with by which this machine reaches the relay.
+    /// Base of the URLs by which this machine reaches the relay.
     here: String,
 }
 
 impl EmbeddedRelay {
-    /// `rtmp` is where it listens.
+    /// `rtmp` is the address of the RTMP listener.
     pub(crate) fn new(signer: UrlSigner, hub: Hub, rtmp: SocketAddr) -> Arc<Self> {
         let here = format!("rtmp://{}/{MEDIA_APP}", reached(rtmp));
         Arc::new(EmbeddedRelay { signer, hub, here })
@@ -68,7 +68,7 @@ impl MediaProvider for EmbeddedRelay {
     }
 }
 
-/// Where this machine reaches a listener.
+/// The address at which this machine reaches a listener.
 fn reached(listener: SocketAddr) -> SocketAddr {
     let ip = match listener.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -78,7 +78,7 @@ fn reached(listener: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listener.port())
 }
 
-/// What the relay carries of these kinds. A shared screen may have sound.
+/// The tracks that the relay carries for these kinds. A shared screen may have sound.
 pub(super) fn carried(kinds: KindSet) -> Kinds {
     let has = |any: &[MediaKind]| any.iter().any(|kind| kinds.contains(kind));
     Kinds {
@@ -87,7 +87,7 @@ pub(super) fn carried(kinds: KindSet) -> Kinds {
     }
 }
 
-/// The relay's name of a stream.
+/// The name of a stream in the relay.
 pub(super) fn stream_name(generation: Gen) -> StreamName {
     StreamName::new(MEDIA_APP, &generation.to_string())
 }

@@ -14,7 +14,7 @@ use crate::media::{MediaProvider, Minting};
 use crate::shard::{ShardMsg, Shards};
 use crate::signing::{MEDIA_APP, UrlBases, UrlSigner};
 
-/// A play as its URL says it.
+/// The request of a play with this URL.
 fn play(url: &str) -> StreamRequest {
     let (path, query) = url.split_once('?').unwrap();
     let stream = path.rsplit('/').next().unwrap();
@@ -22,7 +22,7 @@ fn play(url: &str) -> StreamRequest {
     StreamRequest::new(Direction::Play, MEDIA_APP, stream, query, Protocol::Rtmp, peer)
 }
 
-/// While the engine is asked, nothing of a URL is known but what it says itself. A cut that comes then counts.
+/// While the engine is asked, the URL is all that is known about a play. A cut in this time must still end the play.
 #[tokio::test]
 async fn a_cut_finds_a_play_that_waits_for_its_verdict() {
     let bases = UrlBases {
@@ -64,7 +64,7 @@ async fn a_cut_finds_a_play_that_waits_for_its_verdict() {
     }
     relay.cut_viewer(generation, one);
     for answer in answers {
-        // That of the one which was cut is heard by nobody.
+        // The play that was cut does not receive its answer.
         let (appkey, uid) = ("demo".parse().unwrap(), UserId::from(7));
         let _ = answer.send(Ok(Allowed { appkey, uid, kinds: KindSet::AUDIO_VIDEO }));
     }

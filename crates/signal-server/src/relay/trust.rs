@@ -1,5 +1,5 @@
-//! Whom RTMPS to other servers trusts. Comes in: the file of an operator, if there is one. Goes out: how a TLS client
-//! checks. Deliberately absent: a switch that checks nothing.
+//! The certificate authorities for RTMPS to other servers. Comes in: the file of an operator, if there is one. Goes
+//! out: the configuration of a TLS client. Deliberately absent: an option to check nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::socket::tls::TlsError;
 
-/// Trusts the certificate authorities in a PEM file, or those of browsers.
+/// Trusts the certificate authorities in a PEM file, or without one those that browsers trust.
 ///
 /// # Errors
 /// [`TlsError`].
-pub(super) fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+pub(crate) fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     match ca {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),

@@ -1,8 +1,8 @@
-//! What shards say to each other. Comes in: messages, each for one shard. Goes out: the same, in their order. A shard never
-//! waits for another one's mailbox: whoever delivers does.
+//! Messages from one shard to others. Comes in: messages, each for one shard. Goes out: the same messages in their
+//! order. A shard never waits for the mailbox of another shard: the delivery task does.
 //!
-//! How much can wait here is bounded by the engines: a channel has one request under way, and a claim for each of its
-//! tasks.
+//! The engines bound the number of waiting messages: a channel has one request in progress, and one claim for each of
+//! its tasks.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::ShardMsg;
 use crate::route::shard_of;
 
-/// The mailboxes of all shards, which keep none of them open.
+/// Weak senders to the mailboxes of all shards: they keep no mailbox open.
 #[derive(Clone)]
 pub(super) struct Neighbours(Arc<[mpsc::WeakSender<ShardMsg>]>);
 
@@ -31,10 +31,10 @@ struct Letter {
     message: ShardMsg,
 }
 
-/// What one shard says to others.
+/// The messages of one shard to others.
 pub(super) struct Letters {
     queue: mpsc::UnboundedSender<Letter>,
-    /// Until somebody delivers.
+    /// The receiving end, until [`Letters::deliver`] takes it.
     waiting: Option<mpsc::UnboundedReceiver<Letter>>,
 }
 
@@ -44,13 +44,13 @@ impl Letters {
         Letters { queue, waiting: Some(waiting) }
     }
 
-    /// Behind everything of before.
+    /// Adds a message to the end of the queue.
     pub(super) fn send(&self, to: mpsc::WeakSender<ShardMsg>, message: ShardMsg) {
-        // An error: nobody delivers any more, as the shard ends.
+        // An error: the delivery task has ended, because the runtime ends.
         let _ = self.queue.send(Letter { to, message });
     }
 
-    /// Delivers from now on, until the shard has ended.
+    /// Starts the delivery task. It runs until this value is dropped.
     pub(super) fn deliver(&mut self) {
         let Some(mut waiting) = self.waiting.take() else { return };
         tokio::spawn(async move {

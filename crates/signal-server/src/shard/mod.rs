@@ -1,5 +1,5 @@
-//! Shards: each owns an engine and the sinks of its connections, without locks. Others reach one through
-//! its mailbox, which is bounded: whoever fills it waits, and of each connection only so much is in it (`turns.rs`).
+//! Shards: each owns an engine and the sinks of its connections, without locks. Other tasks reach a shard through its
+//! bounded mailbox: a sender waits while it is full, and the bytes of one connection in it are limited (`turns.rs`).
 
 mod letters;
 mod turns;
@@ -20,43 +20,43 @@ use crate::socket::halves::Sink;
 pub(crate) use turns::{Turn, Turns};
 pub(crate) use worker::{Worker, WorkerParts};
 
-/// Messages that may wait for a shard.
+/// Maximum number of messages in the mailbox of a shard.
 const MAILBOX: usize = 4096;
 
-/// What a shard can be asked.
+/// A message to a shard.
 pub(crate) enum ShardMsg {
-    /// A connection leaves the lobby with this: it belongs to the shard from now on.
+    /// A connection leaves the lobby and belongs to the shard from now on. The engine gets `entry`.
     Adopt { conn: ConnId, sink: Sink, entry: Input },
-    /// Something for the engine.
+    /// An input for the engine.
     Input(Input),
-    /// A text frame came.
+    /// A text frame arrived.
     Frame { conn: ConnId, frame: Bytes, turn: Turn },
-    /// A WebSocket ping or pong came, and this is to be written back.
+    /// A WebSocket ping or pong arrived. The reply is written back, unless it is empty.
     Alive { conn: ConnId, reply: Bytes, turn: Turn },
-    /// The peer has ended the connection; this is to be written as the last thing.
+    /// The peer has ended the connection. The reply is the last frame that is written.
     Over { conn: ConnId, reply: Bytes },
-    /// The sink of a connection takes bytes again.
+    /// The sink of a connection accepts bytes again.
     Writable(ConnId),
-    /// May this URL be used?
+    /// Asks whether a URL may be used.
     Authorize { generation: Gen, access: Access, answer: oneshot::Sender<Result<Allowed, Denial>> },
-    /// Nobody waits for the answer to that any more.
+    /// The asker of this query no longer waits for the answer.
     Withdraw(QueryId),
-    /// Whose is this stream?
+    /// Asks for the publication of a stream.
     Publication { generation: Gen, answer: oneshot::Sender<Option<Publication>> },
-    /// A channel of that shard asked for a place that this one keeps.
+    /// A channel of the shard `from` asks for a claim that this shard keeps.
     Claim { claim: Claim, from: mpsc::WeakSender<ShardMsg>, ask: AskId },
-    /// The admin API asks.
+    /// A command of the admin API.
     Admin { command: AdminCommand, answer: oneshot::Sender<Result<AdminReply, RpcError>> },
-    /// Counters.
+    /// Asks for the counters.
     Stats(oneshot::Sender<Stats>),
-    /// Move every member to the next process, and say whether all is handed over.
+    /// Move all members to the next process, and report whether everything is handed over.
     Drain { plan: DrainPlan, drained: oneshot::Sender<bool> },
-    /// Close every connection, then end.
+    /// Close all connections, then end.
     Stop,
 }
 
 impl ShardMsg {
-    /// Of the frame in it.
+    /// The length of the frame, if it holds one.
     fn bytes(&self) -> usize {
         match self {
             ShardMsg::Frame { frame, .. } => frame.len(),
@@ -72,14 +72,14 @@ pub(crate) struct Shards {
 }
 
 impl Shards {
-    /// Mailboxes for `count` shards, and the receiving ends in order.
+    /// Mailboxes for `count` shards, and their receiving ends in the order of the shards.
     pub(crate) fn new(count: usize) -> (Self, Vec<mpsc::Receiver<ShardMsg>>) {
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..count.max(1)).map(|_| mpsc::channel(MAILBOX)).unzip();
         (Shards { senders: senders.into() }, receivers)
     }
 
-    /// The same for a shard, which none of them waits for.
+    /// The mailboxes for use by a shard.
     fn neighbours(&self) -> letters::Neighbours {
         letters::Neighbours::new(&self.senders)
     }
@@ -89,7 +89,8 @@ impl Shards {
         self.senders[shard_of(route, self.senders.len())].clone()
     }
 
-    /// Asks whether a URL may be used, and for which kinds; `None` when the shard has ended. Dropping it takes the question back.
+    /// Asks whether a URL may be used, and for which kinds; `None` when the shard has ended. Dropping the future
+    /// withdraws the query.
     pub(crate) async fn authorize(
         &self,
         generation: Gen,
@@ -101,7 +102,7 @@ impl Shards {
         verdict.await.ok()
     }
 
-    /// Asks whose a stream is; `None` when it does not live, or the shard has ended.
+    /// Asks for the publication of a stream; `None` when it has ended, or the shard has ended.
     pub(crate) async fn publication(&self, generation: Gen) -> Option<Publication> {
         let (answer, publication) = oneshot::channel();
         let message = ShardMsg::Publication { generation, answer };
@@ -109,7 +110,7 @@ impl Shards {
         publication.await.ok()?
     }
 
-    /// Asks the shard of a channel.
+    /// Sends a command to the shard of its channel.
     ///
     /// # Errors
     /// The engine's; `draining` when the shard has ended.
@@ -118,10 +119,10 @@ impl Shards {
         ask(&self.of(route), command).await
     }
 
-    /// Asks every shard.
+    /// Sends a command to all shards.
     ///
     /// # Errors
-    /// The first one of [`Shards::ask`]: a part of the answers is none.
+    /// The first error of [`Shards::ask`]: partial answers are not given.
     pub(crate) async fn ask_all(
         &self,
         command: &AdminCommand,
@@ -133,7 +134,7 @@ impl Shards {
         Ok(replies)
     }
 
-    /// Sums the counters of all shards; `None` when one of them has ended.
+    /// The sum of the counters of all shards; `None` when a shard has ended.
     pub(crate) async fn stats(&self) -> Option<Stats> {
         let mut sum = Stats::default();
         for sender in self.senders.iter() {
@@ -144,7 +145,7 @@ impl Shards {
         Some(sum)
     }
 
-    /// Tells every shard to move its members. Completes when all of them are through, with whether everything is
+    /// Tells all shards to move their members. Completes when all of them are done, and returns whether everything is
     /// handed over.
     pub(crate) async fn drain(&self, plan: DrainPlan) -> bool {
         let mut answers = Vec::new();
@@ -160,7 +161,7 @@ impl Shards {
         handed_over
     }
 
-    /// Tells every shard to end.
+    /// Tells all shards to end.
     pub(crate) async fn stop(&self) {
         for sender in self.senders.iter() {
             let _ = sender.send(ShardMsg::Stop).await;
@@ -178,7 +179,7 @@ async fn ask(
     reply.await.map_err(|_| ended())?
 }
 
-/// Every number is named, so that a new one is not forgotten.
+/// The pattern names each field, so that the compiler reports a new one.
 fn add(sum: Stats, stats: Stats) -> Stats {
     let Stats {
         channels,

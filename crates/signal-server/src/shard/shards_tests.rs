@@ -1,8 +1,8 @@
-//! Proves no rule of the protocol: what all shards say together.
+//! Proves no rule of the protocol: the sum of what all shards answer.
 
 use super::*;
 
-/// Two shards that answer everything as `answer` says.
+/// Two shards that answer all messages with `answer`.
 fn shards(answer: impl Fn(u64, ShardMsg) + Copy + Send + 'static) -> Shards {
     let (shards, mailboxes) = Shards::new(2);
     for (number, mut mailbox) in (1..).zip(mailboxes) {

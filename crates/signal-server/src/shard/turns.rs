@@ -1,8 +1,8 @@
-//! What one connection may have waiting in the mailbox of its shard. Comes in: lengths of frames. Goes out: a turn for each,
-//! when there is room. Deliberately absent: what is in a frame, and its rate, which the engine knows.
+//! Limits what one connection has waiting in the mailbox of its shard. Comes in: lengths of frames. Goes out: a turn
+//! for each, when there is room. Deliberately absent: the content of frames, and their rate, which the engine limits.
 //!
-//! A mailbox is read in order. With so little of each connection in it, connections take turns: nobody waits behind more
-//! of another than one long frame or some short ones, and a mailbox holds no more bytes than its connections may.
+//! A mailbox is read in order. Because each connection has so little in it, connections take turns: a frame waits at
+//! most for one long frame or a few short ones of each other connection, and the size of a mailbox is bounded.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -12,26 +12,27 @@ use std::task::{Context, Poll};
 use futures_util::task::AtomicWaker;
 use lianmai_protocol::limits::MAX_CLIENT_FRAME_BYTES;
 
-/// Bytes of one connection that may wait.
+/// Maximum number of waiting bytes of one connection.
 const WAITING: usize = MAX_CLIENT_FRAME_BYTES;
-/// A shorter frame counts as so long: each costs something.
+/// A shorter frame counts as this length, because each frame has a fixed cost.
 const LEAST: usize = 4 * 1024;
-/// Nobody listens any more. So many bytes never wait.
+/// Flag in [`Table::bytes`]: the shard takes no more frames of the connection. The number of waiting bytes never gets
+/// so high.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
-/// The turns of one connection, for the one task that reads it. Every idle connection has this: a semaphore, which many
-/// may wait for, is larger.
+/// The turns of one connection, for the one task that reads it. Each idle connection has this: a semaphore, which
+/// supports many waiting tasks, is larger.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(Arc<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    /// Bytes that wait.
+    /// The waiting bytes, and [`CLOSED`].
     bytes: AtomicUsize,
     reader: AtomicWaker,
 }
 
-/// A frame may wait while this is held.
+/// The permission for one frame to wait in the mailbox. Dropping it makes room.
 #[derive(Debug)]
 pub(crate) struct Turn {
     table: Arc<Table>,
@@ -39,7 +40,7 @@ pub(crate) struct Turn {
 }
 
 impl Turns {
-    /// Waits for room for a frame; `None` when nobody listens to the connection any more. Cancel safe.
+    /// Waits for room for a frame; `None` when the shard takes no more frames of the connection. Cancel safe.
     pub(crate) fn next(&mut self, bytes: usize) -> impl Future<Output = Option<Turn>> {
         let bytes = bytes.clamp(LEAST, WAITING);
         poll_fn(move |cx| self.poll(bytes, cx))
@@ -51,7 +52,7 @@ impl Turns {
             return turn;
         }
         self.0.reader.register(cx.waker());
-        // Room may have come before somebody was there to be woken.
+        // Room may have become free before the waker was registered.
         self.try_next(bytes)
     }
 
@@ -63,17 +64,17 @@ impl Turns {
         if waiting + bytes > WAITING {
             return Poll::Pending;
         }
-        // Nobody else adds to it: there is at least as much room as a moment ago.
+        // Only this task adds bytes, so there is still room.
         self.0.bytes.fetch_add(bytes, Ordering::AcqRel);
         Poll::Ready(Some(Turn { table: self.0.clone(), bytes }))
     }
 }
 
 impl Turn {
-    /// Nobody listens to the connection any more: there are no more turns.
+    /// Closes the turns: the shard takes no more frames of the connection.
     pub(crate) fn last(self) {
         self.table.bytes.fetch_or(CLOSED, Ordering::AcqRel);
-        // To drop it wakes the reader.
+        // The drop of `self` wakes the reader.
     }
 }
 

@@ -1,6 +1,5 @@
-//! The loop of one shard. A turn takes what is in the mailbox, lets the engine handle it, executes its
-//! outputs in order, and then writes each connection that got something: several frames leave in one
-//! write. It decides nothing.
+//! The loop of one shard. A turn takes messages from the mailbox, lets the engine handle them, executes its outputs in
+//! order, and then writes each connection that has new frames: several frames leave in one write. It decides nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,17 +25,17 @@ use crate::socket::frame::{self, Framer};
 use crate::socket::halves::Wait;
 use crate::socket::writer::{Writer, Written};
 
-/// Messages that one turn takes at most, so that what it causes leaves soon.
+/// Maximum number of messages in one turn, so that their results leave soon.
 const TURN: usize = 256;
-/// And bytes of frames. What clients send as a rule is a hundredth of that in so many messages.
+/// Maximum bytes of frames in one turn. Normally, clients send a hundredth of it in [`TURN`] messages.
 const TURN_BYTES: usize = 64 * 1024;
 
-/// What a shard shares with the rest of the server.
+/// The parts of the server that all shards share.
 #[derive(Clone)]
 pub(crate) struct WorkerParts {
     pub(crate) clock: Clock,
     pub(crate) providers: Providers,
-    /// Who carries push tasks out; without one no engine serves any.
+    /// Carries out push tasks. Without an executor, no engine serves push tasks.
     pub(crate) executor: Option<Arc<dyn Executor>>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) notes: Notes,
@@ -44,7 +43,7 @@ pub(crate) struct WorkerParts {
     pub(crate) max_lag_bytes: usize,
 }
 
-/// Somebody who waits for an answer of the engine.
+/// A task or shard that waits for an answer of the engine.
 enum Asker {
     Authorize(oneshot::Sender<Result<Allowed, Denial>>),
     Admin(oneshot::Sender<Result<AdminReply, RpcError>>),
@@ -54,7 +53,7 @@ enum Asker {
 /// A connection of the shard.
 struct Slot {
     writer: Writer,
-    /// In the list of connections to write at the end of the turn.
+    /// Whether `Worker::dirty` holds the connection, to be written at the end of the turn.
     dirty: bool,
 }
 
@@ -99,14 +98,14 @@ impl Worker {
         }
     }
 
-    /// Takes over what an earlier process left behind. Its members are in grace from now on, so whoever serves
-    /// them is to begin right after.
+    /// Restores the state of an earlier process. The grace of its members begins now, so the server should accept
+    /// connections right after this.
     pub(crate) fn restore(&mut self, restored: Restored) {
         self.handle(Input::Restore(Box::new(restored)));
         self.finish_turn();
     }
 
-    /// Runs until every mailbox sender is gone or [`ShardMsg::Stop`] was handled.
+    /// Runs until all mailbox senders are dropped or [`ShardMsg::Stop`] was handled.
     pub(crate) async fn run(mut self) {
         self.letters.deliver();
         while !self.stopping {
@@ -138,11 +137,11 @@ impl Worker {
             }
             self.finish_turn();
             if bytes >= TURN_BYTES {
-                // Who has something to say to the shard comes to it.
+                // Lets the tasks run that have messages for the shard.
                 tokio::task::yield_now().await;
             }
         }
-        // What came behind the stop: nobody is left without a word.
+        // Messages after the stop: a new connection is told that the server stops, and each query fails.
         self.mailbox.close();
         while let Some(message) = self.mailbox.recv().await {
             self.take(message);
@@ -160,7 +159,7 @@ impl Worker {
                 writer.push(frame::going_away());
                 writer.close(CloseCode::GOING_AWAY);
             }
-            // Every connection is closed, and whoever asks hears that the shard has ended.
+            // All connections are closed. Dropping a query tells its asker that the shard has ended.
             _ if self.stopping => {}
             ShardMsg::Adopt { conn, sink, entry } => {
                 self.slots.insert(conn, Slot { writer: Writer::new(sink), dirty: false });
@@ -168,21 +167,21 @@ impl Worker {
             }
             ShardMsg::Input(input) => self.handle(input),
             ShardMsg::Over { conn, reply } => {
-                // What was decided before still leaves, a close frame for instance.
+                // Earlier outputs still leave, for instance a close frame.
                 self.execute_outputs();
                 if let Some(slot) = self.slots.remove(&conn) {
                     slot.writer.end(reply);
                 }
                 self.handle(Input::Closed { conn });
             }
-            // It was closed, and what it sent since is for nobody.
+            // The connection was closed, so its frames are dropped.
             ShardMsg::Frame { conn, turn, .. } | ShardMsg::Alive { conn, turn, .. }
                 if !self.slots.contains_key(&conn) =>
             {
                 turn.last();
             }
             ShardMsg::Frame { conn, frame, turn } => {
-                // The engine does not read the next frame of a connection that this one closes.
+                // If this frame closes the connection, the engine ignores its later frames.
                 self.handle(Input::Frame { conn, frame });
                 drop(turn);
             }
@@ -241,8 +240,8 @@ impl Worker {
         query
     }
 
-    /// Executes what the engine said and writes every connection that got something. What comes of that
-    /// (a reader that lags, a socket that is gone) is for the engine again, until nothing is left.
+    /// Executes the outputs of the engine and writes each connection that has new frames. The results (a reader that
+    /// lags, a socket that is gone) are inputs of the engine again, until no connection is left to write.
     fn finish_turn(&mut self) {
         let Some(own) = self.own.upgrade() else { return };
         self.execute_outputs();
@@ -343,12 +342,12 @@ impl Worker {
         }
     }
 
-    /// The shard that keeps a claim.
+    /// The shard that keeps this claim.
     fn keeper(&self, claim: &Claim) -> mpsc::WeakSender<ShardMsg> {
         self.neighbours.of(claim.key.name().route())
     }
 
-    /// Watches whether somebody still waits for an answer that comes later.
+    /// Withdraws the query from the engine if its asker stops waiting for the answer.
     fn watch(&mut self, query: QueryId) {
         let Some(Asker::Authorize(mut asker)) = self.askers.remove(&query) else { return };
         let (answer, verdict) = oneshot::channel();
@@ -358,7 +357,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 verdict = verdict => {
-                    // An error: the shard has ended, and the asker hears that.
+                    // An error: the shard has ended, and dropping `asker` tells that.
                     if let Ok(verdict) = verdict {
                         let _ = asker.send(verdict);
                     }
@@ -370,7 +369,7 @@ impl Worker {
         });
     }
 
-    /// Answers at once where that is possible, else when there is an answer.
+    /// Answers a question of the engine, at once if possible.
     fn answer(&mut self, id: AskId, question: Question) {
         let answer = match question {
             Question::Mint(request) => match self.mint(&request) {
@@ -423,13 +422,14 @@ impl Worker {
         }
     }
 
-    /// Tells the engine what came of a write.
+    /// The callback that reports the result of a write to the engine.
     fn stored(&self, id: AskId) -> Ack {
         let own = self.own.clone();
         Box::new(move |stored| {
             if let Some(own) = own.upgrade() {
                 let input = Input::Answer { id, answer: Answer::Stored(stored) };
-                // This is the writer's thread, and a shard never waits for it. An error: the shard has ended.
+                // The thread of the writer may block here, because a shard never waits for it. An error: the shard has
+                // ended.
                 let _ = own.blocking_send(ShardMsg::Input(input));
             }
         })
@@ -445,7 +445,7 @@ impl Worker {
     }
 }
 
-/// Tells a shard when the sink of a connection takes bytes again, or that it does not any more.
+/// Tells a shard when the sink of a connection accepts bytes again, or that it has stalled or is gone.
 fn wake_when_ready(conn: ConnId, wait: Wait, shard: mpsc::Sender<ShardMsg>) {
     tokio::spawn(async move {
         let message = if wait.ready().await {

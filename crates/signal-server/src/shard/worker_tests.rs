@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: what a shard does not wait for.
+//! Proves no rule of the protocol: a shard does not wait for others.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use crate::signing::SignError;
 use crate::socket::halves::{Sink, split_tcp};
 use crate::socket::places::Places;
 
-/// A provider that answers when the test says so, as one that asks an API.
+/// A provider that answers when the test says so, like one that asks an API.
 #[derive(Default)]
 struct Slow {
     asked: Mutex<Vec<oneshot::Sender<Minted>>>,
@@ -63,7 +63,7 @@ impl MediaProvider for Slow {
     }
 }
 
-/// One shard with one app, and a directory that goes with it.
+/// One shard with one app, and a directory that is removed with it.
 struct Stage {
     shards: Shards,
     key: ChannelKey,
@@ -103,7 +103,7 @@ impl Stage {
         Stage { shards, key: ChannelKey { appkey, name: "room".parse().unwrap() }, directory }
     }
 
-    /// A member that has joined; what it is sent comes out of the stream.
+    /// A member that has joined, and the stream of its connection.
     async fn join(&self, number: u64) -> Member {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -145,7 +145,7 @@ impl Member {
         assert!(self.is_heard(text).await);
     }
 
-    /// Whether the shard still takes what the connection sends.
+    /// Sends a frame. Returns whether the shard still takes frames of the connection.
     async fn is_heard(&mut self, text: &'static str) -> bool {
         let frame = bytes::Bytes::from_static(text.as_bytes());
         let Some(turn) = self.turns.next(frame.len()).await else { return false };
@@ -154,7 +154,7 @@ impl Member {
         true
     }
 
-    /// Reads until this was received.
+    /// Reads until the received bytes contain `text`.
     async fn until(&mut self, text: &str) {
         while !String::from_utf8_lossy(&self.read).contains(text) {
             let mut bytes = [0; 4096];
@@ -172,7 +172,7 @@ async fn no_shard_waits_for_a_provider_that_asks_others() {
     let (mut one, mut other) = (stage.join(1).await, stage.join(2).await);
     one.send(r#"{"jsonrpc": "2.0", "id": 2, "ack": 1, "method": "publish", "params": {"mediaType": "audio"}}"#)
         .await;
-    // The shard goes on while the provider is asked.
+    // The shard continues while the provider is asked.
     other.send(r#"{"jsonrpc": "2.0", "id": 2, "ack": 1, "method": "ping", "params": {}}"#).await;
     other.until(r#""id":2"#).await;
     let asked = provider.asked.lock().unwrap().pop().expect("the provider was asked");
@@ -181,7 +181,7 @@ async fn no_shard_waits_for_a_provider_that_asks_others() {
     asked.send(Minted { url, urls, renew_after: WallTime(u64::MAX >> 12) }).unwrap();
     one.until("rtmp://cdn.example/live/one").await;
     other.until("streamAdded").await;
-    // What the provider made, it ends.
+    // The provider ends what it made.
     one.send(r#"{"jsonrpc": "2.0", "id": 3, "ack": 2, "method": "leave", "params": {}}"#).await;
     other.until("streamRemoved").await;
     assert_eq!(provider.cut.lock().unwrap().len(), 1);
@@ -193,7 +193,7 @@ async fn what_comes_on_a_connection_that_was_closed_is_dropped() {
     let (mut one, mut other) = (stage.join(1).await, stage.join(2).await);
     one.send("no JSON").await;
     while one.is_heard(r#"{"jsonrpc": "2.0", "id": 2, "method": "ping", "params": {}}"#).await {
-        // The shard has not come to it yet.
+        // The shard has not closed the connection yet.
         tokio::task::yield_now().await;
     }
     other.send(r#"{"jsonrpc": "2.0", "id": 2, "ack": 1, "method": "ping", "params": {}}"#).await;

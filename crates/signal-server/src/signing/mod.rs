@@ -1,5 +1,5 @@
-//! Signed media URLs. Comes in: a stream, a viewer, the time. Goes out: URLs, or what a presented one
-//! allows. Deliberately absent: whether the stream is live and who may watch it; the engine knows.
+//! Signed media URLs. Comes in: a stream, a viewer, the time. Goes out: URLs, or the access that a presented URL
+//! grants. Deliberately absent: whether the stream lives and who may watch it; the engine knows that.
 
 mod own_hmac;
 
@@ -13,13 +13,13 @@ use crate::config::Config;
 pub use lianmai_media_plane::Direction;
 pub use own_hmac::{SignError, UrlSigner};
 
-/// App part of the URLs and name of the relay's application. A request for another has no signed URL.
+/// App part of the URLs, and name of the relay's application. URLs of other applications are not signed.
 pub const MEDIA_APP: &str = "live";
 
-/// What URLs begin with.
+/// The bases of media URLs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UrlBases {
-    /// RTMP push, without a slash at the end: `rtmp://127.0.0.1:1935/live`.
+    /// RTMP push, without a trailing slash: `rtmp://127.0.0.1:1935/live`.
     pub push: String,
     /// RTMP pull, likewise.
     pub pull_rtmp: String,
@@ -27,12 +27,12 @@ pub struct UrlBases {
     pub pull_flv: String,
     /// RTMPS push and pull, likewise, if there is such a listener.
     pub rtmps: Option<String>,
-    /// Whether that is the preferred one.
+    /// Whether the RTMPS URL is the preferred one.
     pub prefer_rtmps: bool,
 }
 
 impl UrlBases {
-    /// What clients use to reach the listeners that are bound to `public`, `rtmp` and `rtmps`.
+    /// The bases for clients of the listeners that are bound to `public`, `rtmp` and `rtmps`.
     #[must_use]
     pub fn new(
         config: &Config,
@@ -58,7 +58,7 @@ impl UrlBases {
     }
 }
 
-/// An address as URLs hold it.
+/// An IP address as it stands in URLs.
 fn bracketed(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.to_string(),

@@ -1,10 +1,10 @@
-//! Signing for media servers that ask us on every publish and play: the embedded relay. Comes in: key,
-//! stream, viewer, time. Goes out: `?t=<exp>.<mac>` for a push, `?v=<mid>&t=<exp>.<mac>` for a pull.
-//! Deliberately absent: other providers' signatures.
+//! Signs URLs for media servers that ask this server about each publish and play: the embedded relay. Comes in: key,
+//! stream, viewer, time. Goes out: `?t=<exp>.<mac>` for a push, `?v=<mid>&t=<exp>.<mac>` for a pull. Deliberately
+//! absent: signatures of other providers.
 //!
-//! `exp` is Unix time in seconds. `mac` is base64url of the first 16 bytes of HMAC-SHA256 over the fields
-//! `"v1"`, direction, stream, viewer and `exp`, each after its length. So nothing can move from one field
-//! to another, and a pull URL is no push URL.
+//! `exp` is Unix time in seconds. `mac` is base64url of the first 16 bytes of HMAC-SHA256 over the fields `"v1"`,
+//! direction, stream, viewer and `exp`, each after its length. So no byte can move between fields, and a pull URL is
+//! not valid for a push.
 
 use std::fmt;
 
@@ -18,11 +18,11 @@ use sha2::{Digest, Sha256};
 
 use super::{Direction, UrlBases};
 
-/// The parameter that names the viewer.
+/// The query parameter with the viewer.
 const VIEWER: &str = "v=";
-/// Validity of a URL that lasts as long as its viewer, in seconds: longer than any process.
+/// Validity of a URL of [`UrlSigner::long_play`], in seconds: longer than any process runs.
 const LONG_S: u64 = 10 * 365 * 24 * 3600;
-/// Bytes of the HMAC that travel.
+/// Bytes of the HMAC in a URL.
 const MAC_BYTES: usize = 16;
 
 /// Why a URL is refused.
@@ -31,7 +31,7 @@ pub enum SignError {
     /// A part is missing, doubled or misspelled.
     #[error("the stream or its parameters are malformed")]
     BadUrl,
-    /// It was not issued by this server, or not for this.
+    /// This server did not issue it, or issued it for something else.
     #[error("the signature is wrong")]
     BadSignature,
     /// Its validity has ended.
@@ -40,7 +40,7 @@ pub enum SignError {
 }
 
 impl SignError {
-    /// The code that the media client is told.
+    /// The error code for the media client.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl SignError {
     }
 }
 
-/// Issues and checks URLs.
+/// Issues and verifies URLs.
 #[derive(Clone)]
 pub struct UrlSigner {
     keyed: Hmac<Sha256>,
@@ -75,7 +75,7 @@ impl UrlSigner {
         UrlSigner { keyed: Hmac::new(&key_block(key)), bases, ttl_s }
     }
 
-    /// Numbers for what the URLs begin with.
+    /// Hashes of the URL bases, which show whether they have changed.
     #[must_use]
     pub fn address(&self) -> MediaAddress {
         let number = |text: &str| {
@@ -83,7 +83,7 @@ impl UrlSigner {
             digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
         };
         let UrlBases { push, pull_rtmp, pull_flv, rtmps, prefer_rtmps } = &self.bases;
-        // Without RTMPS they are those of processes that knew none.
+        // Without RTMPS, the hashes are those of processes that did not support it.
         let rtmps = rtmps.as_ref().map(|base| format!(" {base} {prefer_rtmps}"));
         let rtmps = rtmps.unwrap_or_default();
         MediaAddress {
@@ -92,7 +92,7 @@ impl UrlSigner {
         }
     }
 
-    /// Issues the URLs that are asked for.
+    /// Issues the requested URLs.
     #[must_use]
     pub fn mint(&self, request: &MintRequest, now: WallTime) -> Minted {
         let expires_s = now.unix_seconds().saturating_add(self.ttl_s);
@@ -113,7 +113,7 @@ impl UrlSigner {
                 Urls {
                     rtmp: Some(format!("{}/{stream}?{query}", bases.pull_rtmp)),
                     rtmps,
-                    // The same place by WebSocket: `http` becomes `ws`, and `https` `wss`.
+                    // The same address by WebSocket: `http` becomes `ws`, and `https` becomes `wss`.
                     ws_flv: flv.strip_prefix("http").map(|rest| format!("ws{rest}")),
                     flv: Some(flv),
                     hls: Some(by_http("m3u8")),
@@ -126,15 +126,15 @@ impl UrlSigner {
         Minted { url: url.clone().unwrap_or_default(), urls, renew_after: WallTime(renew_after_ms) }
     }
 
-    /// The query of a pull URL that is good for as long as its viewer may play: for a process of ours, to which nobody gives
-    /// another one.
+    /// The query of a pull URL that is valid as long as its viewer may play: for a process of this server, which gets
+    /// no new URL.
     #[must_use]
     pub fn long_play(&self, generation: Gen, viewer: Mid, now: WallTime) -> String {
         let expires_s = now.unix_seconds().saturating_add(LONG_S);
         self.query(&generation.to_string(), Some(&viewer.to_string()), expires_s)
     }
 
-    /// For a play where there is a viewer, else for a push.
+    /// The query for a play if there is a viewer, otherwise for a push.
     fn query(&self, stream: &str, viewer: Option<&str>, expires_s: u64) -> String {
         let exp = expires_s.to_string();
         let direction = if viewer.is_none() { Direction::Publish } else { Direction::Play };
@@ -146,8 +146,8 @@ impl UrlSigner {
         }
     }
 
-    /// Checks a URL: `stream` without `.flv` and the like, `query` raw and without `?`. Parameters other than `t` and
-    /// `v` count for nothing.
+    /// Verifies a URL: `stream` without `.flv` and the like, `query` raw and without `?`. Parameters other than `t` and
+    /// `v` are ignored.
     ///
     /// # Errors
     /// [`SignError`].
@@ -184,7 +184,7 @@ impl UrlSigner {
         Ok((generation, access))
     }
 
-    /// The viewer that a query names. Nothing is checked; a URL that is good names this one.
+    /// The viewer in a query. The signature is not checked; in a valid URL this is the viewer that it was issued for.
     #[must_use]
     pub fn viewer(query: &str) -> Option<Mid> {
         only(query, VIEWER).ok()??.parse().ok()
@@ -210,14 +210,14 @@ impl UrlSigner {
     }
 }
 
-/// The key as the block that HMAC-SHA256 wants: zeros follow it.
+/// The key as a block of HMAC-SHA256, padded with zeros.
 fn key_block(key: &[u8; 32]) -> hmac::digest::Key<Hmac<Sha256>> {
     let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
     block[..key.len()].copy_from_slice(key);
     block
 }
 
-/// The value of the only parameter that begins with `name`, if there is one.
+/// The value of the parameter that begins with `name`, if there is one. An error if there are several.
 fn only<'a>(query: &'a str, name: &str) -> Result<Option<&'a str>, SignError> {
     let mut values = query.split('&').filter_map(|pair| pair.strip_prefix(name));
     let first = values.next();

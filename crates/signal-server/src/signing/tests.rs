@@ -63,7 +63,7 @@ fn minted_urls_verify() {
     }
 }
 
-/// The same stream by TLS: what is signed is neither scheme nor host, so both URLs are good on both listeners.
+/// Scheme and host are not signed, so the RTMP and the RTMPS URL are valid on both listeners.
 /// Proves URL-1.
 #[test]
 fn rtmps_is_told_beside_rtmp_and_preferred_where_that_is_wanted() {
@@ -83,7 +83,7 @@ fn rtmps_is_told_beside_rtmp_and_preferred_where_that_is_wanted() {
     }
 }
 
-/// The signature is fixed: URLs outlive the process that issued them.
+/// The signature must not change: URLs outlive the process that issued them.
 /// Proves RST-4.
 #[test]
 fn the_signature_is_what_it_was() {
@@ -112,7 +112,7 @@ fn a_url_serves_one_direction_only() {
     let (_, pull) = parts(&pull);
     assert_eq!(signer.verify(Play, stream, push, NOW), Err(SignError::BadUrl));
     assert_eq!(signer.verify(Publish, stream, pull, NOW), Err(SignError::BadUrl));
-    // Its token without the viewer, and the push token with one.
+    // The token of the pull without the viewer, and the token of the push with one.
     let token = pull.split_once('&').unwrap().1;
     assert_eq!(signer.verify(Publish, stream, token, NOW), Err(SignError::BadSignature));
     let dressed = format!("v={VIEWER}&{push}");
@@ -162,11 +162,11 @@ fn malformed_urls_are_refused() {
         assert_eq!(signer.verify(Play, stream, &bad, NOW), Err(SignError::BadUrl), "{bad}");
     }
     assert_eq!(signer.verify(Play, "", query, NOW), Err(SignError::BadUrl));
-    // What others append is none of our business.
+    // Parameters that others append are ignored.
     assert!(signer.verify(Play, stream, &format!("a=1&{query}&utm=t=1"), NOW).is_ok());
 }
 
-/// Every byte of stream and query, replaced by every other ASCII byte, and each one left out.
+/// Each byte of stream and query is replaced by each other ASCII byte, and removed.
 #[test]
 fn every_changed_byte_is_refused() {
     let signer = signer();
@@ -240,7 +240,7 @@ fn debug_shows_no_key() {
     assert!(text.contains("3600") && !text.contains("[9") && !text.contains("keyed"), "{text}");
 }
 
-/// The relay cuts by this name while nothing is checked yet: it has to be the one that a good URL is about.
+/// The relay cuts by this viewer before the signature is checked, so it must be the viewer of the valid URL.
 #[test]
 fn the_viewer_of_a_url_is_read_without_its_signature() {
     let mid = "j72ceuvw75efr6edt4sq";

@@ -11,9 +11,9 @@ const FIN_BINARY: u8 = 0x82;
 const FIN_CLOSE: u8 = 0x88;
 const FIN_PING: u8 = 0x89;
 const FIN_PONG: u8 = 0x8a;
-/// A close frame that RFC 6455 does not allow (§7.4.1).
+/// Close code for a close frame that RFC 6455 does not allow (§7.4.1).
 const PROTOCOL_ERROR: u16 = 1002;
-/// The reason of a close frame is no text.
+/// Close code for a close frame whose reason is not UTF-8.
 const NOT_UTF8: u16 = 1007;
 
 fn head(first: u8, length: usize, room: usize) -> BytesMut {
@@ -39,7 +39,7 @@ fn frame(first: u8, payload: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// What stands before the payload of a binary frame, so that that need not be copied.
+/// The head of a binary frame with a payload of `length` bytes. The payload itself need not be copied.
 pub(crate) fn binary_head(length: usize) -> Bytes {
     head(FIN_BINARY, length, 0).freeze()
 }
@@ -49,17 +49,17 @@ pub(crate) fn text(payload: &[u8]) -> Bytes {
     frame(FIN_TEXT, payload)
 }
 
-/// A ping, which asks for a sign of life.
+/// A ping without payload.
 pub(crate) fn ping() -> Bytes {
     Bytes::from_static(&[FIN_PING, 0])
 }
 
-/// The answer to a ping.
+/// The answer to a ping with this payload.
 pub(crate) fn pong(payload: &[u8]) -> Bytes {
     frame(FIN_PONG, payload)
 }
 
-/// The answer to a close frame with this payload: its code and nothing else, or what is wrong with it.
+/// The answer to a close frame with this payload: the peer's code alone, or the code of what is wrong with the frame.
 pub(crate) fn close_reply(payload: &[u8]) -> Bytes {
     let code = match payload {
         [] => return frame(FIN_CLOSE, &[]),
@@ -73,8 +73,8 @@ pub(crate) fn close_reply(payload: &[u8]) -> Bytes {
     frame(FIN_CLOSE, &code.to_be_bytes())
 }
 
-/// Whether a close frame may hold this code (RFC 6455 §7.4). 1012-1014 are registered by others; 1004-1006 and 1015 are
-/// never sent.
+/// Whether a close frame may hold this code (RFC 6455 §7.4). 1012-1014 are registered with IANA; 1004-1006 and 1015
+/// must not be sent.
 fn may_close(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
@@ -88,7 +88,7 @@ pub(crate) fn close(code: CloseCode) -> Bytes {
     frame(FIN_CLOSE, &payload)
 }
 
-/// The notice that the server stops, for whoever is no member.
+/// The notice that the server stops, for connections without a member.
 pub(crate) fn going_away() -> Bytes {
     let code = CloseCode::GOING_AWAY;
     let row = code.row().expect("the code is in the table");
@@ -102,7 +102,7 @@ pub(crate) fn going_away() -> Bytes {
     text(codec::encode_notice(&Notice::Closing(notice)).as_bytes())
 }
 
-/// Frames text once for all receivers of the same payload: the engine hands out clones of one `Bytes`.
+/// Frames a text once for all receivers of the same payload: the engine hands out clones of one `Bytes`.
 #[derive(Debug, Default)]
 pub(crate) struct Framer {
     last: Option<(Bytes, Bytes)>,
@@ -121,7 +121,7 @@ impl Framer {
         framed
     }
 
-    /// Forgets the last payload, so that its memory is not held while nothing happens.
+    /// Forgets the last payload, so that an idle shard does not hold its memory.
     pub(crate) fn rest(&mut self) {
         self.last = None;
     }

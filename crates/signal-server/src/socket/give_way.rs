@@ -1,9 +1,10 @@
-//! Connections that end when others want to come. Comes in: connections, and when they are busy. Goes out: which of them
-//! is to end. Deliberately absent: how it ends, and how many there may be, see `places.rs`.
+//! Connections that are closed to make room for new ones. Comes in: connections, and when they are busy. Goes out:
+//! which of them must close. Deliberately absent: how it closes, and the limit of connections, see `places.rs`.
 //!
-//! It is for a listener of few connections where nobody is to be refused for what somebody else holds, and where a share
-//! for each address does not help: operators come from one address, and on loopback so does everybody. So whoever
-//! holds a connection for nothing gives way: of the address that has most of those, the one that waits longest.
+//! This is for a listener with few connections, where a share for each address does not help: operators come from one
+//! address, and on loopback all clients do. A new connection is never refused because others are idle. The connection
+//! that closes is an idle one of the address with the most idle connections, and among those the one that has waited
+//! longest.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,11 +21,11 @@ pub(crate) struct GiveWay(Arc<Mutex<Table>>);
 #[derive(Debug, Default)]
 struct Table {
     last: u64,
-    /// In the order in which they began to wait.
+    /// The waiting connections by number, which is the order in which they began to wait.
     waiting: BTreeMap<u64, (IpAddr, Arc<Notify>)>,
 }
 
-/// A connection of such a listener. It waits, unless it is [`Seat::busy`], until the last clone is dropped.
+/// A connection of such a listener. It waits while no [`Busy`] of it exists, until the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Seat(Arc<Inner>);
 
@@ -33,16 +34,16 @@ struct Inner {
     all: GiveWay,
     address: IpAddr,
     end: Arc<Notify>,
-    /// Its number while it waits.
+    /// Its key in [`Table::waiting`] while it waits.
     number: Mutex<Option<u64>>,
 }
 
-/// It does not give way while this is held.
+/// The connection is not closed to make room while this is held.
 #[derive(Debug)]
 pub(crate) struct Busy(Seat);
 
 impl GiveWay {
-    /// A connection that waits. It is to end when `end` is notified.
+    /// Registers a connection that waits. The connection must close when `end` is notified.
     pub(crate) fn enter(&self, address: IpAddr, end: Arc<Notify>) -> Seat {
         let address = group(address.to_canonical());
         let seat =
@@ -51,7 +52,7 @@ impl GiveWay {
         seat
     }
 
-    /// Ends one that waits; `false` when all are busy.
+    /// Tells one waiting connection to close. Returns `false` when all are busy.
     pub(crate) fn make_room(&self) -> bool {
         let mut table = self.lock();
         let mut counts = BTreeMap::<IpAddr, usize>::new();
@@ -68,14 +69,14 @@ impl GiveWay {
         true
     }
 
-    /// A poisoned lock is taken anyway: no code panics while it holds one.
+    /// Ignores poisoning: no code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Seat {
-    /// Somebody vouches for what the connection asks.
+    /// Marks the connection as busy: its request is authenticated.
     pub(crate) fn busy(&self) -> Busy {
         self.0.leave();
         Busy(self.clone())
@@ -115,7 +116,7 @@ impl Drop for Busy {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: who gives way to whom.
+    //! Proves no rule of the protocol: which connection closes to make room.
 
     use super::*;
 
@@ -144,7 +145,7 @@ mod tests {
         let ended: Vec<bool> = greedy.iter().map(|(_, end)| ends(end)).collect();
         assert_eq!(ended, [true, true, false]);
         assert!(!ends(&monitor.1), "it has fewer");
-        // One each: who came first.
+        // One connection each: the older one closes first.
         assert!(rig.0.make_room() && ends(&monitor.1));
         assert!(rig.0.make_room() && ends(&greedy[2].1) && !rig.0.make_room());
     }

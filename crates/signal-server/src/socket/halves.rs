@@ -1,6 +1,6 @@
-//! The two halves of a connection. The shard writes through a [`Sink`], which never waits; a task of the
-//! connection reads. Plain TCP is written by the shard itself, TLS through a task that holds at most two
-//! batches (ADR 0005). A connection is open for as long as its sink is there; what is left then has little time.
+//! The two halves of a connection. The shard writes through a [`Sink`], which never waits; a task of the connection
+//! reads. The shard itself writes plain TCP; TLS goes through a task that holds at most two batches (ADR 0005). A
+//! connection is open until its sink is dropped or finished; the rest must be written within [`WRITE_STALL`].
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -24,14 +24,15 @@ use tokio_rustls::server::TlsStream;
 
 use super::places::Place;
 
-/// A socket that takes no byte for so long is given up. What is left when a connection is closed has no longer than that.
+/// A socket that accepts no byte for this time is given up. It is also the limit for writing the rest of a closed
+/// connection.
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(10);
-/// After a close the peer has so long to answer it.
+/// The time that the peer has to answer a close.
 pub(crate) const CLOSE_LINGER: Duration = Duration::from_secs(2);
-/// Frames in one write.
+/// Maximum number of frames in one write.
 const MAX_SLICES: usize = 64;
 
-/// A TCP stream that is read by one task and written by another. Its place is free when both let go.
+/// A TCP stream that one task reads and another writes. Its place becomes free when both drop it.
 pub(crate) struct Tcp {
     stream: TcpStream,
     _place: Place,
@@ -60,8 +61,8 @@ impl AsyncRead for TcpReader {
     }
 }
 
-/// The reading half of a TLS stream. It ends when its writer has ended: nothing else can wake a task that
-/// waits for a peer which stays.
+/// The reading half of a TLS stream. It ends when the writer task has ended: nothing else wakes the reading task while
+/// the peer keeps the connection open.
 pub(crate) struct TlsReader {
     half: ReadHalf<TlsStream<TcpStream>>,
     /// `None` when the writer has ended.
@@ -85,7 +86,7 @@ impl AsyncRead for TlsReader {
     }
 }
 
-/// The half that a connection's task reads.
+/// The half that the task of a connection reads.
 pub(crate) enum Source {
     Tcp(TcpReader),
     Tls(Box<TlsReader>),
@@ -104,49 +105,51 @@ impl AsyncRead for Source {
     }
 }
 
-/// The half that is written. There is one of a connection, and the connection is closed without it.
+/// The half that is written. A connection has one, and is closed when it is dropped.
 pub(crate) enum Sink {
     Tcp(Arc<Tcp>),
     Tls(TlsSink),
 }
 
-/// What feeds the writer of a TLS stream.
+/// The sender of batches to the writer task of a TLS stream.
 pub(crate) struct TlsSink {
     batches: mpsc::Sender<VecDeque<Bytes>>,
     writer: AbortHandle,
-    /// Tells the writer by its end that the connection is closed: others may hold `batches`, too.
+    /// Dropping it tells the writer task that the connection is closed. Clones of `batches` in [`Wait`] may outlive the
+    /// sink.
     open: Option<oneshot::Sender<Infallible>>,
 }
 
-/// Waits for a sink, and does not keep its connection open.
+/// Waits until a sink accepts bytes. It does not keep the connection open.
 pub(crate) enum Wait {
     Tcp(Arc<Tcp>),
     Tls(mpsc::Sender<VecDeque<Bytes>>),
 }
 
 impl Wait {
-    /// Waits until something can be written; `false` when the socket is gone or takes nothing for
-    /// [`WRITE_STALL`]. The kernel tells of room when a third of its buffer is free: a peer that takes less than that in the
-    /// time counts as one that takes nothing.
+    /// Waits until something can be written; `false` when the socket is gone or accepts nothing for [`WRITE_STALL`].
+    /// The kernel reports room when a third of its buffer is free: a peer that reads less than that in this time counts
+    /// as stalled.
     pub(crate) async fn ready(self) -> bool {
         match self {
             Wait::Tcp(tcp) => {
                 matches!(timeout(WRITE_STALL, tcp.stream.writable()).await, Ok(Ok(())))
             }
-            // The writer measures, since one batch may rightly take longer; it ends when nothing goes.
+            // The writer task measures the stall, because one batch may take longer without one. It ends when the
+            // socket stalls.
             Wait::Tls(batches) => batches.reserve().await.is_ok(),
         }
     }
 }
 
-/// Ends a connection. Keeps nothing of it alive.
+/// Ends a connection. It keeps no part of the connection alive.
 pub(crate) enum Aborter {
     Tcp(Weak<Tcp>),
     Tls(AbortHandle),
 }
 
 impl Aborter {
-    /// Ends it now.
+    /// Ends the connection now.
     pub(crate) fn abort(self) {
         match self {
             Aborter::Tcp(tcp) => {
@@ -162,7 +165,7 @@ impl Aborter {
 /// Why a write did not finish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotWritten {
-    /// The socket is full: wait for [`Sink::wait`].
+    /// The socket is full: await [`Sink::wait`].
     Blocked,
     /// The socket is gone.
     Gone,
@@ -173,7 +176,7 @@ pub(crate) fn split_tcp(stream: TcpStream, place: Place) -> (Source, Sink) {
     (Source::Tcp(TcpReader(tcp.clone())), Sink::Tcp(tcp))
 }
 
-/// Starts the writer task of a TLS stream; it ends soon after the sink, or when the socket fails.
+/// Starts the writer task of a TLS stream. The task ends soon after the sink is dropped, or when the socket fails.
 pub(crate) fn split_tls(stream: TlsStream<TcpStream>, place: Place) -> (Source, Sink) {
     let (half, write) = tokio::io::split(stream);
     let (batches, waiting) = mpsc::channel(1);
@@ -188,7 +191,8 @@ pub(crate) fn split_tls(stream: TlsStream<TcpStream>, place: Place) -> (Source, 
     (Source::Tls(Box::new(reading)), Sink::Tls(sink))
 }
 
-/// `closed` ends when the connection is closed. `reader` tells of the reader's end, and tells it of this one.
+/// `closed` resolves when the connection is closed. `reader` reports the end of the reader, and its drop tells the
+/// reader that the writer has ended.
 async fn write_tls(
     mut stream: impl AsyncWrite + Unpin,
     mut batches: mpsc::Receiver<VecDeque<Bytes>>,
@@ -209,7 +213,8 @@ async fn write_tls(
         }
         true
     };
-    // A peer that takes a byte now and then has not stalled, but a closed connection counts for nobody.
+    // A peer that accepts a byte now and then has not stalled. But a closed connection is no longer in any limit, so
+    // its time is bounded.
     let too_late = async {
         let _ = closed.await;
         sleep(WRITE_STALL).await;
@@ -226,8 +231,9 @@ async fn write_tls(
     }
 }
 
-/// Waits for writes; an error when the socket takes nothing for so long. Only the socket and the timer wake
-/// this, so whatever is not the timer is bytes that went; once, it is the end of the connection.
+/// Waits for writes; an error when the socket accepts nothing for `stall`. Only the socket and the timer wake this
+/// future, so each wake that is not the timer means progress. The one exception is the wake at the end of the
+/// connection.
 async fn unless_stalled(
     stall: Duration,
     write: impl Future<Output = io::Result<()>>,
@@ -282,7 +288,7 @@ impl Sink {
         }
     }
 
-    /// To wait until something can be written.
+    /// A future that resolves when the sink can write again.
     pub(crate) fn wait(&self) -> Wait {
         match self {
             Sink::Tcp(tcp) => Wait::Tcp(tcp.clone()),
@@ -290,7 +296,7 @@ impl Sink {
         }
     }
 
-    /// Writes everything, waiting where necessary; `false` when that fails.
+    /// Writes everything and waits where necessary; `false` when the socket fails or stalls.
     pub(crate) async fn write_all(&self, outbox: &mut Outbox) -> bool {
         while !outbox.is_empty() {
             match self.try_write(outbox) {
@@ -306,7 +312,7 @@ impl Sink {
         true
     }
 
-    /// To end the connection, whatever is left to be written.
+    /// A handle that ends the connection, whatever is left to write.
     pub(crate) fn aborter(&self) -> Aborter {
         match self {
             Sink::Tcp(tcp) => Aborter::Tcp(Arc::downgrade(tcp)),
@@ -314,22 +320,22 @@ impl Sink {
         }
     }
 
-    /// Writes what is left, ends the sending side, and gives the peer a moment to do the same; then the
+    /// Writes the rest, shuts down the sending side, and gives the peer [`CLOSE_LINGER`] to do the same. Then the
     /// reader ends.
     pub(crate) async fn finish(mut self, mut outbox: Outbox) {
-        // What is left is bounded, and so is the time for it: it counts for nobody any more.
+        // The rest is bounded, and so is its time: the connection is no longer in any limit.
         if let Sink::Tls(tls) = &mut self {
             drop(tls.open.take());
         }
         let written = timeout(WRITE_STALL, self.write_all(&mut outbox)).await.unwrap_or(false);
-        // A TLS writer does the rest when its sink is dropped.
+        // A TLS writer does the rest when the sink is dropped.
         let Sink::Tcp(tcp) = self else { return };
         if written {
             let _ = SockRef::from(&tcp.stream).shutdown(Shutdown::Write);
             let weak = Arc::downgrade(&tcp);
             drop(tcp);
             sleep(CLOSE_LINGER).await;
-            // The reader still waits for the peer: end that.
+            // The reader still waits for the peer: end it.
             if let Some(tcp) = weak.upgrade() {
                 let _ = SockRef::from(&tcp.stream).shutdown(Shutdown::Both);
             }
@@ -341,13 +347,14 @@ impl Sink {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: when a write has stalled, and how long a closed connection is written.
+    //! Proves no rule of the protocol: when a write has stalled, and how long the rest of a closed connection is
+    //! written.
 
     use tokio::io::AsyncReadExt;
 
     use super::*;
 
-    /// What counts is that bytes go, not when all are gone.
+    /// Progress prevents a stall, even when the whole write takes longer.
     #[tokio::test(start_paused = true)]
     async fn only_silence_is_a_stall() {
         const STALL: Duration = Duration::from_millis(300);
@@ -367,7 +374,7 @@ mod tests {
         assert_eq!(stalled.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
-    /// A peer that takes a little for ever holds nothing for ever.
+    /// A peer that reads slowly does not hold a closed connection for ever.
     #[tokio::test(start_paused = true)]
     async fn what_is_left_of_a_closed_connection_has_a_total_time() {
         let (near, mut far) = tokio::io::duplex(16);
@@ -385,7 +392,7 @@ mod tests {
         assert!(!writing.is_finished(), "while it is open it may take its time");
         drop(open);
         assert!(timeout(WRITE_STALL * 2, writing).await.is_ok(), "it goes on and on");
-        // Who waited for the sink is still there.
+        // A sender still exists, so the channel closes because the writer has ended.
         assert!(batches.is_closed());
     }
 

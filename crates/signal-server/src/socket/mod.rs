@@ -1,6 +1,6 @@
-//! One socket: WebSocket frames, its reading and its writing side, TLS, and its place among the others.
+//! One socket: WebSocket frames, its reading and writing side, TLS, and its place in the limits of the listener.
 //!
-//! Deliberately absent: HTTP, what a message means, and shards.
+//! Deliberately absent: HTTP, the meaning of messages, and shards.
 
 pub(crate) mod frame;
 pub(crate) mod give_way;

@@ -1,5 +1,5 @@
-//! Places among the connections of a listener: how many there are in all, and of one address. Comes in: the
-//! address of a peer. Goes out: a [`Place`], held for as long as its socket is open.
+//! Limits for the connections of a listener: in total and for each address. Comes in: the address of a peer. Goes out:
+//! a [`Place`], held while its socket is open.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lianmai_shares::Share;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The connections of one listener.
+/// The limits for the connections of one listener.
 #[derive(Debug)]
 pub(crate) struct Places {
     free: Arc<Semaphore>,
@@ -15,14 +15,14 @@ pub(crate) struct Places {
     addresses: Arc<Addresses>,
 }
 
-/// Connections that count for an address, and how many one may have.
+/// The number of connections of each address, and the share that an address may have.
 #[derive(Debug)]
 struct Addresses {
     places: lianmai_shares::Places<IpAddr>,
     share: Share,
 }
 
-/// A place; given back when the last clone is dropped.
+/// One connection in the limits. It is given back when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Place(Arc<Held>);
 
@@ -31,13 +31,13 @@ struct Held {
     #[expect(dead_code, reason = "held for its drop")]
     permit: OwnedSemaphorePermit,
     addresses: Arc<Addresses>,
-    /// The same among those of its address.
+    /// The place among those of its address.
     own: Mutex<Option<lianmai_shares::Place<IpAddr>>>,
 }
 
 impl Places {
-    /// An address has `most_per_address` at most, and fewer where little is left: no more than an eighth of that, or the
-    /// part of all that its bound is.
+    /// An address may have at most `most_per_address` places, and at most an eighth of the free ones; or the part
+    /// `most_per_address / most` of the free ones, if that is more than an eighth.
     pub(crate) fn new(most: usize, most_per_address: usize) -> Self {
         let most = most.clamp(1, u32::MAX as usize).min(Semaphore::MAX_PERMITS);
         Places {
@@ -50,17 +50,17 @@ impl Places {
         }
     }
 
-    /// A place for a peer, or `None` when all are taken, or its address has its share.
+    /// A place for a peer, or `None` when all places are taken or its address has used its share.
     pub(crate) fn enter(&self, peer: IpAddr) -> Option<Place> {
         self.take().filter(|place| place.belongs_to(peer))
     }
 
-    /// A place of which nobody knows yet whose it is, or `None` when all are taken.
+    /// A place that counts for no address yet, or `None` when all places are taken.
     pub(crate) fn take(&self) -> Option<Place> {
         self.free.clone().try_acquire_owned().ok().map(|permit| self.place(permit))
     }
 
-    /// A place for a peer as soon as one is free, or `None` when its address has its share.
+    /// Waits for a free place for a peer; `None` when its address has used its share.
     pub(crate) async fn next(&self, peer: IpAddr) -> Option<Place> {
         let permit = self.free.clone().acquire_owned().await.ok()?;
         Some(self.place(permit)).filter(|place| place.belongs_to(peer))
@@ -71,16 +71,16 @@ impl Places {
         Place(Arc::new(Held { permit, addresses, own }))
     }
 
-    /// Completes when every place is free.
+    /// Completes when all places are free.
     pub(crate) async fn empty(&self) {
         let _ = self.free.acquire_many(u32::try_from(self.most).unwrap_or(u32::MAX)).await;
     }
 }
 
 impl Place {
-    /// From now on it counts for this address, and for none that it counted for before: a proxy uses a connection
-    /// for one client after the other. `false`: the address has its share. Loopback has none of its own: there
-    /// everybody is one address, for instance behind a proxy of this machine.
+    /// Counts the place for this address from now on, and no longer for an earlier one: a proxy uses one connection for
+    /// several clients in turn. Returns `false` when the address has used its share. Loopback has no share: behind a
+    /// proxy on this machine, all clients have that address.
     pub(crate) fn belongs_to(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let mut own = self.0.own.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +94,7 @@ impl Place {
     }
 }
 
-/// What counts as one address: one IPv6 subscriber has a whole /64.
+/// The address that counts: an IPv6 subscriber has a whole /64.
 pub(crate) fn group(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(address) => {

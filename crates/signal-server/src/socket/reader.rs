@@ -1,6 +1,6 @@
-//! Reads WebSocket messages from a connection. Comes in: a readable half. Goes out: messages, and pongs to be
-//! written by the owner of the sink. A connection that is idle holds no buffer: bytes are read through the
-//! stack, and only what is incomplete is kept (tungstenite's context keeps its largest buffer for ever).
+//! Reads WebSocket messages from a connection. Comes in: a readable half. Goes out: messages, and pongs that the owner
+//! of the sink must write. An idle connection holds no buffer: bytes are read into the stack, and only an incomplete
+//! frame is kept (tungstenite's context keeps its largest buffer for ever).
 //!
 //! Deliberately absent: UTF-8 checks, which the codec does.
 
@@ -21,45 +21,46 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use super::frame;
 use super::halves::Source;
 
-/// Bytes that are read at a time.
+/// Size of one read in bytes.
 const READ_BYTES: usize = 4 * 1024;
 /// Longest payload of a control frame (RFC 6455 §5.5).
 const MAX_CONTROL_BYTES: u64 = 125;
-/// Fragments of one text that may hold nothing and yet not be its last. RFC 6455 forbids none, but a text is what a peer
-/// is counted by, and it would never come.
+/// Maximum number of empty fragments of one text that are not its last. RFC 6455 sets no limit. But peers are limited
+/// by the number of their texts, and empty fragments without end never complete one.
 const MAX_EMPTY_FRAGMENTS: u8 = 16;
-/// Who only listens may say [`LOBBY_BYTES`] in each of these.
+/// A peer that only listens may send [`LOBBY_BYTES`] in each such period.
 const LISTENER_TIME: Duration = Duration::from_secs(60);
 
-/// One thing that a peer did.
+/// One action of the peer.
 #[derive(Debug)]
 pub(crate) enum Incoming {
     /// A text message.
     Text(Bytes),
-    /// A ping or pong; the reply, if any, is to be written as it is.
+    /// A ping or pong. The reply is written as it is; it is empty for a pong.
     Alive(Bytes),
-    /// A close frame, and its answer: nothing follows, either way.
+    /// A close frame, and the answer to it. Nothing follows in either direction.
     Close(Bytes),
-    /// A binary message, one that is too long, or a frame that breaks RFC 6455. Nothing sensible follows.
+    /// A binary message, a message that is too long, or a frame that breaks RFC 6455. The reader reads nothing after
+    /// it.
     Violation,
-    /// More than a peer may send before it joins, or while it only listens. Nothing is read any more.
+    /// The peer sent more than it may before it joins, or while it only listens. The reader reads nothing after it.
     TooMuch,
 }
 
-/// What a peer may still send.
+/// The number of bytes that a peer may still send.
 #[derive(Debug)]
 enum Bound {
-    /// So many bytes until it joins.
+    /// Bytes left until the peer joins.
     Lobby(u64),
-    /// So many bytes until [`LISTENER_TIME`] is over, and then as many as at the beginning.
+    /// Bytes left until [`LISTENER_TIME`] is over; then the full number is allowed again.
     Listener { left: u64, since: Instant },
-    /// Others bound it.
+    /// No limit here: the shard limits a joined peer.
     Joined,
 }
 
 impl Bound {
-    /// What a frame takes: its payload, and the whole of a frame that can be empty and yet be nothing to refuse. A lobby
-    /// refuses an empty text; who listens may say anything, and nobody hears it.
+    /// The bytes that a frame costs: payload and head. In the lobby a complete text costs only its payload, because the
+    /// lobby refuses empty texts.
     fn cost(&self, header: &FrameHeader, head: usize, length: u64) -> u64 {
         match (self, header.opcode) {
             (Bound::Lobby(_), OpCode::Data(Data::Text)) if header.is_final => length,
@@ -67,8 +68,8 @@ impl Bound {
         }
     }
 
-    /// Takes the cost of a frame; `false`, and nothing is taken, when there is not so much left. `has_come` says whether
-    /// the frame is there as a whole; before that nothing is taken either.
+    /// Subtracts the cost of a frame. Returns `false` and subtracts nothing when less is left. `has_come` says whether
+    /// the whole frame has arrived; before that, nothing is subtracted either.
     fn take(&mut self, cost: u64, has_come: bool) -> bool {
         if let Bound::Listener { left, since } = self
             && cost > *left
@@ -92,53 +93,53 @@ impl Bound {
 /// The reading side of a WebSocket.
 pub(crate) struct Reader {
     source: Source,
-    /// Bytes that do not make a frame yet.
+    /// Bytes of an incomplete frame.
     partial: BytesMut,
-    /// Fragments of a text message that is not complete.
+    /// Fragments of an incomplete text message.
     fragments: Option<BytesMut>,
     bound: Bound,
-    /// Fragments among those that hold nothing.
+    /// The number of empty ones among these fragments.
     empty: u8,
-    /// A close frame or a violation came: nothing after it counts.
+    /// A close frame or a violation arrived: the rest is ignored.
     over: bool,
 }
 
-/// What a frame came to.
+/// The result of one frame.
 enum Step {
     Incoming(Incoming),
-    /// A fragment: go on.
+    /// The frame was a fragment: continue.
     More,
 }
 
 impl Reader {
-    /// `early` are bytes that arrived with the upgrade request.
+    /// `early` holds the bytes that arrived with the upgrade request.
     pub(crate) fn new(source: Source, early: &[u8]) -> Self {
         let partial = BytesMut::from(early);
         let bound = Bound::Lobby(LOBBY_BYTES as u64);
         Reader { source, partial, fragments: None, bound, empty: 0, over: false }
     }
 
-    /// The peer has joined: the bounds of the lobby are over.
+    /// The peer has joined: the limits of the lobby no longer apply.
     pub(crate) fn joined(&mut self) {
         self.bound = Bound::Joined;
     }
 
-    /// The peer only listens from now on: it has pings to send, for ever, and nothing else.
+    /// From now on the peer only listens. It may send pings without end, within the limit of [`Bound::Listener`].
     pub(crate) fn listens(&mut self) {
         self.bound = Bound::listener();
     }
 
-    /// The next thing that the peer did; `None` when the connection is over. Cancel safe.
+    /// The next action of the peer; `None` when the connection has ended. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Incoming> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// Reads and forgets until the peer ends the connection: closing with unread bytes would reset it, and the
-    /// peer might lose what was written last.
+    /// Reads and discards until the peer ends the connection. A close with unread bytes would reset the connection, and
+    /// the peer might lose the last bytes that were written.
     pub(crate) async fn drain(&mut self) {
         self.partial = BytesMut::new();
         self.fragments = None;
-        // A buffer that lives across an await would be part of every connection's task.
+        // A buffer that lives across an await would be part of each connection's task.
         std::future::poll_fn(|cx| {
             loop {
                 let mut bytes = [0; READ_BYTES];
@@ -176,7 +177,7 @@ impl Reader {
         }
     }
 
-    /// Takes one whole frame from what was read.
+    /// Takes one whole frame from the bytes that were read.
     fn take_frame(&mut self) -> Option<Step> {
         if self.partial.is_empty() {
             return None;
@@ -201,14 +202,14 @@ impl Reader {
         if !has_come {
             return None;
         }
-        // It is here, so it is no longer than what is here.
+        // The whole frame is in `partial`, so its length fits.
         let length = usize::try_from(length).ok()?;
         self.partial.advance(head);
         let mut payload = self.partial.split_to(length);
         if self.partial.is_empty() {
             self.partial = BytesMut::new();
         }
-        // Four at a time, which the compiler makes many of.
+        // Chunks of four bytes, which the compiler vectorizes.
         for word in payload.chunks_mut(mask.len()) {
             for (byte, key) in word.iter_mut().zip(mask) {
                 *byte ^= key;

@@ -20,7 +20,7 @@ async fn pair(early: &[u8]) -> (Reader, Sink, TcpStream) {
     (Reader::new(source, early), sink, peer)
 }
 
-/// The head of a frame of an announced length; the mask of zeros leaves the payload as it is.
+/// The head of a frame with this length; a mask of zeros leaves the payload unchanged.
 fn head(first: u8, length: usize) -> Vec<u8> {
     let mut head = vec![first, 0xff];
     head.extend_from_slice(&(length as u64).to_be_bytes());
@@ -37,7 +37,7 @@ fn frame(first: u8, length: usize) -> Vec<u8> {
     frame
 }
 
-/// What comes of bytes in the lobby, up to what ends it.
+/// Reads bytes in the lobby. Gives the length of the texts, the message that ends it, and the reader.
 async fn lobby(bytes: Vec<u8>) -> (usize, Option<Incoming>, Reader) {
     let (mut reader, _sink, mut peer) = pair(b"").await;
     let sending = tokio::spawn(async move {
@@ -58,7 +58,7 @@ async fn lobby(bytes: Vec<u8>) -> (usize, Option<Incoming>, Reader) {
             reader.partial.capacity()
         );
     };
-    // Whoever is refused is not read to the end.
+    // A refused peer is not read to the end.
     sending.abort();
     (texts, end, reader)
 }
@@ -71,7 +71,7 @@ async fn the_lobby_takes_16_kib() {
     assert!(texts == LOBBY && matches!(end, Some(Incoming::TooMuch)), "{texts} {end:?}");
 }
 
-/// Nothing of a message is kept that will be refused, however it is cut.
+/// No part of a message that will be refused is kept, however it is fragmented.
 #[tokio::test]
 async fn more_is_refused_before_it_is_read() {
     let two = [frame(0x01, LOBBY / 2), head(0x80, LOBBY / 2 + 1)].concat();
@@ -102,7 +102,7 @@ async fn what_holds_no_text_counts_too() {
     assert!(matches!(end, Some(Incoming::TooMuch)), "{end:?}");
 }
 
-/// A peer that listens to a stream for a day pings all the time.
+/// A peer that listens to a stream for a day sends pings all the time.
 #[tokio::test(start_paused = true)]
 async fn who_listens_may_ping_for_ever_and_not_all_at_once() {
     let (mut reader, _sink, mut peer) = pair(b"").await;
@@ -139,14 +139,14 @@ async fn who_listens_may_not_say_nothing_for_ever() {
     assert!(matches!(reader.next().await, Some(Incoming::TooMuch)));
 }
 
-/// What a joined peer sends is counted by its texts, so fragments without end make one text, or none.
+/// The limits of a joined peer count texts, so fragments without end would be at most one text.
 /// Proves CON-11.
 #[tokio::test]
 async fn a_text_of_fragments_without_anything_in_them_ends() {
     let empty = usize::from(MAX_EMPTY_FRAGMENTS);
     let text = |empty| [frame(0x01, 0), frame(0x00, 0).repeat(empty - 1)].concat();
     let whole = [text(empty), frame(0x00, 7), frame(0x89, 0), frame(0x80, 0)].concat();
-    // Each text has its own.
+    // Each text has its own limit.
     let bytes = [whole.clone(), whole, text(empty + 1), frame(0x80, 0)].concat();
     let (mut reader, _sink, mut peer) = pair(b"").await;
     reader.joined();

@@ -1,6 +1,5 @@
-//! TLS of the public listener and of RTMPS. Comes in: two PEM files. Goes out: an acceptor that always uses the newest
-//! pair that was good. Deliberately absent: timers and signals; the server calls
-//! [`TlsReloader::reload_if_changed`].
+//! TLS of the listeners. Comes in: two PEM files. Goes out: an acceptor that always uses the newest valid pair.
+//! Deliberately absent: timers and signals; the server calls [`TlsReloader::reload_if_changed`].
 
 use std::fmt;
 use std::fs::Metadata;
@@ -28,23 +27,23 @@ pub enum TlsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         error: io::Error,
     },
-    /// A file does not hold what it should.
+    /// A file does not hold the expected PEM.
     #[error("`{path}` holds no usable {what}")]
     Pem {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected content.
         what: &'static str,
     },
-    /// The two do not fit, or are of a kind that is not supported.
+    /// Certificate and key do not match, or are of an unsupported kind.
     #[error("certificate and key cannot be used: {0}")]
     Pair(#[from] rustls::Error),
 }
 
-/// TLS 1.2 and 1.3 with one certificate that may change.
+/// TLS 1.2 and 1.3 with one certificate that can be replaced.
 pub(crate) struct TlsReloader {
     files: TlsConfig,
     seen: Mutex<Seen>,
@@ -73,7 +72,7 @@ impl TlsReloader {
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(resolver.clone());
-        // A WebSocket upgrade is HTTP/1.1.
+        // A WebSocket upgrade needs HTTP/1.1.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsReloader {
             files: files.clone(),
@@ -84,27 +83,28 @@ impl TlsReloader {
         })
     }
 
-    /// Accepts connections of RTMP, which name no protocol; later reloads concern it too.
+    /// An acceptor for RTMP, which has no ALPN protocol. Later reloads apply to it, too.
     pub(crate) fn media_acceptor(&self) -> TlsAcceptor {
         let mut config = ServerConfig::clone(self.acceptor.config());
         config.alpn_protocols = Vec::new();
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// Accepts connections; later reloads concern it too.
+    /// An acceptor for HTTP/1.1. Later reloads apply to it, too.
     #[must_use]
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.clone()
     }
 
-    /// Loads the files again if they are not those in use; says whether a new pair is in use. A pair that cannot be used
-    /// is tried each time, since who may read a file is in no stamp. It is reported once, and the old one stays.
+    /// Loads the files again if they differ from those in use; says whether a new pair is in use. A pair that cannot be
+    /// used is tried each time, because a stamp does not hold the permissions. The error is reported once, and the old
+    /// pair stays.
     ///
     /// # Errors
     /// [`TlsError`].
     pub(crate) fn reload_if_changed(&self) -> Result<bool, TlsError> {
         let mut seen = self.seen();
-        // Looked at before reading: a write that comes between is seen next time.
+        // The stamps are taken before the files are read: the next call sees a write in between.
         let now = stamps(&self.files);
         if seen.used == now {
             seen.failed = None;
@@ -119,7 +119,7 @@ impl TlsReloader {
         Err(error)
     }
 
-    /// Loads the files again, whether they changed or not.
+    /// Loads the files again, changed or not.
     ///
     /// # Errors
     /// [`TlsError`]; the old pair stays.
@@ -141,15 +141,15 @@ impl TlsReloader {
     }
 }
 
-/// What is known of the files.
+/// What is known about the files.
 struct Seen {
-    /// When the pair in use was read.
+    /// The stamps when the pair in use was read.
     used: [Stamp; 2],
-    /// When a pair could last not be used, and why: what was said of it already.
+    /// The stamps and the error of the last failure, which was reported already.
     failed: Option<([Stamp; 2], String)>,
 }
 
-/// What tells one content of a file from another without reading it; `None` for a missing file.
+/// Modification time, length and inode of a file, to detect a change without reading it; `None` for a missing file.
 type Stamp = Option<(SystemTime, u64, u64)>;
 
 fn stamps(files: &TlsConfig) -> [Stamp; 2] {
@@ -177,7 +177,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|error| TlsError::Read { path: path.to_owned(), error })
 }
 
-/// Hands out the current pair.
+/// Gives the current pair to rustls.
 struct Resolver {
     current: RwLock<Arc<CertifiedKey>>,
 }

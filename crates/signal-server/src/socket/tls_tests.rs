@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 
-/// A directory that goes with the test.
+/// A directory that is removed with the test.
 struct Files(PathBuf);
 
 impl Files {
@@ -35,7 +35,7 @@ impl Files {
         }
     }
 
-    /// Changes what is in a file, and nothing of its stamp.
+    /// Changes the content of a file, but not its stamp.
     fn write_unseen(&self, path: &Path, text: &str) {
         fs::write(path, format!("{text:4096}")).unwrap();
         let file = fs::OpenOptions::new().write(true).open(path).unwrap();
@@ -55,7 +55,7 @@ impl Drop for Files {
     }
 }
 
-/// Connects once; gives the certificate that the server shows and what was agreed on.
+/// Connects once; gives the certificate that the server shows and the ALPN protocol.
 async fn connect(
     tls: &TlsReloader,
     trusted: &CertificateDer<'static>,
@@ -135,7 +135,7 @@ async fn a_new_pair_is_used_and_a_bad_one_is_not() {
     );
 }
 
-/// What keeps a file from being read is not always seen in its stamp: its mode and its owner are not.
+/// Mode and owner can prevent reading a file, but are not part of its stamp.
 #[test]
 fn a_pair_that_could_not_be_used_is_tried_again() {
     let files = Files::new("again");

@@ -1,5 +1,5 @@
-//! The writing side of one connection: a sink and what waits for it. Comes in: frames. Goes out: bytes, as far as the
-//! sink takes them. Deliberately absent: who goes on when the sink takes bytes again; the owner is told to wait.
+//! The writing side of one connection: a sink and its outbox. Comes in: frames. Goes out: bytes, as far as the sink
+//! accepts them. Deliberately absent: waiting until the sink accepts bytes again; the owner does that.
 
 use bytes::Bytes;
 use lianmai_protocol::CloseCode;
@@ -12,13 +12,13 @@ use super::halves::{NotWritten, Sink, Wait};
 pub(crate) struct Writer {
     sink: Sink,
     outbox: Outbox,
-    /// The owner waits until the sink takes bytes again.
+    /// The owner waits until the sink accepts bytes again.
     blocked: bool,
 }
 
-/// What came of writing.
+/// The result of a write.
 pub(crate) enum Written {
-    /// All that waits is written, or somebody waits for the sink already.
+    /// Everything is written, or the owner already waits for the sink.
     Done,
     /// The sink is full: wait for it, then call [`Writer::unblock`].
     Blocked(Wait),
@@ -35,12 +35,12 @@ impl Writer {
         self.outbox.push(frame);
     }
 
-    /// Whether more waits than a slow reader may have waiting.
+    /// Whether more bytes wait than a slow reader may have.
     pub(crate) fn lags(&self, max_lag: usize) -> bool {
         self.outbox.lags(max_lag)
     }
 
-    /// Writes what the sink takes.
+    /// Writes as much as the sink accepts.
     pub(crate) fn write(&mut self) -> Written {
         if self.blocked || self.outbox.is_empty() {
             return Written::Done;
@@ -59,7 +59,7 @@ impl Writer {
         self.blocked = false;
     }
 
-    /// Writes what the sink takes now, `last` behind all else, and lets go of it.
+    /// Writes as much as the sink accepts now, with `last` at the end, and drops it.
     pub(crate) fn end(mut self, last: Bytes) {
         if !self.blocked {
             self.outbox.push(last);
@@ -67,15 +67,16 @@ impl Writer {
         }
     }
 
-    /// Sends the close frame behind what waits, and ends the connection. Who is too slow gets only the rest
-    /// of the frame that was begun.
+    /// Sends the close frame after the waiting frames, and ends the connection. A slow reader gets only the rest of the
+    /// frame that was begun.
     pub(crate) fn close(self, code: CloseCode) {
         let Writer { sink, mut outbox, .. } = self;
         if code == CloseCode::SLOW_READER {
             outbox.keep_begun();
         }
         outbox.push(frame::close(code));
-        // At once, since a server that stops may not get to its tasks any more; the rest in a task.
+        // The first write happens now, because a stopping server may not run its tasks any more. A task writes the
+        // rest.
         let _ = sink.try_write(&mut outbox);
         tokio::spawn(sink.finish(outbox));
     }

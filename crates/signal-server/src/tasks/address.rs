@@ -1,6 +1,7 @@
-//! Where a push may lead. Comes in: a `streamUrl` that somebody chose. Goes out: whether it leads back to this server, or to
-//! an address that is not public where that is not allowed. Deliberately absent: what a name leads to a moment later; the
-//! compositor looks at the address that it connects to (ADR 0045). A name that leads nowhere is let in, and fails then.
+//! Checks where a push leads. Comes in: a `streamUrl` of a client. Goes out: whether it leads back to this server, or
+//! to an address that is not public while that is not allowed. Deliberately absent: later changes of a name; the
+//! compositor checks the address that it connects to (ADR 0045). A name that cannot be resolved is accepted here, and
+//! fails then.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -13,23 +14,23 @@ use tokio::net::lookup_host;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// A name that was not looked up for so long is let in.
+/// Maximum time of a look-up. After it, the name is accepted.
 const LOOK_UP: Duration = Duration::from_secs(2);
-/// Names that are looked up at once. What the system takes longer for counts still.
+/// Maximum number of concurrent look-ups. One that takes longer than [`LOOK_UP`] counts until it ends.
 const LOOK_UPS: usize = 16;
 
 /// Where pushes may lead.
 pub(super) struct Reach {
     /// Listeners of this server.
     own: Vec<SocketAddr>,
-    /// Names and ports by which clients reach it.
+    /// Names and ports that clients use for this server.
     names: Vec<(String, u16)>,
-    /// Addresses that are not public are allowed.
+    /// Whether addresses that are not public are allowed.
     private: bool,
     look_ups: Arc<Semaphore>,
 }
 
-/// The URL as a push takes it: schemes have no case.
+/// The URL for a push, with a lower-case scheme: schemes are case-insensitive.
 pub(super) fn push_url(url: &str) -> String {
     match url.split_once("://") {
         Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
@@ -42,10 +43,10 @@ impl Reach {
         Reach { own, names, private, look_ups: Arc::new(Semaphore::new(LOOK_UPS)) }
     }
 
-    /// Whether a push may go there.
+    /// Checks whether a push may go to a URL.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub(super) async fn judge(&self, url: &str) -> Result<(), Unfit> {
         let url = UpstreamUrl::parse(&push_url(url)).map_err(|_| Unfit::Address)?;
         let host = url.host().strip_suffix('.').unwrap_or(url.host()).to_owned();
@@ -65,7 +66,7 @@ impl Reach {
             return vec![SocketAddr::new(ip, port)];
         }
         let Ok(turn) = self.look_ups.clone().try_acquire_owned() else { return Vec::new() };
-        // The system is asked by a thread that nobody can stop: its turn is over when it is.
+        // A system look-up cannot be cancelled, so its permit is held until it ends.
         let looked = tokio::spawn(async move {
             let addresses = lookup_host((host, port)).await.map(Iterator::collect::<Vec<_>>);
             drop(turn);
@@ -96,7 +97,7 @@ impl Reach {
 
 /// Whether an address is one of this machine.
 fn is_here(ip: IpAddr) -> bool {
-    // Nothing is sent: only an address of this machine can be bound to.
+    // Sends nothing: a socket can only be bound to an address of this machine.
     ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
 }
 
@@ -143,7 +144,7 @@ mod tests {
             assert_eq!(reach(false).judge(url).await, Err(Unfit::PrivateAddress), "{url}");
         }
         assert_eq!(reach(false).judge("rtmp://198.51.99.1/live/a").await, Ok(()));
-        // What leads nowhere fails when it is connected to.
+        // A name that cannot be resolved fails when the compositor connects.
         assert_eq!(reach(false).judge("rtmp://none.invalid/live/a").await, Ok(()));
     }
 }

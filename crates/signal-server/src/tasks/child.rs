@@ -1,5 +1,5 @@
-//! One run as a child process. Comes in: the orders of its mailbox. Goes out: what it reports, and at its end that it is
-//! over: said when the process is gone, so nothing pushes any more. Deliberately absent: what a report leads to.
+//! One run as a child process. Comes in: the orders of its mailbox. Goes out: its reports, and its end: reported when
+//! the process is gone, so nothing pushes any more. Deliberately absent: the consequences of reports.
 //!
 //! ```text
 //!   Mailbox --> [writer] -- a line each --> standard input  \
@@ -7,8 +7,8 @@
 //!   reports <-- [reader] <- a line each -- standard output  /
 //! ```
 //!
-//! The child ends with its standard input, so it does not outlive this process however that ends. One that does not end
-//! when it is told to is killed. Each is waited for: there are no zombies.
+//! The child ends with its standard input, so it does not outlive this process, however this one ends. A child that
+//! does not end when it is ordered to is killed. All children are awaited, so there are no zombies.
 
 use std::io;
 use std::path::Path;
@@ -26,55 +26,56 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::mailbox::{Mailbox, Next};
 
-/// Lines of a child that wait.
+/// Maximum number of waiting reports of a child.
 const WAITING: usize = 32;
-/// A child that was told to end and is not over by then is killed: it says goodbye to a receiver for 2 s at most.
+/// A child that has not ended this long after its order to stop is killed. It takes at most 2 s to disconnect from a
+/// receiver.
 const TO_STOP: Duration = Duration::from_secs(4);
-/// A child has so long to end after its last line, or its last word.
+/// Time for a child to exit after its last report, or after the end of its output.
 const TO_EXIT: Duration = Duration::from_secs(2);
-/// One that says more in a second is broken. In fact it is five or six.
+/// Maximum number of reports per second. Normal are five or six.
 const SAYINGS: u32 = 200;
 
-/// What a child keeps of the environment: where programs and libraries are.
+/// The environment variables that a child keeps: the paths of programs and libraries.
 const KEPT: [&str; 2] = ["PATH", "LD_LIBRARY_PATH"];
 
-/// How a run ended. Its process is gone.
+/// How a run ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// It said so: that it was stopped, or why it failed.
+    /// It reported that it was stopped, or why it failed.
     Stopped,
     Failed(message::Failure, String),
-    /// The process ended without a word.
+    /// The process ended without a report.
     Crashed(String),
-    /// It did not end when it should, and was killed.
+    /// It did not end in time, and was killed.
     Killed,
-    /// It said more than a run can have to say, and was killed.
+    /// It sent too many reports, and was killed.
     Broken,
 }
 
-/// What a run is told of itself.
+/// The content of the first order.
 pub(super) struct Begin {
-    /// Its number.
+    /// The number of the run.
     pub(super) run: u64,
     pub(super) job: message::Job,
     pub(super) policy: message::Policy,
 }
 
-/// A child that carries a run out. Dropping it kills it.
+/// A child that carries out a run. Dropping it kills it.
 pub(super) struct Running {
     run: u64,
     child: Child,
     mailbox: Arc<Mailbox>,
     lines: mpsc::Receiver<message::Report>,
     writer: JoinHandle<()>,
-    /// It is to be over by then.
+    /// Time at which it is killed unless it has ended.
     deadline: Option<Instant>,
     second: Instant,
     sayings: u32,
 }
 
 impl Running {
-    /// Starts a child; `words` turns what its mailbox wants into what it is told.
+    /// Starts a child. `words` converts a job of the mailbox to a message.
     ///
     /// # Errors
     /// There is no such program, or no room for a process.
@@ -96,10 +97,10 @@ impl Running {
         Ok(Running { run, child, mailbox, lines, writer, deadline, second, sayings })
     }
 
-    /// What it reports next.
+    /// The next report.
     ///
     /// # Errors
-    /// The run is over; what is left of it is ended by [`Running::end`].
+    /// The run is over. [`Running::end`] must end its process.
     pub(super) async fn next(&mut self) -> Result<message::Report, Ended> {
         let report = loop {
             let deadline = self.deadline;
@@ -135,9 +136,9 @@ impl Running {
         }
     }
 
-    /// Waits for the end of the process, and sees to it where that takes too long.
+    /// Waits for the end of the process, and kills it if that takes too long.
     pub(super) async fn end(mut self, ended: Ended) -> Ended {
-        // The end of its input is another word to end.
+        // The end of its input also orders it to stop.
         self.writer.abort();
         let exit = match ended {
             Ended::Killed | Ended::Broken => None,
@@ -147,7 +148,7 @@ impl Running {
             (Some(Ok(status)), Ended::Crashed(_)) => Ended::Crashed(status.to_string()),
             (Some(_), ended) => ended,
             (None, ended) => {
-                // Nothing but its being gone already can fail.
+                // Can only fail if the process is gone already.
                 let _ = self.child.kill().await;
                 ended
             }
@@ -157,18 +158,18 @@ impl Running {
 
 fn start(program: &Path) -> io::Result<Child> {
     Command::new(program)
-        // Secrets of the server may be in it.
+        // The environment may hold secrets of the server.
         .env_clear()
         .envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        // It says what it has to say in lines of its own.
+        // It reports everything on standard output.
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
 }
 
-/// Tells a child what it is to do, until it is to end.
+/// Sends orders to a child, up to the order to stop.
 async fn write(
     mut input: ChildStdin,
     first: message::Order,
@@ -181,9 +182,9 @@ async fn write(
         let is_last = matches!(order, message::Order::Stop { .. });
         let Ok(mut line) = serde_json::to_vec(&order) else { return };
         line.push(b'\n');
-        // An error: the child is gone, which its output says, too.
+        // An error: the child is gone, which the end of its output tells, too.
         if input.write_all(&line).await.is_err() || is_last {
-            // Until its last word: the end of its input is an order to stop as well.
+            // Drops the input only now, because its end also orders a stop.
             return;
         }
         order = match mailbox.next().await {
@@ -194,8 +195,8 @@ async fn write(
     }
 }
 
-/// Hands on what a child says. A line that is too long is its last one, and one that cannot be read is one of which nobody
-/// knows what it says.
+/// Passes on the reports of a child. A line that is too long ends the reports. A line that cannot be parsed is an
+/// unknown report.
 async fn read(output: ChildStdout, reports: mpsc::Sender<message::Report>) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
@@ -256,7 +257,7 @@ mod tests {
         assert!(matches!(ended, Ended::Broken), "{ended:?}");
     }
 
-    /// It says what it hears: the lines of a run, in order, and then its end.
+    /// The program repeats its input: the orders of a run, in order, and then the end.
     #[tokio::test]
     async fn its_input_ends_behind_the_order_to_stop() {
         let (mut running, mailbox) = start("/bin/cat").unwrap();

@@ -1,21 +1,21 @@
-//! What a push task may cost. Comes in: what it is told to do. Goes out: processor and memory that it may come to need, by
-//! numbers that were measured (`docs/operations.md`). Whoever comes and goes changes nothing of that: it counts what the
-//! task may show at most. Deliberately absent: who may have how much, see `room.rs`.
+//! The cost of a push task. Comes in: its spec. Goes out: the maximum of processor time and memory that it may need, by
+//! measured numbers (`docs/operations.md`). Joins and leaves of members do not change it. Deliberately absent: limits
+//! and shares, see `room.rs`.
 
 use lianmai_protocol::limits::MAX_TASK_USERS;
 use lianmai_signal_engine::task::{Canvas, Source, Spec};
 
-/// What a task may cost.
+/// The cost of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cost {
     /// Thousandths of a core.
     pub(super) cpu: usize,
-    /// Bytes.
+    /// Bytes of memory.
     pub(super) memory: usize,
 }
 
-/// Thousandths of a core: for the mix and its encoder, for a million pixels a second that are encoded, for an input that is
-/// decoded with its picture, and for one with its sound only.
+/// Thousandths of a core: for the mix and its encoder, for one million encoded pixels per second, for an input that is
+/// decoded with its picture, and for an input with sound only.
 const MIX: usize = 40;
 const MEGAPIXEL: usize = 14;
 const SEEN: usize = 45;
@@ -28,10 +28,10 @@ const ENCODER: usize = 100 * MIB;
 const DECODER: usize = 64 * MIB;
 
 impl Cost {
-    /// No task costs less.
+    /// The minimum cost of a task.
     const LEAST: Cost = Cost { cpu: MIX, memory: COMPOSITOR + ENCODER };
 
-    /// How many tasks there can be in this at most.
+    /// Maximum number of tasks that fit into this.
     pub(super) fn most_tasks(self) -> usize {
         (self.cpu / Cost::LEAST.cpu).min(self.memory / Cost::LEAST.memory)
     }
@@ -55,7 +55,7 @@ impl Cost {
     }
 }
 
-/// How many inputs have a picture, and how many are heard only.
+/// The number of inputs with a picture, and of inputs with sound only.
 fn inputs(spec: &Spec) -> (usize, usize) {
     match &spec.source {
         Source::Rectangles(windows) => {
@@ -65,7 +65,7 @@ fn inputs(spec: &Spec) -> (usize, usize) {
         Source::Panes { sets, .. } => {
             let panes = sets.iter().map(|set| set.panes.len()).max().unwrap_or(0);
             let seen = if spec.canvas.is_sound_only() { 0 } else { panes };
-            // Of the members that are not seen, as many are heard as make this number together.
+            // Members without a picture are heard until this number of members is reached.
             (seen, MAX_TASK_USERS.saturating_sub(seen))
         }
     }
@@ -73,7 +73,7 @@ fn inputs(spec: &Spec) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: what tasks cost.
+    //! Proves no rule of the protocol: the cost of tasks.
 
     use super::super::spec_of;
     use super::*;

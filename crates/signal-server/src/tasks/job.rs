@@ -1,5 +1,5 @@
-//! What a compositor is told to do. Comes in: what the engine wants, and URLs of the streams. Goes out: a job of its own
-//! words. Deliberately absent: decisions about what is seen.
+//! Converts jobs for the compositor. Comes in: a job of the engine, and URLs of the streams. Goes out: a message to the
+//! compositor. Deliberately absent: decisions about the content.
 
 use lianmai_compositor::message;
 use lianmai_compositor::scene::{self, MAX_INPUTS};
@@ -8,7 +8,7 @@ use lianmai_signal_engine::task::{Adaption, Job, Rect};
 
 use super::address::push_url;
 
-/// The job of a run. Who has no URL is neither seen nor heard.
+/// The message for a job. Members without a URL are neither seen nor heard.
 pub(super) fn job(job: &Job, url: impl Fn(Gen) -> Option<String>) -> message::Job {
     let spec = &job.spec;
     let (mut sources, mut tiles, mut voices) = (Vec::new(), Vec::new(), Vec::new());
@@ -77,7 +77,7 @@ fn adaption(adaption: Adaption) -> scene::Adaption {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: what a compositor is told.
+    //! Proves no rule of the protocol: messages to a compositor.
 
     use lianmai_protocol::{Mid, UserId};
     use lianmai_signal_engine::task::{Composition, layout};
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(made.check(), Ok(()));
         assert_eq!(made.push, "rtmp://push.example/live/key");
         assert_eq!((made.sources.len(), made.scene.tiles[0].z, made.scene.images.len()), (1, 7, 1));
-        // More than a compositor takes are not named.
+        // At most as many inputs are named as a compositor accepts.
         let voices = (0..60).map(|n| layout::Voice { uid: UserId(1), generation: stream(n) });
         let shown = Composition { tiles: Vec::new(), voices: voices.collect() };
         let made = job(&Job { shown, ..wanted }, |stream| {

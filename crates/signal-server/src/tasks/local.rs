@@ -1,6 +1,6 @@
-//! The executor of this machine: each run is a child process. Comes in: orders of the shards. Goes out: reports to the
-//! shard of the channel, log lines, numbers. Deliberately absent: when a run begins and whether it is tried again, which the
-//! engine decides; what a child does, see `child.rs`.
+//! The executor on this machine: each run is a child process. Comes in: orders of the shards. Goes out: reports to the
+//! shard of the channel, log lines, metrics. Deliberately absent: when a run begins and whether it is retried, which
+//! the engine decides; the child process, see `child.rs`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ use crate::executor::{Admitting, Executor};
 use crate::media::Providers;
 use crate::shard::{ShardMsg, Shards};
 
-/// What an executor shares with the rest of the server, and what an operator set.
+/// The parts of the server that an executor shares, and the settings of the operator.
 pub(super) struct Parts {
     pub(super) program: PathBuf,
     pub(super) policy: message::Policy,
@@ -57,7 +57,7 @@ struct Runs {
     closed: bool,
 }
 
-/// What was counted since the start.
+/// Counters since the start, and the number of runs that push now.
 #[derive(Clone, Debug, Default)]
 struct Counts {
     begun: u64,
@@ -69,25 +69,25 @@ struct Counts {
     dropped: u64,
 }
 
-/// Numbers of tasks.
+/// Metrics of tasks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TaskStats {
     /// Runs that have a process.
     pub(crate) runs: usize,
-    /// Of which a receiver takes the stream.
+    /// Runs whose stream a receiver accepts.
     pub(crate) pushing: usize,
     /// Runs that began since the start.
     pub(crate) begun: u64,
-    /// Tasks that had no room since the start.
+    /// Tasks and updates that had no room since the start.
     pub(crate) refused: u64,
-    /// Processes that had to be killed since the start.
+    /// Processes that were killed since the start.
     pub(crate) killed: u64,
     /// Failures since the start, by reason.
     pub(crate) failures: BTreeMap<&'static str, u64>,
-    /// Pictures that were not composed in time, and for which an encoder had no room.
+    /// Pictures that were not composed in time, and those that an encoder had no room for, since the start.
     pub(crate) late: u64,
     pub(crate) dropped: u64,
-    /// What is used.
+    /// The room that is used.
     pub(crate) room: RoomStats,
 }
 
@@ -113,7 +113,7 @@ impl LocalExecutor {
         }
     }
 
-    /// Ends every run, and completes when no process is left. No other one begins.
+    /// Ends all runs, and completes when no process is left. No other run begins.
     pub(crate) async fn shut_down(&self) {
         let mut tasks = {
             let mut runs = self.inner.runs();
@@ -127,7 +127,7 @@ impl LocalExecutor {
     }
 }
 
-/// A run that panicked is a bug, and says so.
+/// Logs the panic of a run, which is a bug.
 fn told(ended: Result<(), tokio::task::JoinError>) {
     if let Err(failure) = ended {
         error!(%failure, "a run of a task has failed");
@@ -150,7 +150,7 @@ impl Executor for LocalExecutor {
             }
             Order::Update { run, job } => self.inner.update(&run, job),
             Order::Stop { run } => {
-                // One that is not there has said how it ended.
+                // A run that does not exist has already reported its end.
                 if let Some(mailbox) = self.inner.mailbox(&run) {
                     mailbox.stop(Stop::Ordered);
                 }
@@ -170,7 +170,7 @@ impl Inner {
 
     async fn admit(&self, admission: Admission) -> Result<(), Refusal> {
         let Admission { channel, tasks } = admission;
-        // All names at once: the engine does not wait long.
+        // Checks all names at the same time, because the engine does not wait long.
         let reach = &self.parts.reach;
         let mut looks = Vec::with_capacity(tasks.len());
         for wanted in &tasks {
@@ -217,7 +217,7 @@ impl Inner {
     }
 
     fn update(&self, run: &RunId, job: Box<Job>) {
-        // The run does not leave in between: the room of one that has left would stay taken.
+        // The lock is held so that the run cannot leave here: its room would stay taken.
         let mut runs = self.runs();
         let Some(mailbox) = runs.mailboxes.get(run).cloned() else { return };
         match self.parts.rooms.run(&guest(run, &job), Instant::now()) {
@@ -262,12 +262,12 @@ impl Inner {
         self.report(&run, report).await;
     }
 
-    /// Hands on what a run says, until it is over: what is said last.
+    /// Passes on the reports of a run until it is over. Returns the last report.
     async fn follow(&self, run: &RunId, mut running: Running, mailbox: &Mailbox) -> Report {
         let mut said = Said::default();
         let ended = loop {
             match running.next().await {
-                // It goes on as before, which nobody wants any more.
+                // The run continues with its old job, which is no longer wanted.
                 Ok(message::Report::Refused { detail, .. }) => {
                     self.log(|| {
                         warn!(task = %run.task, run = run.number, detail, "an update was refused");
@@ -357,7 +357,7 @@ impl Inner {
         }
     }
 
-    /// Another run may begin once this is over; `again`: soon, and in the same room.
+    /// Removes a run, so that another one can begin. `again`: it begins soon, and in the same room.
     fn leave(&self, run: &RunId, again: bool) {
         let mut runs = self.runs();
         runs.mailboxes.remove(run);
@@ -370,13 +370,13 @@ impl Inner {
         let _ = self.parts.shards.of(run.channel.route()).send(message).await;
     }
 
-    /// What a compositor is told, with the URLs of the streams.
+    /// The message for a job, with the URLs of the streams.
     fn words(&self, run: &RunId, wanted: &Job) -> message::Job {
         let provider = self.parts.providers.of(&run.channel.appkey);
         job(wanted, |stream| provider?.pull_here(stream, wanted.viewer, wall_now()))
     }
 
-    /// Logs a line, unless tasks have caused too many.
+    /// Logs a line, unless there were too many.
     fn log(&self, line: impl FnOnce()) {
         if self.parts.lines.allow_any() {
             line();
@@ -384,7 +384,7 @@ impl Inner {
     }
 }
 
-/// What a run said last.
+/// The last state that a run reported.
 #[derive(Default)]
 struct Said {
     pushing: bool,
@@ -410,7 +410,7 @@ fn failure_of(failure: message::Failure) -> Failure {
     }
 }
 
-/// As metrics name it.
+/// The name of a failure in metrics.
 fn name(failure: Failure) -> &'static str {
     match failure {
         Failure::Unreachable => "unreachable",

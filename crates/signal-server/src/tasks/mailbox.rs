@@ -1,5 +1,5 @@
-//! What a run has yet to be told. Comes in: orders, in order. Goes out: the newest of each kind, so that it is bounded
-//! however slowly it is taken. Deliberately absent: lines and pipes.
+//! The orders that a run has not received yet. Comes in: orders, in sequence. Goes out: the newest of each kind, so it
+//! is bounded however slowly they are taken. Deliberately absent: lines and pipes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,25 +19,25 @@ struct Waiting {
     job: Option<Box<Job>>,
 }
 
-/// A lease, and for which ask.
+/// A lease, and the request that it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
     pub(super) ask: u64,
     pub(super) ms: u64,
 }
 
-/// Why a run is to end.
+/// Why a run must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// It was ordered to.
+    /// The engine ordered it.
     Ordered,
-    /// There is no room for what it is to do.
+    /// There is no room for its job.
     NoRoom,
-    /// Its compositor refuses what it is to do.
+    /// Its compositor refuses its job.
     Refused,
 }
 
-/// The next thing to tell.
+/// The next order.
 #[derive(Debug, PartialEq)]
 pub(super) enum Next {
     Lease(Lease),
@@ -60,7 +60,7 @@ impl Mailbox {
         self.more.notify_one();
     }
 
-    /// The first reason counts.
+    /// Orders a stop. The first reason counts.
     pub(super) fn stop(&self, why: Stop) {
         self.stop.send_if_modified(|stop| {
             let is_first = stop.is_none();
@@ -74,13 +74,13 @@ impl Mailbox {
         *self.stop.borrow()
     }
 
-    /// Completes when the run is to end.
+    /// Completes when the run must end.
     pub(super) async fn to_stop(&self) {
-        // The sender is here, so this is no error.
+        // `self` holds the sender, so this is no error.
         let _ = self.stop.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// The next thing to tell: a stop comes before everything, and a lease before a job.
+    /// The next order: a stop before all others, and a lease before a job.
     pub(super) async fn next(&self) -> Next {
         loop {
             if self.stopped().is_some() {

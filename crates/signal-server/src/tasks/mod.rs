@@ -1,6 +1,6 @@
-//! Push tasks are carried out on this machine. Comes in: orders of the engines, streams of the relay by pull URLs. Goes out:
-//! a process for each run that composes and pushes (`crates/compositor`), and what those report. Deliberately absent: when a
-//! run begins, what is seen in it, and whether it is tried again: the engine decides.
+//! Carries out push tasks on this machine. Comes in: orders of the engines, streams of the relay by pull URLs. Goes
+//! out: a process for each run that composes and pushes (`crates/compositor`), and its reports. Deliberately absent:
+//! when a run begins, its content, and whether it is retried: the engine decides that.
 //!
 //! ```text
 //!   shard --Order--> LocalExecutor --Mailbox--> child.rs == pipes == lianmai-compositor == ffmpegs
@@ -36,25 +36,25 @@ pub(crate) use local::{LocalExecutor, TaskStats};
 #[cfg(test)]
 pub(crate) use room::RoomStats;
 
-/// The program that composes, beside the server's own.
+/// The compositor program, next to the server's own program.
 const COMPOSITOR: &str = "lianmai-compositor";
 
-/// Programs that carry tasks out.
+/// The programs that carry out tasks.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
     compositor: PathBuf,
     ffmpeg: PathBuf,
 }
 
-/// A program that is needed is not there.
+/// A required program is missing.
 #[derive(Debug, thiserror::Error)]
 #[error("push tasks cannot be carried out: there is no program `{0}`")]
 pub struct Missing(pub String);
 
-/// Finds the programs that carry tasks out; `None`: no tasks are served.
+/// Finds the programs that carry out tasks; `None`: no tasks are served.
 ///
 /// # Errors
-/// They have to be served, and a program is missing.
+/// Tasks must be served, but a program is missing.
 pub(crate) fn find(config: &TasksConfig) -> Result<Option<Programs>, Missing> {
     if config.serve == Some(false) {
         return Ok(None);
@@ -88,22 +88,22 @@ fn beside(name: &str) -> Option<PathBuf> {
     Some(own.parent()?.join(name)).filter(|path| path.is_file())
 }
 
-/// Where a program is: itself where it has a folder, else in one of `PATH`.
+/// The path of a program: as given if it contains a folder, otherwise in a folder of `PATH`.
 fn located(program: &Path) -> Option<PathBuf> {
     if program.components().count() > 1 {
-        // A child has another folder, maybe.
+        // Absolute, because a child may have another working directory.
         return std::path::absolute(program).ok().filter(|path| path.is_file());
     }
     let folders = std::env::var_os("PATH")?;
     std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// What tasks may use of this machine.
+/// The resources of this machine that tasks may use.
 fn whole(config: &TasksConfig) -> Cost {
     Cost { cpu: config.cpu_percent * 10, memory: config.memory_bytes }
 }
 
-/// How many runs there can be at the same time at most.
+/// Maximum number of concurrent runs.
 pub(crate) fn most_runs(config: &TasksConfig) -> usize {
     whole(config).most_tasks()
 }
@@ -143,7 +143,7 @@ pub(crate) fn executor(
     Arc::new(LocalExecutor::new(Parts { program, policy, reach, rooms, providers, shards, lines }))
 }
 
-/// What a task of this layout is told to do.
+/// The spec of a task with this layout.
 #[cfg(test)]
 fn spec_of(layout: &str) -> lianmai_signal_engine::task::Spec {
     let text = format!(

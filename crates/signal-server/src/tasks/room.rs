@@ -1,5 +1,5 @@
-//! How much of this machine tasks may use, and whose share of that is used up. Comes in: what tasks cost, and whose they
-//! are. Goes out: whether there is room. Deliberately absent: clocks; what is run.
+//! Shares the resources of this machine among tasks. Comes in: costs and owners of tasks. Goes out: whether there is
+//! room. Deliberately absent: clocks; the runs.
 //!
 //! ```text
 //!   (none) -- admit --> [promised, for a moment] -- begin --> [held by a run] -- end --> (none)
@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use super::cost::Cost;
 
-/// Room that was promised is kept so long: a run that fails begins again within 4 s, and a new one sooner.
+/// Time for which promised room is kept: a run that fails begins again within 4 s, and a new one sooner.
 const PROMISE: Duration = Duration::from_secs(15);
-/// Of what is left, one user of several may have a half, and one app of several three quarters.
+/// Shares of the free room: a half for one user of several, and three quarters for one app of several.
 const OF_A_USER: (u64, u64) = (1, 2);
 const OF_AN_APP: (u64, u64) = (3, 4);
 
@@ -50,16 +50,17 @@ impl From<Full<Key>> for NoRoom {
 struct Place {
     cpu: Held<Key>,
     memory: Held<Key>,
-    /// The run that is in it.
+    /// The run that uses it.
     run: Option<u64>,
-    /// Nothing runs in it; it is given up then.
+    /// Time at which it is given back, while no run uses it.
     until: Option<Instant>,
-    /// An update of what runs in it was promised more than this. If nothing comes of the update, the rest is given up then.
+    /// After an update was promised a different cost: the cost before, and the time at which the place goes back to it
+    /// if the update is not carried out.
     promised: Option<(Cost, Instant)>,
 }
 
 impl Place {
-    /// Less is always there.
+    /// Reduces the place, which always succeeds.
     fn shrink(&mut self, cost: Cost) {
         let _ = self.cpu.resize(cost.cpu.min(self.cpu.amount()));
         let _ = self.memory.resize(cost.memory.min(self.memory.amount()));
@@ -70,16 +71,16 @@ impl Place {
     }
 }
 
-/// A task that is to have room.
+/// A task that needs room.
 pub(super) struct Guest {
     pub(super) life: Life,
-    /// Its run, once there is one.
+    /// Its run, if it has one.
     pub(super) run: Option<u64>,
     pub(super) owner: Option<UserId>,
     pub(super) cost: Cost,
 }
 
-/// What tasks may use.
+/// The resources that tasks may use.
 pub(super) struct Rooms {
     cpu: Pool<Key>,
     memory: Pool<Key>,
@@ -87,16 +88,16 @@ pub(super) struct Rooms {
     places: Mutex<BTreeMap<Life, Place>>,
 }
 
-/// What is used of it.
+/// The room that is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RoomStats {
-    /// Thousandths of a core.
+    /// Used thousandths of a core.
     pub(crate) cpu: usize,
-    /// Of so many.
+    /// Total thousandths of a core.
     pub(crate) cpu_whole: usize,
-    /// Bytes.
+    /// Used bytes of memory.
     pub(crate) memory: usize,
-    /// Of so many.
+    /// Total bytes of memory.
     pub(crate) memory_whole: usize,
 }
 
@@ -110,17 +111,17 @@ impl Rooms {
         }
     }
 
-    /// Promises room to all of them, or to none.
+    /// Promises room to all tasks, or to none.
     ///
     /// # Errors
-    /// Which has none.
+    /// The index of the first task without room.
     pub(super) fn admit(&self, guests: &[Guest], now: Instant) -> Result<(), usize> {
         let mut places = self.places(now);
-        // What was before: nothing for those that are new.
+        // The state before: `None` for new tasks.
         let mut changed: Vec<(&Life, Option<(Cost, _)>)> = Vec::new();
         for (at, guest) in guests.iter().enumerate() {
             let before = places.get(&guest.life).map(|place| (place.cost(), place.promised));
-            // What runs may need as much as before until it hears of this.
+            // A run may need as much as before until it receives the update.
             let wanted = before.map_or(guest.cost, |(before, _)| Cost {
                 cpu: before.cpu.max(guest.cost.cpu),
                 memory: before.memory.max(guest.cost.memory),
@@ -141,16 +142,17 @@ impl Rooms {
         Ok(())
     }
 
-    /// A run begins, or does something else from now on.
+    /// Takes room for a run that begins or changes.
     ///
     /// # Errors
-    /// There is no room. A run that goes on has what it had.
+    /// There is no room. A run that changes keeps the room that it had.
     pub(super) fn run(&self, guest: &Guest, now: Instant) -> Result<(), NoRoom> {
         let mut places = self.places(now);
         self.take(&mut places, guest, guest.cost, None)
     }
 
-    /// A run has ended. `again`: another one may begin soon. One that has another one behind it already gives up nothing.
+    /// Gives back the room of a run that has ended. `again`: the room is promised to a next run. Does nothing if the
+    /// task has another run already.
     pub(super) fn end(&self, life: &Life, run: u64, again: bool, now: Instant) {
         let mut places = self.places(now);
         let Some(place) = places.get_mut(life).filter(|place| place.run == Some(run)) else {
@@ -184,7 +186,8 @@ impl Rooms {
         let memory = self.memory.account(self.path(guest, cost.memory));
         if let Some(place) = places.get_mut(&guest.life) {
             let before = place.cost();
-            // Less of the processor is always there, so that comes second: all of the cost is held, or what was before.
+            // Less processor time always succeeds, so it comes second: either all of the cost is held, or what was held
+            // before.
             let less = cost.cpu <= before.cpu;
             if !less {
                 place.cpu.resize_on(&cpu, cost.cpu)?;
@@ -201,7 +204,7 @@ impl Rooms {
                 (None, Some(until)) if cost != base => Some((base, until)),
                 _ => None,
             };
-            // What a run holds it holds until it ends.
+            // A run keeps its room until it ends.
             place.until = place.until.and(until);
             place.run = guest.run.or(place.run);
             return Ok(());
@@ -217,7 +220,7 @@ impl Rooms {
         Ok(())
     }
 
-    /// Whose share counts. While there is room at all, everybody may have one task.
+    /// The shares that a task counts in. As long as there is room at all, each app and user may have one task.
     fn path(&self, guest: &Guest, amount: usize) -> Vec<(Key, Share)> {
         let app = &guest.life.channel.appkey;
         let share = |(num, den)| Share::of(num, den).at_least(amount);
@@ -227,7 +230,7 @@ impl Rooms {
         path
     }
 
-    /// The places, without promises that nothing came of.
+    /// The places, after promises that have expired are given back.
     fn places(&self, now: Instant) -> MutexGuard<'_, BTreeMap<Life, Place>> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.retain(|_, place| place.until.is_none_or(|until| until > now));
@@ -242,7 +245,7 @@ impl Rooms {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: who has which share of the room for tasks.
+    //! Proves no rule of the protocol: shares of the room for tasks.
 
     use super::*;
 
@@ -276,7 +279,7 @@ mod tests {
         assert_eq!(rooms.run(&guest("a", 1, 141), now), Ok(()));
         assert_eq!(rooms.admit(&[guest("a", 1, 691)], now), Ok(()));
         assert_eq!(rooms.run(&guest("a", 1, 691), now), Ok(()));
-        // With a second one it is a share again.
+        // With a second task, the share counts again.
         assert_eq!(rooms.admit(&[guest("b", 1, 10)], now), Err(0));
         assert_eq!(rooms.admit(&[guest("a", 1, 1001)], now), Err(0));
         assert_eq!(rooms.stats().cpu, 691);
@@ -294,12 +297,12 @@ mod tests {
         let later = now + PROMISE + PROMISE / 2;
         assert_eq!(rooms.admit(&[guest("b", 0, 200)], later), Ok(()));
         assert_eq!(rooms.stats().cpu, 300);
-        // One that is carried out holds what it was promised.
+        // A run keeps the room that its update was promised.
         assert_eq!(rooms.admit(&[guest("a", 0, 500)], later), Ok(()));
         assert_eq!(rooms.run(&guest("a", 0, 500), later), Ok(()));
         assert_eq!(rooms.admit(&[guest("c", 0, 400)], later + PROMISE), Ok(()));
         assert_eq!(rooms.stats().cpu, 900);
-        // Less of one and more of the other, for which there is no room: it has what it had.
+        // Less processor time and more memory, for which there is no room: the run keeps what it had.
         let mut other = guest("a", 0, 100);
         other.cost.memory = 101;
         assert_eq!(rooms.run(&other, later), Err(NoRoom));
@@ -313,7 +316,7 @@ mod tests {
         assert_eq!(rooms.admit(&guests, now), Err(2));
         assert_eq!(rooms.stats().cpu, 0);
         assert_eq!(rooms.run(&guests[0], now), Ok(()));
-        // What runs keeps what it has, whatever was refused.
+        // A run keeps its room when another task or an update is refused.
         assert_eq!(rooms.admit(&[guest("a", 0, 600), guest("b", 0, 500)], now), Err(1));
         assert_eq!(rooms.stats().cpu, 500);
         assert_eq!(rooms.run(&guest("a", 0, 1001), now), Err(NoRoom));
@@ -327,7 +330,7 @@ mod tests {
         assert_eq!(rooms.run(&guest("a", 0, 400), now), Ok(()));
         let later = now + PROMISE;
         assert_eq!(rooms.admit(&[guest("c", 0, 600)], later), Ok(()), "b was never begun");
-        // An update of what runs does not make a promise of it.
+        // An update of a run does not turn its room into a promise.
         assert_eq!(rooms.admit(&[guest("a", 0, 300)], later), Ok(()));
         assert_eq!(rooms.admit(&[guest("d", 0, 100)], later + PROMISE), Ok(()));
         assert_eq!(rooms.stats().cpu, 500);

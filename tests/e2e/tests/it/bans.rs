@@ -1,5 +1,5 @@
-//! A ban that a crash must not forget: from right behind its answer until its end nothing of the one who was kicked is good
-//! for anything, and after it only what is new.
+//! A ban that survives a crash: directly after its answer and until its end, nothing that the kicked user had is
+//! accepted; afterwards only new tokens are.
 
 use std::time::{Duration, Instant};
 
@@ -14,16 +14,16 @@ use crate::stage::{PATIENCE, Scratch, Stage};
 use crate::survivor::{Survivor, member_of};
 use crate::tokens::{self, APPS};
 
-/// Longer than anything waits for a member that may still come back (RST-4).
+/// Longer than the server waits for a member that may still come back (RST-4).
 const BAN: Duration = Duration::from_secs(14);
-/// What clocks and whole seconds may add.
+/// Tolerance for clocks and whole seconds.
 const SLACK: Duration = Duration::from_secs(1);
 
 fn join(uid: &str, token: &str) -> Value {
     json!({"appkey": "safe", "channelName": "room", "uid": uid, "token": token})
 }
 
-/// What a `join` of uid 2 is answered.
+/// The answer to a `join` of uid 2.
 async fn enter(stage: &Stage, token: &str) -> Result<Value> {
     let mut socket = RawWs::connect(stage.server.public).await?;
     let id = socket.request("join", join("2", token)).await?;
@@ -34,11 +34,11 @@ fn refusal(answer: &Value) -> &str {
     answer["error"]["data"]["name"].as_str().unwrap_or("none")
 }
 
-/// Whether the relay takes a push to this URL.
+/// Whether the relay accepts a push to this URL.
 pub(crate) async fn is_taken(stage: &Stage, url: &str) -> Result<bool> {
     let (first, then) =
         ([handshake(), connect("live")].concat(), request("publish", &stream_of(url)?));
-    // `connect` and `createStream` are answered before.
+    // `connect` and `createStream` are answered first.
     let talk = talk(&stage.server, &first, &then, 4);
     let said = timeout(PATIENCE, talk).await.context("no answer to a push")??;
     match said.get(3).map(String::as_str) {
@@ -75,7 +75,7 @@ async fn rst_5_a_ban_outlives_a_kill_right_after_its_answer() -> Result<()> {
     let back = host.comes_back("snapshot").await?;
     ensure!(member_of(&back["snapshot"], 2).is_none(), "{back}");
 
-    // All of it is refused again and again, until the ban ends when it was to end.
+    // Everything is refused again and again until the ban ends.
     let pushes = async {
         let mut pace = interval(Duration::from_millis(100));
         let mut refused = 0;
@@ -114,8 +114,8 @@ async fn rst_5_a_ban_outlives_a_kill_right_after_its_answer() -> Result<()> {
     ensure!(pushes > 0 && entries > 3, "only {pushes} pushes and {entries} entries");
     println!("refused for {BAN:?}: {pushes} pushes, {entries} times token and ticket");
 
-    // What was good before stays dead. A token is new that was issued a minute after the kick: clocks of app servers
-    // differ by so much.
+    // What was valid before stays invalid. Only a token that was issued a minute after the kick is new, because clocks
+    // of app servers may differ by this much.
     ensure!(guest.comes_back("refused").await?["reason"] == "kicked", "the ticket lives again");
     let early = tokens::jwt("room", "2", |_, claims| claims["iat"] = (kicked_s + 50).into());
     for (token, named) in [(token, "old"), (early, "too early")] {

@@ -1,4 +1,4 @@
-//! Who plays in the fault stories: native clients, each with a witness, and what they do at random. Comes in: dice.
+//! The participants of the fault tests: native clients, each with a witness, and their random calls. Comes in: dice.
 //! Goes out: calls, and how each was settled. Deliberately absent: faults.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ impl Dice {
         Dice(seed)
     }
 
-    /// Dice for somebody else.
+    /// Independent dice.
     pub(crate) fn another(&mut self) -> Dice {
         Dice(self.next())
     }
@@ -54,7 +54,7 @@ impl Dice {
     }
 }
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Settled<T> {
     Done(T),
@@ -64,7 +64,7 @@ pub(crate) enum Settled<T> {
     Refused(String),
 }
 
-/// What the errors of all calls have in common.
+/// Common properties of the errors of all calls.
 pub(crate) trait Failure: Debug {
     fn name(&self) -> Option<String>;
     fn is_unknown(&self) -> bool;
@@ -105,9 +105,10 @@ pub(crate) struct Guest {
     pub(crate) witness: Arc<Witness>,
     pub(crate) room: usize,
     pub(crate) role: Role,
-    /// It leaves and joins now and then: nobody talks to it alone.
+    /// It leaves and joins from time to time: no member sends it targeted messages.
     pub(crate) comes_and_goes: bool,
-    /// Its media is being pushed: it stays what it is.
+    /// Its media is pushed, or its play is watched: it keeps its role, its camera, its microphone and its
+    /// subscriptions.
     pub(crate) is_on_air: bool,
 }
 
@@ -117,15 +118,15 @@ pub(crate) fn room_name(room: usize) -> String {
 }
 
 impl Guest {
-    /// A client that is in no room yet. It finds the server at `address`.
+    /// A client that is in no room yet. `address` leads to the server.
     pub(crate) fn new(address: SocketAddr, room: usize, uid: u64, role: Role) -> Guest {
         let mut config = ClientConfig::new(format!("ws://{address}"), "demo");
-        // A way that takes in nobody is given up soon.
+        // A connection that is not accepted is given up soon.
         config.connect_timeout = Duration::from_secs(2);
         Guest::with(config, room, uid, role)
     }
 
-    /// As [`Guest::new`], configured by the caller.
+    /// Like [`Guest::new`], with a configuration.
     pub(crate) fn with(config: ClientConfig, room: usize, uid: u64, role: Role) -> Guest {
         let client = Client::new(config).expect("the address of a server");
         let compares = uid.is_multiple_of(3);
@@ -151,14 +152,14 @@ impl Guest {
     }
 }
 
-/// How the calls of all guests ended.
+/// The outcomes of all calls.
 #[derive(Debug, Default)]
 pub(crate) struct Tally(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
     by_outcome: BTreeMap<(&'static str, String), u64>,
-    /// When calls began.
+    /// The start of each call.
     began: Vec<(&'static str, Instant)>,
     longest: Duration,
 }
@@ -180,19 +181,19 @@ impl Tally {
         all.longest = all.longest.max(began.elapsed());
     }
 
-    /// Calls that were settled.
+    /// Number of settled calls.
     pub(crate) fn count(&self) -> u64 {
         self.lock().by_outcome.values().sum()
     }
 
-    /// Calls that were done.
+    /// Number of calls that succeeded.
     pub(crate) fn done(&self) -> u64 {
         let all = self.lock();
         let done = all.by_outcome.iter().filter(|((_, outcome), _)| outcome == "done");
         done.map(|(_, count)| count).sum()
     }
 
-    /// Methods that were called from a moment until another one.
+    /// Methods that were called between two moments, with their numbers.
     pub(crate) fn methods(&self, from: Instant, until: Instant) -> BTreeMap<&'static str, u64> {
         let mut methods = BTreeMap::new();
         for (method, _) in self.lock().began.iter().filter(|(_, at)| (from..until).contains(at)) {
@@ -201,19 +202,19 @@ impl Tally {
         methods
     }
 
-    /// The longest that a call took.
+    /// The longest duration of a call.
     pub(crate) fn longest(&self) -> Duration {
         self.lock().longest
     }
 
-    /// Calls that ended in another way than those named by `is_fine`.
+    /// Calls with an outcome that `is_fine` does not accept.
     pub(crate) fn bad(&self, is_fine: impl Fn(&str, &str) -> bool) -> Vec<String> {
         let all = self.lock();
         let bad = all.by_outcome.iter().filter(|((method, outcome), _)| !is_fine(method, outcome));
         bad.map(|((method, outcome), count)| format!("{method}: {outcome} ({count})")).collect()
     }
 
-    /// One line.
+    /// All numbers in one line.
     pub(crate) fn summary(&self) -> String {
         let all = self.lock();
         let each = all.by_outcome.iter().map(|((method, outcome), count)| {
@@ -224,14 +225,14 @@ impl Tally {
     }
 }
 
-/// What the guests share.
+/// State that all guests share.
 #[derive(Debug, Default)]
 pub(crate) struct House {
     pub(crate) ledger: Ledger,
     pub(crate) tally: Tally,
-    /// What was set in channels.
+    /// Number of changes of a channel's topic.
     topics: AtomicU64,
-    /// Whom one may talk to alone, by room.
+    /// The uids that may get targeted messages, by room.
     pub(crate) addressees: BTreeMap<usize, Vec<UserId>>,
 }
 
@@ -244,7 +245,7 @@ fn some_kind(dice: &mut Dice) -> MediaSelector {
     }
 }
 
-/// What a member may say is muted.
+/// Kinds that a member may mute.
 pub(crate) fn some_mute(dice: &mut Dice) -> MediaSelector {
     match some_kind(dice) {
         MediaSelector::Kind(MediaKind::ScreenShare) => MediaSelector::Both,
@@ -253,12 +254,12 @@ pub(crate) fn some_mute(dice: &mut Dice) -> MediaSelector {
 }
 
 impl House {
-    /// One call at random, and what it means for what the guest wants to be.
+    /// Makes one random call, and notes the state that the guest wants.
     pub(crate) async fn act(&self, guest: &Guest, dice: &mut Dice) {
         match dice.roll(100) {
             0..18 => self.say(guest, None).await,
             18..24 => {
-                // Several at once keep their order.
+                // Calls at the same time keep their order.
                 tokio::join!(self.say(guest, None), self.say(guest, None), self.say(guest, None));
             }
             24..48 => {
@@ -339,7 +340,7 @@ impl House {
         if guest.is_on_air {
             return;
         }
-        // Whoever cannot be seen comes back soon.
+        // An audience member always becomes broadcaster again.
         let to_audience = guest.role_now() == Some(Role::Broadcaster) && dice.roll(2) == 0;
         let role = if to_audience { Role::Audience } else { Role::Broadcaster };
         self.set_role(guest, role).await;
@@ -377,7 +378,7 @@ impl House {
         }
     }
 
-    /// Counts up.
+    /// Increments the counter of the guest.
     pub(crate) async fn attributes(&self, guest: &Guest) {
         let next = {
             let mut seen = guest.witness.seen();
@@ -403,7 +404,7 @@ impl House {
         self.set_topic(guest).await;
     }
 
-    /// Counts up.
+    /// Increments the topic of the channel.
     pub(crate) async fn set_topic(&self, guest: &Guest) {
         let now = Instant::now();
         let value = self.topics.fetch_add(1, Ordering::Relaxed).to_string();
@@ -428,7 +429,7 @@ impl House {
     }
 }
 
-/// Whoever is on air keeps camera and microphone, and plays with its screen.
+/// A guest on air keeps camera and microphone, and varies only its screen.
 fn on_air(guest: &Guest, media: MediaSelector) -> MediaSelector {
     if guest.is_on_air { MediaSelector::Kind(MediaKind::ScreenShare) } else { media }
 }

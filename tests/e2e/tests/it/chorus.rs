@@ -1,6 +1,7 @@
-//! A full house that never stops giving commands: every method that a member can call, at an even pace, none of which
-//! anything but a fault can refuse. Some happen once: members leave or are kicked, media is taken away, channels are
-//! closed. Comes in: a server. Goes out: what everybody must have heard. Deliberately absent: the stop.
+//! A full server whose members give commands all the time: every method that a member can call, at an even pace, such
+//! that only a fault can make the server refuse one. Some things happen once: members leave or are kicked, publications
+//! are ended, channels are closed. Comes in: a server. Goes out: what every member must have heard. Deliberately
+//! absent: the stop of the server.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -24,15 +25,15 @@ use crate::tokens;
 
 pub(crate) const ROOMS: usize = 100;
 pub(crate) const SEATS: usize = 10;
-/// Channels that are closed meanwhile, with two members each.
+/// Channels that are closed during the test, with two members each.
 const CLOSED: usize = 10;
-/// Commands in a second, of all together; at least 200 are wanted.
+/// Commands per second of all members together; at least 200 are wanted.
 const PER_SECOND: u32 = 300;
-/// Of so many rooms one hears nothing of the stop.
+/// In one of this many rooms, one member hears nothing of the stop.
 const DEAF_IN: usize = 10;
-/// Among so many is one that happens once.
+/// One of this many commands is one of [`Once`].
 const ONCE_IN: usize = 6;
-/// Each of them is called while the server stops.
+/// Each of these methods is called while the server stops.
 pub(crate) const METHODS: [&str; 20] = [
     "sendMessage",
     "sendMessage to",
@@ -56,7 +57,8 @@ pub(crate) const METHODS: [&str; 20] = [
     "report",
 ];
 
-/// What a seat is for: who is changed by another one does not change the same by itself, so that the order is known.
+/// Seats with a special part. A member whose state another member changes does not change the same state itself, so
+/// that the order is known.
 const HOST: usize = 0;
 const MUTED_BY_HOST: usize = 5;
 const CAST_BY_HOST: usize = 6;
@@ -67,7 +69,7 @@ fn uid_of(room: usize, seat: usize) -> UserId {
     UserId((room * (SEATS + 1) + seat + 1) as u64)
 }
 
-/// What happens once.
+/// Things that happen once.
 #[derive(Clone, Debug)]
 enum Once {
     Leave { visitor: usize },
@@ -76,18 +78,18 @@ enum Once {
     Close { channel: usize },
 }
 
-/// Everybody.
+/// All members.
 #[derive(Debug)]
 pub(crate) struct Chorus {
-    /// Those who stay, ten in each room; the first of them moderates.
+    /// Members that stay, ten in each room; the first of them moderates.
     pub(crate) guests: Vec<Guest>,
-    /// One in each room: half of them leave, the others are kicked.
+    /// One member in each room: half of them leave, the others are kicked.
     visitors: Vec<Guest>,
-    /// Two in each channel that is closed.
+    /// Two members in each channel that is closed.
     doomed: Vec<Guest>,
     /// A member of an app with tokens.
     tokened: Client,
-    /// To the server, of those who hear nothing of its stop.
+    /// The connections of the members that hear nothing of the stop.
     ways: Vec<Way>,
     pub(crate) house: Rc<House>,
     pub(crate) score: RefCell<Score>,
@@ -96,12 +98,12 @@ pub(crate) struct Chorus {
 }
 
 impl Chorus {
-    /// Everybody joins; `config` of the server names the apps of the tests.
+    /// All members join. The configuration of the server must define the apps of the tests.
     pub(crate) async fn gather(stage: &Stage) -> Result<Chorus> {
         let server = stage.server.public;
         let guest = |address: SocketAddr, room, seat, role| {
             let mut config = ClientConfig::new(format!("ws://{address}"), "demo");
-            // No call fails because a machine is busy.
+            // A busy machine must not make a call fail.
             config.command_timeout = PATIENCE;
             Guest::with(config, room, uid_of(room, seat).0, role)
         };
@@ -167,12 +169,12 @@ impl Chorus {
         }
     }
 
-    /// From now on what some give still takes effect, and no answer reaches them.
+    /// From now on the commands of some members take effect, but no answer reaches them.
     pub(crate) fn deafen(&self) {
         self.ways.iter().for_each(|way| way.stall(false, true));
     }
 
-    /// Their connections end, and new ones wait. How many there are.
+    /// Cuts the connections of these members, and holds new ones. Returns the number of these members.
     pub(crate) fn lose_the_deaf(&self) -> usize {
         for way in &self.ways {
             way.open(false);
@@ -181,13 +183,13 @@ impl Chorus {
         self.ways.len()
     }
 
-    /// They come back, and ask once more for what was not answered.
+    /// These members come back, and repeat their unanswered requests.
     pub(crate) fn let_in(&self) {
         self.ways.iter().for_each(|way| way.open(true));
     }
 
-    /// Gives commands, whatever becomes of those before, until it is told to stop and everything that happens once has
-    /// happened; then waits for all.
+    /// Gives commands without waiting for earlier ones, until it is told to stop and everything of [`Once`] has
+    /// happened; then waits for all calls.
     pub(crate) async fn sing(self: Rc<Self>, mut dice: Dice, stop: watch::Receiver<bool>) {
         let mut tick = interval(Duration::from_secs(1) / PER_SECOND);
         tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -208,7 +210,7 @@ impl Chorus {
         calls.join_all().await;
     }
 
-    /// Commands that were given so far.
+    /// Number of commands that were given so far.
     pub(crate) fn begun(&self) -> u64 {
         self.begun.get()
     }
@@ -216,7 +218,7 @@ impl Chorus {
     async fn command(&self, at: usize, dice: &mut Dice) {
         let (guest, seat, house) = (&self.guests[at], at % SEATS, &*self.house);
         let (room, uid) = (guest.room, guest.uid());
-        // What a command changes is noted as it begins: those of one member take effect in this order.
+        // The effect of a command is noted when the command begins: commands of one member take effect in this order.
         let score = || self.score.borrow_mut();
         let screen = MediaSelector::Kind(MediaKind::ScreenShare);
         let is_on = dice.roll(2) == 0;
@@ -329,7 +331,7 @@ impl Chorus {
         self.house.tally.note("report", began, &settled);
     }
 
-    /// Those who had to go went, once.
+    /// Checks that each visitor ended once, in the right way.
     pub(crate) fn endings(&self) -> Result<Vec<String>> {
         ensure!(self.once.borrow().is_empty(), "something is still to happen");
         let visitors = self.visitors.iter().enumerate().map(|(visitor, guest)| {

@@ -1,5 +1,5 @@
-//! Crowds of players that come back after a crash, all at once and earlier than their members: what they wait for, and that
-//! no push waits for them.
+//! Crowds of players that come back after a crash at the same time and earlier than their members: what they wait for,
+//! and that no push waits for them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::bans::is_taken;
 use crate::stage::Stage;
 use crate::survivor::Survivor;
 
-/// Members are away for as long as this takes on any machine.
+/// Members may stay away for as long as this test takes on any machine.
 const UNHURRIED: [(&str, &str); 2] =
     [("LIANMAI_SESSION__GRACE_MS", "300000"), ("LIANMAI_SESSION__RESTART_GRACE_MS", "600000")];
 
@@ -40,7 +40,7 @@ impl Room {
             let pull = subscribe(&mut viewer).await?;
             room.viewers.push((viewer, pull));
         }
-        // The answer to a kick says that all of this is stored.
+        // The answer to a kick proves that everything is stored.
         let guest = Survivor::join(server, name, 9999).await?;
         room.host.call("kick", json!({"uid": "9999", "durationS": 0})).await?;
         drop(guest);
@@ -48,7 +48,7 @@ impl Room {
     }
 }
 
-/// The FLV URL of uid 1.
+/// The FLV URL of uid 1's audio.
 async fn subscribe(viewer: &mut Survivor) -> Result<String> {
     let answer = viewer.call("subscribe", json!({"uid": "1", "mediaType": "audio"})).await?;
     Ok(answer["urls"]["flv"].as_str().context("no URL")?.to_owned())
@@ -69,7 +69,7 @@ async fn kill(stage: &mut Stage) -> Result<()> {
     stage.start_again(&UNHURRIED).await
 }
 
-/// Plays like a player does: who is told to come later comes again. The answer that ends that.
+/// Plays like a player: tries again after a 503. Returns the final status.
 async fn play(url: String, answered: Arc<AtomicUsize>) -> Result<u16> {
     loop {
         let answer = arrivals::get(&url).await?;
@@ -102,7 +102,7 @@ async fn rst_4_a_crowd_that_is_earlier_than_its_members_waits_and_no_push_does()
             let mut back = Vec::new();
             for (mut viewer, _) in room.viewers {
                 viewer.comes_back("snapshot").await?;
-                // A URL that ends later than the one that its player holds, which is good still.
+                // A URL with a later expiry than the one of the player, which is still valid.
                 subscribe(&mut viewer).await?;
                 back.push(viewer);
             }
@@ -118,7 +118,7 @@ async fn rst_4_a_crowd_that_is_earlier_than_its_members_waits_and_no_push_does()
     stage.finish().await
 }
 
-/// URLs of streams and members that are no more do not even wait.
+/// URLs of streams and members that do not exist any more are refused without a wait.
 /// Proves RST-4.
 #[tokio::test]
 async fn rst_4_a_crowd_of_old_urls_is_refused_at_once() -> Result<()> {
@@ -130,7 +130,7 @@ async fn rst_4_a_crowd_of_old_urls_is_refused_at_once() -> Result<()> {
         if number % 2 == 0 {
             room.host.call("unpublish", json!({"mediaType": ""})).await?;
         }
-        // The answer to a kick says that all of this is stored.
+        // The answer to a kick proves that everything is stored.
         for uid in ["2", "3"] {
             room.host.call("kick", json!({"uid": uid, "durationS": 0})).await?;
         }
@@ -151,7 +151,7 @@ async fn rst_4_a_crowd_of_old_urls_is_refused_at_once() -> Result<()> {
     stage.finish().await
 }
 
-/// Proves no rule of the protocol: a player that hangs up waits no longer, whatever it plays by.
+/// Proves no rule of the protocol: a player that hangs up gives up its place.
 #[tokio::test]
 async fn who_hangs_up_frees_its_place() -> Result<()> {
     let mut stage = Stage::start_with(&UNHURRIED).await?;

@@ -1,5 +1,5 @@
-//! What ends a push: ffmpeg runs untouched and gets its write error; its URL is dead from then on, while somebody
-//! else's push is served. How fast is what `cargo xtask bench cut` measures.
+//! What ends a push: ffmpeg runs undisturbed and gets a write error; its URL is refused from then on, while the push of
+//! another member is served. `cargo xtask bench cut` measures how fast this is.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use serde_json::json;
 
 use crate::stage::{Member, PATIENCE, Stage};
 
-/// So much of a stream is watched, by its own clock.
+/// How much of a stream is watched, by the stream's own clock.
 const WATCH: Duration = Duration::from_secs(2);
-/// More than is between two pictures; what is cut and served again lacks more.
+/// Longer than the distance of two pictures; a stream that is cut and served again misses more.
 pub(crate) const GAP: Duration = Duration::from_millis(200);
 
-/// Uid 1 made the channel, moderates it, and plays what uid 2 pushes.
+/// Uid 1 created and moderates the channel, and plays what uid 2 pushes.
 struct Scene {
     stage: Stage,
     host: Member,
@@ -38,13 +38,13 @@ impl Scene {
         Ok(Scene { stage, host, guest, url, push, view })
     }
 
-    /// The push ends, and its URL is dead.
+    /// Checks that the push ended, and that its URL is refused.
     async fn assert_cut(mut self) -> Result<()> {
         let status = self.push.exited_within(PATIENCE).await?;
         ensure!(!status.success(), "ffmpeg saw no error");
         self.view.end(PATIENCE).await?;
 
-        // Same moment, same server: another member's push is played, the dead URL is refused.
+        // At the same moment, on the same server: another member's push is played, and the old URL is refused.
         let mut other = self.stage.join("control", 3).await?;
         let control = other.publish().await?;
         let mut viewer = self.stage.join("control", 4).await?;
@@ -88,8 +88,8 @@ async fn a_kick_cuts() -> Result<()> {
 #[tokio::test]
 async fn a_kick_by_the_admin_cuts() -> Result<()> {
     let scene = Scene::start(&[]).await?;
-    let path = "/v1/channels/room/kick?appkey=demo";
-    let answer = scene.stage.server.admin_post(path, &json!({"uid": "2", "durationS": 60})).await?;
+    let path = "/v1/apps/demo/channels/room/members/2/kick";
+    let answer = scene.stage.server.admin_post(path, &json!({"durationS": 60})).await?;
     ensure!(answer.status == 200, "{}", answer.head);
     scene.assert_cut().await
 }
@@ -137,7 +137,7 @@ async fn closing_the_channel_cuts() -> Result<()> {
 #[tokio::test]
 async fn the_same_uid_from_another_place_cuts() -> Result<()> {
     let scene = Scene::start(&[]).await?;
-    // Joined when this returns: from its answer on the old push is a stranger's.
+    // The join is complete here: after its answer the old push belongs to no member.
     let _second = scene.stage.join("room", 2).await?;
     scene.assert_cut().await
 }

@@ -1,4 +1,4 @@
-//! What ends a viewer's play, and that it ends nobody else's.
+//! What ends the play of a viewer, and that the plays of other viewers continue.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use serde_json::json;
 use crate::cuts::GAP;
 use crate::stage::{Member, PATIENCE, Pull, Stage};
 
-/// So much of a stream is watched, by its own clock.
+/// How much of a stream is watched, by the stream's own clock.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// Uid 1 made the channel and pushes; uid 2 and uid 3 play it, uid 2 in both ways.
+/// Uid 1 created the channel and pushes; uids 2 and 3 play it, uid 2 over both protocols.
 struct Scene {
     stage: Stage,
     host: Member,
@@ -40,13 +40,13 @@ impl Scene {
         let mut flv = Arrivals::open(&pull.flv).await?;
         flv.media(PATIENCE).await?;
         let rtmp = Ffmpeg::play(&pull.rtmp)?;
-        // Three plays: two by HTTP-FLV, and the RTMP one once it is admitted.
+        // Three plays: two over HTTP-FLV, and the one over RTMP once it is admitted.
         stage.players(3).await?;
         let _other = other;
         Ok(Scene { stage, host, viewer, _other, pull, _push: push, rtmp, flv, undisturbed })
     }
 
-    /// Both plays end, their URLs are dead, and the other viewer sees no gap.
+    /// Checks that both plays end and their URLs are refused, and that the other viewer sees no gap.
     async fn assert_cut(mut self) -> Result<()> {
         let start = Instant::now();
         self.rtmp.exited_within(PATIENCE).await.context("the RTMP play goes on")?;
@@ -93,14 +93,14 @@ async fn the_viewers_kick_cuts() -> Result<()> {
     scene.assert_cut().await
 }
 
-/// Proves no rule of the protocol: a viewer that does not read is let go.
+/// Proves no rule of the protocol: a viewer that does not read is disconnected.
 #[tokio::test]
 async fn a_viewer_that_does_not_read_is_let_go() -> Result<()> {
     let stage = Stage::start().await?;
     let mut host = stage.join("room", 1).await?;
     let mut viewer = stage.join("room", 2).await?;
     let url = host.publish().await?;
-    // Plays, and reads nothing but the head of the answer.
+    // Plays, but reads nothing but the head of the answer.
     let stuck = arrivals::get(&viewer.subscribe(1).await?.flv).await?;
     ensure!(stuck.status == 200, "{}", stuck.head);
     stage.players(1).await?;

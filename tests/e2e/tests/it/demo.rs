@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: what it prints can be played and is for people, its broadcaster is found by who comes later, and
-//! nothing is left behind, whether it ends by Ctrl-C or is killed.
+//! `cargo xtask demo`: its output contains playable URLs and is readable for people, later joiners see its
+//! broadcasters, and no process remains, whether it ends by Ctrl-C or is killed.
 //! Proves no rule of the protocol: the demo.
 
 use std::net::{SocketAddr, TcpListener};
@@ -17,18 +17,18 @@ use tokio::time::{sleep, timeout};
 use crate::media::{assert_moving, assert_playable};
 use crate::stage::{Member, PATIENCE, Pull, Scratch, programs};
 
-/// What takes longer hangs. A demo checks page and programs before it starts, one demo after the other.
+/// If it takes longer, it hangs. A demo checks page and programs before it starts, and demos start one after the other.
 const STARTS: Duration = PATIENCE.saturating_mul(10);
 
-/// The demo and everything that it started. Ctrl-C goes to its process group, as from a terminal.
+/// The demo and all processes that it started. Ctrl-C goes to its process group, as from a terminal.
 struct Demo {
     child: Child,
     pid: u32,
-    /// What it wrote to its error output.
+    /// The lines of its error output.
     log: Arc<Mutex<Vec<String>>>,
 }
 
-/// A process that cannot be mistaken for a later one of the same id.
+/// A process with its start time, so that it is not confused with a later one of the same id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Process {
     pid: u32,
@@ -59,17 +59,17 @@ impl Process {
     }
 }
 
-/// What a demo prints that others need.
+/// The addresses that a demo prints.
 struct OnAir {
     server: SocketAddr,
     pull: Pull,
 }
 
 impl Demo {
-    /// Starts one on these ports, in a folder of its own.
+    /// Starts a demo on these ports, in its own folder.
     fn start(folder: &Scratch, ports: [u16; 3]) -> Result<Self> {
         let [public, admin, rtmp] = ports.map(|port| format!("127.0.0.1:{port}"));
-        // Below `nohup` a demo would outlive its terminal, as it should; what is asked here is that it does not.
+        // Under `nohup` a demo would rightly outlive its terminal; this test needs it to end.
         let mut child = Command::new("env")
             .args(["--default-signal=HUP", env!("CARGO")])
             .current_dir(root())
@@ -94,7 +94,7 @@ impl Demo {
         Ok(Demo { child, pid, log })
     }
 
-    /// Waits until it has printed what can be played.
+    /// Waits until it has printed the playable URLs.
     async fn on_air(&mut self) -> Result<OnAir> {
         let stdout = self.child.stdout.take().context("a piped child has an output")?;
         let mut lines = BufReader::new(stdout).lines();
@@ -109,7 +109,7 @@ impl Demo {
                 match (words.next(), words.next()) {
                     (Some("signal"), Some(url)) => server = Some(url.to_owned()),
                     (Some("flv"), Some(url)) => flv = Some(url.to_owned()),
-                    // The server prints a line of this name as well: its listener, without a stream.
+                    // The server also prints a line of this name: its listener, without a stream.
                     (Some("rtmp"), Some(url)) if url.contains('?') => rtmp = Some(url.to_owned()),
                     _ => {}
                 }
@@ -121,12 +121,12 @@ impl Demo {
         for told in ["building", "starting the server; logs go to", "starting a broadcaster"] {
             ensure!(said.iter().any(|line| line.starts_with(told)), "no `{told}`: {said:#?}");
         }
-        // What a person opens comes before everything else that has an address.
+        // The address for people comes before all other addresses.
         let first = said.iter().find(|line| line.contains("://")).context("no address")?;
         let page = first.strip_prefix("page").context("the page is not first")?.trim().to_owned();
         let opened = format!("open    {page}#channel=demo");
         ensure!(said.contains(&opened), "no `{opened}`: {said:#?}");
-        // Goes on to read, so that the demo never waits for us.
+        // Continues to read, so that the demo never blocks on its output.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let server = server.context("no address")?;
         let address = server.trim_start_matches("ws://").split('/').next().context("no address")?;
@@ -158,7 +158,7 @@ impl Demo {
     }
 }
 
-/// The one process of a family with this name; of several the oldest.
+/// The process of a family with this name; the oldest if there are several.
 fn named<'a>(family: &'a [Process], name: &str) -> Result<&'a Process> {
     let found = family.iter().find(|process| process.name == name);
     found.with_context(|| format!("no {name}: {family:?}"))
@@ -169,7 +169,7 @@ async fn gone(these: &[Process]) -> Result<()> {
     let left = || anyhow::Ok(Process::all()?.into_iter().filter(|one| these.contains(one)));
     let look = async {
         while left()?.next().is_some() {
-            // Nothing tells of the end of a process that is not our child.
+            // There is no notification for the end of a process that is not a child of the test.
             sleep(Duration::from_millis(20)).await;
         }
         anyhow::Ok(())
@@ -189,7 +189,7 @@ fn kill(signal: &str, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whatever is left of a demo that failed is killed.
+/// Kills what is left of a demo that failed.
 impl Drop for Demo {
     fn drop(&mut self) {
         for process in self.family().unwrap_or_default() {
@@ -198,7 +198,7 @@ impl Drop for Demo {
     }
 }
 
-/// The demo builds its page as well: what it finds done takes it no time.
+/// Builds what the demo builds, so that the demo itself has nothing to build.
 fn build_all() -> Result<()> {
     build(&["xtask"])?;
     let mut page = std::process::Command::new(env!("CARGO"));
@@ -243,12 +243,12 @@ async fn the_demo_is_on_air_and_ends_without_a_trace() -> Result<()> {
     Ok(())
 }
 
-/// However its own process ends, everything that it started ends with it, and the next one finds its ports free.
+/// However its main process ends, all processes that it started end with it, and the next demo finds its ports free.
 #[tokio::test]
 async fn a_demo_that_is_killed_leaves_nothing_behind() -> Result<()> {
     build_all()?;
     let folder = Scratch::new()?;
-    // Free now, and nobody is given them by the system while the first demo has them.
+    // Free now; the system gives them to no other process while the first demo has them.
     let free = || TcpListener::bind("127.0.0.1:0");
     let listeners = [free()?, free()?, free()?];
     let mut ports = [0; 3];
@@ -264,14 +264,14 @@ async fn a_demo_that_is_killed_leaves_nothing_behind() -> Result<()> {
         kill(signal, &named(&family, "xtask")?.pid.to_string())?;
         demo.is_gone(&family).await.context(signal)?;
     }
-    // And an ffmpeg does not outlive the one that it works for.
+    // An ffmpeg does not outlive the bot that uses it.
     let mut demo = Demo::start(&folder, ports)?;
     demo.on_air().await?;
     let family = demo.family()?;
     let workers: Vec<_> =
         family.iter().filter(|one| one.name == "ffmpeg" || one.name == "bot").cloned().collect();
     ensure!(workers.len() >= 6, "{family:?}");
-    // A bot runs once more as the guard of its ffmpeg: those are not touched.
+    // A bot runs a second process as the guard of its ffmpeg; these guards are not killed.
     let ours = |bot: &&Process| {
         bot.name == "bot" && !workers.iter().any(|one| one.name == "bot" && one.pid == bot.parent)
     };

@@ -1,4 +1,4 @@
-//! The server as a library: two of them in one process, without a word between them.
+//! The server as a library: two of them in one process, which do not affect each other.
 //! Proves no rule of the protocol: the server as a library.
 
 use anyhow::{Result, ensure};

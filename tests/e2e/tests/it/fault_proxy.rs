@@ -1,6 +1,6 @@
-//! A way of one client to the server that goes bad as networks do: it ends with or without a word, falls silent in
-//! one direction or both without ending, delays, and takes in nobody. What was held comes late, all of it and
-//! in order. Comes in: faults. Deliberately absent: when, and to whom.
+//! A proxy between one client and the server, with the faults of a network: it ends connections with or without a
+//! close, falls silent in one or both directions, delays bytes, and accepts no connection. Held bytes arrive later,
+//! complete and in order. Comes in: faults. Deliberately absent: when they occur, and for which client.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,25 +16,25 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// What becomes of the bytes of a connection.
+/// How the bytes of a connection are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// They pass, so much later.
+    /// They pass after this delay.
     Flow(Duration),
-    /// They are held, those to the server, those to the client, or both; nothing ends.
+    /// They are held, in the direction to the server, to the client, or both; nothing ends.
     Hold { up: bool, down: bool },
     /// Both ends are closed, by a reset or an orderly end.
     Cut { reset: bool },
 }
 
 type Pipes = Arc<Mutex<Vec<watch::Sender<Mode>>>>;
-/// When something went to the server last.
+/// The time of the last bytes to the server.
 type Heard = Arc<Mutex<Instant>>;
 
-/// A way to a server, for one client.
+/// A connection of one client to a server through the proxy.
 #[derive(Debug)]
 pub(crate) struct Way {
-    /// Where the client connects to.
+    /// The address to which the client connects.
     pub(crate) address: SocketAddr,
     pipes: Pipes,
     heard: Heard,
@@ -49,7 +49,7 @@ impl Drop for Way {
 }
 
 impl Way {
-    /// An open way to `server`, which need not be there all the time.
+    /// Opens the proxy to `server`, which need not be there all the time.
     pub(crate) async fn to(server: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -73,12 +73,12 @@ impl Way {
         }
     }
 
-    /// When something went to the server last.
+    /// When the last bytes went to the server.
     pub(crate) fn heard(&self) -> Instant {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a connection is there to be disturbed.
+    /// Whether there is a connection that can be disturbed.
     pub(crate) fn flows(&self) -> bool {
         let flows = |pipe: &watch::Sender<Mode>| {
             !pipe.is_closed() && matches!(*pipe.borrow(), Mode::Flow(_))
@@ -86,23 +86,23 @@ impl Way {
         self.pipes().iter().any(flows)
     }
 
-    /// Ends the connections of now, at both ends.
+    /// Closes the present connections, at both ends.
     pub(crate) fn cut(&self, reset: bool) {
         self.set(Mode::Cut { reset });
     }
 
-    /// The connections of now fall silent, for ever unless [`Way::release`] lets them go on. Nobody is told. New
-    /// ones are served.
+    /// The present connections fall silent, for ever unless [`Way::release`] continues them. Neither side is informed.
+    /// New ones are served.
     pub(crate) fn stall(&self, up: bool, down: bool) {
         self.set(Mode::Hold { up, down });
     }
 
-    /// What was held arrives, and from now on everything does, so much later.
+    /// Held bytes arrive, and from now on all bytes do, after this delay.
     pub(crate) fn release(&self, delay: Duration) {
         self.set(Mode::Flow(delay));
     }
 
-    /// Whether new connections get through. Those that do not wait, and are told nothing.
+    /// Whether new connections are accepted. Otherwise they wait, and the client is not informed.
     pub(crate) fn open(&self, open: bool) {
         self.gate.send_replace(open);
     }
@@ -132,7 +132,7 @@ async fn accept(
     }
 }
 
-/// Passes bytes on in one direction, until one end is gone or both are cut; `up` notes those to the server.
+/// Passes bytes in one direction, until one end is gone or both are cut; `up` notes bytes to the server.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -153,7 +153,7 @@ async fn pass(
                 for socket in [from.as_ref(), to.as_ref()] {
                     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
                 }
-                // Nothing may be said before the reset.
+                // Nothing may be sent before the reset.
                 return to.forget();
             }
         };
@@ -171,7 +171,7 @@ async fn pass(
             to.write_all_buf(&mut bytes).await.is_ok()
         };
         tokio::select! {
-            // A way that is gone is a network that is gone: its connections end.
+            // If the proxy is dropped, its connections end.
             changed = modes.changed() => if changed.is_err() { break },
             goes_on = step => if !goes_on { break },
         }

@@ -1,7 +1,7 @@
-//! What an app makes of its events: the others of its channel, kept by nothing but the picture of its `join` and the
-//! events since. Comes in: events. Goes out: complaints, where an event does not fit to those before it, and what is
-//! different from a picture. Deliberately absent: the client's own fold, which this one is there to judge, and the
-//! app's own state, which answers tell.
+//! The state that an app builds from its events: the other members of its channel, from the picture of its `join` and
+//! the events since then. Comes in: events. Goes out: complaints, if an event does not fit the earlier ones, and
+//! differences from a picture. Deliberately absent: the client's own fold, which this one checks, and the app's own
+//! state, which answers contain.
 
 use std::collections::BTreeSet;
 
@@ -20,16 +20,16 @@ struct Person {
     streams: Map<MediaKind, Pub>,
 }
 
-/// Something that an app should not have heard.
+/// An event that an app should not have received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Complaint {
-    /// Never.
+    /// It is always wrong.
     Never(String),
-    /// Not unless the server crashed and forgot a moment.
+    /// It is wrong unless the server crashed and lost its newest state.
     Older(String),
 }
 
-/// The others as an app knows them.
+/// The other members as an app knows them.
 #[derive(Clone, Debug)]
 pub(crate) struct Fold {
     own: UserId,
@@ -40,17 +40,17 @@ pub(crate) struct Fold {
     gone: BTreeSet<Mid>,
 }
 
-/// The attribute that each member only ever counts up.
+/// The attribute that each member only increments.
 pub(crate) const COUNTER: &str = "n";
 
-/// The attribute of a channel that only ever counts up.
+/// The attribute of a channel that is only incremented.
 pub(crate) const TOPIC: &str = "topic";
 
 fn number(attributes: &Map<String, String>, key: &str) -> u64 {
     attributes.get(key).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// What the counter says.
+/// The value of the counter.
 pub(crate) fn counter(attributes: &Map<String, String>) -> u64 {
     number(attributes, COUNTER)
 }
@@ -76,7 +76,7 @@ fn others(picture: &Picture, own: UserId) -> Map<Mid, Person> {
     others.map(|member| (member.mid, person(member))).collect()
 }
 
-/// Whom an event of the channel is about, and which membership.
+/// The member and membership that an event concerns.
 pub(crate) fn whose(event: &Event) -> Option<(UserId, Mid)> {
     Some(match event {
         Event::ClientJoin(e) => (e.uid, e.mid),
@@ -90,7 +90,7 @@ pub(crate) fn whose(event: &Event) -> Option<(UserId, Mid)> {
 }
 
 impl Fold {
-    /// Begins with what `join` answered.
+    /// Begins with the answer of `join`.
     pub(crate) fn of(picture: &Picture) -> Fold {
         let own = picture.own.uid;
         Fold {
@@ -102,7 +102,7 @@ impl Fold {
         }
     }
 
-    /// What is different in a picture, if anything is.
+    /// The difference from a picture, if there is one.
     pub(crate) fn differs(&self, picture: &Picture) -> Option<String> {
         let shown = others(picture, self.own);
         if shown != self.people {
@@ -121,7 +121,7 @@ impl Fold {
         (heard != shown).then(|| format!("members: heard {heard}, shown {shown}"))
     }
 
-    /// Takes one event in.
+    /// Applies an event.
     pub(crate) fn take(&mut self, event: &Event) -> Option<Complaint> {
         match event {
             Event::ChannelUpdate(e) => {
@@ -169,7 +169,7 @@ impl Fold {
         older
     }
 
-    /// What only a server says that forgot something.
+    /// What is wrong with an event that only a server with lost state sends.
     fn is_older(&self, mid: Mid, event: &Event) -> Option<String> {
         match event {
             Event::ClientJoin(_) => {
@@ -230,7 +230,7 @@ impl Fold {
     }
 }
 
-/// Why an event cannot be about this member as it is.
+/// Why an event cannot concern this member in its present state.
 fn misfit(person: &Person, event: &Event) -> Option<&'static str> {
     let wrong = match event {
         Event::ClientLeave(_) if !person.streams.is_empty() => "with open streams",

@@ -1,4 +1,4 @@
-//! What a member publishes goes to another media server, too, for as long as it is published.
+//! What a member publishes is forwarded to another media server for as long as it is published.
 //! Proves no rule of the protocol: forwards.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::stage::{PATIENCE, Scratch, Stage};
 /// The forwards of channel `room`, once they are as wanted.
 async fn forwards(stage: &Stage, wanted: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
     let request = format!(
-        "GET /v1/channels/room?appkey=demo HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
+        "GET /v1/apps/demo/channels/room HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
         stage.server.admin,
         stage.server.admin_token()?,
     );
@@ -28,7 +28,7 @@ async fn forwards(stage: &Stage, wanted: impl Fn(&[Value]) -> bool) -> Result<Ve
             if wanted(forwards) {
                 return anyhow::Ok(forwards.clone());
             }
-            // Nothing tells of a change, so look again.
+            // There is no notification of a change, so the test polls.
             sleep(Duration::from_millis(20)).await;
         }
     };

@@ -1,4 +1,4 @@
-//! Clients that vanish in the middle of it and never come back, and when the server gives them up (LIV-3).
+//! Clients that disappear at any time and never come back, and when the server gives them up (LIV-3).
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::fault_proxy::Way;
 use crate::on_air::Pusher;
 use crate::verdict::{Door, row_of};
 
-/// A client that will vanish.
+/// A client that will disappear.
 #[derive(Debug)]
 pub(crate) struct Ghost {
     guest: Guest,
@@ -20,13 +20,13 @@ pub(crate) struct Ghost {
     pusher: Option<Pusher>,
 }
 
-/// One that has, with its way, which says nothing.
+/// A client that has disappeared; its connection is silent.
 #[derive(Debug)]
 pub(crate) struct Vanished {
     uid: u64,
     room: usize,
     pub(crate) at: Instant,
-    /// When the last of it left for the server.
+    /// When its last bytes went to the server.
     pub(crate) heard: Instant,
     _way: Way,
     pusher: Option<Pusher>,
@@ -46,7 +46,7 @@ impl Ghost {
         Ok(Ghost { guest, way, pusher })
     }
 
-    /// From now on nothing of it reaches the server, and nothing ends. Its media goes on, if it has some.
+    /// From now on no byte of it reaches the server, and no connection ends. Its media continues, if it has any.
     pub(crate) fn vanish(self) -> Vanished {
         let Ghost { guest, way, pusher } = self;
         way.stall(true, true);
@@ -57,11 +57,11 @@ impl Ghost {
 }
 
 impl Vanished {
-    /// Waits until the server lists it no longer; when that was.
+    /// Waits until the server does not list it any more. Returns when this was.
     pub(crate) async fn gone(&self, door: &Door, limit: Duration) -> Result<Instant> {
         let look = async {
             loop {
-                // A server that is dead lists nobody, and is no proof.
+                // A stopped server lists no members; this proves nothing.
                 if let Ok(roster) = door.roster(self.room).await
                     && roster.is_none_or(|roster| row_of(&roster, self.uid).is_none())
                 {
@@ -73,7 +73,7 @@ impl Vanished {
         timeout(limit, look).await.with_context(|| format!("uid {} stays for ever", self.uid))
     }
 
-    /// It was not given up before `least`, and neither was its push.
+    /// Checks that neither it nor its push was given up before `least`.
     pub(crate) fn assert_gone(&self, gone: Instant, least: Instant) -> Result<()> {
         let after = |at: Instant| at.saturating_duration_since(self.at);
         ensure!(

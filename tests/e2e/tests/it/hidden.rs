@@ -1,5 +1,5 @@
-//! A member of whom nothing comes but what a WebSocket answers by itself, as from the hidden tab of a browser, beside one
-//! of whom nothing comes at all.
+//! A member that sends nothing but the pongs of its WebSocket, like a hidden tab of a browser, and one that sends
+//! nothing at all.
 
 use anyhow::{Result, bail, ensure};
 use lianmai_test_support::raw_ws::{RawWs, Received};
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::stage::Stage;
 
-/// Silence ends a socket after 6 s, and its membership soon after; half a second of it is asked about.
+/// Silence ends a socket after 6 s, and its membership soon after; the server pings after half a second of silence.
 const TIMERS: [(&str, &str); 3] = [
     ("LIANMAI_SESSION__PING_INTERVAL_MS", "500"),
     ("LIANMAI_SESSION__DEAD_AFTER_MS", "6000"),
@@ -21,7 +21,7 @@ async fn join(stage: &Stage, uid: &str) -> Result<RawWs> {
     Ok(socket)
 }
 
-/// What ends the test is the end of the one that answers nothing, whenever that is.
+/// The test ends when the silent member ends, whenever that is.
 /// Proves LIV-5.
 #[tokio::test]
 async fn liv_5_who_answers_pings_alone_outlives_who_answers_nothing() -> Result<()> {
@@ -36,7 +36,7 @@ async fn liv_5_who_answers_pings_alone_outlives_who_answers_nothing() -> Result<
             }
         }
     });
-    // Until it hears that the other has gone.
+    // Until it hears that the other member has left.
     loop {
         match hidden.receive().await? {
             Received::Text(text) if String::from_utf8_lossy(&text).contains("clientLeave") => break,
@@ -47,7 +47,7 @@ async fn liv_5_who_answers_pings_alone_outlives_who_answers_nothing() -> Result<
     let (ended, asked) = closed.await??;
     ensure!(matches!(ended, Received::Close(4002, _)), "the silent one ends by {ended:?}");
     ensure!(asked > 0, "it was asked before");
-    // Nothing but pongs came of it so far.
+    // It has sent nothing but pongs so far.
     hidden.call("ping", json!({})).await?;
     ensure!(hidden.pings() > 5, "{} pings", hidden.pings());
     stage.finish().await

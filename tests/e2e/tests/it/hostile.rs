@@ -1,7 +1,7 @@
-//! The hostile-input table. A row is what is sent and every answer to it; rows by topic are in the modules
-//! beside this one. While they run, a pair of bystanders in the same channel exchanges messages and media
-//! ([`Witness`]), and after each row nothing of theirs may be missing or late and the server must have
-//! logged no error. Rows that can be repeated are repeated, and the server's memory must not grow.
+//! The hostile-input table. A row is an input and all answers to it; rows are grouped by topic in the modules beside
+//! this one. During the rows a pair of bystanders in the same channel exchanges messages and media ([`Witness`]). After
+//! each row none of this may be missing or late, and the server must have logged no error. Repeatable rows are
+//! repeated, and the server's memory must not grow.
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -21,19 +21,19 @@ use crate::hostile_witness::{CHANNEL, Witness};
 use crate::stage::{PATIENCE, Scratch, programs};
 use crate::tokens::APPS;
 
-/// Repeats before the memory is measured, and between the two measurements.
+/// Repetitions before the first memory measurement, and between the first and the second.
 const WARM_UP: u64 = 200;
 const REPEATS: u64 = 1_000;
-/// Repeats at the same time.
+/// Repetitions in parallel.
 const PARALLEL: u64 = 16;
-/// The server's resident memory may grow by this much over [`REPEATS`]: its allocator gives back late.
+/// The server's resident memory may grow by this much over [`REPEATS`], because its allocator returns memory late.
 const GROWTH_KIB: u64 = 2 * 1024;
 
-/// Limits that no row reaches by being repeated.
+/// Limits that repetitions do not reach.
 pub(crate) const ROOMY: &str = "[limits]\ncommands_per_second = 10000\ncommand_burst = 100000\n\
     channel_bytes_per_second = 1000000000\n";
 
-/// A server with an app in debug mode and one in safe mode, and the pair.
+/// A server with an app in debug mode and one in safe mode, and the bystanders.
 #[derive(Debug)]
 pub(crate) struct House {
     pub(crate) server: ServerProcess,
@@ -44,7 +44,7 @@ pub(crate) struct House {
 }
 
 impl House {
-    /// Starts all of it; `config` is added to the apps.
+    /// Starts everything; `config` is added to the apps.
     pub(crate) async fn open(config: &str) -> Result<Arc<Self>> {
         let data = Scratch::new()?;
         let file = data.0.join("config.toml");
@@ -61,15 +61,15 @@ impl House {
         Ok(Arc::new(House { server, witness, admin_token, next_uid, _data: data }))
     }
 
-    /// A uid that nobody had.
+    /// A uid that was not used before.
     pub(crate) fn fresh_uid(&self) -> String {
         self.next_uid.fetch_add(1, Ordering::Relaxed).to_string()
     }
 
-    /// A member of the pair's channel.
+    /// A member of the bystanders' channel.
     pub(crate) async fn member(&self, uid: &str, role: &str) -> Result<RawWs> {
         let mut socket = RawWs::connect(self.server.public).await?;
-        // The same again is the same membership, whatever became of its socket.
+        // A repetition continues the same membership, whatever happened to its socket.
         let params = json!({
             "appkey": "demo", "channelName": CHANNEL, "uid": uid, "role": role,
             "joinId": format!("hostile-join-{uid:0>8}"),
@@ -78,7 +78,7 @@ impl House {
         Ok(socket)
     }
 
-    /// What must hold after each row.
+    /// Checks what must hold after each row.
     pub(crate) async fn check(&self) -> Result<()> {
         self.witness.check().await?;
         let bugs = self.server.bugs();
@@ -87,36 +87,36 @@ impl House {
     }
 }
 
-/// What one connection sends.
+/// One thing to send.
 #[derive(Clone, Debug)]
 pub(crate) enum Say {
     /// A request with a fresh id.
     Call(&'static str, Value),
-    /// Text as it is, but for `$ID`, which becomes a fresh id, and `$LAST`, the one before it.
+    /// Text in which `$ID` becomes a fresh id, and `$LAST` the id before it.
     Text(String),
     /// A frame of any type.
     Frame(u8, Vec<u8>),
-    /// Bytes as they are.
+    /// Bytes without framing.
     Bytes(Vec<u8>),
 }
 
-/// Where the connection is when it says so.
+/// The state of the connection before the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// Upgraded.
     Lobby,
-    /// Joined the pair's channel, in a role.
+    /// Joined the bystanders' channel in a role.
     Channel(&'static str),
 }
 
 type Playing = Pin<Box<dyn Future<Output = Result<Vec<String>>> + Send>>;
 
-/// How a row is played.
+/// How a row is executed.
 #[derive(Clone)]
 pub(crate) enum Play {
-    /// By a WebSocket.
+    /// On a WebSocket.
     Socket(Place, Vec<Say>),
-    /// By a function that tells what came back.
+    /// By a function that returns the answers.
     Own(Arc<dyn Fn(Arc<House>) -> Playing + Send + Sync>),
 }
 
@@ -125,8 +125,8 @@ pub(crate) enum Play {
 pub(crate) struct Row {
     name: &'static str,
     play: Play,
-    /// What comes back, all of it: `ok` or the name of an error for each answer, `closing CODE ACTION`,
-    /// `close CODE REASON`, `gone`. Where it does not end in one of the last two the connection lives on.
+    /// All answers: `ok` or the name of an error for each answer, `closing CODE ACTION`, `close CODE REASON`, `gone`.
+    /// Unless it ends with one of the last two, the connection continues.
     expect: Vec<&'static str>,
     repeated: bool,
 }
@@ -151,7 +151,7 @@ fn socket(name: &'static str, place: Place, say: Vec<Say>, expect: &[&'static st
     Row { name, play, expect: expect.to_vec(), repeated: true }
 }
 
-/// A row that is played by a function.
+/// A row that is executed by a function.
 pub(crate) fn own<F, P>(name: &'static str, play: F, expect: &[&'static str]) -> Row
 where
     F: Fn(Arc<House>) -> P + Send + Sync + 'static,
@@ -162,13 +162,13 @@ where
 }
 
 impl Row {
-    /// Is played once only.
+    /// The row is not repeated.
     pub(crate) fn once(mut self) -> Self {
         self.repeated = false;
         self
     }
 
-    /// Plays it `times` with one uid, on one connection where that lives on.
+    /// Executes the row `times` times with one uid, on one connection if it continues.
     async fn run(&self, house: &Arc<House>, times: u64) -> Result<()> {
         let uid = house.fresh_uid();
         let mut kept: Option<RawWs> = None;
@@ -215,8 +215,8 @@ fn is_end(heard: &str) -> bool {
     heard == "gone" || heard.starts_with("close ")
 }
 
-/// Says it all and collects what comes back: `count` things, or until the end of the connection. Where the
-/// connection lives on, a request behind it shows that nothing more came.
+/// Sends everything and collects the answers: `count` of them, or until the end of the connection. If the connection
+/// continues, a further request proves that nothing more came.
 async fn converse(socket: &mut RawWs, say: &[Say], count: usize) -> Result<Vec<String>> {
     for say in say {
         speak(socket, say).await?;
@@ -235,7 +235,7 @@ async fn converse(socket: &mut RawWs, say: &[Say], count: usize) -> Result<Vec<S
         let known = heard.len();
         let message = hear(socket, &mut heard).await?;
         if message.iter().any(|message| message["id"] == id) {
-            // The answer itself is none of the row's.
+            // The answer to this request does not belong to the row.
             heard.pop();
             return Ok(heard);
         }
@@ -244,7 +244,7 @@ async fn converse(socket: &mut RawWs, say: &[Say], count: usize) -> Result<Vec<S
 }
 
 async fn speak(socket: &mut RawWs, say: &Say) -> Result<()> {
-    // Who is cut off while it still speaks hears why when it listens.
+    // A connection that is closed during a write still gives the reason when it is read.
     let _ = match say {
         Say::Call(method, params) => socket.request(method, params.clone()).await.map(drop),
         Say::Text(text) if text.contains('$') => {
@@ -261,7 +261,7 @@ async fn speak(socket: &mut RawWs, say: &Say) -> Result<()> {
     Ok(())
 }
 
-/// Waits for one frame and notes what is in it; events and notices of the channel are not noted.
+/// Waits for one frame and notes its content, except events and notices of the channel.
 async fn hear(socket: &mut RawWs, heard: &mut Vec<String>) -> Result<Vec<Value>> {
     let text = match socket.receive().await? {
         Received::Text(text) => text,
@@ -285,7 +285,7 @@ async fn hear(socket: &mut RawWs, heard: &mut Vec<String>) -> Result<Vec<Value>>
     for message in &messages {
         if let Some(error) = message.get("error") {
             let name = error["data"]["name"].as_str().context("an error without name")?;
-            // Requests whose id could not be read are told apart.
+            // Answers to requests whose id could not be read are marked.
             let to = if message["id"].is_null() { " null" } else { "" };
             let field = error["data"]["field"].as_str().map(|field| format!(" {field}"));
             heard.push(format!("{name}{to}{}", field.unwrap_or_default()));
@@ -299,7 +299,7 @@ async fn hear(socket: &mut RawWs, heard: &mut Vec<String>) -> Result<Vec<Value>>
     Ok(messages)
 }
 
-/// Plays every row once, then those that can be repeated; a line of figures for each.
+/// Executes every row once, then the repeatable rows again. Returns a line of figures for each.
 pub(crate) async fn play(house: &Arc<House>, rows: &[Row]) -> Result<String> {
     let mut report = String::new();
     let mut wrong = Vec::new();
@@ -335,7 +335,7 @@ pub(crate) async fn play(house: &Arc<House>, rows: &[Row]) -> Result<String> {
     Ok(report)
 }
 
-/// Plays the rows of one topic in a house of their own.
+/// Executes the rows of one topic on a server of their own.
 pub(crate) async fn play_topic(topic: &str, rows: &[Row]) -> Result<String> {
     let start = Instant::now();
     let house = House::open(ROOMY).await?;

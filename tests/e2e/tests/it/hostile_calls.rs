@@ -1,4 +1,4 @@
-//! Hostile requests: wrong parameters, names and uids, and commands that the sender may not give.
+//! Hostile requests: wrong parameters, names and uids, and commands that the sender is not permitted to give.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn call(method: &'static str, params: Value) -> Vec<Say> {
     vec![Say::Call(method, params)]
 }
 
-/// A call whose parameters no JSON value can hold.
+/// A call with parameters that cannot be written as a `Value`.
 fn text(method: &str, params: &str) -> Vec<Say> {
     vec![Say::Text(format!(
         r#"{{"jsonrpc":"2.0","id":$ID,"method":"{method}","params":{params}}}"#
@@ -25,7 +25,7 @@ fn join_channel(name: &str) -> Vec<Say> {
     call("join", json!({"appkey": "demo", "channelName": name, "uid": "7"}))
 }
 
-/// A join that does not even get to the app.
+/// A join that is refused before its app is considered.
 fn bad_join(name: &'static str, say: Vec<Say>, error: &'static str) -> Row {
     lobby(name, say, &[error])
 }
@@ -45,7 +45,7 @@ fn params() -> Vec<Row> {
         member("second join", join_channel("room"), &["alreadyJoined"]),
         member("params is an array", text("mute", r#"["audio"]"#), &["invalidParams"]),
         member("params is text", text("mute", r#""audio""#), &["invalidParams"]),
-        // Read as absent (FRM-3).
+        // `null` counts as absent (FRM-3).
         member("params is null", text("mute", "null"), &["ok"]),
         member(
             "parameter twice",
@@ -176,7 +176,7 @@ fn rights() -> Vec<Row> {
         member("closeChannel without right", call("closeChannel", json!({})), &["forbidden"]),
         member("channel attributes without right", call("setAttributes", json!({"target": "channel", "attributes": {"a": "b"}})), &["forbidden"]),
         member("attributes of another target", call("setAttributes", json!({"target": "world", "attributes": {}})), &["invalidParams target"]),
-        // A moderator of a channel of its own.
+        // The moderator of its own channel.
         lobby("subscribe to oneself", [
             call("join", json!({"appkey": "demo", "channelName": "own", "uid": "7", "joinId": "sixteen-characters"})),
             call("publish", json!({})),

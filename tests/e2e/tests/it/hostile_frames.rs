@@ -1,4 +1,4 @@
-//! Hostile input on the way to a request: WebSocket frames, UTF-8, JSON, arrays and ids.
+//! Hostile input below requests: WebSocket frames, UTF-8, JSON, arrays and ids.
 
 use anyhow::Result;
 use lianmai_test_support::raw_ws::{BINARY, PING, PONG, TEXT};
@@ -19,14 +19,14 @@ fn bytes(bytes: &[u8]) -> Vec<Say> {
     vec![Say::Bytes(bytes.to_vec())]
 }
 
-/// A masked frame with a first byte of any kind; the mask of zeros leaves the payload as it is.
+/// A masked frame with any first byte; the mask of zeros leaves the payload unchanged.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
     frame.extend_from_slice(payload);
     frame
 }
 
-/// An object around an object, `depth` in all.
+/// Nested objects, `depth` levels in total.
 fn nested(depth: usize) -> String {
     let mut text = r#"{"jsonrpc":"2.0","id":$ID,"method":"report","params":"#.to_owned();
     // The envelope is the first level.
@@ -44,10 +44,10 @@ const PING_CALL: &str = r#""method":"ping","params":{}"#;
 const MUTE_CALL: &str = r#""method":"mute","params":{"mediaType":"audio"}"#;
 const UNMUTE_CALL: &str = r#""method":"unmute","params":{"mediaType":"audio"}"#;
 
-/// What a connection hears whose frames are not to be trusted.
+/// The end of a connection that violates the framing.
 const CUT: [&str; 2] = ["closing 4504 none", "close 4504 protocolViolation"];
 
-/// The same, with an answer before.
+/// The same after an answer.
 fn answered(error: &'static str) -> Vec<&'static str> {
     [&[error][..], &CUT].concat()
 }

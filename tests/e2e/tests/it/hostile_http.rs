@@ -1,6 +1,6 @@
-//! Hostile HTTP: requests that two readers could take apart differently, and heads without measure. Each row
-//! is one request, with another one hidden in it or behind it where that makes sense. What comes back are
-//! the status codes of all answers until the connection ends, which it must.
+//! Hostile HTTP: requests that two parsers could split differently, and heads without a bound. Each row is one request,
+//! in many rows with another one hidden in it or behind it. The result is the status codes of all answers until the
+//! connection ends, which it must.
 //! Proves no rule of the protocol: HTTP.
 
 use anyhow::{Context, Result, ensure};
@@ -8,14 +8,14 @@ use lianmai_test_support::raw_ws::RawWs;
 
 use crate::hostile::{House, Row, own, play_topic};
 
-/// Who is asked.
+/// The listener that gets the request.
 #[derive(Clone, Copy)]
 enum Listener {
     Public,
     Admin,
 }
 
-/// Sends bytes and reads every answer; `$HOST` and `$TOKEN` are filled in.
+/// Sends bytes and reads every answer; `$HOST` and `$TOKEN` are replaced.
 async fn ask(house: &House, listener: Listener, text: &str) -> Result<Vec<String>> {
     let address = match listener {
         Listener::Public => house.server.public,
@@ -23,7 +23,7 @@ async fn ask(house: &House, listener: Listener, text: &str) -> Result<Vec<String
     };
     let text = text.replace("$HOST", &address.to_string()).replace("$TOKEN", &house.admin_token);
     let mut socket = RawWs::open(address).await?;
-    // Who is cut off while it still writes reads why.
+    // A connection that is closed during the write still gives the reason when it is read.
     let _ = socket.write(text.as_bytes()).await;
     let bytes = socket.read_to_end().await;
     let mut heard = Vec::new();
@@ -58,7 +58,7 @@ fn row(
     )
 }
 
-/// A GET with more header lines, and another request behind it.
+/// A GET with more header lines, followed by another request.
 fn get(more: &str) -> String {
     format!("GET /none HTTP/1.1\r\nHost: $HOST\r\n{more}\r\n{HIDDEN}")
 }
@@ -66,12 +66,12 @@ fn get(more: &str) -> String {
 /// A POST that is allowed to have a body.
 fn post(more: &str, body: &str) -> String {
     format!(
-        "POST /v1/channels/none/close?appkey=demo HTTP/1.1\r\nHost: $HOST\r\n\
+        "POST /v1/apps/demo/channels/none/close HTTP/1.1\r\nHost: $HOST\r\n\
          Authorization: Bearer $TOKEN\r\nContent-Type: application/json\r\n{more}\r\n{body}"
     )
 }
 
-/// Is answered 200 where it is read as a request, and then the connection ends.
+/// This gets 200 if it is read as a request, and then the connection ends.
 const HIDDEN: &str = "GET /healthz HTTP/1.1\r\nHost: $HOST\r\nConnection: close\r\n\r\n";
 
 fn rows() -> Vec<Row> {
@@ -87,7 +87,7 @@ fn rows() -> Vec<Row> {
     let extension = format!("2;{}\r\n{{}}\r\n0\r\n\r\n{hidden}", "x".repeat(20_000));
     let extensions = format!("{}0\r\n\r\n{hidden}", "1;x=y\r\n \r\n".repeat(20_000));
     vec![
-        // The shape of the rest: what is well formed is answered, and what is behind it too.
+        // Well-formed requests are answered, and so is a request behind them.
         row("two good requests", Public, get(""), &["404", "404"]),
         row(
             "good body",
@@ -180,7 +180,7 @@ fn rows() -> Vec<Row> {
         row("folded header", Public, get("X-A: b\r\n c\r\n"), &["400"]),
         row("NUL in a header", Public, get("X-A: b\0c\r\n"), &["400"]),
         row("bare CR in a header", Public, get("X-A: b\rX-B: c\r\n"), &["400"]),
-        // RFC 9112, section 2.2, lets a server read a bare LF as the end of a line; there is one answer all the same.
+        // RFC 9112, section 2.2, permits a bare LF as the end of a line; there is only one answer all the same.
         row("bare LF", Public, "GET /none HTTP/1.1\nHost: $HOST\nConnection: close\n\n", &["404"]),
         row("bare LF hides a header", Public, get("X-A: b\nContent-Length: 5\r\n"), &["400"]),
         row("header without a colon", Public, get("nonsense\r\n"), &["400"]),

@@ -1,5 +1,5 @@
-//! Hostile input to the relay: RTMP bytes. What comes back are the names and status codes in the server's
-//! commands, `closed`, and the code that the server logged.
+//! Hostile RTMP input of the relay. The result is the names and status codes in the server's commands, `closed`, and
+//! the code that the server logged.
 //! Proves no rule of the protocol: RTMP.
 
 use std::net::SocketAddr;
@@ -68,12 +68,12 @@ fn create_stream() -> Vec<u8> {
     command("createStream", 2.0, &[5])
 }
 
-/// `publish` or `play` of a stream name with its query, behind `connect`.
+/// `publish` or `play` of a stream name with its query, to send after `connect`.
 pub(crate) fn request(method: &str, name: &str) -> Vec<u8> {
     [create_stream(), command(method, 3.0, &[&[5][..], &string(name)].concat())].concat()
 }
 
-/// Names and codes that are told in commands, in order.
+/// Names and codes in the server's commands, in order.
 fn said(bytes: &[u8]) -> Vec<String> {
     let mut said = Vec::new();
     let mut rest = bytes.get(1 + 2 * PACKET..).unwrap_or_default();
@@ -93,25 +93,25 @@ fn said(bytes: &[u8]) -> Vec<String> {
     said
 }
 
-/// Sends bytes, and more when `connect` was answered, and reads until `count` things were said or the connection ends. Where it ends, the code that
-/// the server logged for this peer is part of the answer.
+/// Sends `first`, and `then` when `connect` was answered. Reads until there are `count` results or the connection ends;
+/// then the code that the server logged for this peer is part of the result.
 pub(crate) async fn talk(
     server: &ServerProcess,
     first: &[u8],
     then: &[u8],
     count: usize,
 ) -> Result<Vec<String>> {
-    // Ports are used again: only what is logged from here on is about this one.
+    // Ports are reused: only log lines from here on concern this connection.
     let known = server.log_length();
     let mut stream = TcpStream::connect(server.rtmp).await?;
     let own: SocketAddr = stream.local_addr()?;
-    // Who is cut off while it still writes reads why.
+    // A connection that is closed during the write still gives the reason when it is read.
     let _ = stream.write_all(first).await;
     let mut read = BytesMut::new();
     let mut then = Some(then);
     loop {
         let mut heard = said(&read);
-        // A reset takes answers with it that were not read yet, so the second part waits for them.
+        // A reset discards answers that were not read yet, so the second part waits for them.
         if heard.len() >= WELCOME.len()
             && let Some(then) = then.take()
         {
@@ -150,7 +150,7 @@ fn rtmp(name: &'static str, bytes: Vec<u8>, expect: &[&'static str]) -> Row {
     )
 }
 
-/// A row that begins behind an answered `connect`; `expect` is what follows.
+/// A row after an answered `connect`; `expect` is what follows.
 fn connected(name: &'static str, bytes: impl Into<Vec<u8>>, expect: &[&'static str]) -> Row {
     let (bytes, count) = (Arc::new(bytes.into()), WELCOME.len() + expect.len());
     own(
@@ -168,7 +168,7 @@ fn connected(name: &'static str, bytes: impl Into<Vec<u8>>, expect: &[&'static s
     )
 }
 
-/// Bytes that look random and are the same in each run.
+/// Pseudo-random bytes that are the same in each run.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
@@ -185,11 +185,11 @@ const WELCOME: [&str; 2] = ["_result", "NetConnection.Connect.Success"];
 fn garbage() -> Vec<Row> {
     let nested = |unit: &[u8], depth| message(3, COMMAND, 1, &unit.repeat(depth));
     let size = |bytes: u32| message(2, SET_CHUNK_SIZE, 0, &bytes.to_be_bytes());
-    // The peer is told why, with a sentence, before the connection ends.
+    // The peer gets the reason as a sentence before the connection ends.
     let ended = |code| ["NetConnection.Call.Failed", "closed", code];
-    // A command that cannot be read or served is left out: the next one is answered.
+    // A command that cannot be read or served is skipped: the next one is answered.
     let served = |bytes: Vec<u8>| [bytes, create_stream()].concat();
-    // One message in two chunks, another in between; both are commands that are answered.
+    // One message in two chunks with another message in between; both are commands that are answered.
     let release =
         [&string("releaseStream")[..], &number(2.0), &[5], &string(&"x".repeat(150))].concat();
     let (head, tail) = release.split_at(128);

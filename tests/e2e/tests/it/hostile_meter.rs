@@ -1,13 +1,13 @@
-//! Tells when the machine itself stood still. A thread asks to run every few milliseconds; when it runs late,
-//! so may everything else, and what the bystanders of the hostile-input table measured over that time is not
-//! the server's doing. A server that is busy does not delay it: whoever sleeps most runs first.
+//! Detects when the machine itself stood still. A thread sleeps for a few milliseconds at a time; when it runs late,
+//! everything else may be late as well, and what the bystanders of the hostile-input table measured during that time is
+//! not caused by the server. A busy server does not delay this thread: the scheduler prefers threads that mostly sleep.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two runs.
+/// Time between two runs.
 const PERIOD: Duration = Duration::from_millis(5);
-/// Later than this is a stall.
+/// A run that is later than this is a stall.
 const LATE: Duration = Duration::from_millis(20);
 
 /// The stalls so far, in order.
@@ -40,7 +40,7 @@ impl Meter {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long of a time the machine ran.
+    /// For how long the machine ran between two moments.
     pub(crate) fn ran(&self, from: Instant, to: Instant) -> Duration {
         let overlap = |(start, end): &(Instant, Instant)| {
             (*end).min(to).saturating_duration_since((*start).max(from))

@@ -1,5 +1,5 @@
-//! Hostile by pace: peers that send slowly, not at all, or too much, and one that does not read. The rows
-//! take seconds each, so they run side by side, in a house with the limits that a server has by default.
+//! Hostile pace: peers that send slowly, not at all, or too much, and one that does not read. The rows take seconds
+//! each, so they run in parallel, on a server with default limits.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,12 +19,12 @@ use crate::hostile::House;
 use crate::hostile_witness::CHANNEL;
 use crate::stage::PATIENCE;
 
-/// From accept to the end of a request's head, as the server has it.
+/// Time limit of the server for the head of a request, from accept.
 const HEAD: Duration = Duration::from_secs(5);
-/// From the upgrade to the join, and from accept to `publish` or `play`.
+/// Time limit of the server for the join, from the upgrade, and for `publish` or `play`, from accept.
 const LOBBY: Duration = Duration::from_secs(10);
 
-/// Opens a connection, sends bytes, and waits for its end without reading on purpose: how long that took.
+/// Opens a connection, sends bytes, and waits for its end. Returns how long that took.
 async fn half(address: SocketAddr, bytes: &[u8]) -> Result<Duration> {
     let start = Instant::now();
     let mut socket = RawWs::open(address).await?;
@@ -33,7 +33,7 @@ async fn half(address: SocketAddr, bytes: &[u8]) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// Sends one byte every 200 ms: a peer that is never quite silent.
+/// Sends one byte every 200 ms: a peer that is never silent for long.
 async fn drip(address: SocketAddr, bytes: &'static [u8]) -> Result<Duration> {
     let start = Instant::now();
     let mut socket = RawWs::open(address).await?;
@@ -48,13 +48,13 @@ async fn drip(address: SocketAddr, bytes: &'static [u8]) -> Result<Duration> {
     bail!("nothing to send")
 }
 
-/// Nobody is turned away early. How late is up to the machine, and [`PATIENCE`] ends what would never end.
+/// The server closed the connection, but not early. How late depends on the machine; [`PATIENCE`] bounds it.
 fn took(time: Duration, limit: Duration) -> Result<()> {
     ensure!(time >= limit - Duration::from_millis(500), "over after {time:?}");
     Ok(())
 }
 
-/// Waits in the lobby, silent or with pings, until it is closed.
+/// Stays in the lobby, silent or with pings, until it is closed.
 async fn never_joins(house: Arc<House>, pings: bool) -> Result<()> {
     let start = Instant::now();
     let mut socket = RawWs::connect(house.server.public).await?;
@@ -83,7 +83,7 @@ async fn never_joins(house: Arc<House>, pings: bool) -> Result<()> {
     }
 }
 
-/// 1,000 commands at once: the burst is served, then all are refused, then it is over.
+/// 1,000 commands at once: the burst is served, then all others are refused, then the connection is closed.
 async fn floods(house: Arc<House>) -> Result<()> {
     let mut socket = house.member("701", "audience").await?;
     let start = Instant::now();
@@ -126,10 +126,10 @@ async fn floods(house: Arc<House>) -> Result<()> {
     Ok(())
 }
 
-/// A member that reads only when it is told to, and its `seq`.
+/// A member that reads only when the test reads, and its `seq`.
 async fn narrow(house: &House, uid: &str) -> Result<(RawWs<TcpStream>, u64)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    // A small window, so that the server's side of the connection fills soon.
+    // A small window, so that the server's side of the connection is full soon.
     socket.set_recv_buffer_size(4 * 1024)?;
     socket.connect(&house.server.public.into())?;
     socket.set_nonblocking(true)?;
@@ -141,7 +141,7 @@ async fn narrow(house: &House, uid: &str) -> Result<(RawWs<TcpStream>, u64)> {
     Ok((reader, seq))
 }
 
-/// What was on its way: events without a gap behind `seq`, then the end. How many bytes, which notices, which end.
+/// Reads the rest: contiguous events after `seq`, then the end. Returns the number of bytes, the notices and the end.
 async fn rest(
     reader: &mut RawWs<TcpStream>,
     mut seq: u64,
@@ -170,8 +170,8 @@ async fn rest(
     }
 }
 
-/// A member that stops reading while messages of 8 KiB are sent to its channel by sixteen others, each its
-/// burst: it is cut, and what it was sent before is whole.
+/// A member stops reading while sixteen others send bursts of 8 KiB messages to its channel: it is disconnected, and
+/// everything that it was sent before is intact.
 async fn stops_reading(house: Arc<House>) -> Result<String> {
     let (mut reader, seq) = narrow(&house, "801").await?;
     let known = house.server.log_length();
@@ -182,7 +182,8 @@ async fn stops_reading(house: Arc<House>) -> Result<String> {
             let mut socket = house.member(&(900 + sender).to_string(), "audience").await?;
             let data = "x".repeat(8_000);
             for _ in 0..40 {
-                // Waiting for the answer, it reads what all the others say, or it would be cut itself.
+                // While it waits for the answer, it reads the messages of the others; otherwise it would be
+                // disconnected itself.
                 socket.call("sendMessage", json!({"data": data})).await?;
             }
             anyhow::Ok(())
@@ -193,7 +194,7 @@ async fn stops_reading(house: Arc<House>) -> Result<String> {
         ended??;
     }
     let (bytes, _, end) = rest(&mut reader, seq).await?;
-    // Where no close frame found room it is only the end.
+    // Without room for a close frame the connection just ends.
     match &end {
         Received::Close(4001, reason) => ensure!(reason == "slowReader", "{reason}"),
         end => ensure!(matches!(end, Received::Gone), "{end:?}"),
@@ -202,7 +203,7 @@ async fn stops_reading(house: Arc<House>) -> Result<String> {
     Ok(format!("a reader that stops: {bytes} bytes were on their way, then {end:?}"))
 }
 
-/// A member that is behind, but not too slow, is kicked: it hears all that was said, why it goes, and the close.
+/// A member that is behind, but not too slow, is kicked: it gets all earlier messages, the reason, and the close.
 async fn is_kicked_while_behind(house: Arc<House>) -> Result<()> {
     let (mut reader, seq) = narrow(&house, "802").await?;
     let mut sender = house.member("803", "audience").await?;
@@ -210,8 +211,8 @@ async fn is_kicked_while_behind(house: Arc<House>) -> Result<()> {
     for _ in 0..100 {
         sender.call("sendMessage", json!({"data": data})).await?;
     }
-    let kick = json!({"uid": "802"});
-    house.server.admin_post(&format!("/v1/channels/{CHANNEL}/kick?appkey=demo"), &kick).await?;
+    let path = format!("/v1/apps/demo/channels/{CHANNEL}/members/802/kick");
+    house.server.admin_post(&path, &json!({})).await?;
     let (bytes, notices, end) = rest(&mut reader, seq).await?;
     ensure!(bytes > 800_000, "{bytes} bytes");
     let heard: Vec<_> = notices.iter().filter_map(|notice| notice["method"].as_str()).collect();
@@ -220,7 +221,7 @@ async fn is_kicked_while_behind(house: Arc<House>) -> Result<()> {
     Ok(())
 }
 
-/// Members may say as much as they like.
+/// Members may send without limit.
 const TALKATIVE: &str = "[limits]\ncommands_per_second = 10000\ncommand_burst = 10000\n\
     channel_bytes_per_second = 1000000000\n";
 
@@ -291,7 +292,7 @@ async fn no_pace_disturbs_others() -> Result<()> {
     }
     floods(house.clone()).await.context("a flood of commands")?;
     house.check().await.context("after a flood of commands")?;
-    // What sixteen may send at once does not fill what may wait for one.
+    // A burst of sixteen members does not fill the queue of one member.
     let house = House::open(TALKATIVE).await?;
     let report = stops_reading(house.clone()).await.context("a reader that stops")?;
     house.check().await.context("after a reader that stops")?;

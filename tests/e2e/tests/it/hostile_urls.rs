@@ -1,4 +1,4 @@
-//! Media URLs that somebody has tampered with, used for what they are not for, or used twice.
+//! Media URLs that were tampered with, are used for another purpose, or are used twice.
 
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::arrivals;
@@ -6,19 +6,19 @@ use lianmai_test_support::arrivals;
 use crate::hostile::{House, Row, own, play_topic};
 use crate::hostile_media::{connect, handshake, request, talk};
 
-/// The name with its query, as RTMP wants it.
+/// The stream name with its query, in the form that RTMP needs.
 pub(crate) fn stream_of(url: &str) -> Result<String> {
     Ok(url.rsplit_once('/').context("no path")?.1.to_owned())
 }
 
-/// Another character of the alphabet in the place of the one at `at`.
+/// Replaces the character at `at` by another one of the alphabet.
 fn changed(text: &str, at: usize) -> String {
     let mut bytes = text.as_bytes().to_vec();
     bytes[at] = if bytes[at] == b'b' { b'c' } else { b'b' };
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// An RTMP request by a changed name.
+/// An RTMP request with a changed stream name.
 fn tampered(
     name: &'static str,
     method: &'static str,

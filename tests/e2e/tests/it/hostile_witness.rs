@@ -1,7 +1,7 @@
-//! The bystanders of the hostile-input table: two members of one channel who exchange numbered messages
-//! and media all the time, in a thread of their own, and see whether anything is missing, doubled, out of
-//! order or late. What is late is judged without the time in which they or the server waited for a processor.
-//! Comes in: addresses. Goes out: [`Witness::check`].
+//! The bystanders of the hostile-input table: two members of one channel that exchange numbered messages and media all
+//! the time, in a thread of their own, and detect whether anything is missing, duplicated, out of order or late.
+//! Lateness does not count the time in which they or the server waited for a processor. Comes in: addresses. Goes out:
+//! [`Witness::check`].
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,34 +19,34 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::hostile_meter::Meter;
 use crate::stage::PATIENCE;
 
-/// The channel of the pair; hostile members join it too.
+/// The bystanders' channel; hostile members join it too.
 pub(crate) const CHANNEL: &str = "witness";
 /// Speaks and pushes; the creator.
 pub(crate) const SPEAKER: &str = "1";
 /// Listens and pulls.
 pub(crate) const LISTENER: &str = "2";
 
-/// Between two messages, unless more are asked for.
+/// Time between two messages, unless more are requested.
 const PERIOD: Duration = Duration::from_millis(100);
-/// A message takes less, unless the server is held up by somebody else. Some milliseconds are usual.
+/// A message takes less than this, unless another client delays the server. Some milliseconds are usual.
 const LATEST: Duration = Duration::from_secs(5);
-/// More than is between two pictures: whoever plays lacks less of the stream.
+/// Longer than the distance of two pictures: a player misses less of the stream.
 const WIDEST: Duration = Duration::from_millis(200);
-/// What a player is given at the beginning is older, and may lack something.
+/// The first media of a player is older, and may have gaps.
 const WARM: Duration = Duration::from_secs(1);
 
-/// What the pair saw so far.
+/// What the bystanders have seen so far.
 #[derive(Debug, Default)]
 struct Facts {
     sent: Vec<Before>,
     heard: [usize; 2],
     slowest: Duration,
-    /// What is not judged yet: how long it took is known when the meter has run again.
+    /// Messages that are not judged yet: their duration is known when the meter has run again.
     messages: Vec<Pause>,
     broken: Option<String>,
 }
 
-/// A moment, and what the server and this thread had waited for a processor until then.
+/// A moment, and how long the server and this thread had waited for a processor until then.
 #[derive(Clone, Debug)]
 struct Before {
     at: Instant,
@@ -61,23 +61,23 @@ impl Before {
 
     fn until_now(&self, server: u32) -> Pause {
         let now = Before::now(server);
-        // One behind the other: the server could not pass it on, then it could not be heard.
+        // The waits are added: first the server could not pass a message on, then this thread could not read it.
         let starved = now.server.since(&self.server) + now.own.since(&self.own);
         Pause { from: self.at, to: now.at, starved }
     }
 }
 
-/// A time that something took.
+/// The duration of something.
 #[derive(Clone, Copy, Debug)]
 struct Pause {
     from: Instant,
     to: Instant,
-    /// What the machine is known to have kept those from running who could have ended it.
+    /// How long the processes that could have ended it waited for a processor.
     starved: Duration,
 }
 
 impl Pause {
-    /// Without the time that the machine stood still.
+    /// The duration without the time in which the machine stood still.
     fn time(self) -> Duration {
         let ran = Meter::get().ran(self.from, self.to);
         ran.min((self.to - self.from).saturating_sub(self.starved))
@@ -111,7 +111,7 @@ impl Shared {
     }
 }
 
-/// The URLs of the pair, for whoever wants to misuse them.
+/// The URLs of the bystanders, for rows that misuse them.
 #[derive(Clone, Debug)]
 pub(crate) struct Urls {
     pub(crate) push: String,
@@ -119,7 +119,7 @@ pub(crate) struct Urls {
     pub(crate) pull_flv: String,
 }
 
-/// A running pair.
+/// The running bystanders.
 #[derive(Debug)]
 pub(crate) struct Witness {
     shared: Arc<Shared>,
@@ -127,7 +127,7 @@ pub(crate) struct Witness {
     pub(crate) urls: Urls,
     start: Instant,
     player: tokio::sync::Mutex<Arrivals>,
-    /// From here on the player lacks nothing.
+    /// From here on the player has no gaps.
     warm: Instant,
     _push: Ffmpeg,
 }
@@ -136,14 +136,14 @@ impl Witness {
     /// Joins, publishes and plays.
     pub(crate) async fn start(server: &ServerProcess) -> Result<Self> {
         let (public, pid) = (server.public, server.pid()?);
-        // From here on it is known when the machine stands still.
+        // Starts the detection of stalls.
         Meter::get();
         let start = Instant::now();
         let shared = Arc::new(Shared { facts: Mutex::default(), changed: watch::Sender::new(()) });
         let (say, said) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
         let theirs = shared.clone();
-        // A runtime of its own: what is measured here must not wait for the tasks of the test.
+        // A separate runtime, so that its tasks do not wait for the tasks of the test.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let ended = match runtime {
@@ -165,8 +165,8 @@ impl Witness {
         Ok(Witness { shared, say, urls, start, player, warm, _push: push })
     }
 
-    /// Says one thing more and waits until both have heard it and media went on; then judges all that was
-    /// seen since the start.
+    /// Sends one more message and waits until both have received it and media has continued; then judges everything
+    /// since the start.
     pub(crate) async fn check(&self) -> Result<()> {
         let wanted = self.shared.facts().sent.len() + 1;
         self.say.send(()).context("the speaker is gone")?;
@@ -179,7 +179,7 @@ impl Witness {
         self.shared.facts().judge()
     }
 
-    /// What the pair saw, for the report.
+    /// Figures of the bystanders, for the report.
     pub(crate) fn summary(&self) -> String {
         let facts = self.shared.facts();
         let Facts { sent, slowest, .. } = &*facts;
@@ -282,7 +282,7 @@ async fn join(
     Ok((socket, Ears { server, index, epoch: joined["epoch"].clone(), seq, next: 0 }))
 }
 
-/// As [`RawWs::call`], but what comes before the answer is heard.
+/// Like [`RawWs::call`], but earlier messages are processed.
 async fn call(
     socket: &mut RawWs,
     ears: &mut Ears,
@@ -301,7 +301,7 @@ async fn call(
     }
 }
 
-/// What one member has heard.
+/// What one member has received.
 struct Ears {
     server: u32,
     index: usize,

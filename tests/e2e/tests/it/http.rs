@@ -1,4 +1,4 @@
-//! HTTP from the outside: who is let in by Host and Origin, the admin API with its token, metrics, the upgrade, and the
+//! HTTP from the outside: checks of Host and Origin, the admin API with its token, metrics, the upgrade, and the
 //! directory of secrets.
 //! Proves no rule of the protocol: the admin API and its metrics.
 
@@ -36,7 +36,7 @@ async fn ask(
     Ok((answer.status, answer.text().await?))
 }
 
-/// The status, and the name of the error where there is one.
+/// The status, and the name of the error if there is one.
 async fn outcome(address: SocketAddr, first: &str, lines: &[&str]) -> Result<String> {
     let (status, body) = ask(address, first, lines, "").await?;
     let name = serde_json::from_str::<Value>(&body)
@@ -56,7 +56,7 @@ async fn hosts_and_origins_are_judged() -> Result<()> {
     let localhost = format!("Origin: http://localhost:{}", public.port());
     let https = format!("Origin: https://{public}");
     let of_admin = format!("Origin: http://{admin}");
-    // Header lines; what the public listener says; what the admin listener says.
+    // Header lines; the answer of the public listener; the answer of the admin listener.
     let cases: &[(&[&str], &str, &str)] = &[
         (&[], passes, passes),
         (&["Host: localhost"], passes, passes),
@@ -148,7 +148,7 @@ async fn an_upgrade_is_exact() -> Result<()> {
     }
     let head = upgrade("GET /v1/signal", &good).await?;
     ensure!(head.starts_with("http/1.1 101 "), "{head}");
-    // The accept key of 16 zero bytes, from RFC 6455 by hand.
+    // The accept key of 16 zero bytes, computed by hand as in RFC 6455.
     for line in [
         "sec-websocket-protocol: lianmai.v1\r\n",
         "sec-websocket-accept: icx+yqv66kxgm0fcwalwlflwtai=\r\n",
@@ -213,10 +213,11 @@ async fn the_admin_api_needs_its_token() -> Result<()> {
     let basic = format!("Authorization: Basic {}", admin.token);
     for first in [
         "GET /metrics",
-        "GET /v1/channels",
-        "GET /v1/channels/room?appkey=demo",
-        "POST /v1/channels/room/kick?appkey=demo",
-        "POST /v1/channels/room/close?appkey=demo",
+        "GET /v1/apps/demo/channels",
+        "GET /v1/apps/demo/channels/room",
+        "POST /v1/apps/demo/channels/room/members/7/kick",
+        "POST /v1/apps/demo/channels/room/close",
+        "GET /openapi.json",
         "GET /none",
     ] {
         let lines: [&[&str]; 5] =
@@ -228,8 +229,8 @@ async fn the_admin_api_needs_its_token() -> Result<()> {
     }
     ensure!(admin.get("/metrics").await?.0 == 200, "the right token");
     ensure!(admin.get("/none").await?.0 == 404, "the right token, no such path");
-    // Nothing of it on the public listener.
-    for first in ["GET /metrics", "GET /v1/channels", "GET /healthz"] {
+    // The public listener serves none of these.
+    for first in ["GET /metrics", "GET /v1/apps/demo/channels", "GET /healthz"] {
         let right = format!("Authorization: Bearer {}", admin.token);
         let got = outcome(stage.server.public, first, &[&right]).await?;
         ensure!(got == "404 notFound", "public {first}: {got}");
@@ -280,50 +281,52 @@ async fn operators_see_and_end_channels() -> Result<()> {
     let mut first = stage.join("room #1", 1).await?;
     let mut second = stage.join("room #1", 2).await?;
     first.call("publish", json!({"mediaType": "audio"})).await?;
-    let (_, list) = admin.get("/v1/channels").await?;
+    let (_, list) = admin.get("/v1/apps/demo/channels").await?;
     let list: Value = serde_json::from_str(&list)?;
     let expected = json!({"channels": [{
         "appkey": "demo", "channelName": "room #1", "cid": first.joined["cid"], "creator": "1",
         "members": 2, "broadcasters": 2,
     }]});
     ensure!(list == expected, "{list}");
-    let path = "/v1/channels/room%20%231";
-    let (_, shown) = admin.get(&format!("{path}?appkey=demo")).await?;
+    let path = "/v1/apps/demo/channels/room%20%231";
+    let (_, shown) = admin.get(&format!("{path}/members")).await?;
     let shown: Value = serde_json::from_str(&shown)?;
-    ensure!(shown["memberList"][0]["uid"] == "1", "{shown}");
-    ensure!(shown["memberList"][0]["published"] == json!(["audio"]), "{shown}");
-    ensure!(shown["memberList"][1]["connected"] == true, "{shown}");
+    ensure!(shown["members"][0]["uid"] == "1", "{shown}");
+    ensure!(shown["members"][0]["streams"][0]["mediaType"] == "audio", "{shown}");
+    ensure!(shown["members"][1]["connected"] == true, "{shown}");
 
-    let (kick, close) = (format!("{path}/kick?appkey=demo"), format!("{path}/close?appkey=demo"));
+    let (kick, close) = (format!("{path}/members/2/kick"), format!("{path}/close"));
     for (path, status) in [
-        ("/v1/channels/room%20%231".to_owned(), 400),
-        ("/v1/channels/none?appkey=demo".to_owned(), 404),
-        (format!("{path}?appkey=other"), 404),
-        ("/v1/channels/a%2Fb?appkey=demo".to_owned(), 400),
-        ("/v1/channels/%00?appkey=demo".to_owned(), 400),
-        (format!("/v1/channels/{}?appkey=demo", "x".repeat(65)), 400),
-        ("/v1/channels/%FF?appkey=demo".to_owned(), 400),
+        (path.to_owned(), 200),
+        (format!("{path}?appkey=demo"), 400),
+        ("/v1/apps/demo/channels/none".to_owned(), 404),
+        ("/v1/apps/other/channels/room%20%231".to_owned(), 404),
+        ("/v1/apps/demo/channels/a%2Fb".to_owned(), 400),
+        ("/v1/apps/demo/channels/%00".to_owned(), 400),
+        (format!("/v1/apps/demo/channels/{}", "x".repeat(65)), 400),
+        ("/v1/apps/demo/channels/%FF".to_owned(), 400),
     ] {
         let (got, body) = admin.get(&path).await?;
         ensure!(got == status, "{path}: {got} {body}");
     }
+    let nobody = format!("{path}/members/9/kick");
     for (kind, path, body, expected) in [
         ("text/plain", &kick, r#"{"uid":"2"}"#, "415 notJson"),
         ("application/x-www-form-urlencoded", &kick, "uid=2", "415 notJson"),
         ("application/json", &kick, "", "400 invalidParams"),
         ("application/json", &kick, "{", "400 invalidParams"),
-        ("application/json", &kick, r#"{"uid":"007"}"#, "400 invalidParams"),
-        ("application/json", &kick, r#"{"uid":"9"}"#, "404 noSuchMember"),
-        ("application/json", &kick, r#"{"uid":"2","durationS":604801}"#, "400 badDuration"),
+        ("application/json", &kick, r#"{"uid":"2"}"#, "400 invalidParams"),
+        ("application/json", &nobody, "{}", "404 noSuchMember"),
+        ("application/json", &kick, r#"{"durationS":604801}"#, "400 badDuration"),
         ("application/json", &close, r#"{"holdS":3601}"#, "400 badDuration"),
     ] {
         let got = admin.post_as(kind, path, body).await?;
         ensure!(got == expected, "{path} {body}: {got}");
     }
-    let large = format!(r#"{{"uid":"2","reason":"{}"}}"#, "x".repeat(20_000));
+    let large = format!(r#"{{"reason":"{}"}}"#, "x".repeat(20_000));
     ensure!(admin.post(&kick, &large).await? == "413 bodyTooLarge", "a large body");
 
-    ensure!(admin.post(&kick, r#"{"uid":"2","durationS":60,"reason":"spam"}"#).await? == "200");
+    ensure!(admin.post(&kick, r#"{"durationS":60,"reason":"spam"}"#).await? == "200");
     let notice = second.hear("kicked", |_| true).await?;
     ensure!(notice["durationS"] == 60 && notice["reason"] == "spam", "{notice}");
     ensure!(second.hear("closing", |_| true).await?["code"] == 4500);
@@ -333,12 +336,12 @@ async fn operators_see_and_end_channels() -> Result<()> {
     ensure!(admin.post(&close, "{}").await? == "200");
     first.hear("liveRoomClose", |p| p["reason"] == "admin").await?;
     ensure!(first.hear("closing", |_| true).await?["code"] == 4501);
-    let (_, list) = admin.get("/v1/channels").await?;
+    let (_, list) = admin.get("/v1/apps/demo/channels").await?;
     ensure!(list == r#"{"channels":[]}"#, "{list}");
     stage.finish().await
 }
 
-/// What a fresh start tells of itself in a join.
+/// The values that identify a server and its secrets.
 async fn identity(server: &ServerProcess) -> Result<Vec<String>> {
     let mut socket = RawWs::connect(server.public).await?;
     let join = json!({"appkey": "demo", "channelName": "room", "uid": "1"});
@@ -349,7 +352,7 @@ async fn identity(server: &ServerProcess) -> Result<Vec<String>> {
     let mut all: Vec<String> = names.iter().map(|name| text(&joined[name])).collect();
     all.push(text(&published["gen"]));
     ensure!(all.iter().all(|text| !text.is_empty()), "{joined}");
-    // An orderly end, so that nothing waits for this socket when the server stops.
+    // An orderly end, so that the server does not wait for this socket when it stops.
     socket.request("leave", json!({})).await?;
     while socket.receive().await? != Received::Gone {}
     Ok(all)
@@ -387,7 +390,7 @@ async fn secrets_are_private_and_last() -> Result<()> {
     for (before, after) in first[1..].iter().zip(&second[1..]) {
         ensure!(before != after, "{before} came again");
     }
-    // A directory that others may write to, or a secret that they may read, is no start.
+    // The server does not start with a directory that others may write to, or a secret that they may read.
     let token_file = directory.join("admin.token");
     for (path, open, private) in [(&directory, 0o777, 0o700), (&token_file, 0o644, 0o600)] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(open))?;

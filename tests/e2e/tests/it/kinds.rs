@@ -1,4 +1,5 @@
-//! Who plays gets the kinds that are published and subscribed, while a push of both runs on: a camera goes off and on.
+//! A player gets exactly the kinds that are published and subscribed while the push of both continues: a camera goes
+//! off and on.
 
 use std::time::Duration;
 
@@ -9,13 +10,13 @@ use serde_json::json;
 
 use crate::stage::{Member, PATIENCE, Pull, Stage};
 
-/// Of H.264.
+/// The first two bytes of H.264 tags.
 const HEADER: [u8; 2] = [0x17, 0];
 const KEYFRAME: [u8; 2] = [0x17, 1];
-/// So much sound is to come without a picture, by the stream's own clock.
+/// How much sound must come without a picture, by the stream's own clock.
 const DARK_MS: u32 = 2000;
 
-/// Uid 1 pushes sound and picture, and publishes both; uid 2 subscribes both.
+/// Uid 1 pushes sound and picture and publishes both; uid 2 subscribes to both.
 struct Scene {
     stage: Stage,
     host: Member,
@@ -34,9 +35,8 @@ impl Scene {
         Ok(Scene { stage, host, viewer, pull, push })
     }
 
-    /// Turns the camera off, and on when the player got sound alone for a while. The picture that it gets then begins with
-    /// a keyframe.
-    /// Gives what the first two tags of it hold.
+    /// Turns the camera off, and on again when the player has received sound alone for a while. The picture must then
+    /// begin with a keyframe. Returns the first bytes of its first two tags.
     async fn off_and_on(&mut self, playing: &mut Arrivals) -> Result<Vec<[u8; 2]>> {
         playing.media(PATIENCE).await?;
         self.host.call("unpublish", json!({"mediaType": "video"})).await?;
@@ -68,7 +68,7 @@ fn video(tags: &[Tag]) -> impl Iterator<Item = &Tag> {
     tags.iter().filter(|tag| tag.kind == TagKind::Video)
 }
 
-/// The latest picture is long behind the latest sound.
+/// The latest picture is far behind the latest sound.
 fn is_dark(arrived: &Arrived) -> bool {
     let last = |kind| arrived.tags.iter().rfind(|tag| tag.kind == kind).map(|tag| tag.time_ms);
     match (last(TagKind::Audio), last(TagKind::Video)) {
@@ -92,14 +92,14 @@ async fn a_camera_goes_off_and_on_during_a_play_of_http_flv() -> Result<()> {
 async fn a_camera_goes_off_and_on_during_a_play_of_rtmp() -> Result<()> {
     let mut scene = Scene::start().await?;
     let (mut player, mut playing) = Ffmpeg::relay(&scene.pull.rtmp)?;
-    // ffmpeg, which hands on what it plays, leaves out a header that it knows.
+    // ffmpeg, which passes on what it plays, leaves out a header that it knows already.
     scene.off_and_on(&mut playing).await.with_context(|| player.said())?;
     ensure!(player.exited()?.is_none(), "{}", player.said());
     scene.stage.finish().await
 }
 
-/// Who subscribes sound gets sound. When it takes the picture, too, an FLV play whose head has none ends, and the next one
-/// has both.
+/// A viewer that subscribes to sound gets sound. When it also subscribes to the picture, an FLV play whose header
+/// declares no picture ends, and the next one has both.
 /// Proves SUB-1, URL-14.
 #[tokio::test]
 async fn a_play_of_flv_ends_when_its_viewer_takes_another_kind() -> Result<()> {

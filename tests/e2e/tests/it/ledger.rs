@@ -1,6 +1,6 @@
-//! The books about messages: what was said, what its call came to, and who heard it. Comes in: calls. Goes out: what
-//! does not add up. At most once always; exactly once unless the sender was told that the outcome is not
-//! known, or the receiver that it may have missed something.
+//! The ledger of messages: what was sent, how the call ended, and who received it. Comes in: calls. Goes out:
+//! contradictions. Each message is received at most once; and exactly once, unless the sender was told that the outcome
+//! is unknown, or the receiver that it may have missed something.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,14 +13,14 @@ use lianmai_client_sdk::{Client, ReconnectOutcome, UserId};
 use crate::cast::{Guest, Settled};
 use crate::witness::Return;
 
-/// What is between the number of an event and the moments around it: how long a way may hold it.
+/// How much later than its event a message may be received, because the proxy may hold it.
 const SLACK: Duration = Duration::from_secs(6);
 
 #[derive(Clone, Debug)]
 struct Said {
     room: usize,
     from: UserId,
-    /// To one, or to all.
+    /// The recipient; `None` for all members.
     to: Option<UserId>,
     at: Instant,
     end: Option<(Instant, Settled<u64>)>,
@@ -33,7 +33,7 @@ impl Said {
     }
 }
 
-/// Everything that was said.
+/// All messages that were sent.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     last: AtomicU64,
@@ -45,8 +45,8 @@ impl Ledger {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says something new to one or to all, and writes down what became of the call. The number is drawn when the
-    /// future is polled first, as the call begins.
+    /// Sends a new message to one member or to all, and records the outcome of the call. The number is drawn when the
+    /// future is first polled, because the call begins then.
     pub(crate) async fn say(
         &self,
         client: &Client,
@@ -66,7 +66,7 @@ impl Ledger {
         settled
     }
 
-    /// Adds up. `crashes` are the moments at which servers were killed.
+    /// Compares calls and receipts. `crashes` are the moments at which servers were killed.
     pub(crate) fn audit(&self, guests: &[Guest], crashes: &[Instant]) -> Audit {
         let mut audit = Audit::default();
         let by_uid: BTreeMap<UserId, &Guest> =
@@ -95,30 +95,30 @@ impl Ledger {
     }
 }
 
-/// What became of everything that was said.
+/// What happened to all messages.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
-    /// Messages to all: calls, deliveries, and those that a receiver was told to have missed perhaps.
+    /// Messages to all: calls, receipts, and those that a receiver was told to have missed possibly.
     all: u64,
     heard: u64,
     missed: u64,
-    /// Messages to one: calls and what became of them.
+    /// Messages to one: calls and their outcomes.
     ones: u64,
     received: u64,
     unknown: u64,
     refused: u64,
     nobody: u64,
-    /// Not heard, and the receiver knows: by `messagesLost`, by a crash, by another membership.
+    /// Not received, and the receiver knows it: because of `messagesLost`, of a crash, or of a new membership.
     told_lost: u64,
     crashed: u64,
     rejoined: u64,
-    /// Calls whose outcome is not known, of messages to all.
+    /// Calls of messages to all whose outcome is unknown.
     all_unknown: u64,
     pub(crate) faults: Vec<String>,
 }
 
 impl Audit {
-    /// Whether everything that was said was heard by all that it was said to.
+    /// Whether every message was received by all its recipients.
     pub(crate) fn is_exact(&self) -> bool {
         self.received == self.ones && self.missed + self.all_unknown == 0
     }

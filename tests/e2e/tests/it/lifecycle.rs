@@ -1,4 +1,4 @@
-//! The life of the process: configuration, start, stop, and what it writes to its log while it runs.
+//! The life of the process: configuration, start, stop, and its log.
 //! Proves no rule of the protocol: the life of the process.
 
 use std::fs::Permissions;
@@ -46,7 +46,7 @@ async fn a_stop_is_told_to_everybody() -> Result<()> {
         socket.call("join", join).await?;
         sockets.push(socket);
     }
-    // Some that are no members: one stays silent, the others join while the server stops, and may be too late.
+    // Connections that are not members: one stays silent, the others join while the server stops, and may be too late.
     for _ in 0..20 {
         sockets.push(RawWs::connect(stage.server.public).await?);
     }
@@ -56,7 +56,7 @@ async fn a_stop_is_told_to_everybody() -> Result<()> {
         let _ = socket.request("join", join).await;
     }
     for (at, mut socket) in sockets.into_iter().enumerate() {
-        // Members are moved to the next process, all others turned away; some may still have got in.
+        // Members are moved to the next process, all others are refused; some joins may still have succeeded.
         let codes: &[u16] = if at < 3 { &[4003] } else { &[4000, 4003, 4503] };
         let mut closing = Value::Null;
         let until_close = async {
@@ -78,7 +78,7 @@ async fn a_stop_is_told_to_everybody() -> Result<()> {
         ensure!(codes.contains(&code) && closing["code"] == code, "{at}: {code}, {closing}");
         ensure!(timeout(PATIENCE, socket.receive()).await?? == Received::Gone, "more");
     }
-    // Not ready any more: said so, or nobody there.
+    // Not ready any more: the server says so, or does not listen any more.
     let ready = arrivals::get(&format!("http://{}/readyz", stage.server.admin)).await;
     ensure!(ready.as_ref().map_or(true, |answer| answer.status == 503), "still ready: {ready:?}");
     let code = timeout(PATIENCE, stage.server.wait()).await.context("no end")??;
@@ -106,7 +106,7 @@ async fn a_stop_does_not_wait_for_media_or_lobbies() -> Result<()> {
     let code = timeout(PATIENCE, stage.server.wait()).await.context("it does not stop")??;
     ensure!(code == 0, "exit code {code}");
     player.end(PATIENCE).await?;
-    // Whatever it is told: it does not hang.
+    // Whatever close it gets, it does not hang.
     timeout(PATIENCE, lobby.read_to_end()).await.context("the lobby hangs")?;
     drop(push);
     ensure!(stage.server.bugs().is_empty(), "{:?}", stage.server.bugs());
@@ -149,7 +149,7 @@ secret = "do-not-print-me"
     }
     ensure!(said.lines().count() == keys.len(), "{said}");
     ensure!(!said.contains("do-not-print-me"), "a secret: {said}");
-    // `run` says the same and does not start.
+    // `run` prints the same and does not start.
     let output = run(&["run", "--config", path(&file)?]).await?;
     ensure!(output.status.code() == Some(2) && text(&output.stderr) == said, "{output:?}");
     let output = run(&["check-config", "--config", "/nonexistent/x.toml"]).await?;
@@ -166,7 +166,7 @@ async fn the_default_configuration_is_good() -> Result<()> {
     std::fs::write(&file, &generated.stdout)?;
     let output = run(&["check-config", "--config", path(&file)?]).await?;
     ensure!(output.status.success() && output.stdout == b"ok\n", "{output:?}");
-    // And so is each default that it shows, when it is written out. Example lines are no defaults.
+    // The defaults that it shows are valid when they are written out. Example lines are no defaults.
     let shown: String = text(&generated.stdout)
         .lines()
         .map(|line| {
@@ -216,7 +216,7 @@ async fn a_taken_port_is_no_start() -> Result<()> {
     stage.finish().await
 }
 
-/// A limit below what is configured: who is too much hears so, and the admin API answers.
+/// A limit of descriptors below the configured number: surplus connections are refused, and the admin API answers.
 /// Proves CON-6.
 #[tokio::test]
 async fn few_descriptors_are_not_silence() -> Result<()> {
@@ -246,7 +246,7 @@ async fn few_descriptors_are_not_silence() -> Result<()> {
     refused.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
     let head = timeout(PATIENCE, refused.http_head()).await.context("no answer")??;
     ensure!(head.starts_with("HTTP/1.1 503") && head.contains("Retry-After"), "{head}");
-    // When the others have gone there is room again.
+    // When the others have gone, there is room again.
     drop(idle);
     let mut member = timeout(PATIENCE, async {
         loop {
@@ -263,7 +263,7 @@ async fn few_descriptors_are_not_silence() -> Result<()> {
     Ok(())
 }
 
-/// The part of a URL that proves who may use it.
+/// The part of a URL that authenticates it.
 fn mac(url: &str) -> Result<String> {
     let token = url.rsplit_once("t=").context("no token")?.1;
     Ok(token.split_once('.').context("no mac")?.1.to_owned())
@@ -276,14 +276,14 @@ async fn no_secret_is_logged() -> Result<()> {
     std::fs::write(&file, APPS)?;
     let filter =
         "lianmai_signal_server=trace,lianmai_media_plane=trace,lianmai_signal_engine=trace";
-    // Everything at once, and then the libraries too.
+    // First with this filter, then with the traces of the libraries too.
     for filter in [filter, "trace"] {
         let env = [
             ("LIANMAI_CONFIG", path(&file)?),
             ("LIANMAI_LOG__FILTER", filter),
             ("LIANMAI_DRAIN__NOTICE_MS", "100"),
         ];
-        // On data of its own: memberships of the first server would live on with its URLs.
+        // Data of its own: memberships of the first server would continue with its URLs.
         let stage = Stage::start_with(&env).await?;
         let server = &stage.server;
         let token = tokens::jwt("room", "1", |_, _| {});
@@ -319,7 +319,7 @@ async fn no_secret_is_logged() -> Result<()> {
         let mut playing = Ffmpeg::play(&rtmp)?;
         let mut player = Arrivals::open(&flv).await?;
         player.media(PATIENCE).await.with_context(|| pushing.said())?;
-        // Refusals are logged as well: a token that is wrong, a URL of somebody else, a wrong admin token.
+        // Refusals are logged as well: a wrong token, a URL of another member, a wrong admin token.
         let mut refused = RawWs::connect(server.public).await?;
         let id = refused.request("join", join("3", &token)).await?;
         ensure!(refused.answer(id).await?["error"].is_object(), "a token of somebody else");

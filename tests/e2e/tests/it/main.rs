@@ -1,11 +1,11 @@
-//! Stories on loopback: the real binary in a process of its own, real sockets, real media. Run by
-//! `cargo xtask test e2e`; `ffmpeg`, `ffprobe`, nginx with its RTMP module and `python3` must be installed.
+//! End-to-end tests on loopback: the real binary in its own process, real sockets, real media. Run by `cargo xtask test
+//! e2e`; `ffmpeg`, `ffprobe`, nginx with its RTMP module and `python3` must be installed.
 
-// What the stories share.
+// Shared by the tests.
 mod stage;
 mod survivor;
 
-// Push tasks: what a receiver gets of them, and what is left of them.
+// Push tasks: what their receivers get, and how tasks end.
 mod tasks;
 mod tasks_bad;
 mod tasks_hostile;
@@ -16,7 +16,7 @@ mod tasks_rest;
 mod tasks_splice;
 mod tasks_stage;
 
-// Media: pushed and played by ffmpeg, which is left untouched while it runs.
+// Media: pushed and played by ffmpeg, which runs undisturbed.
 mod cuts;
 mod cuts_plays;
 mod demo;
@@ -30,7 +30,8 @@ mod proxy;
 mod python;
 mod rtmps;
 
-// Faults: native clients whose ways to the server go bad, and a server that is killed or rolled.
+// Faults: native clients with bad connections, and a server that is killed or replaced.
+mod api;
 mod bans;
 mod cast;
 mod chorus;
@@ -47,9 +48,11 @@ mod verdict;
 mod weather;
 mod witness;
 
-// Hostile input beside a pair of bystanders, HTTP, the life of the process, the server as a library.
+// Hostile input beside two bystanders, HTTP, the life of the process, the server as a library.
 mod embed;
+mod generated;
 mod hidden;
+mod history;
 mod hostile;
 mod hostile_calls;
 mod hostile_frames;
@@ -62,9 +65,11 @@ mod hostile_witness;
 mod http;
 mod lifecycle;
 mod restart;
+mod routes;
 mod seeding;
 mod shares;
 mod still;
 mod tls;
 mod tokens;
 mod upgrade;
+mod webhooks;

@@ -1,5 +1,5 @@
-//! Who publishes is heard and played: by members that are there, by players that come too early, by
-//! members that come late.
+//! Published media is played: by members that are present, by players that come too early, and by members that come
+//! late.
 
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::arrivals::Arrivals;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::stage::{PATIENCE, Pull, Stage};
 
-/// Both ways to play show picture and sound.
+/// Checks that both protocols deliver picture and sound.
 pub(crate) async fn assert_playable(pull: &Pull) -> Result<()> {
     Arrivals::open(&pull.flv).await?.media(PATIENCE).await.context("not on air")?;
     for url in [&pull.rtmp, &pull.flv] {
@@ -18,7 +18,7 @@ pub(crate) async fn assert_playable(pull: &Pull) -> Result<()> {
     Ok(())
 }
 
-/// Both ways to play show pictures that move, over 5 s.
+/// Checks that both protocols deliver moving pictures, over 5 s.
 pub(crate) async fn assert_moving(pull: &Pull) -> Result<()> {
     let (rtmp, flv) = tokio::try_join!(decode(&pull.rtmp, 5), decode(&pull.flv, 5))?;
     for Decoded { frames, distinct } in [rtmp, flv] {

@@ -1,4 +1,4 @@
-//! The same with the client SDK: what an app does to publish, to hear of it and to play.
+//! The same with the client SDK: what an app does to publish, to learn of a publication and to play it.
 
 use anyhow::{Context, Result, ensure};
 use lianmai_client_sdk::{
@@ -59,7 +59,7 @@ async fn two_clients_publish_and_play() -> Result<()> {
     stage.finish().await
 }
 
-/// An app whose connection was lost comes back to its membership, and the push goes on.
+/// An app that lost its connection comes back to its membership, and the push continues.
 /// Proves CON-10, JOI-2, URL-9.
 #[tokio::test]
 async fn an_app_comes_back_with_the_same_join_id() -> Result<()> {
@@ -73,14 +73,14 @@ async fn an_app_comes_back_with_the_same_join_id() -> Result<()> {
     let mut events = watcher.events();
     watcher.join(JoinOptions::new("room").uid(2u64)?).await?;
 
-    // The last handle goes: the socket is lost, which is no leave.
+    // The last handle is dropped: the socket is lost without a leave.
     drop(first);
     let again = client(&stage);
     let rejoined = again.join(entry()?).await?;
     ensure!(rejoined.mid == joined.mid, "the same membership");
     ensure!(again.publish(MediaSelector::Both).await?.url == push.url, "and the same push URL");
     again.send_message("back").await?;
-    // What the watcher hears first is what is said now: nobody left, nobody joined.
+    // The next event of the watcher is the new message: no member left or joined.
     let heard = hear(&mut events, |event| {
         matches!(event, Event::Message { .. } | Event::ClientLeave(_) | Event::ClientJoin(_))
     });

@@ -1,5 +1,5 @@
-//! A URL is good for what it was issued for, to whom, and until it ends; anything else is refused, by RTMP
-//! and by HTTP-FLV.
+//! A URL is valid for its stream, its use and its viewer until it expires; any other URL is refused, over RTMP and over
+//! HTTP-FLV.
 //! Proves no rule of the protocol: that no URL can be made from another.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,7 +15,7 @@ use sha2::Sha256;
 
 use crate::stage::{Member, PATIENCE, Pull, Stage};
 
-/// Uid 1 pushes, uid 2 plays. Both URLs are good, so a refusal is for what was changed.
+/// Uid 1 pushes, uid 2 plays. Both URLs are valid, so a refusal is caused by the change.
 struct Scene {
     stage: Stage,
     _ann: Member,
@@ -39,7 +39,7 @@ impl Scene {
         Ok(Scene { stage, _ann: ann, bob, push_url, pull, _push: push, view })
     }
 
-    /// The good ones are still served.
+    /// Checks that the valid URLs are still served.
     async fn finish(mut self) -> Result<()> {
         self.view.media(PATIENCE).await?;
         self.stage.finish().await
@@ -60,7 +60,7 @@ async fn assert_play_refused(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// By HTTP the refusal says why.
+/// Over HTTP the refusal names the reason.
 async fn assert_flv_refused(url: &str, why: &[&str]) -> Result<()> {
     let mut answer = arrivals::get(url).await?;
     ensure!(answer.status == 403, "{url}: {}", answer.head);
@@ -77,7 +77,7 @@ fn changed(url: &str, at: usize) -> Result<String> {
     Ok(format!("{}{new}{}", &url[..at], &url[at + 1..]))
 }
 
-/// The places of one character in the stream, the viewer and the MAC.
+/// The index of one character in each of the stream, the viewer and the MAC.
 fn places(url: &str) -> Result<Vec<usize>> {
     let stream = url.find("/live/").context("no stream")? + "/live/".len() + 12;
     let mac = url.rfind('.').context("no token")? + 1;
@@ -109,7 +109,7 @@ async fn a_url_of_the_other_direction_is_refused() -> Result<()> {
     let as_flv = format!("http://{}/live/{stream}.flv?{token}", scene.stage.server.public);
     assert_flv_refused(&as_flv, &["badSignature", "badUrl"]).await?;
 
-    // With nobody on the stream the push would be served if the URL were good.
+    // This stream has no push, so a push with a valid URL would be accepted.
     let mut carl = scene.stage.join("room", 3).await?;
     carl.publish().await?;
     let pull = scene.bob.subscribe(3).await?;
@@ -132,7 +132,7 @@ async fn the_url_of_a_viewer_that_left_is_refused() -> Result<()> {
     let mut answer = arrivals::get(&pull.flv).await?;
     let body: Value = serde_json::from_str(&answer.text().await?)?;
     ensure!(answer.status == 403 && body["name"].is_string(), "{body}");
-    // Nor is it good with another viewer's name in it.
+    // It is not valid with another viewer's name either.
     let viewer = |url: &str| -> Option<String> {
         Some(url.split_once("?v=")?.1.split_once('&')?.0.to_owned())
     };
@@ -149,7 +149,7 @@ async fn an_expired_url_is_refused() -> Result<()> {
     let key = std::fs::read(scene.stage.data_dir.0.join("url.key"))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
 
-    // The same signature as the server's, or this test would show nothing.
+    // The test's signature must be the server's, otherwise this test would prove nothing.
     for url in [&scene.push_url, &scene.pull.rtmp, &scene.pull.flv] {
         let exp = url.rsplit_once("t=").and_then(|(_, token)| token.split_once('.'));
         let exp: u64 = exp.context("no end")?.0.parse()?;
@@ -169,7 +169,7 @@ async fn an_expired_url_is_refused() -> Result<()> {
     scene.stage.finish().await
 }
 
-/// The URL with another end of validity, signed as the relay's URLs are.
+/// The URL with another expiry, signed as the relay's URLs are.
 fn resigned(url: &str, key: &[u8], exp: u64) -> Result<String> {
     let (base, query) = url.split_once('?').context("no query")?;
     let stream = base.rsplit('/').next().context("no stream")?;

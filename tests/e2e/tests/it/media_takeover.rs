@@ -1,5 +1,5 @@
-//! Two pushes of one member: the one that delivers is never disturbed, neither by a second one nor by the
-//! late end of an old one.
+//! Two pushes of one member: the one that delivers media is never disturbed, neither by a second push nor by the late
+//! end of an old one.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use crate::cuts::GAP;
 use crate::proxy::Proxy;
 use crate::stage::{PATIENCE, Stage};
 
-/// So much of an undisturbed push is watched, by its own clock.
+/// How much of an undisturbed push is watched, by the stream's own clock.
 const WATCH: Duration = Duration::from_secs(2);
-/// A push that a busy machine keeps from sending is not silent for so long.
+/// Even on a busy machine a push is never silent for this long.
 const SILENT: [(&str, &str); 1] = [("LIANMAI_RELAY__TAKEOVER_SILENCE_MS", "25000")];
 
 /// Proves URL-8.
@@ -50,7 +50,7 @@ async fn the_late_end_of_a_push_to_an_old_url_leaves_the_new_one() -> Result<()>
     let mut old_view = Arrivals::open(&bob.subscribe(1).await?.flv).await?;
     old_view.media(PATIENCE).await?;
 
-    // The way of the old push is lost, and ends long after the new push runs.
+    // The connection of the old push is lost, and ends long after the new push has begun.
     proxy.hold();
     ann.call("unpublish", json!({"mediaType": ""})).await?;
     old_view.end(PATIENCE).await?;
@@ -84,12 +84,13 @@ async fn a_silent_push_gives_way_and_its_late_end_changes_nothing() -> Result<()
     let mut view = Arrivals::open(&bob.subscribe(1).await?.flv).await?;
     view.media(PATIENCE).await?;
 
-    // The encoder does not know that its way is lost; the person starts another one.
+    // The encoder does not notice that its connection is lost; the user starts another one.
     proxy.hold();
-    // Longer than a push may be silent, which is 1 s: the server may have heard the last of it later than the viewer.
+    // Longer than a push may be silent, which is 1 s: the server may have received its last bytes later than the
+    // viewer.
     view.silence(Duration::from_secs(4), PATIENCE).await.context("the old push")?;
     let mut new = Ffmpeg::push(&url)?;
-    // The viewer stays and goes on.
+    // The play of the viewer continues.
     view.media(PATIENCE).await.context("the new push")?;
 
     let start = Instant::now();

@@ -1,5 +1,5 @@
-//! Real media in a storm: an ffmpeg that pushes as live-pusher does, and a player. Comes in: clients that publish and
-//! subscribe. Goes out: when an ffmpeg ended, when media flowed, how long it paused.
+//! Real media during a storm: an ffmpeg that pushes as live-pusher does, and a player. Comes in: clients that publish
+//! and subscribe. Goes out: when an ffmpeg ended, when media flowed, how long it paused.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,22 +17,22 @@ use tokio::time::{sleep, timeout};
 use crate::cast::Guest;
 use crate::stage::PATIENCE;
 
-/// A push ends so soon behind the membership that it was for.
+/// How soon after its membership a push ends.
 const SOON: Duration = Duration::from_secs(5);
-/// A player that sees nothing for so long tries again: its URL may be another one by now.
+/// A player without media for this time tries again, because its URL may have changed.
 const STALE: Duration = Duration::from_secs(5);
 
-/// An encoder that lost its server tries again so much later.
+/// How long an encoder that lost its server waits before it tries again.
 const AGAIN: Duration = Duration::from_millis(500);
-/// Longer than any storm.
+/// Longer than every storm.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
-/// An ffmpeg that pushes what a guest publishes, started again whenever it ends: with the URL that it had, or with the
-/// one that the client told since.
+/// An ffmpeg that pushes what a guest publishes. When it ends, it is started again with its URL, or with a newer one of
+/// the client.
 #[derive(Debug)]
 pub(crate) struct Pusher {
     pub(crate) guest: Guest,
-    /// When an ffmpeg ended that nobody had asked to.
+    /// When an ffmpeg ended unexpectedly.
     pub(crate) ends: Rc<RefCell<Vec<Instant>>>,
     task: JoinHandle<()>,
 }
@@ -62,7 +62,7 @@ impl Pusher {
         Ok(Pusher { guest: guest.clone(), ends, task })
     }
 
-    /// Ends of ffmpeg that nothing explains: not the death of the server, and not a membership that ended.
+    /// Ends of ffmpeg that neither the kill of the server nor the end of a membership explains.
     pub(crate) fn unexplained(&self, killed: Instant, recovered: Instant) -> Vec<String> {
         let seen = self.guest.witness.seen();
         let rejoined = |at: Instant| {
@@ -90,7 +90,7 @@ async fn push(mut urls: watch::Receiver<String>, ends: Rc<RefCell<Vec<Instant>>>
         tokio::select! {
             _ = ffmpeg.exited_within(FOR_EVER) => {
                 ends.borrow_mut().push(Instant::now());
-                // As live-pusher does; a new URL is used at once.
+                // Waits as live-pusher does; a new URL is used at once.
                 let _ = timeout(AGAIN, urls.changed()).await;
             }
             changed = urls.changed() => if changed.is_err() { return },
@@ -109,7 +109,7 @@ pub(crate) struct Viewer {
 }
 
 impl Viewer {
-    /// Plays, once media flows.
+    /// Begins to play. Returns when media flows.
     pub(crate) async fn start(guest: &Guest, pusher: &Pusher) -> Result<Self> {
         let mut url = None;
         for kind in [MediaKind::Audio, MediaKind::Video] {
@@ -122,12 +122,12 @@ impl Viewer {
         Ok(Viewer { guest: guest.clone(), url, playing, since, started: since })
     }
 
-    /// The longest pause so far; the stream must not have ended.
+    /// The longest pause so far; an error if the stream has ended.
     pub(crate) fn longest_gap(&self) -> Result<Duration> {
         self.playing.longest_gap_since(self.since)
     }
 
-    /// Plays again as soon as it can, with the URL that it has, or the one that the client told since.
+    /// Plays again as soon as possible, with its URL, or with a newer one of the client.
     pub(crate) async fn again(&mut self, pusher: &Pusher, limit: Duration) -> Result<Duration> {
         let start = Instant::now();
         let whose = pusher.guest.uid();
@@ -149,7 +149,7 @@ impl Viewer {
         bail!("nothing to see: {failed:#?}\n{}", self.story(pusher))
     }
 
-    /// What may explain what became of the stream.
+    /// What may explain the state of the stream, as text.
     pub(crate) fn story(&self, pusher: &Pusher) -> String {
         let (whose, since) = (pusher.guest.uid(), self.started);
         let after = |at: Instant| at.saturating_duration_since(since);

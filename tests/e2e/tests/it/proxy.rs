@@ -1,5 +1,5 @@
-//! A TCP connection that can go bad: a relay of bytes that stops on command, and holds both sides open
-//! meanwhile, as a network does that lost one of them.
+//! A TCP connection that can fail: a proxy that stops to pass bytes on command and meanwhile keeps both sides open,
+//! like a broken network.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ enum Mode {
     Close,
 }
 
-/// A way to a server.
+/// A proxy to a server.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     address: SocketAddr,
@@ -25,7 +25,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A way to `server`.
+    /// Starts a proxy to `server`.
     pub(crate) async fn to(server: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -43,14 +43,14 @@ impl Proxy {
         Ok(Proxy { address, mode })
     }
 
-    /// The same URL by this way.
+    /// The same URL through the proxy.
     pub(crate) fn url(&self, url: &str) -> Result<String> {
         let (scheme, rest) = url.split_once("://").context("no scheme")?;
         let (_, path) = rest.split_once('/').context("no path")?;
         Ok(format!("{scheme}://{}/{path}", self.address))
     }
 
-    /// From now on nothing passes and nothing is closed.
+    /// From now on no byte passes and nothing is closed.
     pub(crate) fn hold(&self) {
         self.mode.send_replace(Mode::Hold);
     }
@@ -61,7 +61,7 @@ impl Proxy {
     }
 }
 
-/// Passes bytes on in one direction. The end of one side is not the end of the other.
+/// Passes bytes in one direction. The end of one direction does not end the other.
 async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
     let mut bytes = BytesMut::new();
     let mut open = true;

@@ -1,5 +1,4 @@
-//! A client written from `docs/protocol.md` alone, without any of this repository's code, gets along with
-//! the server.
+//! A client that was written from `docs/protocol.md` alone, without code of this repository, works with the server.
 //! Proves no rule of the protocol: that a client can be written from the document alone.
 
 use std::process::Stdio;
@@ -14,7 +13,7 @@ use crate::stage::{PATIENCE, Stage};
 #[tokio::test]
 async fn the_raw_python_client_does_its_whole_story() -> Result<()> {
     let stage = Stage::start().await?;
-    // Twice, for what the first run may leave behind.
+    // Twice, because the first run may leave state behind.
     for _ in 0..2 {
         let client = Command::new("python3")
             .current_dir(root())

@@ -1,5 +1,5 @@
-//! What a process leaves to the next one on the same data directory: after `kill -9` and after a clean stop, for
-//! members, for what was decided about them, and for their media. And how a stop goes.
+//! What a process leaves to the next one in the same data directory, after `kill -9` and after a clean stop: members,
+//! decisions about them, and their media. Also the course of a stop.
 
 use std::time::{Duration, Instant};
 
@@ -15,22 +15,22 @@ use crate::stage::{PATIENCE, Scratch, Stage, programs};
 use crate::survivor::{Survivor, member_of};
 use crate::tokens::{self, APPS};
 
-/// A clean stop that does not take long, whoever is there.
+/// A clean stop that is quick, however many members there are.
 const QUICK: [(&str, &str); 3] = [
     ("LIANMAI_DRAIN__DEADLINE_MS", "60000"),
     ("LIANMAI_DRAIN__NOTICE_MS", "100"),
     ("LIANMAI_DRAIN__RETRY_AFTER_MS", "100"),
 ];
 
-/// A stop that would be waited for as long as a test waits, if it waited for anything.
+/// A stop that would exceed the time limit of a test if it waited for anything.
 const SLOW: [(&str, &str); 2] =
     [("LIANMAI_DRAIN__NOTICE_MS", "300000"), ("LIANMAI_DRAIN__DEADLINE_MS", "600000")];
-/// A stop that would wait for the answers of peers, if it waited for them.
+/// A stop that would exceed it if it waited for answers of peers.
 const PATIENT: [(&str, &str); 2] =
     [("LIANMAI_DRAIN__NOTICE_MS", "100"), ("LIANMAI_DRAIN__DEADLINE_MS", "600000")];
 
 impl Stage {
-    /// Waits until everything is written down that was answered: joins do not wait for it.
+    /// Waits until everything that was answered is stored: joins are answered earlier.
     async fn stored(&self) -> Result<()> {
         let request = format!(
             "GET /metrics HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
@@ -60,7 +60,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits for the end after a signal; the exit code.
+    /// Waits for the end after a signal. Returns the exit code.
     async fn ended(&mut self) -> Result<i32> {
         let code = timeout(PATIENCE, self.server.wait()).await.context("it does not stop")??;
         ensure!(self.server.bugs().is_empty(), "{:#?}", self.server.bugs());
@@ -72,7 +72,7 @@ impl Stage {
     }
 }
 
-/// Nobody came, went, or lost a stream.
+/// Checks that the member heard of no join, leave or change of streams.
 fn assert_undisturbed(member: &Survivor) -> Result<()> {
     for event in ["clientLeave", "clientJoin", "streamAdded", "streamRemoved", "roleChanged"] {
         ensure!(member.count(event) == 0, "{event}: {:?}", member.heard);
@@ -111,7 +111,7 @@ async fn rst_3_after_a_kill_members_are_who_they_were() -> Result<()> {
     let back = ann.comes_back("snapshot").await?;
     let own = &back["snapshot"]["self"];
     ensure!(own["published"][0]["gen"].is_string(), "{own}");
-    // Both go on as if nothing had been.
+    // Both continue as if nothing had happened.
     ann.call("sendMessage", json!({"data": "still here"})).await?;
     ensure!(bob.hear("message").await?["data"] == "still here");
     assert_undisturbed(&ann)?;
@@ -122,7 +122,7 @@ async fn rst_3_after_a_kill_members_are_who_they_were() -> Result<()> {
 /// Proves RST-3.
 #[tokio::test]
 async fn rst_3_who_does_not_come_back_after_a_kill_leaves_once() -> Result<()> {
-    // Ann is back sooner, on any machine.
+    // On any machine Ann is back sooner than this grace.
     let env = [("LIANMAI_SESSION__GRACE_MS", "10000"), ("LIANMAI_DRAIN__NOTICE_MS", "100")];
     let mut stage = Stage::start_with(&env).await?;
     let mut ann = stage.survivor("room", 1).await?;
@@ -137,7 +137,7 @@ async fn rst_3_who_does_not_come_back_after_a_kill_leaves_once() -> Result<()> {
     ensure!(starting.elapsed() > Duration::from_secs(9), "after {:?}", starting.elapsed());
     ann.call("ping", json!({})).await?;
     ensure!(ann.count("clientLeave") == 1, "{:?}", ann.heard);
-    // And after another kill he is still gone.
+    // After another kill he is still gone.
     stage.kill_stored().await?;
     stage.start_again(&env).await?;
     let back = ann.comes_back("snapshot").await?;
@@ -152,7 +152,7 @@ async fn rst_2_after_a_stop_everything_goes_on() -> Result<()> {
     let mut ann = stage.survivor("room", 1).await?;
     let mut bob = stage.survivor("room", 2).await?;
     let silent = stage.survivor("room", 3).await?;
-    // Bob loses his socket before, and misses something.
+    // This member loses its socket before the stop, and misses something.
     let mut lost = stage.survivor("room", 4).await?;
     let seen = lost.at.clone();
     lost.call("ping", json!({})).await?;
@@ -178,7 +178,7 @@ async fn rst_2_after_a_stop_everything_goes_on() -> Result<()> {
     let back = lost.comes_back("replayed").await?;
     ensure!(back["replayed"] == 1 && lost.count("clientUpdate") == 1, "{back} {:?}", lost.heard);
     ann.comes_back("replayed").await?;
-    // The same command again is answered from memory, and does not run again.
+    // The repeated command is answered from memory and is not executed again.
     let again = ann.request(id, "setAttributes", &attributes).await?;
     ensure!(again["result"] == answer, "{again}, before: {answer}");
     ann.call("sendMessage", json!({"data": "on air"})).await?;
@@ -192,7 +192,7 @@ async fn rst_2_after_a_stop_everything_goes_on() -> Result<()> {
     stage.finish().await
 }
 
-/// A hand-over is good for one process: what a kill leaves behind it is not mixed with it.
+/// A hand-over is used by one process only: it is not mixed with what a later kill leaves behind.
 /// Proves RST-3.
 #[tokio::test]
 async fn rst_2_a_kill_after_a_restart_is_a_kill() -> Result<()> {
@@ -213,7 +213,7 @@ async fn rst_2_a_kill_after_a_restart_is_a_kill() -> Result<()> {
     stage.finish().await
 }
 
-/// An encoder comes back on its own, and earlier than the member whose push it is.
+/// An encoder comes back by itself, and earlier than its member.
 /// Proves RST-4.
 #[tokio::test]
 async fn rst_4_media_goes_on_over_a_kill_and_a_stop() -> Result<()> {
@@ -276,7 +276,7 @@ async fn rst_4_media_goes_on_over_a_kill_and_a_stop() -> Result<()> {
 /// Proves RES-6, RST-1.
 #[tokio::test]
 async fn rst_1_a_draining_server_serves_members_and_takes_in_nobody_else() -> Result<()> {
-    // Longer than what is done meanwhile takes on any machine.
+    // Longer than the following steps take on any machine.
     let env = [("LIANMAI_DRAIN__NOTICE_MS", "10000"), ("LIANMAI_DRAIN__DEADLINE_MS", "60000")];
     let mut stage = Stage::start_with(&env).await?;
     let mut ann = stage.survivor("room", 1).await?;
@@ -309,13 +309,13 @@ async fn a_server_without_members_stops_at_once() -> Result<()> {
     Ok(())
 }
 
-/// Nobody waits for an answer to a close that does not come.
+/// A stop does not wait for answers to its close frames.
 /// Proves RST-1.
 #[tokio::test]
 async fn rst_1_a_stop_does_not_wait_for_peers_that_are_deaf() -> Result<()> {
     let mut stage = Stage::start_with(&PATIENT).await?;
     let mut ann = stage.survivor("room", 1).await?;
-    // Open, and neither read nor answered: a member, and one that never joined.
+    // These sockets are open, but not read and not answered: one of a member, and one that never joined.
     let deaf = stage.survivor("room", 2).await?;
     let idle = RawWs::connect(stage.server.public).await?;
     stage.server.signal("TERM").await?;
@@ -337,14 +337,14 @@ async fn a_second_signal_ends_a_drain_with_another_code() -> Result<()> {
     stage.server.signal("INT").await?;
     // She does not answer.
     ensure!(stage.ended().await? == 3);
-    // Nothing is handed over, and nothing is lost that a kill would not lose.
+    // There is no hand-over, but no more is lost than after a kill.
     stage.start_again(&QUICK).await?;
     let back = ann.comes_back("snapshot").await?;
     ensure!(back["snapshot"]["mid"] == ann.joined["mid"], "{back}");
     stage.finish().await
 }
 
-/// Proves no rule of the protocol: a data directory is for one process.
+/// Proves no rule of the protocol: a data directory belongs to one process.
 #[tokio::test]
 async fn rst_3_a_data_directory_is_for_one_process() -> Result<()> {
     let stage = Stage::start().await?;
@@ -358,13 +358,13 @@ async fn rst_3_a_data_directory_is_for_one_process() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.code() == Some(1) && output.stdout.is_empty(), "{output:?}");
     ensure!(said.contains("in use by another server process"), "{said}");
-    // The first one does not mind.
+    // The first one is not affected.
     stage.join("room", 1).await?;
     stage.finish().await
 }
 
-/// A deployment that has lost its keys can read no ticket. Each is refused with what to do, all in the same words, and
-/// its address goes on being let in: behind one address are many.
+/// A deployment that has lost its keys cannot read any ticket. Each is refused with the same answer, which names the
+/// next step, and the address is still admitted: many clients may share it.
 /// Proves RES-4.
 #[tokio::test]
 async fn res_4_after_a_lost_data_directory_a_crowd_behind_one_address_is_back() -> Result<()> {
@@ -372,7 +372,7 @@ async fn res_4_after_a_lost_data_directory_a_crowd_behind_one_address_is_back() 
     let mut stage = Stage::start().await?;
     let files = Scratch::new()?;
     let config = files.0.join("config.toml");
-    // Without an app in debug mode, where loopback is not counted.
+    // Without an app in debug mode, because then loopback is not counted.
     let (_, safe) =
         APPS.split_once("creator_moderates = true").context("the debug app is first")?;
     std::fs::write(&config, safe)?;
@@ -383,7 +383,7 @@ async fn res_4_after_a_lost_data_directory_a_crowd_behind_one_address_is_back() 
     let mut answers = Vec::new();
     for member in 0..CROWD {
         let mut socket = RawWs::connect(stage.server.public).await?;
-        // Of another key, or nothing at all.
+        // Tickets of another key, and texts that are no tickets.
         let ticket = ["AWFiYw", "", "none at all", "AWFiYw==", "AWFiYwAWFiYwAWFiYwAWFiYw"]
             [member as usize % 5];
         let params = json!({"ticket": ticket, "attempt": 1, "epoch": "ujzdegxdncf32epf3dha",
@@ -394,7 +394,7 @@ async fn res_4_after_a_lost_data_directory_a_crowd_behind_one_address_is_back() 
     }
     ensure!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
     ensure!(answers[0]["reason"] == "invalid" && answers[0]["action"] == "rejoin", "{answers:?}");
-    // They do, and as many again who are new.
+    // They join again, and as many new members do.
     let mut members = Vec::new();
     for uid in 1..=2 * CROWD {
         let uid = uid.to_string();

@@ -1,6 +1,6 @@
-//! A rolling stop in front of a full house: 1,000 native clients in 100 rooms go on giving commands while the process
-//! is told to stop, ends, and the next one takes over a second later. Nobody is refused anything, nothing happens
-//! twice, nobody loses anything.
+//! A rolling stop of a full server: 1,000 native clients in 100 rooms give commands all the time, while the process is
+//! told to stop, ends, and the next one takes over a second later. No command is refused, nothing happens twice,
+//! nothing is lost.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -18,13 +18,13 @@ use crate::stage::{PATIENCE, Scratch, Stage};
 use crate::tokens::APPS;
 use crate::verdict::{self, Door};
 
-/// Commands that were given before the signal.
+/// Number of commands before the signal.
 const BEFORE: u64 = 900;
-/// Whoever is late on a busy machine is still a member.
+/// A client that is late on a busy machine is still a member.
 const GRACE: (&str, &str) = ("LIANMAI_SESSION__GRACE_MS", "300000");
-/// So long before the signal some begin to hear nothing.
+/// How long before the signal some clients stop receiving.
 const DEAF: Duration = Duration::from_millis(500);
-/// From one process to the next.
+/// Time from one process to the next.
 const BETWEEN: Duration = Duration::from_secs(1);
 
 /// Proves IDS-7, RST-1, RST-2.
@@ -46,7 +46,7 @@ async fn story(report: &mut String) -> Result<()> {
     let chorus = Rc::new(Chorus::gather(&stage).await?);
     let (guests, house) = (&chorus.guests, &chorus.house);
     ensure!(guests.len() == ROOMS * SEATS && guests.len() >= 1_000, "{} members", guests.len());
-    // What their joins made known has been heard.
+    // All clients have received the effects of the joins.
     verdict::calm(&door, &chorus.all_in_rooms(), PATIENCE).await?;
     let mut dice = Dice::new(0x5eed);
     chorus.begin(&mut dice);
@@ -62,14 +62,14 @@ async fn story(report: &mut String) -> Result<()> {
     };
     timeout(PATIENCE, some).await.context("nobody gives commands")?;
     let rate = house.tally.count() as f64 / before.elapsed().as_secs_f64();
-    // Of some the last answers are lost with this process, and what they asked for is not.
+    // The last answers to some clients are lost with this process, but not the effects of their commands.
     chorus.deafen();
     sleep(DEAF).await;
     stage.server.signal("TERM").await?;
     let told = Instant::now();
     let code = timeout(PATIENCE, stage.server.wait()).await.context("it does not end")??;
     let took = told.elapsed();
-    // The network goes on holding what it holds until here: nobody answered for them.
+    // Until here the proxies hold these connections, without any answer for their clients.
     let deaf = chorus.lose_the_deaf();
     ensure!(code == 0, "exit code {code}: {:?}", stage.server.log().last());
     verdict::none("the log of the first process", &stage.server.bugs())?;
@@ -85,7 +85,7 @@ async fn story(report: &mut String) -> Result<()> {
             is_new && guest.witness.is_back()
         };
         while !guests.iter().all(is_back) {
-            // Each tells for itself; nothing tells of the last one.
+            // There is no notification that the last client is back, so the test polls.
             sleep(Duration::from_millis(20)).await;
         }
     };
@@ -108,7 +108,7 @@ async fn story(report: &mut String) -> Result<()> {
         }
     }
     let audit = house.ledger.audit(guests, &[]);
-    // Called while the server stopped, or while there was none, or before all were back.
+    // Calls that began while the server stopped, while there was none, or before all clients were back.
     let meanwhile: BTreeMap<_, _> = house.tally.methods(told, all_back);
     *report = format!(
         "rolling stop: {} members who stay, {rate:.0} commands a second before the signal, {overall:.0} over all\n\

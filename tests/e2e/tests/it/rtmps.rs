@@ -1,4 +1,5 @@
-//! Media by RTMPS: ffmpeg pushes and plays with the certificate of the public listener, and a publish is forwarded so.
+//! Media over RTMPS: ffmpeg pushes and plays with the certificate of the public listener, and a publication is
+//! forwarded over RTMPS.
 
 use std::path::Path;
 
@@ -40,7 +41,7 @@ async fn call(socket: &mut Wss, method: &str, params: Value) -> Result<Value> {
     timeout(PATIENCE, socket.call(method, params)).await.context("no answer")?
 }
 
-/// Subscribes sound and picture of member 1.
+/// Subscribes to sound and picture of member 1.
 async fn subscribe(socket: &mut Wss) -> Result<Value> {
     call(socket, "subscribe", json!({"uid": "1", "mediaType": "audio"})).await?;
     call(socket, "subscribe", json!({"uid": "1", "mediaType": "video"})).await
@@ -62,12 +63,12 @@ async fn ffmpeg_pushes_and_plays_by_rtmps() -> Result<()> {
     let push = text(&published, "rtmps")?;
     ensure!(push.starts_with(&format!("rtmps://{rtmps}/live/")), "{push}");
     ensure!(published["url"] == push, "{published}");
-    // The same place by RTMP.
+    // The same stream over RTMP.
     let plain =
         push.replacen("rtmps", "rtmp", 1).replace(&rtmps.to_string(), &server.rtmp.to_string());
     ensure!(text(&published, "rtmp")? == plain, "{published}");
 
-    // Who does not speak TLS there is turned away, and nobody else is.
+    // A client that does not speak TLS is disconnected; others are not affected.
     let mut plain = TcpStream::connect(rtmps).await?;
     plain.write_all(&[3; 4096]).await?;
     let end = timeout(PATIENCE, plain.read_to_end(&mut Vec::new())).await;
@@ -84,7 +85,7 @@ async fn ffmpeg_pushes_and_plays_by_rtmps() -> Result<()> {
     let moving = decode(&pull, 3).await?;
     ensure!(moving.frames >= 25 && moving.distinct >= 10, "{moving:?}");
 
-    // A cut reaches who plays by TLS, too.
+    // A cut also ends a play over TLS.
     let mut player = Ffmpeg::play(&pull)?;
     for kind in ["audio", "video"] {
         call(&mut bob, "unsubscribe", json!({"uid": "1", "mediaType": kind})).await?;
@@ -94,14 +95,14 @@ async fn ffmpeg_pushes_and_plays_by_rtmps() -> Result<()> {
     Ok(())
 }
 
-/// The apps of a server whose publishes go to a URL, too.
+/// A configuration of apps whose publications are also pushed to a URL.
 fn apps(url: &str, ca: &Path) -> String {
     format!(
         "[{{ appkey = \"demo\", mode = \"debug\", forward = [{{ url = {url:?}, ca = {ca:?} }}] }}]"
     )
 }
 
-/// Proves no rule of the protocol: forwards by RTMPS.
+/// Proves no rule of the protocol: forwards over RTMPS.
 #[tokio::test]
 async fn a_publish_is_forwarded_by_rtmps_to_whom_is_trusted() -> Result<()> {
     let (scratch, other) = (Scratch::new()?, Scratch::new()?);
@@ -113,7 +114,7 @@ async fn a_publish_is_forwarded_by_rtmps_to_whom_is_trusted() -> Result<()> {
     let push = text(&published, "rtmps")?;
     let subscribed = subscribe(&mut bob).await?;
 
-    // One that trusts somebody else, and one that trusts the right certificate.
+    // One server trusts another certificate, the other one trusts the right one.
     let wrong = apps(&push, &other.0.join("cert.pem"));
     let doubter = Stage::start_with(&[("LIANMAI_APPS", &wrong)]).await?;
     let mut cid = doubter.join("room", 1).await?;
@@ -127,7 +128,7 @@ async fn a_publish_is_forwarded_by_rtmps_to_whom_is_trusted() -> Result<()> {
     let mut dan = stage.join("room", 1).await?;
     let _push = Ffmpeg::push(&dan.publish().await?)?;
     let pull = text(&subscribed, "rtmp")?;
-    // Pictures are there before their codec is asked for.
+    // Pictures must have come before their codec is determined.
     decode(&pull, 1).await?;
     let codecs = probe(&pull, PATIENCE).await?;
     ensure!(codecs == ["aac", "h264"], "{codecs:?}");

@@ -1,6 +1,7 @@
-//! What everybody must hear of commands that succeed, each of them once: kept while they are given, and held against
-//! what each app heard. Comes in: commands, those about one member in the order in which they take effect. Goes out: who
-//! heard something less or more often. Deliberately absent: messages, which the ledger counts one by one.
+//! The events that every member must receive for commands that succeed, each of them once. The score is kept while
+//! commands are given, and compared with what each app received. Comes in: commands; those that change one member come
+//! in the order in which they take effect. Goes out: members that received an event too rarely or too often.
+//! Deliberately absent: messages, which the ledger counts one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +9,7 @@ use lianmai_client_sdk::{MediaKind, MediaSelector, Role, UserId};
 
 use crate::cast::Guest;
 
-/// How often an event came, by whom it is about (none: the channel) and its name.
+/// How often each event came, by the uid that it concerns (`None`: the channel) and its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heard(BTreeMap<(Option<UserId>, &'static str), u64>);
 
@@ -30,7 +31,7 @@ struct Person {
     muted: BTreeSet<MediaKind>,
 }
 
-/// What all rooms must hear from the moment on in which it is made.
+/// The events that the members of all rooms must receive since the score began.
 #[derive(Debug, Default)]
 pub(crate) struct Score {
     people: BTreeMap<UserId, Person>,
@@ -38,7 +39,7 @@ pub(crate) struct Score {
 }
 
 impl Score {
-    /// Begins with everybody as they are now, and with apps that heard nothing yet.
+    /// Begins with the present state of all guests, and clears what their apps received.
     pub(crate) fn begin(guests: &[Guest]) -> Score {
         let mut people = BTreeMap::new();
         for guest in guests {
@@ -60,12 +61,12 @@ impl Score {
         }
     }
 
-    /// Attributes became others.
+    /// The attributes of a member changed.
     pub(crate) fn update(&mut self, uid: UserId) {
         self.change(uid, |person| if person.is_seen() { vec!["clientUpdate"] } else { Vec::new() });
     }
 
-    /// Attributes of the channel became others.
+    /// The attributes of a channel changed.
     pub(crate) fn topic(&mut self, room: usize) {
         self.rooms.entry(room).or_default().add(None, "channelUpdate");
     }
@@ -119,7 +120,7 @@ impl Score {
         });
     }
 
-    /// Who heard something less or more often than it happened.
+    /// Guests that received an event too rarely or too often.
     pub(crate) fn faults(&self, guests: &[Guest]) -> Vec<String> {
         let mut faults = Vec::new();
         let nothing = Heard::default();
@@ -127,7 +128,7 @@ impl Score {
             let happened = self.rooms.get(&guest.room).unwrap_or(&nothing);
             let seen = guest.witness.seen();
             let keys: BTreeSet<_> = happened.0.keys().chain(seen.heard.0.keys()).collect();
-            // Of itself an app is told what others did only.
+            // An app gets no events of its own commands.
             let others = keys.into_iter().filter(|(whose, _)| *whose != Some(guest.uid()));
             for key in others {
                 let (happened, heard) = (happened.count(key), seen.heard.count(key));
@@ -143,7 +144,7 @@ impl Score {
         faults
     }
 
-    /// Events that happened.
+    /// Number of events that happened.
     pub(crate) fn count(&self) -> u64 {
         self.rooms.values().flat_map(|heard| heard.0.values()).sum()
     }

@@ -1,4 +1,4 @@
-//! Two starts have nothing in common: ids and secrets come from the operating system, and no seed is built in.
+//! Two starts have nothing in common: ids and secrets come from the operating system, not from a built-in seed.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::stage::{PATIENCE, Stage};
 
-/// What a server gives to its first members, who ask each one for the same.
+/// The ids and secrets that a server gives to its first two members for the same requests.
 async fn given() -> Result<Vec<String>> {
     let stage = Stage::start().await?;
     let mut given = Vec::new();

@@ -1,5 +1,5 @@
-//! What one address can take of what is for all, by the real server. In safe mode, where loopback has no privileges but to
-//! be everybody behind a proxy of this machine.
+//! How much of the shared capacity of a real server one address can take. In safe mode, where loopback has no privilege
+//! except that it can be the address of a proxy on this machine.
 //! Proves no rule of the protocol: bounds of the relay.
 
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ async fn safe(env: &[(&str, &str)]) -> Result<(Stage, Scratch)> {
     Ok((Stage::start_with(&env).await?, config))
 }
 
-/// A number of `/metrics`.
+/// A value of `/metrics`.
 async fn metric(stage: &Stage, name: &str) -> Result<u64> {
     let request = format!(
         "GET /metrics HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
@@ -43,7 +43,7 @@ async fn metric(stage: &Stage, name: &str) -> Result<u64> {
     Ok(lines.next().with_context(|| format!("no {name}"))?.parse()?)
 }
 
-/// Says something that is no RTMP from an address of this machine, and reads until the connection ends.
+/// Sends something that is not RTMP from an address of this machine, and reads until the connection ends.
 async fn disturb(stage: &Stage, host: u8) -> Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from(([127, 0, 2, host], 0)))?;

@@ -1,5 +1,5 @@
-//! What every story begins with: a server of its own, and members that join by a raw socket and forget
-//! nothing of what they hear. Every wait ends after [`PATIENCE`].
+//! Shared by the tests: a server, and members that join by a raw socket and keep everything that they receive. Every
+//! wait ends after [`PATIENCE`].
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,20 +18,20 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use lianmai_test_support::PATIENCE;
 
-/// Members of these stories say nothing for as long as they have nothing to say, and what a stop has to do takes as long
-/// as it takes. What is set behind this goes first.
+/// Members of these tests may be silent for long, and a stop may take as long as it needs. Later settings override
+/// these.
 const UNHURRIED: [(&str, &str); 3] = [
     ("LIANMAI_SESSION__DEAD_AFTER_MS", "600000"),
     ("LIANMAI_DRAIN__DEADLINE_MS", "60000"),
-    // What a server answers does not depend on which programs were built beside it.
+    // The answers of a server must not depend on which programs were built beside it.
     ("LIANMAI_TASKS__SERVE", "false"),
 ];
 
-/// The programs of this workspace that tests run, built once per run. All in one build, as `cargo xtask demo`
-/// builds them: another selection would unify features differently and build anew.
+/// The programs of this workspace that tests run, built once per run. One build for all, with the selection of `cargo
+/// xtask demo`: another selection would unify features differently and build anew.
 pub(crate) fn programs() -> Result<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
-    // What is pushed is made here too, so that no story stands still for it in the middle.
+    // The sample to push is made here too, so that no test has to wait for it later.
     sample()?;
     let packages = [
         "lianmai-signal-server",
@@ -45,7 +45,7 @@ pub(crate) fn programs() -> Result<&'static Path> {
     }
 }
 
-/// A directory that goes away with its test.
+/// A directory that is deleted with its value.
 #[derive(Debug)]
 pub(crate) struct Scratch(pub(crate) PathBuf);
 
@@ -74,12 +74,12 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// A server on its embedded defaults.
+    /// Starts a server with its embedded defaults.
     pub(crate) async fn start() -> Result<Self> {
         Stage::start_with(&[]).await
     }
 
-    /// A server with settings from the environment.
+    /// Starts a server with settings from the environment.
     pub(crate) async fn start_with(env: &[(&str, &str)]) -> Result<Self> {
         let program = programs()?.join("signal-server");
         let data_dir = Scratch::new()?;
@@ -89,7 +89,7 @@ impl Stage {
         Ok(Stage { server, data_dir })
     }
 
-    /// The next process, on the data and the addresses of one that has ended.
+    /// Starts the next process with the data and the addresses of one that has ended.
     pub(crate) async fn start_again(&mut self, env: &[(&str, &str)]) -> Result<()> {
         let program = programs()?.join("signal-server");
         let ServerProcess { public, rtmp, admin, .. } = self.server;
@@ -100,12 +100,12 @@ impl Stage {
         Ok(())
     }
 
-    /// A member that is in a channel.
+    /// A member that has joined a channel.
     pub(crate) async fn join(&self, channel: &str, uid: impl ToString) -> Result<Member> {
         Member::join(self.server.public, channel, &uid.to_string()).await
     }
 
-    /// Waits until so many players of the relay are admitted.
+    /// Waits until the relay has admitted this many players.
     pub(crate) async fn players(&self, count: usize) -> Result<()> {
         self.counts("relay_players", count).await
     }
@@ -124,15 +124,14 @@ impl Stage {
                 if text.lines().any(|line| line == wanted) {
                     return anyhow::Ok(());
                 }
-                // Nothing tells of a change, so look again.
+                // There is no notification of a change, so the test polls.
                 sleep(Duration::from_millis(20)).await;
             }
         };
         timeout(PATIENCE, search).await.with_context(|| format!("{name} is not {count}"))?
     }
 
-    /// The last word of every story: the server stops in time, whatever still runs, and has nothing to
-    /// complain of.
+    /// Ends every test: the server must stop in time, whatever is still running, and must have logged no error.
     pub(crate) async fn finish(mut self) -> Result<()> {
         self.server.signal("TERM").await?;
         let code = timeout(PATIENCE, self.server.wait()).await.context("it does not stop")??;
@@ -142,14 +141,14 @@ impl Stage {
     }
 }
 
-/// Where to play somebody's media.
+/// The pull URLs of a member's media.
 #[derive(Clone, Debug)]
 pub(crate) struct Pull {
     pub(crate) rtmp: String,
     pub(crate) flv: String,
 }
 
-/// A member with a connection. What it heard while it waited for something else is kept.
+/// A member with a connection. It keeps what it receives while it waits for something else.
 #[derive(Debug)]
 pub(crate) struct Member {
     ws: RawWs,
@@ -161,9 +160,23 @@ pub(crate) struct Member {
 impl Member {
     /// Joins the app `demo`.
     pub(crate) async fn join(server: SocketAddr, channel: &str, uid: &str) -> Result<Self> {
+        Member::join_as(server, "demo", channel, uid, None).await
+    }
+
+    /// Joins an app, with a token if one is given.
+    pub(crate) async fn join_as(
+        server: SocketAddr,
+        appkey: &str,
+        channel: &str,
+        uid: &str,
+        token: Option<&Value>,
+    ) -> Result<Self> {
         let ws = timeout(PATIENCE, RawWs::connect(server)).await.context("no connection")??;
         let mut member = Member { ws, heard: VecDeque::new(), joined: Value::Null };
-        let params = json!({"appkey": "demo", "channelName": channel, "uid": uid});
+        let mut params = json!({"appkey": appkey, "channelName": channel, "uid": uid});
+        if let Some(token) = token {
+            params["token"] = token.clone();
+        }
         member.joined = member.call("join", params).await?;
         Ok(member)
     }
@@ -177,7 +190,7 @@ impl Member {
         Ok(answer["result"].take())
     }
 
-    /// Sends a request and waits for its refusal: the whole error.
+    /// Sends a request and waits for its refusal. Returns the whole error.
     pub(crate) async fn refusal(&mut self, method: &str, params: Value) -> Result<Value> {
         let id = self.ws.request(method, params).await?;
         let is_answer = |message: &Value| message["id"].as_u64() == Some(id);
@@ -186,7 +199,7 @@ impl Member {
         Ok(answer["error"].take())
     }
 
-    /// Waits for an event or notice, or takes one that was heard before.
+    /// Waits for an event or notice, or takes one that was received before.
     pub(crate) async fn hear(
         &mut self,
         method: &str,
@@ -222,13 +235,13 @@ impl Member {
         }
     }
 
-    /// Publishes sound and picture; the push URL.
+    /// Publishes sound and picture. Returns the push URL.
     pub(crate) async fn publish(&mut self) -> Result<String> {
         let answer = self.call("publish", json!({"mediaType": ""})).await?;
         Ok(answer["url"].as_str().context("no push URL")?.to_owned())
     }
 
-    /// Subscribes to both kinds of somebody who publishes; they share their URLs.
+    /// Subscribes to both kinds of a publisher; they share their URLs.
     pub(crate) async fn subscribe(&mut self, uid: impl ToString) -> Result<Pull> {
         let uid = uid.to_string();
         let audio = self.call("subscribe", json!({"uid": uid, "mediaType": "audio"})).await?;

@@ -1,5 +1,5 @@
-//! A still picture of high quality: keyframes of 3 MB each 4 s, and next to nothing between them. What is sent at once is
-//! far beyond what a player may lag by, and reaches each that reads.
+//! A still picture of high quality: keyframes of 3 MB every 4 s, and almost nothing in between. A keyframe is much
+//! larger than the permitted lag of a player, but reaches every player that reads.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use tokio::process::Command;
 
 use crate::stage::{PATIENCE, Scratch, Stage};
 
-/// Pictures a second, and from keyframe to keyframe.
+/// Pictures per second, and pictures from keyframe to keyframe.
 const RATE: usize = 25;
 const DISTANCE: usize = 100;
-/// Of the file, which is pushed over and over.
+/// Duration of the file, which is pushed in a loop.
 const SECONDS: u32 = 12;
-/// Of the smallest keyframe.
+/// Size of the smallest keyframe in bytes.
 const KEYFRAME: u64 = 3_000_000;
 
-/// Noise that does not move, of which an encoder can leave nothing out.
+/// Noise that does not move, which an encoder cannot compress.
 async fn still(folder: &Path) -> Result<PathBuf> {
     let file = folder.join("still.flv");
     let noise = "nullsrc=size=1440x816:rate=25:duration=0.04,\
@@ -56,7 +56,7 @@ async fn keyframes_of_3_mb_reach_early_and_late_players() -> Result<()> {
     let mut bob = stage.join("room", 2).await?;
     let push = ann.publish().await?;
     let pull = bob.subscribe(1).await?;
-    // Both are there before the push, and see three keyframes.
+    // Both are connected before the push, and see three keyframes.
     let early = [&pull.rtmp, &pull.flv].map(|url| {
         let url = url.clone();
         tokio::spawn(async move { pictures(&url, 9).await })
@@ -65,7 +65,7 @@ async fn keyframes_of_3_mb_reach_early_and_late_players() -> Result<()> {
     let _push = Ffmpeg::push_file(&file, &push)?;
     let mut watched = Arrivals::open(&pull.flv).await?;
     watched.goes_on(Duration::from_secs(5)).await?;
-    // The last keyframe is a while ago. A viewer has four plays at most, so another one comes.
+    // The last keyframe was sent some time ago. A viewer has at most four plays, so another one joins.
     let mut cid = stage.join("room", 3).await?;
     let later = cid.subscribe(1).await?;
     let late = [&later.rtmp, &later.flv].map(|url| {
@@ -80,7 +80,7 @@ async fn keyframes_of_3_mb_reach_early_and_late_players() -> Result<()> {
             ensure!(played.iter().all(|picture| known.contains(picture)), "as it was pushed");
         }
     }
-    // It may begin with the next keyframe: it drops what it looked at first.
+    // The decoder may begin with the next keyframe, because it drops the data that it used for probing.
     ensure!(decode(&later.flv, 6).await?.frames >= RATE, "a decoder shows it");
     watched.media(PATIENCE).await?;
     let cut = stage.server.log();

@@ -1,9 +1,9 @@
-//! A storm: 200 native clients in 20 rooms, each behind a way of its own that goes bad at random, give commands of all
-//! kinds, some of them on air, while others vanish for good and the server is killed in the middle. Then everything
-//! heals, and everybody's story has to be the same.
+//! A storm: 200 native clients in 20 rooms, each behind a proxy with random faults, give commands of all kinds, some of
+//! them on air, while others disappear for good and the server is killed in the middle. Then all faults end, and all
+//! clients must agree about what happened.
 //!
-//! The choices come from a seed: `LIANMAI_STORM_SEED` sets it, `LIANMAI_STORM_S` how long it blows. What the machine
-//! makes of them is real time.
+//! The choices come from a seed, `LIANMAI_STORM_SEED`; `LIANMAI_STORM_S` sets the duration. Their timing depends on the
+//! machine.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -24,18 +24,18 @@ use crate::weather;
 
 const ROOMS: usize = 20;
 const SEATS: usize = 10;
-/// Rooms whose first guest is on air; what the first of them pushes is played by its second guest.
+/// Rooms whose first guest is on air; its second guest plays what the first one pushes.
 const ON_AIR: usize = 3;
-/// It blows so long, if it is not told otherwise.
+/// Default duration.
 const SECONDS: u64 = 60;
 const SEED: u64 = 2_026;
-/// Clients that come back at least once.
+/// At least this many clients must come back at least once.
 const RETURNED: usize = ROOMS * SEATS / 2;
 
 const DEAD_AFTER: Duration = Duration::from_millis(3_250);
 const GRACE: Duration = Duration::from_millis(6_000);
 const MEDIA_CAP: Duration = Duration::from_millis(12_000);
-/// Times so short that a minute sees everything.
+/// Times so short that everything happens within a minute.
 const TIMERS: [(&str, &str); 7] = [
     ("LIANMAI_SESSION__PING_INTERVAL_MS", "1000"),
     ("LIANMAI_SESSION__DEAD_AFTER_MS", "3250"),
@@ -45,14 +45,14 @@ const TIMERS: [(&str, &str); 7] = [
     ("LIANMAI_RELAY__HEARTBEAT_MS", "1000"),
     ("LIANMAI_DRAIN__NOTICE_MS", "100"),
 ];
-/// The server is away so long after the kill.
+/// How long the server is away after the kill.
 const DOWN: Duration = Duration::from_millis(500);
-/// Timers are not early, but clocks of two processes are read one after the other.
+/// Timers are never early, but the clocks of two processes are read one after the other.
 const EARLY: Duration = Duration::from_millis(300);
-/// Media of a client whose connection is lost goes on: of what is pushed no more is missing.
+/// Media of a client whose connection is lost continues: of the pushed media no more than this is missing.
 const GAP: Duration = Duration::from_secs(1);
-/// From the restart until encoders and players are served again, and from the end of the storm until nothing moves: what
-/// takes longer never happens.
+/// Time limit from the restart until encoders and players are served again, and from the end of the storm until nothing
+/// changes any more.
 const CALM: Duration = Duration::from_secs(120);
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -98,7 +98,7 @@ impl Theatre {
         Ok(Theatre { guests, ways, house: Rc::new(house) })
     }
 
-    /// Everybody acts, one call after the other, until told to stop.
+    /// All guests make one call after the other until they are told to stop.
     fn act(&self, dice: &mut Dice, stop: &watch::Receiver<bool>) -> JoinSet<()> {
         let mut acts = JoinSet::new();
         for guest in &self.guests {
@@ -117,10 +117,10 @@ impl Theatre {
         acts
     }
 
-    /// The ways of the two whose media is watched go bad in a way that must not show in it.
+    /// Faults of the proxies of the two clients whose media is watched. They must not affect the media.
     async fn gusts(ways: [Rc<Way>; 2], start: Instant) {
         type Gust = fn(&Way);
-        // All within MEDIA_CAP: who flaps longer than that is given up (URL-9).
+        // All within MEDIA_CAP: a client with faults for longer than that is given up (URL-9).
         let gusts: [(u64, Gust); 3] =
             [(2, |way| way.cut(false)), (5, |way| way.stall(true, true)), (9, |way| way.cut(true))];
         for (second, gust) in gusts {
@@ -169,7 +169,7 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
     second(2).await;
     let early = looking(early.vanish());
 
-    // The server dies when half of it is over.
+    // The server is killed in the middle.
     second(seconds / 2 - 1).await;
     let crash = looking(crash.vanish());
     second(seconds / 2).await;
@@ -182,13 +182,13 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
     let starts = Instant::now();
     stage.start_again(&TIMERS).await?;
     let seen_again = viewer.again(&pushers[0], CALM).await?;
-    // Not sooner: without a connection of 10 s after a loss the next one would be the same (URL-9).
+    // Not sooner: a loss within 10 s after a new connection counts as the same loss (URL-9).
     second(seconds / 2 + 12).await;
     let late = looking(late.vanish());
     // Encoders that came back before their members have been served or refused (RST-4).
     let media_back = Instant::now();
 
-    // It is over: everything heals.
+    // The storm is over: all faults end.
     second(seconds).await;
     stop.send_replace(true);
     let faults = storm.await?;
@@ -222,10 +222,10 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
     );
     calm?;
 
-    // Nobody is given up early (LIV-3). How late is up to the machine; in virtual time the simulator judges it.
+    // No client is given up early (LIV-3). How late depends on the machine; the simulator checks it in virtual time.
     for ((ghost, gone), lives) in ended.iter().zip([GRACE, MEDIA_CAP, GRACE, GRACE]) {
-        // The server heard of it as late as that: of the last that reached it, or, where a crash came between, of its
-        // record.
+        // From when the server counts: from the last bytes that reached it, or, if it crashed in between, from its
+        // restart.
         let heard =
             if gone > &killed && ghost.heard < killed { starts } else { ghost.heard + DEAD_AFTER };
         ghost.assert_gone(*gone, heard + lives - EARLY)?;

@@ -1,5 +1,5 @@
-//! A member that comes back as docs/protocol.md section 14 says: it keeps ticket, epoch, position and ids over all
-//! its sockets, and forgets nothing of what it hears.
+//! A member that comes back as docs/protocol.md section 14 says: it keeps ticket, epoch, position and ids across its
+//! sockets, and everything that it receives.
 
 use std::net::SocketAddr;
 
@@ -21,7 +21,7 @@ pub(crate) struct Survivor {
     pub(crate) joined: Value,
     pub(crate) ticket: String,
     attempt: u64,
-    /// What it applied last.
+    /// The position of the last event that it applied.
     pub(crate) at: (Value, u64),
     last_id: u64,
 }
@@ -73,7 +73,7 @@ impl Survivor {
         Ok(answer["result"].take())
     }
 
-    /// The id that was used last.
+    /// The last id that was used.
     pub(crate) fn last_id(&self) -> u64 {
         self.last_id
     }
@@ -94,7 +94,7 @@ impl Survivor {
         timeout(PATIENCE, answer).await.with_context(|| format!("no answer to {method}"))?
     }
 
-    /// Waits for the next text and takes in what it says.
+    /// Waits for the next text and processes it.
     async fn messages(&mut self) -> Result<Vec<Value>> {
         let messages = self.socket.messages().await?;
         for message in &messages {
@@ -112,7 +112,7 @@ impl Survivor {
         Ok(messages)
     }
 
-    /// Waits for an event or notice of this socket, or finds one that was heard before.
+    /// Waits for an event or notice on this socket, or finds one that was received before.
     pub(crate) async fn hear(&mut self, method: &str) -> Result<Value> {
         let search = async {
             loop {
@@ -129,12 +129,12 @@ impl Survivor {
         }
     }
 
-    /// How often it heard something on this socket.
+    /// How often it received a method on this socket.
     pub(crate) fn count(&self, method: &str) -> usize {
         self.heard.iter().filter(|message| message["method"] == method).count()
     }
 
-    /// Waits for the end of the socket; the code of the close frame, if there was one.
+    /// Waits for the end of the socket. Returns the code of the close frame, if there was one.
     pub(crate) async fn closed(&mut self) -> Result<Option<u16>> {
         let end = async {
             loop {
@@ -155,7 +155,7 @@ impl Survivor {
         timeout(PATIENCE, end).await.context("the socket does not end")?
     }
 
-    /// Opens a new socket and says `reconnect`; what came of it. The old one is closed first.
+    /// Closes the old socket, opens a new one and sends `reconnect`. Returns the result.
     pub(crate) async fn reconnect(&mut self) -> Result<Value> {
         self.socket = timeout(PATIENCE, RawWs::connect(self.server)).await.context("no way")??;
         self.heard.clear();
@@ -170,12 +170,12 @@ impl Survivor {
             Some("snapshot") => self.take_picture(&result["snapshot"])?,
             _ => return Ok(result),
         }
-        // The missed events are those up to the answer to the ping.
+        // The missed events are those before the answer to the ping.
         self.take_ticket(&result).await?;
         Ok(result)
     }
 
-    /// As [`Survivor::reconnect`]; the outcome must be this.
+    /// Like [`Survivor::reconnect`]; the outcome must be this one.
     pub(crate) async fn comes_back(&mut self, outcome: &str) -> Result<Value> {
         let result = self.reconnect().await?;
         ensure!(result["outcome"] == outcome, "not {outcome}: {result}");

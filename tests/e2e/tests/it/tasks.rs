@@ -1,4 +1,4 @@
-//! What a receiver sees and hears of a push task: each member where and as the layout says, and nobody else.
+//! What a receiver sees and hears of a push task: each member at its place in the layout, and no other member.
 
 use anyhow::{Result, ensure};
 use lianmai_compositor::picture::Picture;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::tasks_stage::{Air, BLUE, GREEN, RED, side_by_side, small, task, user};
 
-/// Where the bar is that moves with each frame: its left edge within a rectangle of 640x360.
+/// The position of the bar that moves with each frame: its left edge within a rectangle of 640x360.
 fn bar(picture: &Picture, x: u32) -> Option<u32> {
     (0..640).find(|at| picture.at(x + at, 340).y > 200)
 }
@@ -47,13 +47,13 @@ async fn tsk_5_members_are_seen_and_heard_where_the_layout_says() -> Result<()> 
         ensure!(loudness(&heard, tone) > 300.0, "{tone} Hz: {}", loudness(&heard, tone));
     }
 
-    // One is not heard any more, and smaller; of the other all is seen.
+    // One member becomes smaller and silent; the picture of the other one is shown without a crop.
     let mut small = user(100, 0, 0, 360, 360);
     small["adaption"] = json!(0);
     let mut quiet = user(200, 640, 360, 360, 360);
     quiet["pushAudio"] = json!(false);
     red.member.update_task(&task(&air, json!([small, quiet]))).await?;
-    // Bars of the canvas above and below the first one; the second fills its rectangle.
+    // The canvas shows above and below the first picture; the second one fills its rectangle.
     watching
         .until(&[
             (270, 200, RED),
@@ -64,13 +64,13 @@ async fn tsk_5_members_are_seen_and_heard_where_the_layout_says() -> Result<()> 
             (1120, 200, GREEN),
         ])
         .await?;
-    // What was mixed before the change has been heard by then.
+    // Sound that was mixed before the change is over after this.
     watching.hear(RATE).await?;
     let heard = watching.hear(2 * RATE).await?;
     let (is, is_not) = (loudness(&heard, 440.0), loudness(&heard, 1_000.0));
     ensure!(is_not < is / 100.0, "not 40 dB less: {is_not} beside {is}");
 
-    // The tutorial's own: both in one place, the later in front; then by `zOrder`.
+    // Two pictures at one place: the later one is in front; then the one with the greater `zOrder`.
     let mut both = json!([user(100, 0, 0, 640, 360), user(200, 0, 0, 640, 360)]);
     red.member.update_task(&task(&air, both.clone())).await?;
     watching.until(&[(480, 200, BLUE), (960, 600, GREEN)]).await?;
@@ -89,7 +89,7 @@ async fn tsk_5_members_are_seen_and_heard_where_the_layout_says() -> Result<()> 
     air.stage.finish().await
 }
 
-/// Watches for some seconds, by the stream's own clock: picture and sound of each one belong together.
+/// Watches until the picture and the sound of each member were measured, by the stream's own clock.
 pub(crate) async fn measure(watching: &mut Watching, beacons: &mut [Beacon]) -> Result<()> {
     let mut first = None;
     loop {
@@ -110,7 +110,7 @@ pub(crate) async fn measure(watching: &mut Watching, beacons: &mut [Beacon]) -> 
     Ok(())
 }
 
-/// Picture and sound of each member belong together at the receiver, by the stream's own clock.
+/// Picture and sound of each member are in sync at the receiver, by the stream's own clock.
 /// Proves TSK-5.
 #[tokio::test]
 async fn tsk_5_picture_and_sound_of_each_member_stay_together() -> Result<()> {

@@ -1,4 +1,4 @@
-//! Push tasks that are wrong: each has its own error, names what is wrong, and changes nothing.
+//! Push tasks that are wrong: each gets its own error with the path of the wrong value, and changes nothing.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::stage::Member;
 use crate::tasks_stage::{Air, side_by_side, task, user};
 
-/// What is done to a good task, and what it leads to: name, code, path.
+/// A change of a good task, and the expected error: name, code, path.
 struct Row {
     change: Box<dyn Fn(&mut Value)>,
     name: &'static str,
@@ -135,7 +135,7 @@ async fn refused(member: &mut Member, task: &Value, row: &Row) -> Result<()> {
         && error["data"]["name"] == row.name
         && error["data"]["field"] == field.as_str();
     ensure!(is_it, "{error}, and not {} at {field}", row.name);
-    // What was sent is in no answer: it may be a secret.
+    // No answer contains what was sent, because it may be a secret.
     ensure!(!error["message"].as_str().is_none_or(str::is_empty), "{error}");
     Ok(())
 }
@@ -162,7 +162,7 @@ async fn tsk_3_each_task_that_is_wrong_has_its_error() -> Result<()> {
         (row.change)(&mut wanted);
         refused(&mut ann, &wanted, &row).await?;
     }
-    // Of the frame itself.
+    // Errors of the whole request.
     for (params, name) in [
         (json!({}), "invalidParams"),
         (json!({"rtmpTasks": [{"taskId": "a"}]}), "invalidParams"),
@@ -177,7 +177,7 @@ async fn tsk_3_each_task_that_is_wrong_has_its_error() -> Result<()> {
         let error = ann.refusal("addTasks", json!({"rtmpTasks": [wanted]})).await?;
         ensure!(error["data"]["name"] == "badTask", "{id}: {error}");
     }
-    // Of several, and of those that are there: none of a request takes effect.
+    // Errors among several tasks and existing ones: no part of a request takes effect.
     let named = |id: &str, stream: &str| {
         let mut wanted = task(&air, side_by_side());
         wanted["taskId"] = json!(id);

@@ -1,5 +1,5 @@
-//! Streams of members that are made to do harm: another codec in the middle, garbage, pictures of 8K. Each is its member's own
-//! matter: whoever else a task shows goes on, and so does the push.
+//! Harmful streams of members: another codec in the middle, garbage, pictures of 8K. Each affects only its own member:
+//! the other members of the task and the push continue.
 
 use anyhow::{Result, ensure};
 use lianmai_compositor::child::MAX_MEMORY;
@@ -11,11 +11,11 @@ use crate::stage::Member;
 use crate::tasks_splice::{Source, Splice};
 use crate::tasks_stage::{Air, BLUE, GREEN, Host, RED, YELLOW, small};
 
-/// In the upper right quarter of either picture, which does not flash.
+/// Places in the upper right quarter of each picture, which does not flash.
 const LEFT: (u32, u32) = (240, 100);
 const RIGHT: (u32, u32) = (560, 100);
 
-/// A host, somebody beside it who pushes anything, and a task that shows both.
+/// A host, a second member that pushes anything, and a task that shows both.
 struct Beside {
     air: Air,
     red: Host,
@@ -37,14 +37,14 @@ impl Beside {
         Ok(Beside { air, red, _wild: wild, push, watching })
     }
 
-    /// Pushes something, and waits for the colour that is seen of it.
+    /// Pushes a source, and waits for the colour that is seen of it.
     async fn shows(&mut self, source: &Source, color: u32) -> Result<()> {
         self.push.play(source.clone()).await?;
         let places = [(LEFT.0, LEFT.1, RED), (RIGHT.0, RIGHT.1, color)];
         self.watching.until(&places).await.map(drop)
     }
 
-    /// The other picture moves for so many milliseconds of the stream's own time.
+    /// Checks that the other picture moves for this many milliseconds of the stream's own time.
     async fn goes_on(&mut self, ms: i64) -> Result<()> {
         let first = self.watching.frame().await?.time;
         let mut bars = Vec::new();
@@ -56,7 +56,7 @@ impl Beside {
                 break;
             }
         }
-        // It is at another place with each picture, of which there are 15 a second.
+        // The bar is at another place in each picture, and there are 15 pictures per second.
         ensure!(i64::try_from(bars.len())? > ms / 200, "it stands still: {bars:?}");
         Ok(())
     }
@@ -68,7 +68,7 @@ impl Beside {
     }
 }
 
-/// What the member pushes when it means well.
+/// The source that the member pushes when it is harmless.
 async fn good() -> Result<Source> {
     Ok(Source::of(flashing("blue", 1_000, 4_500).await?))
 }
@@ -78,7 +78,7 @@ async fn good() -> Result<Source> {
 async fn tsk_5_a_stream_that_is_encoded_in_another_way_is_seen_again_where_it_can_be() -> Result<()>
 {
     let good = good().await?;
-    // Another size, another rate of the sound.
+    // Another size, another sample rate.
     let other = plain(
         "other-yellow.flv",
         "color=c=yellow:size=320x180:rate=25",
@@ -86,7 +86,7 @@ async fn tsk_5_a_stream_that_is_encoded_in_another_way_is_seen_again_where_it_ca
         "-t 20 -g 25",
     );
     let other = Source::of(other.await?);
-    // A codec that no decoder of a task is given.
+    // A codec that the decoders of tasks do not have.
     let foreign = "-f lavfi -i color=c=white:size=640x360:rate=25 -f lavfi -i sine=sample_rate=44100 \
                    -t 20 -c:v flv -g 25 -c:a aac";
     let foreign = Source::of(made("foreign.flv", foreign.split_whitespace()).await?);
@@ -126,12 +126,12 @@ async fn tsk_5_a_picture_of_8k_is_not_decoded_and_takes_nothing_from_others() ->
     let huge = Source::of(huge.await?);
     let mut beside = Beside::start().await?;
     beside.shows(&huge, GREEN).await?;
-    // Longer than a decoder is waited for that gives nothing: another one has begun.
+    // Longer than the time after which a decoder without output is replaced.
     beside.goes_on(14_000).await?;
     beside.shows(&huge, GREEN).await?;
     let children = beside.air.all_children(4).await?;
     for pid in children {
-        // One that has ended has none.
+        // A process that has ended has no memory.
         let bytes = rss_kib(pid).unwrap_or_default() * 1024;
         ensure!(bytes < MAX_MEMORY / 2, "{bytes} bytes of {pid}");
     }

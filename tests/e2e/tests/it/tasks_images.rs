@@ -1,5 +1,6 @@
-//! Images of a layout: one that is seen while a member is away, those that are none, and those of the inside. Comes in: what
-//! a web server answers. Goes out: what a receiver sees, and what members and the operator hear of it.
+//! Images of a layout: one that is seen while a member is away, files that are not images, and addresses that are not
+//! public. Comes in: the answers of a web server. Goes out: what a receiver sees, and what members and the operator are
+//! told.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,14 +17,14 @@ use tokio::task::JoinSet;
 
 use crate::tasks_stage::{Air, BLUE, GREEN, Host, RED, YELLOW, small};
 
-/// What a path is answered.
+/// The answer for a path.
 #[derive(Clone, Debug)]
 enum Answer {
-    /// These bytes, and the end.
+    /// These bytes, then the end.
     Whole(Vec<u8>),
-    /// These bytes, and zeros without an end.
+    /// These bytes, then zeros without an end.
     Endless(Vec<u8>),
-    /// These bytes, and then nothing for as long as somebody waits.
+    /// These bytes, then nothing while the connection lasts.
     Silent(Vec<u8>),
 }
 
@@ -57,7 +58,7 @@ impl Site {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
                 let answers = answers.clone();
-                // Whoever has read enough goes away.
+                // A client that has read enough disconnects.
                 connections.spawn(async move { drop(answer(stream, &answers).await) });
             }
         });
@@ -116,7 +117,7 @@ async fn tsk_5_an_image_is_seen_while_a_member_is_away() -> Result<()> {
     wanted["layout"]["images"] = json!([placed(&site.url("/place.png"), 320, 0), none]);
     red.member.add_task(&wanted).await?;
     red.member.task_is("pushing").await?;
-    // One of the images cannot be had, which stops nothing.
+    // One of the images cannot be loaded, which stops nothing.
     red.member.hear("rtmpTasksStatus", |told| told["code"] == 512).await?;
     air.receiver.pictures(1).await?;
     let mut watching = Watching::start(air.receiver.follow(), 640, 360)?;
@@ -132,7 +133,7 @@ async fn tsk_5_an_image_is_seen_while_a_member_is_away() -> Result<()> {
     air.stage.finish().await
 }
 
-/// Shows an image below the members, and hears that it cannot be used: what the operator hears of it.
+/// Shows an image below the members, and waits for the notice that it cannot be used. Checks what the operator is told.
 async fn refused(air: &Air, host: &mut Host, revision: u64, url: &str, why: &str) -> Result<()> {
     let mut wanted = small(air);
     wanted["layout"]["images"] = json!([placed(url, 0, 180)]);

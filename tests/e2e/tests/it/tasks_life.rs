@@ -1,5 +1,5 @@
-//! What push tasks go through: members that go and come, receivers that go and come, processes that are killed. And what is
-//! left of a task in the end: nothing.
+//! The life of push tasks: members that go and come back, receivers that go and come back, processes that are killed.
+//! In the end nothing of a task remains.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,15 +31,15 @@ async fn kill(pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// At 15 a second, as a canvas of this size has.
+/// The distance of two pictures of a canvas of this size: 15 per second.
 const PICTURE_MS: u32 = 67;
 
-/// What processes have waited for a processor so far.
+/// How long each process has waited for a processor so far.
 fn waits(pids: &[u32]) -> Vec<(u32, Starved)> {
     pids.iter().map(|pid| (*pid, Starved::of(*pid))).collect()
 }
 
-/// How long they have since, one behind the other, in milliseconds.
+/// The sum of these waits since then, in milliseconds.
 fn starved(before: &[(u32, Starved)]) -> Result<u32> {
     let waited = before.iter().map(|(pid, before)| Starved::of(*pid).since(before));
     Ok(u32::try_from(waited.sum::<Duration>().as_millis())?)
@@ -63,7 +63,7 @@ async fn tsk_5_who_goes_and_comes_back_interrupts_nothing() -> Result<()> {
     let before = waits(&children);
     let mut watching = Watching::start(air.receiver.follow(), 640, 360)?;
     watching.until(&[(240, 100, RED), (560, 100, BLUE), (320, 270, GREEN)]).await?;
-    // Its encoder is gone; the server does not hear of that before long.
+    // Its encoder is gone; the server does not notice this at once.
     let file = flashing("blue", 1_000, 4_500).await?;
     drop(blue.push);
     let mut away = watching.until(&[(240, 100, RED), (560, 100, GREEN)]).await?;
@@ -79,15 +79,15 @@ async fn tsk_5_who_goes_and_comes_back_interrupts_nothing() -> Result<()> {
     let url = blue.member.publish().await?;
     blue.push = Ffmpeg::push_file(&file, &url)?;
     watching.until(&[(240, 100, RED), (560, 100, BLUE)]).await?;
-    // Of processes that had no processor nothing can be asked meanwhile.
+    // The time for which these processes had no processor does not count.
     let (gap, waited) = (longest_gap(&air)?, starved(&before)?);
     ensure!(
         gap <= 5 * PICTURE_MS + waited,
         "{gap} ms without a picture, {waited} ms without a processor"
     );
 
-    // A move and another size are seen soon after the answer. How much was on its way then is not known, so some more are
-    // allowed than the eight that are composed at most.
+    // A new place and a new size are seen soon after the answer. It is not known how many pictures were under way at
+    // that moment, so a few more than the eight in composition are permitted.
     for (x, width) in [(0, 320), (0, 640)] {
         let mut wanted = small(&air);
         wanted["layout"]["users"] = json!([user(200, x, 180, width, 180)]);
@@ -108,10 +108,10 @@ async fn tsk_5_who_goes_and_comes_back_interrupts_nothing() -> Result<()> {
 }
 
 impl Air {
-    /// The receiver goes away, with all of its connections.
+    /// The receiver disappears with all its connections.
     async fn lose_receiver(&mut self) -> Result<SocketAddr> {
         let address = self.receiver.address;
-        // Another one takes its place here, where nobody comes.
+        // The new receiver here is not used.
         self.receiver = Receiver::start().await?;
         Ok(address)
     }
@@ -149,7 +149,7 @@ async fn tsk_9_a_receiver_that_is_gone_is_given_up() -> Result<()> {
     }
     let told = blue.member.task_is("failed").await?;
     ensure!(told["retries"] == 2, "{told}");
-    // An update begins anew.
+    // An update starts the task again.
     air.receiver = Receiver::start_at(address).await?;
     red.member.update_task(&wanted).await?;
     let told = blue.member.task_is("pushing").await?;
@@ -165,7 +165,7 @@ async fn tsk_9_a_receiver_that_is_gone_is_given_up() -> Result<()> {
 async fn tsk_1_nothing_is_left_of_a_channel_that_ends() -> Result<()> {
     let air = Air::start().await?;
     let (mut red, mut blue) = pushing(&air).await?;
-    // A compositor, one that encodes, and one for each member.
+    // The compositor, an encoder, and a decoder for each member.
     let (server, children) = (air.stage.server.pid()?, air.all_children(4).await?);
     let count = |name: &str| children.iter().filter(|pid| name_of(**pid) == name).count();
     ensure!(count("ffmpeg") == 3 && count("lianmai-composi") == 1, "{children:?}");
@@ -186,7 +186,7 @@ async fn tsk_12_nothing_is_left_of_a_server_that_is_killed_and_the_next_one_goes
     let (red, blue) = pushing(&air).await?;
     let children = air.all_children(4).await?;
     air.stage.server.kill().await?;
-    // At once: the next process is there before the last one's are gone, or not, as it happens.
+    // At once, so that the next process may start before the children of the last one are gone.
     air.start_again().await?;
     let mut carl = air.stage.join("room", 300).await?;
     let tasks = &carl.joined["channel"]["tasks"];
@@ -212,7 +212,7 @@ async fn tsk_12_a_task_goes_on_behind_a_clean_stop() -> Result<()> {
     air.stage.server.signal("TERM").await?;
     let code = air.stage.server.wait().await?;
     ensure!(code == 0, "exit code {code}");
-    // A clean stop leaves nobody to the system.
+    // A clean stop leaves no child processes.
     gone(&children, None).await?;
     air.start_again().await?;
     air.receiver.until("the next publish", |seen| seen.publishes.len() == 2).await?;
@@ -230,7 +230,7 @@ async fn tsk_9_processes_that_are_killed_are_begun_anew() -> Result<()> {
     let server = air.stage.server.pid()?;
     let mut watching = Watching::start(air.receiver.follow(), 640, 360)?;
     watching.until(&[(240, 100, RED), (560, 100, BLUE)]).await?;
-    // Both decoders: pictures come back, and nothing else happened.
+    // Both decoders are killed: the pictures come back, and nothing else happens.
     let decoders = air.all_children(4).await?.into_iter().filter(|pid| name_of(*pid) == "ffmpeg");
     let decoders: Vec<_> = decoders.filter(|pid| !encodes(*pid)).collect();
     for pid in &decoders {
@@ -247,13 +247,13 @@ async fn tsk_9_processes_that_are_killed_are_begun_anew() -> Result<()> {
         }
     }
     ensure!(air.receiver.seen().publishes.len() == 1, "it was published anew");
-    // The encoder: another one goes on.
+    // The encoder is killed: another one continues.
     let encoder =
         air.all_children(4).await?.into_iter().find(|pid| encodes(*pid)).context("no encoder")?;
     kill(encoder).await?;
     air.receiver.pictures(50).await?;
     gone(&[encoder], Some(server)).await?;
-    // The compositor: another run.
+    // The compositor is killed: another run begins.
     let compositor = air.all_children(4).await?.into_iter().find(|pid| name_of(*pid) != "ffmpeg");
     let compositor = compositor.context("no compositor")?;
     let left = descendants(compositor);
@@ -284,13 +284,13 @@ async fn tsk_2_a_node_admits_what_it_has_room_for_and_a_user_its_share() -> Resu
         json!({"rtmpTasks": [wanted]})
     };
     ann.call("addTasks", named("a")).await?;
-    // More than a half of what is left.
+    // This needs more than half of what is left.
     let refused = ann.refusal("addTasks", named("b")).await?;
     ensure!(refused["code"] == 1417 && refused["data"]["name"] == "taskFailed", "{refused}");
     ensure!(refused["data"]["field"] == "rtmpTasks[0]", "{refused}");
     ensure!(refused["message"].as_str().is_some_and(|text| text.contains("no room")), "{refused}");
     bob.call("addTasks", named("c")).await?;
-    // Nobody may have another one.
+    // There is no room for another task.
     let refused = carl.refusal("addTasks", named("d")).await?;
     ensure!(refused["data"]["name"] == "taskFailed", "{refused}");
     let refused = bob.call("updateTasks", named("c")).await;

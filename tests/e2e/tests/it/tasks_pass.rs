@@ -1,5 +1,5 @@
-//! The only picture of a task is passed on as its member encoded it, with the sound of everybody who is heard. Comes in: two
-//! pushes. Goes out: what a receiver gets, byte by byte and to the eye and ear.
+//! The only picture of a task is passed on as its member encoded it, with the sound of all members that are heard.
+//! Comes in: two pushes. Goes out: what a receiver gets, compared byte by byte, and as picture and sound.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +14,10 @@ use serde_json::json;
 use crate::tasks::measure;
 use crate::tasks_stage::{Air, BLUE, GREEN, RED, side_by_side, task, user};
 
-/// Behind what a picture says of its time.
+/// Length of the tag's header before the coded picture.
 const CODED: usize = 5;
 
-/// The pictures of a file, as they are encoded.
+/// The encoded pictures of a file.
 fn pictures(file: &[u8]) -> Result<BTreeSet<Bytes>> {
     let mut reader = Reader::default();
     reader.push(file);
@@ -35,7 +35,7 @@ fn pictures(file: &[u8]) -> Result<BTreeSet<Bytes>> {
 async fn tsk_4_the_only_picture_is_passed_on_as_it_is() -> Result<()> {
     let air = Air::start().await?;
     let (mut red, blue) = air.hosts().await?;
-    // Another one is heard, and has no picture.
+    // Another member is heard without a picture.
     let voice = json!({"uid": "200", "pushAudio": true});
     let mut wanted = task(&air, json!([user(100, 0, 0, 640, 360), voice]));
     wanted["config"] = json!({"singleVideoNoTrans": true});
@@ -48,7 +48,7 @@ async fn tsk_4_the_only_picture_is_passed_on_as_it_is() -> Result<()> {
     for tag in passed {
         ensure!(made.contains(&tag.body.slice(CODED..)), "a picture that nobody has pushed");
     }
-    // It has its own shape, whatever the canvas is.
+    // It keeps its own size, whatever the canvas is.
     let mut watching = Watching::start(air.receiver.follow(), 640, 360)?;
     watching.until(&[(480, 200, RED), (100, 250, RED), (620, 20, RED)]).await?;
     measure(&mut watching, &mut [Beacon::new((100, 80), 3_000.0)]).await?;
@@ -58,7 +58,7 @@ async fn tsk_4_the_only_picture_is_passed_on_as_it_is() -> Result<()> {
     }
     ensure!(air.receiver.seen().publishes.len() == 1, "the push was cut");
 
-    // A canvas again: many receivers take no other shape within a publish, so it is another one.
+    // A canvas again: many receivers accept no other size within a publish, so there is a new one.
     red.member.update_task(&task(&air, side_by_side())).await?;
     air.receiver.until("another publish", |seen| seen.publishes.len() == 2).await?;
     air.receiver.pictures(1).await?;

@@ -1,4 +1,4 @@
-//! Push tasks of the app's server: by the admin API, and as members see them.
+//! Push tasks of the app's server: through the admin API, and as members see them.
 //! Proves no rule of the protocol: HTTP.
 
 use anyhow::{Result, ensure};
@@ -29,7 +29,7 @@ impl Air {
 async fn the_apps_server_has_tasks_of_its_own() -> Result<()> {
     let air = Air::start().await?;
     let (mut red, mut blue) = air.hosts().await?;
-    // Who has most of the picture follows from how many there are.
+    // The pane set depends on the number of members with a picture.
     let mut wanted = task(&air, json!([]));
     wanted["hostUid"] = json!("200");
     wanted["fps"] = json!(15);
@@ -56,7 +56,7 @@ async fn the_apps_server_has_tasks_of_its_own() -> Result<()> {
     let url = format!("rtmp://{}/live/***", air.receiver.address);
     ensure!(shown["streamUrl"] == url && shown["run"] == 1 && shown["uid"].is_null(), "{listed}");
     ensure!(!listed.to_string().contains("s3cret"), "{listed}");
-    // A member without `moderate` has no power over it; nor is it a member's.
+    // A member without `moderate` cannot change it, and it has no owner.
     let error = blue.member.refusal("deleteTasks", json!({"taskIds": ["cdn_1"]})).await?;
     ensure!(error["data"]["name"] == "forbidden", "{error}");
 
@@ -64,11 +64,15 @@ async fn the_apps_server_has_tasks_of_its_own() -> Result<()> {
     let (status, answer) = air.rest("POST", TASKS, &again).await?;
     ensure!(status == 409 && answer["name"] == "duplicateTask", "{status} {answer}");
     ensure!(answer["field"] == "rtmpTasks[0].taskId", "{answer}");
-    let (status, answer) = air.rest("PUT", TASKS, &again).await?;
+    let (status, answer) = air.rest("PATCH", TASKS, &again).await?;
     ensure!(status == 200, "{status} {answer}");
     let (status, answer) = air.rest("DELETE", &format!("{TASKS}/none"), &Value::Null).await?;
     ensure!(status == 404 && answer["name"] == "noSuchTask", "{status} {answer}");
-    let (status, answer) = air.rest("DELETE", TASKS, &json!({"taskIds": ["cdn_1"]})).await?;
+    let (status, one) = air.rest("GET", &format!("{TASKS}/cdn_1"), &Value::Null).await?;
+    ensure!(status == 200 && one["taskId"] == "cdn_1" && one["revision"] == 2, "{status} {one}");
+    let ids = json!({"taskIds": ["cdn_1"]});
+    let (status, answer) =
+        air.rest("POST", "/v1/apps/demo/channels/room/deleteTasks", &ids).await?;
     ensure!(status == 200, "{status} {answer}");
     red.member.task_is("ended").await?;
     let (_, listed) = air.rest("GET", TASKS, &Value::Null).await?;
@@ -81,7 +85,7 @@ async fn the_apps_server_has_tasks_of_its_own() -> Result<()> {
 async fn what_is_wrong_is_named() -> Result<()> {
     let air = Air::start().await?;
     let _ann = air.stage.join("a room?%&", 1).await?;
-    // The name of a channel may have any mark.
+    // The name of a channel may contain any permitted mark.
     let named = "/v1/apps/demo/channels/a%20room%3F%25%26/tasks";
     let (status, listed) = air.rest("GET", named, &Value::Null).await?;
     ensure!(status == 200 && listed == json!({"tasks": []}), "{status} {listed}");
@@ -89,10 +93,12 @@ async fn what_is_wrong_is_named() -> Result<()> {
     let (status, answer) = air.rest("POST", named, &good).await?;
     ensure!(status == 200, "{status} {answer}");
     let long = "x".repeat(65);
+    let ending = "/v1/apps/demo/channels/a%20room%3F%25%26/deleteTasks".to_owned();
     for (method, path, body, status, name) in [
         ("GET", TASKS, Value::Null, 404, "noSuchChannel"),
         ("POST", TASKS, good.clone(), 404, "noSuchChannel"),
-        ("DELETE", &format!("{named}/a-b"), Value::Null, 400, "badTask"),
+        ("DELETE", &format!("{named}/a-b"), Value::Null, 422, "badTask"),
+        ("GET", &format!("{named}/none"), Value::Null, 404, "noSuchTask"),
         (
             "GET",
             &format!("/v1/apps/demo/channels/{long}/tasks"),
@@ -100,17 +106,66 @@ async fn what_is_wrong_is_named() -> Result<()> {
             400,
             "badChannelName",
         ),
-        ("GET", "/v1/apps/de%20mo/channels/room/tasks", Value::Null, 400, "badAppkey"),
+        ("GET", "/v1/apps/de%20mo/channels/room/tasks", Value::Null, 404, "noSuchApp"),
         ("GET", "/v1/apps/demo/channels/%ff/tasks", Value::Null, 400, "badChannelName"),
-        ("PATCH", named, json!({}), 405, "methodNotAllowed"),
-        ("POST", named, json!({"rtmpTasks": []}), 400, "badTask"),
+        ("PUT", named, json!({}), 405, "methodNotAllowed"),
+        ("POST", named, json!({"rtmpTasks": []}), 422, "badTask"),
         ("POST", named, json!({"rtmpTasks": [{}]}), 400, "invalidParams"),
         ("POST", named, json!({}), 400, "invalidParams"),
-        ("DELETE", named, json!({"taskIds": []}), 400, "badTask"),
-        ("PUT", named, json!({"rtmpTasks": [], "x": "x".repeat(70_000)}), 413, "bodyTooLarge"),
+        ("POST", named, json!({"rtmpTasks": [], "x": 1}), 400, "invalidParams"),
+        ("POST", &ending, json!({"taskIds": []}), 422, "badTask"),
+        ("POST", &ending, json!({"taskIds": ["a-b"]}), 400, "invalidParams"),
+        ("PATCH", named, json!({"rtmpTasks": [], "x": "x".repeat(70_000)}), 413, "bodyTooLarge"),
     ] {
         let (is, answer) = air.rest(method, path, &body).await?;
         ensure!(is == status && answer["name"] == name, "{method} {path}: {is} {answer}");
     }
+    air.stage.finish().await
+}
+
+/// A key without the scope to make tasks can still read them; a repeated request has one effect.
+#[tokio::test]
+async fn a_key_needs_the_scope_and_a_repeated_request_has_one_effect() -> Result<()> {
+    let air = Air::start().await?;
+    let _ann = air.stage.join("room", 1).await?;
+    let (admin, token) = (air.stage.server.admin, air.stage.server.admin_token()?);
+    let ask =
+        async |key: &str, first: &str, more: &str, body: &Value| -> Result<(u16, Value, bool)> {
+            let body = if body.is_null() { String::new() } else { body.to_string() };
+            let request = format!(
+                "{first} HTTP/1.0\r\nHost: {admin}\r\nAuthorization: Bearer {key}\r\n{more}\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len(),
+            );
+            let mut answer = arrivals::ask(admin, &request).await?;
+            let again = answer.head.to_ascii_lowercase().contains("idempotent-replayed: true");
+            let text = answer.text().await?;
+            Ok((answer.status, serde_json::from_str(&text).unwrap_or_default(), again))
+        };
+    let scopes = json!({"scopes": ["moderate"]});
+    let (_, made, _) = ask(&token, "POST /v1/apps/demo/keys", "", &scopes).await?;
+    let key = made["text"].as_str().unwrap_or_default().to_owned();
+    let body = json!({"rtmpTasks": [task(&air, json!([]))]});
+    for first in
+        [format!("POST {TASKS}"), format!("PATCH {TASKS}"), format!("DELETE {TASKS}/cdn_1")]
+    {
+        let body = if first.starts_with("DELETE") { &Value::Null } else { &body };
+        let (status, answer, _) = ask(&key, &first, "", body).await?;
+        ensure!((status, &answer["name"]) == (403, &json!("missingScope")), "{first}: {answer}");
+    }
+    let (status, listed, _) = ask(&key, &format!("GET {TASKS}"), "", &Value::Null).await?;
+    ensure!(status == 200 && listed == json!({"tasks": []}), "{status} {listed}");
+    let (status, _, _) = ask("lmk_x_y", &format!("GET {TASKS}"), "", &Value::Null).await?;
+    ensure!(status == 401, "{status}");
+    let once = "Idempotency-Key: a\r\n";
+    let (add, delete) = (format!("POST {TASKS}"), format!("DELETE {TASKS}/cdn_1"));
+    let (status, answer, again) = ask(&token, &add, once, &body).await?;
+    ensure!((status, again) == (200, false), "{answer}");
+    let (status, _, _) = ask(&token, &delete, "", &Value::Null).await?;
+    ensure!(status == 200, "{status}");
+    let (status, answer, again) = ask(&token, &add, once, &body).await?;
+    ensure!((status, again) == (200, true), "{answer}");
+    let (_, listed, _) = ask(&token, &format!("GET {TASKS}"), "", &Value::Null).await?;
+    ensure!(listed == json!({"tasks": []}), "it was added once more: {listed}");
     air.stage.finish().await
 }

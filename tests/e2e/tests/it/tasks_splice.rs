@@ -1,6 +1,6 @@
-//! An encoder that pushes what no honest one does: one publish whose media comes from one file after the other, with times
-//! that go on. Comes in: files, and whether they are spoilt on the way. Goes out: their tags, at the pace of the clock.
-//! Deliberately absent: what becomes of them.
+//! A dishonest encoder: one publish whose media comes from one file after the other, with times that continue. Comes
+//! in: files, and whether they are corrupted on the way. Goes out: their tags, at the pace of the clock. Deliberately
+//! absent: the effect.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -17,16 +17,16 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// Between the last tag of one file and the first of the next, in milliseconds.
+/// Time between the last tag of one file and the first of the next, in milliseconds.
 const STEP_MS: u32 = 40;
-/// What stands before the bytes of a picture, and of a sound, that a decoder reads.
+/// Length of the header before the coded bytes of a picture, and of a sound.
 const HEADS: (usize, usize) = (5, 2);
 
-/// Media of a publish, until the next one.
+/// Media of a publish, until the next source replaces it.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) file: PathBuf,
-    /// Its pictures and sounds are noise; what says how to decode them is not.
+    /// Its pictures and sounds are noise, but not the configuration of its decoders.
     pub(crate) is_spoilt: bool,
 }
 
@@ -36,7 +36,7 @@ impl Source {
     }
 }
 
-/// A publish at work; dropping it ends it.
+/// A running publish; dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Splice {
     sources: mpsc::Sender<Source>,
@@ -51,7 +51,7 @@ impl Splice {
         Splice { sources, task }
     }
 
-    /// From now on it pushes this, over and over.
+    /// From now on pushes this source in a loop.
     pub(crate) async fn play(&mut self, source: Source) -> Result<()> {
         if self.sources.send(source).await.is_err() {
             self.task.join_next().await.context("no push")???;
@@ -137,7 +137,7 @@ impl Playing {
     async fn next(&mut self) -> Result<Tag> {
         loop {
             match self.reader.next()? {
-                // Times of another file say nothing of this publish.
+                // Metadata of another file does not apply to this publish.
                 Some(tag) if tag.kind == MediaKind::Metadata => {}
                 Some(tag) => {
                     let time = tag.time + self.begin;
@@ -164,7 +164,7 @@ impl Playing {
     }
 }
 
-/// Bytes that look random and are the same in each run.
+/// Pseudo-random bytes that are the same in each run.
 struct Noise(u64);
 
 impl Noise {

@@ -1,4 +1,4 @@
-//! What every story of push tasks begins with: a server that serves them, a receiver, members that push.
+//! Shared by the tests of push tasks: a server that serves tasks, a receiver, members that push.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::stage::{Member, PATIENCE, Stage};
 
-/// The machine of a test may be small, and its tasks are.
+/// The machine of a test may be small, but so are its tasks.
 const SERVED: [(&str, &str); 2] =
     [("LIANMAI_TASKS__SERVE", "true"), ("LIANMAI_TASKS__CPU_PERCENT", "800")];
 
@@ -21,7 +21,7 @@ pub(crate) const BLUE: u32 = 0x00_00FF;
 pub(crate) const GREEN: u32 = 0x00_8000;
 pub(crate) const YELLOW: u32 = 0xFF_FF00;
 
-/// A server that serves tasks, and where they push to.
+/// A server that serves tasks, and the receiver.
 #[derive(Debug)]
 pub(crate) struct Air {
     pub(crate) stage: Stage,
@@ -45,7 +45,7 @@ impl Air {
         Ok(Air { stage, receiver: Receiver::start().await? })
     }
 
-    /// The next process after one that has ended.
+    /// Starts the next process after one that has ended.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
         self.stage.start_again(&SERVED).await
     }
@@ -62,18 +62,18 @@ impl Air {
         Ok(Host { member, push })
     }
 
-    /// The red and the blue one.
+    /// The red and the blue host.
     pub(crate) async fn hosts(&self) -> Result<(Host, Host)> {
         let red = self.host(100, ("red", 440, 3_000)).await?;
         Ok((red, self.host(200, ("blue", 1_000, 4_500)).await?))
     }
 
-    /// Processes of the server, and theirs.
+    /// The child processes of the server, and their children.
     pub(crate) fn children(&self) -> Result<Vec<u32>> {
         Ok(descendants(self.stage.server.pid()?))
     }
 
-    /// The same, once there are so many: each member that is pulled has one.
+    /// The same, once there are this many: each member that is pulled has one.
     pub(crate) async fn all_children(&self, count: usize) -> Result<Vec<u32>> {
         let started = async {
             loop {
@@ -81,7 +81,7 @@ impl Air {
                 if children.len() == count && children.iter().all(|pid| is_ours(*pid)) {
                     return anyhow::Ok(children);
                 }
-                // Nothing tells that they have started, so look again.
+                // There is no notification of their start, so the test polls.
                 sleep(Duration::from_millis(20)).await;
             }
         };
@@ -104,12 +104,12 @@ pub(crate) fn user(uid: u64, x: u32, y: u32, width: u32, height: u32) -> Value {
         "adaption": 1, "zOrder": 0, "pushAudio": true, "pushVideo": true})
 }
 
-/// The tutorial's layout, with user 200 at its right.
+/// Two users side by side, user 200 at the right.
 pub(crate) fn side_by_side() -> Value {
     json!([user(100, 0, 0, 640, 360), user(200, 640, 0, 640, 360)])
 }
 
-/// A canvas that costs little: one beside the other.
+/// A cheap canvas with two users side by side.
 pub(crate) fn small(air: &Air) -> Value {
     let mut wanted = task(air, json!([user(100, 0, 0, 320, 180), user(200, 320, 0, 320, 180)]));
     wanted["layout"]["canvas"] = json!({"width": 640, "height": 360, "color": GREEN});
@@ -129,7 +129,7 @@ impl Member {
         self.call("deleteTasks", json!({"taskIds": ["cdn_1"]})).await.map(drop)
     }
 
-    /// Waits until the task does this.
+    /// Waits until the task has this state.
     pub(crate) async fn task_is(&mut self, state: &str) -> Result<Value> {
         let told = self.hear("rtmpTasksStatus", |told| told["state"] == state).await;
         let told = told.with_context(|| format!("the task is not {state}"))?;
@@ -145,24 +145,24 @@ impl Member {
     }
 }
 
-/// What a task starts, as the system names it: 15 letters.
+/// The programs that a task starts, by their names in the process table: at most 15 characters.
 const PROGRAMS: [&str; 2] = ["lianmai-composi", "ffmpeg"];
 
-/// Whether it is a program that a task starts, or something else that has its number now.
+/// Whether the process is a program of a task, and not another process that has its id now.
 fn is_ours(pid: u32) -> bool {
     PROGRAMS.iter().any(|name| name_of(pid).starts_with(name))
 }
 
-/// Waits until none of these processes is there, nor left unburied by the server, as long as there is one.
+/// Waits until these processes are gone, including zombies of the server while it exists.
 pub(crate) async fn gone(pids: &[u32], server: Option<u32>) -> Result<()> {
-    // A number may be another process's by then. Whom nobody is left to bury is the system's.
+    // Another process may have the id by then. The system reaps zombies without a parent.
     let is_there = |pid: &u32| {
         let is_left = |(parent, state)| state != 'Z' || Some(parent) == server;
         is_ours(*pid) && status(*pid).is_some_and(is_left)
     };
     let waiting = async {
         while pids.iter().any(is_there) {
-            // Nothing tells of their end, so look again.
+            // There is no notification of their end, so the test polls.
             sleep(Duration::from_millis(20)).await;
         }
     };

@@ -1,5 +1,5 @@
-//! TLS on the public listener: a client joins by `wss`, a new certificate is used without a restart, and who
-//! does not speak TLS is turned away.
+//! TLS on the public listener: a client joins over `wss`, a new certificate is used without a restart, and clients that
+//! do not speak TLS are disconnected.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -56,7 +56,7 @@ pub(crate) async fn join(
     Ok((socket, joined["seq"].as_u64().context("no seq")?))
 }
 
-/// Reads events until a message with this text; each one behind the one before.
+/// Reads events until a message with this text; their numbers must be contiguous.
 async fn hear_until(socket: &mut Wss, seq: &mut u64, last: &str) -> Result<Vec<String>> {
     let mut heard = Vec::new();
     while heard.last().is_none_or(|text| text != last) {
@@ -73,12 +73,12 @@ async fn hear_until(socket: &mut Wss, seq: &mut u64, last: &str) -> Result<Vec<S
     Ok(heard)
 }
 
-/// A server with TLS, and its certificate.
+/// Starts a server with TLS. Returns its certificate as well.
 async fn serve(scratch: &Scratch) -> Result<(ServerProcess, CertificateDer<'static>)> {
     serve_with(scratch, "").await
 }
 
-/// The same, with more of the table `server`.
+/// The same, with further settings of the table `server`.
 async fn serve_with(
     scratch: &Scratch,
     server: &str,
@@ -99,13 +99,13 @@ async fn serve_with(
     Ok((server, certificate))
 }
 
-/// Proves no rule of the protocol: what the token of the admin API goes over.
+/// Proves no rule of the protocol: the transport of the admin API's token.
 #[tokio::test]
 async fn the_admin_listener_speaks_tls_where_it_is_asked_to() -> Result<()> {
     let scratch = Scratch::new()?;
     let (server, certificate) = serve_with(&scratch, "admin_tls = true").await?;
     let token = server.admin_token()?;
-    for (path, status) in [("/readyz", 200), ("/v1/channels", 200), ("/none", 404)] {
+    for (path, status) in [("/readyz", 200), ("/v1/apps/demo/channels", 200), ("/none", 404)] {
         let mut socket = connect(server.admin, &certificate).await?;
         let get = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
@@ -118,7 +118,7 @@ async fn the_admin_listener_speaks_tls_where_it_is_asked_to() -> Result<()> {
     plain.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
     let answer = timeout(PATIENCE, plain.read_to_end()).await.context("it hangs")?;
     ensure!(!answer.starts_with(b"HTTP"), "plain HTTP is answered: {answer:?}");
-    // Who begins a handshake and says no more gives way, too.
+    // Connections that stop in the middle of a handshake are closed to make room.
     let mut half = Vec::new();
     for _ in 0..200 {
         let mut socket = RawWs::open(server.admin).await?;
@@ -147,7 +147,7 @@ async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
     let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
     ensure!(heard == expected, "{heard:?}");
 
-    // URLs say how they are reached, and HTTP-FLV is reached so.
+    // URLs have the right scheme, and HTTP-FLV is served over it.
     speaker.call("publish", json!({})).await?;
     let pull = listener.call("subscribe", json!({"uid": "1", "mediaType": "video"})).await?;
     seq = pull["seq"].as_u64().context("no seq")?;
@@ -159,7 +159,7 @@ async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
     pulled.write(get.replace("t=", "t=1").as_bytes()).await?;
     ensure!(pulled.http_head().await?.starts_with("HTTP/1.1 403"), "a forged URL");
 
-    // Who does not speak TLS, or not to the end, is turned away and holds nothing up.
+    // A client that does not speak TLS, or does not finish the handshake, is disconnected and delays nothing.
     let mut plain = RawWs::open(address).await?;
     plain.write(b"GET /v1/signal HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
     let answer = timeout(PATIENCE, plain.read_to_end()).await.context("it hangs")?;
@@ -174,7 +174,7 @@ async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
     server.logged(known, |line| line.contains("certificate not reloaded")).await?;
     let (mut third, _) = join(address, &old, "3").await?;
 
-    // A new pair is what new connections see; the others go on.
+    // New connections see a new pair; existing ones continue.
     let known = server.log_length();
     let new = certify(&scratch.0)?;
     server.signal("HUP").await?;
@@ -195,8 +195,7 @@ async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
     Ok(())
 }
 
-/// A connection that the server closes is over soon, though its peer keeps the socket open, and whatever the
-/// peer still says.
+/// A connection that the server closes ends soon, even if its peer keeps the socket open and continues to send.
 /// Proves CON-10.
 #[tokio::test]
 async fn a_close_ends_the_connection_of_who_stays() -> Result<()> {
@@ -220,7 +219,7 @@ async fn a_close_ends_the_connection_of_who_stays() -> Result<()> {
             socket.request("leave", json!({})).await?;
         }
     }
-    // And some that never join: text that is no JSON, then more of it, and a close frame.
+    // Also connections that never join: text that is not JSON, then more of it, and a close frame.
     for first in [&b"nonsense"[..], b""] {
         let mut socket = connect(address, &certificate).await?;
         socket.upgrade(format!("localhost:{}", address.port())).await?;
@@ -233,13 +232,13 @@ async fn a_close_ends_the_connection_of_who_stays() -> Result<()> {
     let told = Instant::now();
     while descriptors()? > before {
         ensure!(told.elapsed() < PATIENCE, "{} of {before}", descriptors()?);
-        // Whoever goes on talking is not listened to; a socket that is gone says so.
+        // Further input is not read; a socket that is gone gives an error.
         for socket in &mut staying {
             let _ = socket.send_frame(PING, b"still here").await;
         }
         sleep(Duration::from_millis(100)).await;
     }
-    // They were told before.
+    // They were closed properly before.
     for socket in &mut staying {
         let end = loop {
             match timeout(PATIENCE, socket.receive()).await.context("no end")?? {

@@ -1,5 +1,5 @@
-//! Tokens as an app server would make them, written a second time so that the server is not asked about
-//! itself, and what the server says to each.
+//! Tokens as an app server makes them, implemented a second time so that the test does not depend on the server's code,
+//! and the server's answer to each.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ const SECRET: &str = "a secret of thirty-two bytes or more";
 const OTHER_SECRET: &str = "another secret of thirty-two bytes or more";
 const BASIC_SECRET: &str = "sixteen bytes at least";
 
-/// Apps of the tests: `demo` without tokens, `safe` with both kinds, `other` with a key of its own.
+/// Apps of the tests: `demo` without tokens, `safe` with both kinds, `other` with its own key.
 pub(crate) const APPS: &str = r#"
 [[apps]]
 appkey = "demo"
@@ -53,7 +53,7 @@ fn sign(header: &Value, claims: &Value, secret: &str) -> String {
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
-/// A JWT of the app `safe` for a uid in a channel, with every right of a member. `change` may spoil it.
+/// A JWT of the app `safe` for a uid in a channel, with every right of a member. `change` may make it wrong.
 pub(crate) fn jwt(channel: &str, uid: &str, change: impl FnOnce(&mut Value, &mut Value)) -> String {
     let now = now_s();
     let kinds = ["audio", "video", "screenShare", "slaveAudio"];
@@ -67,7 +67,7 @@ pub(crate) fn jwt(channel: &str, uid: &str, change: impl FnOnce(&mut Value, &mut
     sign(&header, &claims, SECRET)
 }
 
-/// A basic token of the app `safe`; `age_s` ago it was issued.
+/// A basic token of the app `safe` that was issued `age_s` ago.
 pub(crate) fn basic(channel: &str, uid: &str, age_s: i64, ttl_s: u32) -> String {
     let cur_time = (now_s() - age_s) * 1000;
     let text = format!("safe{uid}{cur_time}{ttl_s}{channel}{BASIC_SECRET}");
@@ -86,7 +86,7 @@ fn join(appkey: &str, token: Option<String>) -> Vec<Say> {
     vec![Say::Call("join", params)]
 }
 
-/// A row whose join is refused with `error`; who may come again is told so.
+/// A row whose join is refused with `error`; the notice `closing` says whether to renew the token.
 fn refused(name: &'static str, say: Vec<Say>, error: &'static str) -> Row {
     let action = if error == "tokenExpired" { "renewToken" } else { "none" };
     let closing = if action == "none" { "closing 4503 none" } else { "closing 4503 renewToken" };
@@ -202,7 +202,7 @@ fn rows() -> Vec<Row> {
             vec![Say::Call("renewToken", json!({"token": good()}))],
             &["tokenUnexpected"],
         ),
-        // Each kind is good as long as nothing is wrong with it.
+        // Each kind of token is accepted if nothing is wrong with it.
         lobby(
             "good JWT",
             [safe(good()), vec![Say::Call("leave", json!({}))]].concat(),

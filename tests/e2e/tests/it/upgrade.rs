@@ -1,4 +1,4 @@
-//! A connection of its own: offers that nobody takes, pings, and the close frame that comes back.
+//! A hand-made connection: ignored offers, pings, and the answer to a close frame.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -70,7 +70,7 @@ async fn con_10_a_close_comes_back_and_ends_the_socket_but_no_membership() -> Re
         ensure!(timeout(PATIENCE, ends).await.context("no close")?? == code, "not {code}");
         ensure!(next(&mut socket).await? == Received::Gone, "the server keeps the socket");
     }
-    // Nobody heard anything of it but the first join, and who comes later finds the member.
+    // Members received only the first join, and a later member sees this member.
     let head = watcher.call("ping", json!({})).await?;
     ensure!(head["seq"] == 2, "{head}");
     let late = stage.join("room", 3).await?;

@@ -1,5 +1,5 @@
-//! The end of a fault story: waits until everything is calm, then holds what each app heard and sees against what the
-//! server says. Comes in: guests and a server. Goes out: everything that does not fit.
+//! The end of a fault test: waits until nothing changes any more, then compares what each app received and shows with
+//! the server. Comes in: guests and a server. Goes out: all differences.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lianmai_client_sdk::{ConnectionState, MediaKind, Member, Picture, Role, UserId};
 use lianmai_test_support::arrivals;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::cast::{Guest, room_name};
 use crate::fold::counter;
 use crate::stage::Stage;
 
-/// Uids of those who look at the end begin here.
+/// The first uid of the auditors, which join at the end.
 const AUDITORS: u64 = 1_000_000;
-/// The number of members is told once a second at most.
+/// The number of members is sent at most once per second.
 const COUNTED: Duration = Duration::from_secs(3);
-/// So much is told of what does not fit.
+/// Most faults that are printed.
 const TOLD: usize = 12;
 
-/// The admin API of a server, and of those that follow it on its data and its addresses.
+/// The admin API of a server, and of later processes with the same data and addresses.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     public: SocketAddr,
@@ -36,11 +36,11 @@ impl Door {
         Ok(Door { public, admin, token: stage.server.admin_token()? })
     }
 
-    /// What the server says of a room; `None` where there is none.
+    /// The server's list of a room's members; `None` if there is no such room.
     pub(crate) async fn roster(&self, room: usize) -> Result<Option<Value>> {
         let Door { admin, token, .. } = self;
         let request = format!(
-            "GET /v1/channels/{}?appkey=demo HTTP/1.0\r\nHost: {admin}\r\n\
+            "GET /v1/apps/demo/channels/{}/members?limit=1000 HTTP/1.0\r\nHost: {admin}\r\n\
              Authorization: Bearer {token}\r\n\r\n",
             room_name(room),
         );
@@ -50,7 +50,14 @@ impl Door {
             return Ok(None);
         }
         ensure!(answer.status == 200, "{}: {text}", answer.head);
-        Ok(Some(serde_json::from_str(&text)?))
+        let mut roster: Value = serde_json::from_str(&text)?;
+        let mut rows = roster["members"].take();
+        let rows = rows.as_array_mut().context("no members")?;
+        for row in rows.iter_mut() {
+            let streams = row["streams"].as_array().context("no streams")?;
+            row["published"] = streams.iter().map(|stream| stream["mediaType"].clone()).collect();
+        }
+        Ok(Some(json!({"members": rows.len(), "memberList": rows})))
     }
 }
 
@@ -68,18 +75,18 @@ fn rooms(guests: &[Guest]) -> BTreeMap<usize, Vec<&Guest>> {
     rooms
 }
 
-/// Waits until everybody is back, the server sees everybody, and all of a room stand at the same event.
+/// Waits until all guests are back, the server lists all of them, and all members of a room have the same position.
 pub(crate) async fn calm(door: &Door, guests: &[Guest], limit: Duration) -> Result<Duration> {
     let start = Instant::now();
     loop {
         let unrest = unrest(door, guests).await?;
         let Some(unrest) = unrest else { break };
         ensure!(start.elapsed() < limit, "not calm after {limit:?}: {unrest}");
-        // Nothing tells of the last event of all, so look again.
+        // There is no notification of the last event, so the test polls.
         sleep(Duration::from_millis(100)).await;
     }
     let calm = start.elapsed();
-    // How many are there is told a moment later; who is never told is found by `faults`.
+    // The number of members follows a moment later; `faults` finds a guest that never gets it.
     let knows = |guest: &Guest| {
         let picture = guest.client.picture();
         let count = guests.iter().filter(|other| other.room == guest.room).count() as u64;
@@ -122,7 +129,7 @@ async fn unrest(door: &Door, guests: &[Guest]) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Everything that does not fit, once all is calm.
+/// All differences, once nothing changes any more.
 pub(crate) async fn faults(door: &Door, guests: &[Guest]) -> Result<Vec<String>> {
     let mut faults = Vec::new();
     for (room, guests) in rooms(guests) {
@@ -144,7 +151,7 @@ pub(crate) async fn faults(door: &Door, guests: &[Guest]) -> Result<Vec<String>>
             faults
                 .extend(wrong.into_iter().map(|what| format!("uid {uid} in room {room}: {what}")));
         }
-        // Somebody who comes now sees what the others do.
+        // A member that joins now must see the same as the others.
         let auditor = AUDITORS + room as u64;
         let auditor = Guest::new(door.public, room, auditor, Role::Audience);
         auditor.join().await?;
@@ -166,13 +173,13 @@ pub(crate) async fn faults(door: &Door, guests: &[Guest]) -> Result<Vec<String>>
 
 type Members = lianmai_client_sdk::protocol::Map<UserId, Member>;
 
-/// What is in `a` and not the same in `b`.
+/// Members of `a` that are missing or different in `b`.
 fn only(a: &Members, b: &Members) -> Vec<String> {
     let only = a.values().filter(|member| b.get(&member.uid) != Some(*member));
     only.map(|member| format!("{member:?}")).collect()
 }
 
-/// What a guest has to complain of by itself.
+/// Faults that a guest found itself.
 fn personal(guest: &Guest) -> Vec<String> {
     let seen = guest.witness.seen();
     let mut wrong = seen.complaints.clone();
@@ -196,7 +203,7 @@ fn kinds<'a>(kinds: impl Iterator<Item = &'a MediaKind>) -> BTreeSet<String> {
     kinds.map(|kind| kind.as_str().to_owned()).collect()
 }
 
-/// What the app sees of itself, and what it asked for, against what the server says of it.
+/// Compares the own state of the app, and what it asked for, with the server's row.
 fn own(guest: &Guest, row: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     let Some(own) = guest.client.self_info() else { return vec!["nobody".to_owned()] };
@@ -228,7 +235,7 @@ fn own(guest: &Guest, row: &Value) -> Vec<String> {
     wrong
 }
 
-/// What the getters show against the roster.
+/// Compares the getters with the server's list.
 fn different(picture: &Picture, roster: &Value) -> Option<String> {
     let rows = roster["memberList"].as_array()?;
     let listed = rows.iter().filter(|row| row["role"] == "broadcaster").map(|row| {
@@ -248,7 +255,7 @@ fn different(picture: &Picture, roster: &Value) -> Option<String> {
     (shown != listed).then(|| format!("it shows {shown:?}, the server {listed:?}"))
 }
 
-/// Fails with the first of them, if there are any.
+/// Fails with the first faults, if there are any.
 pub(crate) fn none(what: &str, faults: &[String]) -> Result<()> {
     let first: Vec<_> = faults.iter().take(TOLD).cloned().collect();
     ensure!(faults.is_empty(), "{what}: {} faults:\n{}", faults.len(), first.join("\n"));

@@ -1,5 +1,5 @@
-//! What happens to the ways of a storm: at random, half of it silence without an end. Comes in: ways and dice. Goes
-//! out: how often what happened. Deliberately absent: clients.
+//! Random faults of the proxies during a storm; half of them are silence without an end. Comes in: proxies and dice.
+//! Goes out: how often each fault occurred. Deliberately absent: clients.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,25 +13,25 @@ use tokio::time::{sleep, timeout};
 use crate::cast::Dice;
 use crate::fault_proxy::Way;
 
-/// Between two faults, in milliseconds.
+/// Range of the time between two faults, in milliseconds.
 const PAUSE_MS: (u64, u64) = (40, 70);
 
-/// What becomes of a connection.
+/// The effect on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// Nobody is told that it is lost.
+    /// It is lost without a notice.
     Silent,
-    /// It ends.
+    /// It is closed.
     Cut,
-    /// It lives on.
+    /// It continues slowly.
     Slow,
 }
 
-/// How often what happened to a connection that was well.
+/// How often each fault hit a working connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {
     hits: BTreeMap<(Kind, &'static str), u64>,
-    /// Faults where no connection was, or none that flowed.
+    /// Faults that hit no connection, or one that was silent already.
     misses: u64,
 }
 
@@ -41,12 +41,12 @@ impl Faults {
         hits.map(|(_, count)| count).sum()
     }
 
-    /// Connections that fell silent without an end.
+    /// Number of connections that fell silent without an end.
     pub(crate) fn silent(&self) -> u64 {
         self.count(Kind::Silent)
     }
 
-    /// Connections that were ended.
+    /// Number of connections that were closed.
     pub(crate) fn cut(&self) -> u64 {
         self.count(Kind::Cut)
     }
@@ -61,7 +61,7 @@ impl fmt::Display for Faults {
     }
 }
 
-/// Goes on until it is told to stop.
+/// Injects faults until it is told to stop.
 pub(crate) async fn storm(
     ways: Vec<Rc<Way>>,
     mut dice: Dice,
@@ -83,7 +83,7 @@ pub(crate) async fn storm(
     }
 }
 
-/// One fault. Some end by themselves.
+/// Injects one fault. Some faults end by themselves.
 fn strike(way: &Rc<Way>, dice: &mut Dice) -> (Kind, &'static str) {
     let later = |after: Duration, then: fn(&Way)| {
         let way = Rc::clone(way);

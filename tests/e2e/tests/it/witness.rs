@@ -1,6 +1,6 @@
-//! Sits where an app sits: hears every event of one client in the order of its delivery, folds them, and holds what
-//! it hears against what the client shows at that moment. Comes in: events, and what the app's own calls came to.
-//! Goes out: complaints, messages heard, losses of the connection and how they ended.
+//! Receives every event of one client in the order of delivery, like an app, folds them, and compares them with what
+//! the client shows at that moment. Comes in: events, and the outcomes of the app's own calls. Goes out: complaints,
+//! received messages, losses of the connection and how they ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,13 +15,13 @@ use lianmai_client_sdk::{
 use crate::fold::{Complaint, Fold, counter, whose};
 use crate::score::Heard;
 
-/// So many complaints of one witness are kept.
+/// Most complaints of one witness that are kept.
 const COMPLAINTS: usize = 8;
 
-/// A loss of the connection that is over.
+/// A loss of the connection after which the client came back.
 #[derive(Clone, Debug)]
 pub(crate) struct Return {
-    /// The last event of the channel before.
+    /// When the last event of the channel before the loss was received.
     pub(crate) blind_from: Instant,
     pub(crate) lost: Instant,
     pub(crate) back: Instant,
@@ -32,7 +32,7 @@ pub(crate) struct Return {
 }
 
 impl Return {
-    /// Whether the server that it came back to may have forgotten a moment.
+    /// Whether the server that it came back to may have lost its newest state.
     pub(crate) fn is_after_crash(&self) -> bool {
         use ReconnectOutcome::{Rejoined, Snapshot};
         match &self.outcome {
@@ -43,7 +43,7 @@ impl Return {
     }
 }
 
-/// What the app wants to be, as far as its calls leave no doubt.
+/// The state that the app wants, as far as its calls determine it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wish {
     pub(crate) role: Option<Role>,
@@ -53,7 +53,7 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
-    /// That of a member which has just joined.
+    /// The state of a member that has just joined.
     pub(crate) fn new(role: Role) -> Wish {
         let of = |kinds: &[MediaKind]| kinds.iter().map(|kind| (kind.clone(), false)).collect();
         let (published, muted) = (of(MediaKind::ALL), of(&[MediaKind::Audio, MediaKind::Video]));
@@ -68,34 +68,34 @@ impl Wish {
     }
 }
 
-/// What one app heard.
+/// What one app received.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// The channel; none while in none.
+    /// The folded state of the channel; `None` while in no channel.
     pub(crate) fold: Option<Fold>,
     pub(crate) wish: Wish,
-    /// How far the app counted in its attributes.
+    /// The last value of the counter in the app's attributes.
     pub(crate) counted: u64,
-    /// Ids of the messages to all and to the app alone.
+    /// Ids of messages to all and to the app alone.
     pub(crate) messages: BTreeSet<u64>,
     newest: BTreeMap<(UserId, bool), u64>,
     pub(crate) returns: Vec<Return>,
     lost: Option<Instant>,
     blind_from: Instant,
     last_event: Instant,
-    /// Decided by how the connection comes back.
+    /// Possible complaints: the outcome of the return decides.
     doubtful: Vec<String>,
     pub(crate) complaints: Vec<String>,
     /// Ends of memberships: code, reason, terminal.
     pub(crate) ends: Vec<(u16, String, bool)>,
-    /// The newest pull URLs (FLV) of cameras that the client told by itself, by uid.
+    /// The newest pull URLs (FLV) of cameras that the client reported by itself, by uid.
     pub(crate) pulls: BTreeMap<UserId, String>,
     pub(crate) events: u64,
     /// Events about others and about the channel.
     pub(crate) heard: Heard,
 }
 
-/// Watches one client.
+/// Observes one client.
 #[derive(Debug)]
 pub(crate) struct Witness {
     pub(crate) uid: UserId,
@@ -103,7 +103,7 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    /// Watches from now on. Where it `compares`, it holds its fold against the getters after each event.
+    /// Observes from now on. If it `compares`, it compares its fold with the getters after each event.
     pub(crate) fn of(client: &Client, uid: UserId, role: Role, compares: bool) -> Arc<Witness> {
         let now = Instant::now();
         let seen = Seen {
@@ -140,7 +140,7 @@ impl Witness {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the connection is there and the app was told all about its last loss.
+    /// Whether the connection exists and the app was told everything about its last loss.
     pub(crate) fn is_back(&self) -> bool {
         let seen = self.seen();
         seen.lost.is_none() && seen.fold.is_some()
@@ -252,7 +252,7 @@ impl Seen {
         self.returns.push(end);
     }
 
-    /// Each message at most once; those of one sender in its order.
+    /// Checks that each message comes at most once, and that those of one sender are in order.
     fn message(&mut self, from: UserId, data: &str, targeted: bool) {
         let Ok(id) = data.parse::<u64>() else {
             return self.complain(format!("the message {data}"));
@@ -267,7 +267,7 @@ impl Seen {
         }
     }
 
-    /// What the app is told about itself, because none of its calls does.
+    /// Applies an event about the app itself that is not the effect of its own call.
     fn about_self(&mut self, event: &Event, client: &Client) {
         let Some(own) = client.self_info() else { return };
         match event {

@@ -1,5 +1,5 @@
-//! A store in memory. Comes in: writes of the engine. Goes out: what the next process is started with, read
-//! again from text as a file would be.
+//! A store in memory. Comes in: writes of the engine. Goes out: the state with which the next process starts, read
+//! again from text as from a file. Deliberately absent: files, and the journal.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,7 +21,7 @@ pub(super) struct Disk {
     mode: Mode,
     rows: BTreeMap<RowKey, Record>,
     held: VecDeque<(Vec<RowOp>, Option<AskId>)>,
-    /// Some write did not come to pass.
+    /// Whether some write was not stored.
     pub(super) lost: bool,
 }
 
@@ -30,13 +30,13 @@ impl Disk {
         Disk { mode: Mode::AtOnce, rows: BTreeMap::new(), held: VecDeque::new(), lost: false }
     }
 
-    /// How it goes on; to be set when nothing is held.
+    /// Sets how later writes are treated. No write may be pending.
     pub(super) fn set(&mut self, mode: Mode) {
         assert!(self.held.is_empty());
         self.mode = mode;
     }
 
-    /// Whether it is stored, where that is known at once.
+    /// Whether the write is stored; `None` if this is decided later.
     pub(super) fn write(&mut self, ops: Vec<RowOp>, ask: Option<AskId>) -> Option<bool> {
         match self.mode {
             Mode::AtOnce => self.apply(ops),
@@ -49,7 +49,7 @@ impl Disk {
         Some(self.mode == Mode::AtOnce)
     }
 
-    /// Carries out the oldest write that is held, or loses it, and says which answer is owed.
+    /// Stores or loses the oldest pending write. Returns its id, if an answer is owed.
     pub(super) fn next(&mut self, stored: bool) -> Option<Option<AskId>> {
         let (ops, ask) = self.held.pop_front()?;
         if stored {
@@ -60,7 +60,7 @@ impl Disk {
         Some(ask)
     }
 
-    /// Carries out what was held, and says which answers are owed.
+    /// Stores all pending writes. Returns the ids for which an answer is owed.
     pub(super) fn flush(&mut self) -> Vec<AskId> {
         let mut done = Vec::new();
         for (ops, ask) in std::mem::take(&mut self.held) {
@@ -70,13 +70,13 @@ impl Disk {
         done
     }
 
-    /// The process is gone, and with it what was held.
+    /// The process is gone; its pending writes are lost.
     pub(super) fn forget_held(&mut self) {
         self.lost |= !self.held.is_empty();
         self.held.clear();
     }
 
-    /// Whether nobody is remembered.
+    /// Whether no row of a channel is left.
     pub(super) fn is_empty(&self) -> bool {
         !self.rows.keys().any(|key| key.row.is_of_a_channel())
     }
@@ -86,6 +86,7 @@ impl Disk {
             match op {
                 RowOp::Put(key, record) => _ = self.rows.insert(key, record),
                 RowOp::Drop(key) => _ = self.rows.remove(&key),
+                RowOp::Append(..) | RowOp::Remember(..) => {}
                 RowOp::DropChannel(channel) => {
                     self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
                 }
@@ -93,8 +94,8 @@ impl Disk {
         }
     }
 
-    /// What a process would be started with if one number of one record were another one; `None` if that can
-    /// not be read at all.
+    /// The state with which a process starts if one number of one record is damaged; `None` if this state cannot be
+    /// read at all.
     pub(super) fn damaged(&self, program: &mut Program<'_>) -> Option<Restored> {
         let mut restored = self.restored(program.flag());
         if restored.channels.is_empty() {
@@ -110,7 +111,7 @@ impl Disk {
         Some(restored)
     }
 
-    /// What a process is started with; after a crash without what is true only of a clean stop.
+    /// The state with which a process starts. After a crash it lacks what only a clean stop leaves.
     pub(super) fn restored(&self, clean: bool) -> Restored {
         let reread = |(key, record): (&RowKey, &Record)| {
             let record = Record::read(&key.row, &record.text());

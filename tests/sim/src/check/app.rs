@@ -1,6 +1,6 @@
-//! What an app hears, followed as an app would follow it: a membership begins, somebody joins,
-//! publishes, goes away. Comes in: the events, steps and settlements of one session, in order. Goes out: whether
-//! they make sense one after the other, and whether the getters show the same.
+//! Follows the events of an app as an app would: a membership begins, a member joins, publishes, leaves. Comes in: the
+//! events, picture changes and settlements of one session, in order. Goes out: whether they are consistent, and whether
+//! the getters show the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -17,35 +17,35 @@ use super::own::{Mine, Urls};
 use crate::client::Open;
 use crate::world::World;
 
-/// What an app knows by what it heard alone.
+/// The state that an app knows from its events alone.
 #[derive(Debug, Default)]
 pub(crate) struct App {
     pub(crate) inside: bool,
     own: Option<(UserId, Mid)>,
     members: BTreeMap<UserId, Member>,
-    /// Targeted messages of this membership: numbers of their payloads.
+    /// Numbers of the targeted messages that this membership received.
     pub(crate) targeted: BTreeSet<u64>,
     pub(crate) lost: u64,
-    /// Since the membership began its session was never continued without its memory.
+    /// The membership was never continued without the memory of the server (a new epoch or a new `mid`).
     pub(crate) whole: bool,
-    /// A jump of the picture that was not told as `missed` yet: from where.
+    /// The first event number of a jump of the picture that was not reported as `missed` yet.
     jumped: Option<u64>,
-    /// A message to all that must be told next.
+    /// A message to all that must be the next event.
     owed: Option<String>,
-    /// Time that calls may take longer since the server said that it restarts.
+    /// Milliseconds that calls may take longer since the server announced its restart.
     pub(crate) restart_ms: u64,
     pub(crate) returns: u64,
     pub(super) urls: Urls,
-    /// What it believes to be; nothing while it waits for what it asked about that.
+    /// Its own state by its own knowledge; `None` while a call that changes it is not settled.
     pub(super) mine: Option<Mine>,
-    /// Attributes of the channel, and members of it.
+    /// Attributes of the channel, and number of members.
     channel: (Attributes, u64),
-    /// The number of members was told last then, and was not what it is for so many looks.
+    /// When the number of members was reported last, and for how many checks in a row it has been wrong.
     pub(super) counted: (u64, u32),
-    /// Connected since, and whether the way back was announced.
+    /// Time since when it is connected, and whether it is still returning.
     pub(crate) since: Option<u64>,
     pub(crate) back: bool,
-    /// Inside without a connection since.
+    /// Time since when it is inside without a connection.
     pub(crate) lost_at: Option<u64>,
 }
 
@@ -66,7 +66,7 @@ impl App {
         self.since.map_or(0, |since| now - since)
     }
 
-    /// Nothing is being said again.
+    /// Whether the session has finished restoring its state.
     pub(crate) fn is_settled(&self) -> bool {
         !self.back
     }
@@ -83,7 +83,7 @@ impl App {
         self.channel = (picture.attributes.clone(), picture.member_count);
     }
 
-    /// Applies an event; says what is wrong with it.
+    /// Applies an event. Returns what is wrong with it.
     fn follow(&mut self, event: &Event) -> Result<(), String> {
         let own = self.uid();
         if let (Some(mine), Some(own)) = (&mut self.mine, own) {
@@ -168,7 +168,7 @@ impl App {
     }
 }
 
-/// Whether an event is about a channel.
+/// Whether an event belongs to a channel.
 fn is_of_channel(event: &Event) -> bool {
     matches!(
         event,
@@ -191,7 +191,7 @@ fn is_of_channel(event: &Event) -> bool {
 }
 
 impl World {
-    /// A step of the picture.
+    /// Checks a change of the picture.
     pub(crate) fn check_change(&mut self, c: usize, change: &Change) {
         let client = &mut self.clients[c];
         let before = client.copy.as_ref().map(|picture| (picture.epoch, picture.seq));
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    /// Something that the app hears.
+    /// Checks an event of the app.
     pub(crate) fn check_app_event(&mut self, c: usize, event: &Event) {
         if let Event::Disconnected { reason, .. } = event {
             self.check_out(c, reason);
@@ -326,10 +326,10 @@ impl World {
         self.compare_app(c, event);
     }
 
-    /// What the app folded is what its getters show.
+    /// Compares the folded state of the app with its getters.
     fn compare_app(&mut self, c: usize, after: &dyn Debug) {
         let client = &self.clients[c];
-        // Between the end of the picture and its announcement there is nothing to compare.
+        // Nothing can be compared between the end of the picture and its announcement.
         let (Some(picture), App { inside: true, members, mine, channel, .. }) =
             (&client.copy, &client.app)
         else {
@@ -366,7 +366,7 @@ impl World {
         }
     }
 
-    /// All outputs are polled.
+    /// Checks the state after all outputs are polled.
     pub(crate) fn check_app_rests(&mut self, c: usize) {
         if let Some(said) = self.clients[c].app.owed.take() {
             self.fail("transients", format!("c{c}: message {said} was not told"));
@@ -378,7 +378,7 @@ impl World {
         self.compare_app(c, &"its last output");
     }
 
-    /// What an app learns by a settlement.
+    /// Applies what an app learns from a settlement.
     pub(crate) fn check_reply(
         &mut self,
         c: usize,
@@ -402,7 +402,7 @@ impl World {
     }
 }
 
-/// Whether what was asked for is there when its answer comes.
+/// Whether the requested stream is in the picture when its answer arrives.
 fn is_shown(reply: &Reply, open: &Open, own: &Own) -> bool {
     let mut kinds = open.kinds.iter();
     match (reply, open.of) {
@@ -414,7 +414,7 @@ fn is_shown(reply: &Reply, open: &Open, own: &Own) -> bool {
     }
 }
 
-/// The number in a message.
+/// The number of a message, which its text contains.
 pub(crate) fn payload(data: &str) -> Option<u64> {
     data.strip_prefix("m:")?.split(':').next()?.parse().ok()
 }

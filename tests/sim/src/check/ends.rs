@@ -1,7 +1,7 @@
-//! How calls and memberships end. Comes in: each text of the server, settlements, `Disconnected`. Goes out: whether
-//! a call is settled as it was answered, in its time and not before, and whether a membership is over because the
-//! app left, the server said so, or nobody could be reached. Deliberately absent: whether the server was right,
-//! which the model says.
+//! The ends of calls and memberships. Comes in: each text of the server, settlements, `Disconnected`. Goes out: whether
+//! each call is settled as the server answered, within its time and not before, and whether each membership ended
+//! because the app left, the server said so, or the server could not be reached. Deliberately absent: whether the
+//! server was right, which the model decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,11 +18,11 @@ use super::sent::ONCE;
 use crate::client::{Client, GIVE_UP_MS, Open};
 use crate::world::World;
 
-/// A settlement may come so much later than the time that a call has.
+/// How much later than the time of the call its settlement may come.
 const SETTLE_SLACK_MS: u64 = 2_000;
 const CALL_MS: u64 = 10_000;
 
-/// What a session refuses in the server's words, before it sends anything.
+/// Errors with which a session refuses a call itself, before it sends anything.
 const LOCAL: &[ErrorName] = &[
     ErrorName::TooManyInFlight,
     ErrorName::FrameTooLarge,
@@ -32,16 +32,16 @@ const LOCAL: &[ErrorName] = &[
 
 type Answer = Result<RawJson, RpcError>;
 
-/// What one session was told, and its app was not yet.
+/// What one session received and has not reported to its app yet.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     /// The last answer to each call that is not settled.
     answers: BTreeMap<CallId, Answer>,
-    /// Those of the text that came last.
+    /// The calls answered by the newest text.
     fresh: Vec<CallId>,
-    /// Joins of which an answer may be unheard.
+    /// Joins whose answer may not have been read.
     unheard: BTreeSet<CallId>,
-    /// Why it is over, as this connection says.
+    /// Reasons for the end of the membership that the server gave on this connection.
     goodbyes: Vec<String>,
     /// The last `leave` that was settled.
     last_leave: Option<CallId>,
@@ -52,7 +52,7 @@ impl Told {
         self.goodbyes.clear();
     }
 
-    /// The join of an app goes out; `again` if it did before.
+    /// The join of an app is sent; `again` if it was sent before.
     pub(crate) fn joins(&mut self, call: CallId, again: bool) {
         if self.answers.remove(&call).is_none() && again {
             self.unheard.insert(call);
@@ -70,19 +70,19 @@ impl Told {
     }
 
     fn refused(&mut self, reason: ResumeReason, action: Option<Action>) {
-        // Who comes too early with an attempt comes again with a later one.
+        // `staleAttempt` is not final: the session tries again with a later attempt.
         if reason != ResumeReason::StaleAttempt && is_final(&action.unwrap_or(reason.action())) {
             self.goodbyes.push(reason.to_string());
         }
     }
 }
 
-/// Whether nothing is left to come back to.
+/// Whether an action means that the membership cannot be continued or joined again.
 fn is_final(action: &Action) -> bool {
     !matches!(action, Action::Reconnect | Action::Rejoin | Action::Redirect)
 }
 
-/// Whether a reply is what an answer says.
+/// Whether a reply agrees with an answer.
 fn says(answer: &RawJson, reply: &Reply) -> bool {
     let answer: Value = serde_json::from_str(answer.get()).unwrap_or_default();
     match reply {
@@ -98,7 +98,7 @@ fn says(answer: &RawJson, reply: &Reply) -> bool {
 }
 
 impl Client {
-    /// What is wrong with a settlement, `took` milliseconds after the call.
+    /// Returns what is wrong with a settlement that came `took` milliseconds after the call.
     fn judge(
         &self,
         call: CallId,
@@ -119,7 +119,7 @@ impl Client {
             {
                 None
             }
-            // It took effect, and is over.
+            // The command took effect, and its effect has ended already.
             (Err(CallError::Refused(error)), Some(Ok(_)))
                 if *error.name() == ErrorName::Superseded =>
             {
@@ -163,7 +163,7 @@ impl Client {
 }
 
 impl World {
-    /// A text has come from the server.
+    /// Records a text of the server.
     pub(crate) fn check_told(&mut self, c: usize, text: &[u8]) {
         let client = &mut self.clients[c];
         let (sent, told, woke) = (&mut client.sent, &mut client.told, client.woke);
@@ -185,7 +185,7 @@ impl World {
                         }
                     }
                     if let Some(call) = sent.call_of(id) {
-                        // A session that slept may not read it.
+                        // A session whose host was frozen may not read it.
                         told.unheard.extend(woke.then_some(call));
                         told.answers.insert(call, outcome);
                         told.fresh.push(call);
@@ -199,7 +199,7 @@ impl World {
         }
     }
 
-    /// What was answered is settled, unless the connection was given up meanwhile.
+    /// Checks that each answered call is settled, unless the connection was given up meanwhile.
     pub(crate) fn check_answered(&mut self, c: usize) {
         let client = &mut self.clients[c];
         let connected = client.session.state() == ConnectionState::Connected;
@@ -239,7 +239,7 @@ impl World {
         }
     }
 
-    /// A membership is over: there is a reason.
+    /// Checks that a membership ended for a reason.
     pub(crate) fn check_out(&mut self, c: usize, reason: &str) {
         let client = &self.clients[c];
         let away = client.app.lost_at.map_or(0, |at| self.now - at);

@@ -1,7 +1,6 @@
-//! Whether somebody pays for what others do: worlds have members who take all that they can get, and nobody else may be
-//! refused for that. Comes in: refusals. Goes out: those that the refused one has not brought on itself, by what it
-//! did alone. Deliberately absent: what the greedy ones are told, and rates (the model counts them, also those of a uid
-//! that somebody else uses, too).
+//! Checks that no client is refused for what others did: worlds contain members that use up everything they can get.
+//! Comes in: refusals. Goes out: those whose cause is not the refused client alone. Deliberately absent: refusals of
+//! the greedy clients, and rates (the model counts them, also for a uid that another client uses, too).
 
 use lianmai_protocol::{ErrorName, RpcError};
 use lianmai_signal_engine::ConnId;

@@ -1,25 +1,27 @@
-//! What must hold. Each checker has a name, which reports use.
+//! The checkers. Each has a name, which reports use.
 //!
 //! | name | looks at | demands |
 //! |---|---|---|
 //! | `delivery` | wire, app | events are contiguous, equal for all, and in time |
-//! | `order` | wire, app | an answer comes behind its events and before the next; calls leave as they were made |
+//! | `order` | wire, app | an answer comes after its events and before the next ones; calls are sent in the order of
+//! the calls |
 //! | `pairing` | wire | joins and leaves, additions and removals alternate |
-//! | `model` | engine | everything is as the reference model says |
-//! | `outcome` | engine, app | a refusal, a loss or an end has its reason |
+//! | `model` | engine | everything is as the reference model predicts |
+//! | `outcome` | engine, app | each refusal, loss or end has its reason |
 //! | `once` | engine | no command takes effect twice |
-//! | `transients` | wire, app | messages come once, to whom they are for |
+//! | `transients` | wire, app | messages come once, and only to their recipients |
 //! | `ghosts` | engine | memberships end in time, and not before |
-//! | `stability` | engine | who was there was not away for others |
-//! | `adversary` | engine | what is dead stays dead |
-//! | `media` | engine | nothing is pushed or played that may not be |
-//! | `app` | app | what an app hears makes sense, is complete, and is what its getters show |
+//! | `stability` | engine | a member that was present is never absent for others |
+//! | `adversary` | engine | what is invalid is never accepted again |
+//! | `media` | engine | every push and play is permitted |
+//! | `app` | app | the events of an app are consistent and complete, and its getters agree |
 //! | `settle` | app | every call is settled once, in its time, and as it was answered |
 //! | `host` | app | sockets, deadlines and outputs are used as a host expects |
-//! | `roster` | app | at rest pictures are the model |
-//! | `fair` | engine | nobody is refused for what others did |
-//! | `leaks`, `bounded` | engine | nothing is left; nothing grows |
-//! | `errors` | all | nothing that is a bug by itself |
+//! | `roster` | app | at rest the pictures are equal to the model |
+//! | `fair` | engine | no client is refused for what others did |
+//! | `leaks`, `bounded` | engine | nothing remains at the end; nothing grows without bound |
+//! | `journal` | disk | the journal has every record once, numbered, and agrees with the rows |
+//! | `errors` | all | nothing happens that is a bug by itself |
 //! | `receiver`, `tasks` | engine | see `tasks/mod.rs` |
 
 pub(crate) mod app;
@@ -42,10 +44,10 @@ pub(crate) struct Checks {
     /// Hash of the text of each event that was seen on the wire.
     pub(crate) texts: BTreeMap<(Epoch, u64), u64>,
     pub(crate) conns: BTreeMap<LinkId, wire::Conn>,
-    /// Events that apps got.
+    /// Number of events that apps received.
     pub(crate) delivered: u64,
     /// Largest footprint of an engine per member, in bytes.
     pub(crate) largest: usize,
-    /// Payloads of messages that took effect, and who they were for.
+    /// Numbers of messages that took effect, and their recipients; `None` for all members.
     pub(crate) said: BTreeMap<u64, Option<Vec<UserId>>>,
 }

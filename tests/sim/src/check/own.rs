@@ -1,6 +1,6 @@
-//! What an app knows of itself, and which URLs it holds. Comes in: what it calls, what it hears, what it is answered.
-//! Goes out: whether it was told of every change of its own state that it did not ask for, and whether the URLs
-//! that it holds are those of what it pushes and plays.
+//! The own state of an app, and the URLs that it holds. Comes in: its calls, its events, its answers. Goes out: whether
+//! it was told each change of its own state that it did not request, and whether the URLs that it holds belong to what
+//! it pushes and plays.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,17 +14,18 @@ use super::app::App;
 use crate::client::{Client, Open};
 use crate::world::World;
 
-/// What it asks about itself. Until that is settled it is told nothing of it, and then it looks.
+/// Calls that change the own state. While one is not settled, the app gets no event of its effect; then it reads its
+/// state.
 const OWN: &[&str] =
     &["publish", "unpublish", "setRole", "mute", "unmute", "setAttributes", "leave"];
 
-/// Push or not, whose, of which kind.
+/// Whether it is a push, the publisher, and the kind.
 pub(crate) type Place = (bool, UserId, MediaKind);
 
-/// A stream, and as which viewer.
+/// A stream, and its viewer; `None` for the push.
 pub(crate) type Access = (Gen, Option<Mid>);
 
-/// What an app believes to be.
+/// The state of an app by its own knowledge.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mine {
     role: Role,
@@ -45,7 +46,7 @@ impl Mine {
         }
     }
 
-    /// Applies what befell the app itself.
+    /// Applies an event that concerns the app itself.
     pub(super) fn follow(&mut self, event: &Event, own: UserId) {
         match event {
             Event::RoleChanged(e) if e.uid == own => self.role = e.role.clone(),
@@ -74,12 +75,12 @@ impl Mine {
 #[derive(Debug, Default)]
 pub(super) struct Urls {
     held: BTreeMap<Place, String>,
-    /// Of calls whose outcome it does not know.
+    /// Places of calls whose outcome the app does not know.
     unknown: BTreeSet<Place>,
 }
 
 impl Urls {
-    /// It is told a URL; the one that it held there.
+    /// The app gets a URL. Returns the one that it held before.
     fn take(&mut self, push: bool, uid: UserId, kind: &MediaKind, url: &str) -> Option<String> {
         let before = self.held.get(&(push, uid, kind.clone())).cloned();
         for kind in carried(push, KindSet::of(kind)).iter() {
@@ -90,7 +91,7 @@ impl Urls {
         before
     }
 
-    /// What somebody else published has ended: a player of it is gone, and its URL with it.
+    /// A publication of another member ended, and its URL with it.
     pub(super) fn ended(&mut self, of: UserId, kind: &MediaKind) {
         self.held.remove(&(false, of, kind.clone()));
     }
@@ -100,14 +101,14 @@ impl Urls {
     }
 }
 
-/// What travels on the URL of these: audio and video share that of a push.
+/// The kinds that share a URL with `kinds`: a push of audio or video carries both.
 fn carried(push: bool, kinds: KindSet) -> KindSet {
     let shared = push && !kinds.intersection(KindSet::AUDIO_VIDEO).is_empty();
     if shared { kinds.union(KindSet::AUDIO_VIDEO) } else { kinds }
 }
 
 impl App {
-    /// What an app learns of URLs by a settlement.
+    /// Applies what an app learns about URLs from a settlement.
     pub(crate) fn replied(&mut self, open: &Open, outcome: &Result<Reply, CallError>) {
         let Some(own) = self.uid() else { return };
         let kinds = open.kinds.iter();
@@ -130,7 +131,7 @@ impl App {
 }
 
 impl Client {
-    /// The app looks at what it is, unless it waits for what it asked.
+    /// The app reads its own state, unless a call that changes it is not settled.
     pub(crate) fn looks_at_itself(&mut self) {
         let waits = self.calls.values().any(|open| OWN.contains(&open.method));
         let own = self.copy.as_ref().filter(|_| !waits).map(|picture| &picture.own);
@@ -139,7 +140,8 @@ impl Client {
 }
 
 impl World {
-    /// Nothing is under way: each stream that it pushes or plays is the one whose URL it holds.
+    /// With no call under way, checks that the URL of each stream that the app pushes or plays is the one that it
+    /// holds.
     pub(crate) fn check_urls(&mut self, c: usize, key: &ChannelKey) {
         let uid = UserId(self.clients[c].spec.uid);
         for (place, is) in self.model.urls(key, uid) {

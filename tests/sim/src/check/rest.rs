@@ -1,6 +1,6 @@
-//! What must hold now and then, and at the end: who is undisturbed is up to date; when the faults are over everybody
-//! is; when everybody has left nothing is left. Comes in: moments. Goes out: whether pictures are the model, and what
-//! engines hold.
+//! Conditions that hold from time to time and at the end: undisturbed clients are up to date; after the faults all
+//! clients are; after everybody has left, nothing remains. Comes in: times to check. Goes out: whether pictures are
+//! equal to the model, and the memory of the engines.
 
 use lianmai_client_sdk::session::{Command, ConnectionState};
 use lianmai_protocol::UserId;
@@ -13,23 +13,23 @@ use crate::net::{End, Way};
 use crate::server::Process;
 use crate::world::{Ev, World, log};
 
-/// An event reaches who is undisturbed within this, in milliseconds: the flush, the way, turns.
+/// An event reaches an undisturbed client within this, in milliseconds: the flush, the way, turns.
 const SOON_MS: u64 = 4_000;
 const LOOK_MS: u64 = 2_500;
-/// The way back may wait so long between attempts, and twice fail.
+/// Longest time until a session is back: two failed attempts and the waits between attempts.
 const BACK_MS: u64 = 100_000;
-/// A call of who is undisturbed is settled within this.
+/// A call of an undisturbed client is settled within this.
 const SETTLED_MS: u64 = 15_000;
-/// Who is back says so within this: what it asks again has its time.
+/// A session that is back has restored its state within this, including its repeated requests.
 const RETURN_MS: u64 = 15_000;
-/// An empty engine holds no more than that above a new one.
+/// An empty engine holds at most this much more than a new one.
 const EMPTY_BYTES: usize = 64 * 1024;
-/// What a member and a channel may hold.
+/// Most memory of a member and of a channel.
 const MEMBER_BYTES: usize = 160 * 1024;
 const CHANNEL_BYTES: usize = 400 * 1024;
 
 impl World {
-    /// From begin to end.
+    /// Runs the world from beginning to end.
     pub(crate) fn live(&mut self) {
         self.after(LOOK_MS, Ev::Look);
         self.run_until(self.scenario.knobs.length_ms);
@@ -46,7 +46,7 @@ impl World {
         self.cov.least_delivered = self.checks.delivered;
     }
 
-    /// The faults stop.
+    /// Ends the faults.
     fn heal(&mut self) {
         log!(self, "the faults are over");
         self.healing = true;
@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    /// Looks at everybody who nothing was done to.
+    /// Checks all undisturbed clients.
     pub(crate) fn look(&mut self) {
         self.after(LOOK_MS, Ev::Look);
         if !self.healing {
@@ -125,7 +125,7 @@ impl World {
     fn compare_picture(&mut self, c: usize, key: &ChannelKey) {
         let uid = UserId(self.clients[c].spec.uid);
         let Some(picture) = self.clients[c].session.picture() else { return };
-        // A command that is under way may have changed what no event tells.
+        // A command under way may have changed something that no event reports.
         let busy = !self.clients[c].calls.is_empty() || !self.clients[c].app.is_settled();
         if let Err(why) = self.model.compare(key, uid, picture, busy) {
             return self.fail("roster", format!("c{c}: {why}"));
@@ -133,7 +133,7 @@ impl World {
         let plays = self.model.compare_plays(key, uid, picture);
         let off = &mut self.clients[c].plays_off;
         *off = if plays.is_err() { *off + 1 } else { 0 };
-        // What the session says again by itself takes a moment.
+        // It takes a moment until the session has repeated its subscriptions.
         match plays {
             Err(why) if *off > 3 || self.now >= self.scenario.knobs.length_ms + BACK_MS => {
                 return self.fail("roster", format!("c{c}: {why}"));
@@ -144,7 +144,7 @@ impl World {
         self.check_count(c, key);
     }
 
-    /// The number of members is told within a second or so of each change.
+    /// Checks that each change of the number of members is reported within about a second.
     fn check_count(&mut self, c: usize, key: &ChannelKey) {
         let is = self.model.members(key);
         let client = &mut self.clients[c];
@@ -157,7 +157,7 @@ impl World {
         }
     }
 
-    /// Everybody is back, or out, and sees what there is.
+    /// Checks that every client is connected and up to date, or disconnected.
     fn check_converged(&mut self) {
         if self.failure.is_some() {
             return;
@@ -204,7 +204,7 @@ impl World {
         }
     }
 
-    /// Nothing is left of anybody.
+    /// Checks that nothing remains of any client.
     fn check_empty(&mut self) {
         if self.failure.is_some() {
             return;
@@ -231,7 +231,7 @@ impl World {
         }
     }
 
-    /// What each engine of a process holds, by dropping it.
+    /// Measures the memory of each engine of a process by dropping the engine.
     pub(crate) fn check_footprint(&mut self, process: &mut Process) {
         if alloc::live() == 0 {
             return;
@@ -252,7 +252,7 @@ impl World {
         }
     }
 
-    /// A membership of an app is looked at for the last time.
+    /// The last check of a membership of an app.
     pub(crate) fn check_client_ends(&mut self, c: usize) {
         let app = &self.clients[c].app;
         let Some(mid) = app.mid().filter(|_| app.inside && app.whole) else { return };

@@ -1,7 +1,7 @@
-//! What sessions send. Comes in: what an app calls, each text that goes to the server, each that comes back. Goes
-//! out: whether a connection begins with what enters, alone (CLI-3), whether calls leave in the order in which they
-//! were made (ORD-5), on each connection anew, and whether a session says by itself only what it was asked to
-//! restore (RES-10). Deliberately absent: what comes of it.
+//! Checks what sessions send. Comes in: the calls of an app, each text to the server and each text from it. Goes out:
+//! whether a connection begins with the entering request alone (CLI-3), whether calls are sent in the order in which
+//! they were made (ORD-5), anew on each connection, and whether a session sends by itself only what it was asked to
+//! restore (RES-10). Deliberately absent: the effect of what was sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,18 +13,18 @@ use crate::client::{Client, Open};
 use crate::log::mix;
 use crate::world::World;
 
-/// Who was asked to restore what it was does so within this: it waits for others, and may be cut off.
+/// A session that was asked to restore does so within this: its requests wait for others, and its socket may be cut.
 const RESTORE_MS: u64 = 120_000;
-/// What a session says of what it was.
+/// Methods with which a session restores its state.
 const RESTORED: &[&str] = &["publish", "subscribe", "mute", "unmute", "setRole", "setAttributes"];
 
-/// What is not asked again under another id, whatever became of it (protocol.md section 5).
+/// Methods that are never repeated under another id, whatever their outcome was (protocol.md section 5).
 pub(super) const ONCE: &[&str] = &["sendMessage", "kick", "closeChannel", "report", "deleteTasks"];
 
-/// How far a connection is.
+/// Progress of the entry on a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Entry {
-    /// There is none, or it is not open yet.
+    /// There is no connection, or it is not open yet.
     #[default]
     Closed,
     Open,
@@ -33,23 +33,23 @@ enum Entry {
     Inside,
 }
 
-/// What one session has said.
+/// What one session has sent.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
-    /// Which call a request id is of; none for what the session says by itself.
+    /// The call of each request id; `None` for a request that the session made itself.
     ids: BTreeMap<u64, Option<CallId>>,
     /// Calls that were sent, or may have been, on any connection.
     ever: BTreeSet<CallId>,
-    /// On the present connection, in order: request id, call, and whether it can be nothing else.
+    /// Sent on the present connection, in order: request id, call, and whether the request is certainly for this call.
     here: Vec<(u64, CallId, bool)>,
-    /// It was asked to restore then.
+    /// When it was asked to restore.
     asked_at: Option<u64>,
-    /// A crash lost its subscriptions then, whatever else it may restore.
+    /// When a crash lost its subscriptions, which are restored in any case.
     lost_at: Option<u64>,
     entry: Entry,
     /// `leave` went out on the present connection.
     left: bool,
-    /// Calls of which it is not certain what was sent for them.
+    /// Calls for which it is uncertain what was sent.
     unsure: BTreeSet<CallId>,
 }
 
@@ -64,19 +64,19 @@ impl Sent {
         self.entry = Entry::Open;
     }
 
-    /// Its host stood still for so long, and perhaps its clock.
+    /// Its host, and perhaps its clock, stood still for `ms`.
     pub(crate) fn froze(&mut self, ms: u64) {
         for at in [&mut self.asked_at, &mut self.lost_at] {
             *at = at.map(|at| at + ms);
         }
     }
 
-    /// Whether that is what the connection begins with.
+    /// Whether this id is that of the entering request.
     pub(super) fn is_entry(&self, id: u64) -> bool {
         self.entry == Entry::Asked(id)
     }
 
-    /// That was answered well.
+    /// The entering request succeeded.
     pub(super) fn enters(&mut self) {
         self.entry = Entry::Inside;
     }
@@ -85,7 +85,7 @@ impl Sent {
         self.ids.get(&id).copied().flatten()
     }
 
-    /// What was sent for a call may have been the session's own.
+    /// Whether the request for this call may have been one of the session itself.
     pub(super) fn is_unsure(&self, call: CallId) -> bool {
         self.unsure.contains(&call)
     }
@@ -101,20 +101,20 @@ impl Sent {
         self.here.push((id, call, certain));
     }
 
-    /// What was taken for later calls than this may have been the session's own.
+    /// Requests that were attributed to later calls may have been those of the session itself.
     fn disown(&mut self, behind: CallId) {
         for (id, ..) in self.here.extract_if(.., |(_, call, _)| *call > behind) {
             self.ids.insert(id, None);
         }
     }
 
-    /// Whether what was taken for later calls than this can be that.
+    /// Whether all requests attributed to later calls may be those of the session itself.
     fn is_doubtful(&self, behind: CallId) -> bool {
         self.here.iter().all(|(_, call, certain)| *call < behind || !certain)
     }
 }
 
-/// What a command says, as a number.
+/// Hash of a command's parameters.
 pub(crate) fn content(command: &Command) -> u64 {
     use serde_json::to_string as text;
     let params = match command {
@@ -139,7 +139,7 @@ fn number(method: &str, params: &str) -> u64 {
 }
 
 impl Client {
-    /// A join that continues nothing is the app's, if it waits for one.
+    /// Attributes a join without `continues` to the app's pending join, if there is one.
     fn sends_join(&mut self, id: u64) {
         let join = self.calls.iter().find(|(_, open)| open.method == "join" && !self.app.inside);
         if let Some((call, _)) = join {
@@ -151,7 +151,7 @@ impl Client {
 }
 
 impl World {
-    /// A call is settled; what succeeds was sent.
+    /// Checks a settled call: a call that succeeds was sent.
     pub(crate) fn check_settled_sent(&mut self, c: usize, call: CallId, open: Open, failed: bool) {
         let remote = !["join", "leave"].contains(&open.method);
         if !failed && remote && !self.clients[c].sent.has(call) {
@@ -160,7 +160,7 @@ impl World {
         }
     }
 
-    /// A session sends something.
+    /// Checks a text that a session sends.
     pub(crate) fn check_said(&mut self, c: usize, text: &str) {
         let Ok(elements) = codec::decode_client_frame(text.as_bytes()) else {
             return self.fail("delivery", format!("c{c} sends what cannot be read"));
@@ -175,10 +175,10 @@ impl World {
                     self.clients[c].sent.asked_at = Some(self.now);
                 }
                 Call::Join(_) => self.clients[c].sends_join(request.id.0),
-                // It overtakes what waits (LEA-3).
+                // `leave` overtakes waiting commands (LEA-3).
                 Call::Leave(_) => self.clients[c].sent.left = true,
                 Call::Reconnect(_) | Call::Ping(_) => {}
-                // Nothing behind it takes effect (LEA-2).
+                // Commands after `leave` have no effect (LEA-2).
                 call if self.clients[c].sent.left => {
                     return self
                         .fail("order", format!("c{c} sends {} behind leave", call.method()));
@@ -192,7 +192,7 @@ impl World {
         }
     }
 
-    /// Nothing but what enters goes before its answer (CLI-3, RES-1).
+    /// Only the entering request goes before its answer (CLI-3, RES-1).
     fn check_entry(&mut self, c: usize, elements: &[Element]) {
         let client = &mut self.clients[c];
         let entry = &mut client.sent.entry;
@@ -225,7 +225,7 @@ impl World {
         let last = sent.here.iter().map(|(_, call, _)| *call).max();
         let once = ONCE.contains(&call.method());
         let certain = !RESTORED.contains(&call.method());
-        // Once more, with the same id.
+        // A repetition with the same id.
         if let Some(known) = sent.ids.get(&id).copied() {
             if let Some(call) = known {
                 sent.send(id, call, true);
@@ -248,7 +248,7 @@ impl World {
                 sent.send(id, call, certain);
                 sent.unsure.extend(unsure.then_some(call));
             }
-            // What came before on this connection may have been its own, and only the same as what is called.
+            // Earlier requests on this connection may have been the session's own, although equal to calls of the app.
             (None, Some(call)) if restores && sent.is_doubtful(call) => {
                 sent.disown(call);
                 sent.send(id, call, certain);
@@ -266,7 +266,7 @@ impl World {
         }
     }
 
-    /// A text has come from the server.
+    /// Records a text of the server.
     pub(crate) fn check_received(&mut self, c: usize, text: &[u8]) {
         let has = |part: &str| text.windows(part.len()).any(|window| window == part.as_bytes());
         if has(r#""restore":true"#) {

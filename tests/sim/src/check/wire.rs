@@ -1,6 +1,6 @@
-//! What the engine says on each connection. Comes in: every input and what it caused. Goes out: whether events are
-//! contiguous and the same for all, answers are behind their events, and messages reach only whom they are for.
-//! It all goes to the model then, which says whether it was right.
+//! Checks what the engine sends on each connection. Comes in: every input and its outputs. Goes out: whether events are
+//! contiguous and the same for all, answers come after their events, and messages reach only their recipients. Then the
+//! model gets everything and decides whether it was right.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -26,7 +26,7 @@ pub(crate) struct Said {
     hash: u64,
 }
 
-/// An answer, as the model compares it.
+/// An answer, in the form in which the model compares it.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) conn: ConnId,
@@ -35,7 +35,7 @@ pub(crate) struct Answer {
     pub(crate) hash: u64,
 }
 
-/// What one input caused, in order, read.
+/// The decoded outputs of one input, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Caused {
     pub(crate) answers: Vec<Answer>,
@@ -43,13 +43,13 @@ pub(crate) struct Caused {
     pub(crate) notices: Vec<(ConnId, Notice)>,
 }
 
-/// What a connection was told.
+/// What a connection received.
 #[derive(Debug, Default)]
 pub(crate) struct Conn {
     epoch: Option<Epoch>,
     cursor: u64,
     uid: Option<UserId>,
-    /// Events of a replay that are still to come, before anything else.
+    /// Number of the last event of a replay that must come before anything else.
     replay_to: u64,
 }
 
@@ -76,7 +76,7 @@ fn read(frame: &[u8]) -> Option<Vec<Said>> {
 }
 
 impl World {
-    /// Looks at one input and what it caused.
+    /// Checks one input and its outputs.
     pub(crate) fn check_step(
         &mut self,
         shard: usize,
@@ -241,7 +241,7 @@ impl World {
             return self.fail("order", what);
         }
         let Ok(Seq { epoch, seq: Some(seq) }) = serde_json::from_str(json) else { return };
-        // A ping tells where the connection stands; other answers may be told again later.
+        // The answer to a ping has the position of the connection; other answers may be repeated later.
         let pong = epoch.is_some();
         if seq > known.cursor || (pong && (seq != known.cursor || epoch != known.epoch)) {
             let what =
@@ -269,7 +269,7 @@ impl World {
         }
     }
 
-    /// A message to some comes to nobody else, in no frame.
+    /// Checks that a targeted message reaches nobody else.
     fn check_private(&mut self, conn: ConnId, data: &str) {
         let uid = self.checks.conns.get(&LinkId(conn.0)).and_then(|conn| conn.uid);
         let Some(number) = payload(data) else { return };
@@ -282,7 +282,7 @@ impl World {
         }
     }
 
-    /// What a lobby says.
+    /// Checks a text of a lobby.
     pub(crate) fn checks_lobby_text(&mut self, id: LinkId, text: &str) {
         log!(self, "{id:?} lobby says {}", text.len());
         let Ok(messages) = codec::decode_server_frame(text.as_bytes()) else {

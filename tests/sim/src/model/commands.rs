@@ -1,4 +1,5 @@
-//! What each command does, as docs/protocol.md section 6 tells it, and what goes on when the outside has answered.
+//! The effect of each command, as docs/protocol.md section 6 states it, and the continuation when an answer from
+//! outside arrives.
 
 use lianmai_protocol::attributes::escaped_bytes;
 use lianmai_protocol::message::Call;
@@ -13,7 +14,7 @@ use super::state::{Made, On, Then, Waiting, Who, taken};
 use super::{Expect, Model, Step, Verdict};
 use crate::check::app::payload;
 
-/// What a command comes to: an answer, or nothing yet.
+/// The outcome of a command: an answer, or `None` while it waits.
 pub(super) type Outcome = Result<Option<Expect>, ErrorName>;
 pub(super) type Asked = (RequestId, u64);
 
@@ -47,7 +48,7 @@ impl Model {
                 Ok(None)
             }
             Call::Report(_) => Ok(Some(Expect::Nothing)),
-            // Answered where they come in.
+            // These are answered where they arrive.
             Call::Join(_) | Call::Reconnect(_) | Call::Ping(_) => return Ok(()),
             Call::AddTasks(_) | Call::UpdateTasks(_) | Call::DeleteTasks(_) => {
                 Err(ErrorName::MethodNotFound)
@@ -66,7 +67,7 @@ impl Model {
         }
     }
 
-    /// A command that waited has its answer; those behind it go on.
+    /// A waiting command gets its outcome; the commands behind it continue.
     pub(super) fn go_on(
         &mut self,
         who: Who<'_>,
@@ -77,12 +78,12 @@ impl Model {
         let Some(Waiting { id, hash, mut held, .. }) = waiting else { return Ok(()) };
         self.answer(who, (id, hash), outcome, step)?;
         while let Some((id, hash, (bytes, paid), call)) = held.pop_front() {
-            // Who leaves overtakes what waits.
+            // `leave` overtakes waiting commands.
             if held.iter().any(|(.., later)| matches!(later, Call::Leave(_))) {
                 self.answer(who, (id, hash), Err(ErrorName::Superseded), step)?;
                 continue;
             }
-            // What was before it may have made it tell more.
+            // An earlier command may have increased the bytes that this one repeats.
             let more = units(bytes, self.repeats(who, &call)) - paid;
             if let Some(member) = self.member(who) {
                 member.budget = (member.left(step.now) - more.max(0) * 1_000, step.now);
@@ -127,7 +128,7 @@ impl Model {
         }
     }
 
-    /// Whom a command is about.
+    /// The member that a command affects.
     pub(super) fn target(&self, who: Who<'_>, of: Option<UserId>) -> Result<UserId, ErrorName> {
         let Who { s, key, uid } = who;
         let of = of.unwrap_or(uid);
@@ -141,8 +142,8 @@ impl Model {
         Ok(of)
     }
 
-    /// Done at once, or, where somebody else was changed, when it is written down. So is what is as it should be and may not
-    /// be on the disk.
+    /// The outcome of a change: done at once, or, for a change of another member, done when it is stored. A command
+    /// that changes nothing waits as well if the present state may not be stored.
     pub(super) fn changed(
         &mut self,
         who: Who<'_>,
@@ -168,7 +169,7 @@ impl Model {
         self.stored_first(who, of, asked, false, step)
     }
 
-    /// The client of a member may not have seen what it is now.
+    /// Notes that the client of a member may not have seen its present state.
     fn forces(&mut self, who: Who<'_>) {
         let Who { s, key, .. } = who;
         let place = self.channel(s, key).map(|channel| (channel.epoch, channel.head()));
@@ -177,7 +178,7 @@ impl Model {
         }
     }
 
-    /// Done when it is written down. `keeps`: so is who is kept down.
+    /// The command is done when its write is stored. `keeps`: this write also changes who is kept in the audience.
     fn stored_first(
         &mut self,
         who: Who<'_>,
@@ -217,7 +218,7 @@ impl Model {
         };
         let (most, most_told) =
             (self.rules.limits.broadcasters, self.rules.limits.channel_attribute_bytes);
-        // A moderator decides for another, until one decides otherwise (ROL-4).
+        // The role is a decision of a moderator about another member, until a moderator decides otherwise (ROL-4).
         let moderated = of != who.uid;
         let kept = self.channel(s, key).is_some_and(|channel| channel.demoted.contains_key(&of));
         let keeps = moderated && params.role == Role::Audience && !kept;
@@ -295,7 +296,7 @@ impl Model {
         Ok(())
     }
 
-    /// Sessions whose command was superseded go on, one after the other, when all that came at once is done.
+    /// Sessions whose command was superseded continue one after the other, after everything that came at once.
     pub(super) fn go_on_superseded(&mut self, s: usize, step: &mut Step<'_>) -> Verdict {
         while let Some((key, uid)) = step.superseded.pop_front() {
             let who = Who { s, key: &key, uid };
@@ -358,10 +359,10 @@ impl Model {
         }
         to.sort_unstable();
         to.dedup();
-        // Nobody learns who is in the audience.
+        // The number does not reveal who is in the audience.
         let delivered = to.len() as u64;
         for of in to {
-            // Who is away gets it when it comes back (RES-8).
+            // A member that is away gets it when it comes back (RES-8).
             let Some(member) = self.member(who.of(of)) else { continue };
             member.messages += 1;
             let mid = member.mid;

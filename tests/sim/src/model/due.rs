@@ -1,5 +1,5 @@
-//! What time does: sockets that are given up, memberships that are over, URLs that never came. The engine says at
-//! which moment, and the model whether that was too early or too late (LIV-3).
+//! Effects of time: sockets that are given up, memberships that end, URLs that were not issued in time. The engine
+//! chooses the moment, and the model checks that it is neither too early nor too late (LIV-3).
 
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::{CloseCode, ErrorName, UserId};
@@ -10,31 +10,31 @@ use super::{Model, Step, Verdict, left};
 
 /// A URL that was not issued within this fails its command.
 const MINT_MS: u64 = 5_000;
-/// A write that takes longer has failed.
+/// A write that takes longer than this has failed.
 const WRITE_MS: u64 = 5_000;
-/// What is due is done within this.
+/// What is due happens within this.
 const LATE_MS: u64 = 500;
-/// A token is looked at again after this at the latest: the wall clock may jump.
+/// A token is checked again at most after this, because the wall clock may jump.
 const TOKEN_LOOK_MS: u64 = 61_000;
-/// A drain is looked at so often.
+/// How often a drain is checked.
 const DRAIN_STEP_MS: u64 = 50;
-/// Whoever stands still for less has not stood still.
+/// A shorter pause does not count.
 const STALL_MS: u64 = 2_000;
-/// What is forgiven beside a pause: a moment for what waits to be read, and what was quiet before it.
+/// Tolerance beside a pause: for what waits to be read, and for the silence before it.
 const MOMENT_MS: u64 = STALL_MS + 1_000;
 
 impl Shard {
-    /// What there is may wait for the next process.
+    /// From here on, work may be left to the next process.
     pub(super) fn is_frozen(&self) -> bool {
         self.frozen_since.is_some()
     }
 
-    /// Whether somebody comes too late; `says_so`: that is what he is told.
+    /// Whether an entry is refused because it comes too late; `says_so`: the answer of the engine is `draining`.
     pub(super) fn turns_away(&self, says_so: bool) -> bool {
         self.handed_over_at.is_some() || (says_so && self.is_frozen())
     }
 
-    /// It freezes when those who were there were told in time, and the last of them has gone.
+    /// Freezes after the notice time of a drain, when the last connection is gone.
     fn freeze(&mut self, now: u64) {
         let told = self.drain.is_some_and(|(began, plan)| began + plan.notice_ms <= now);
         if told && self.seats.is_empty() {
@@ -44,19 +44,19 @@ impl Shard {
 }
 
 impl Model {
-    /// How long the server stood still in a time.
+    /// Milliseconds that the server stood still between two moments.
     pub(super) fn paused_in(&self, from: u64, to: u64) -> u64 {
         let overlap = |(begin, end): &(u64, u64)| (*end).min(to).saturating_sub((*begin).max(from));
         self.pauses.iter().map(overlap).sum()
     }
 
-    /// The most by which an end may be later for that, a moment for what waits to be read included.
+    /// The most by which an end may be later because of pauses, including a moment for what waits to be read.
     fn forgiven_in(&self, from: u64, to: u64) -> u64 {
         let within = self.pauses.iter().filter(|(begin, end)| *end >= from && *begin <= to);
         self.paused_in(from, to) + within.count() as u64 * MOMENT_MS
     }
 
-    /// A disk that does not answer has failed.
+    /// Writes that the disk does not answer in time have failed.
     fn late_writes(&mut self, s: usize, step: &mut Step<'_>) -> Verdict {
         let now = step.now;
         let is_late = |(_, (since, then)): &(&AskId, &(u64, Then))| {
@@ -94,7 +94,7 @@ impl Model {
     }
 
     fn late_urls(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
-        // Where much is due at once, who goes may go first.
+        // If several things are due at once, a member may end before its late URL is answered.
         let gone: Vec<_> = left(outputs).map(|(key, uid, _)| (key.clone(), uid)).collect();
         loop {
             let mut late: Option<(u64, ChannelKey, UserId)> = None;
@@ -128,12 +128,12 @@ impl Model {
         }
     }
 
-    /// When a membership without a socket is over.
+    /// When a membership without a socket ends.
     fn end_of(&self, member: &Member) -> Option<u64> {
         let lost = member.lost_at?;
         let by_media = member.last_media.map_or(lost, |at| at + self.rules.idle);
         let cap = member.first_lost.unwrap_or(lost) + self.rules.cap.max(self.rules.grace);
-        // The cap may be over while there is a socket.
+        // The cap may be over while the member has a socket.
         Some((lost + self.rules.grace).max(by_media).min(cap).max(lost))
     }
 
@@ -177,7 +177,7 @@ impl Model {
         };
         let named = self.member(who).is_some_and(|member| member.named);
         self.remove(who, reason.clone(), code, step);
-        // A crash ends no room.
+        // A crash never closes a channel.
         if *reason != LeaveReason::ServerRestart {
             self.dissolve(who, named, step);
         }
@@ -195,7 +195,7 @@ impl Model {
         if silent < self.rules.dead {
             return Err(("ghosts", format!("{conn:?} is given up after {silent} ms")));
         }
-        // Nobody is held silent for a time in which nobody listened.
+        // A pause of the server does not count as silence of a client.
         if paused > STALL_MS && silent - paused < self.rules.ping + 1_000 {
             let what = format!(
                 "{conn:?} is given up after {silent} ms, {paused} of which the server stood still"
@@ -206,7 +206,7 @@ impl Model {
         Ok(())
     }
 
-    /// Who is silent is asked for a sign of life, and nobody else.
+    /// Only a silent member is pinged.
     fn pinged(&mut self, s: usize, conn: ConnId, step: &mut Step<'_>) -> Verdict {
         let ping = self.rules.ping;
         let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
@@ -229,10 +229,10 @@ impl Model {
         Ok(())
     }
 
-    /// Nothing is overdue.
+    /// Checks that nothing is overdue.
     pub(super) fn in_time(&self, s: usize, step: &Step<'_>) -> Verdict {
         let shard = &self.shards[s];
-        // Nobody's time runs out between two processes.
+        // Between two processes no time passes for a member.
         let until = shard.frozen_since.unwrap_or(step.now);
         for (key, channel) in &shard.channels {
             for (uid, member) in &channel.members {
@@ -290,7 +290,7 @@ impl Model {
         Ok(())
     }
 
-    /// The wall clock was set within the last minute.
+    /// Whether the wall clock was set within the last minute.
     pub(super) fn wall_jumped(&self, step: &Step<'_>) -> bool {
         self.wall_set.is_some_and(|at| step.now < at + TOKEN_LOOK_MS + LATE_MS)
     }

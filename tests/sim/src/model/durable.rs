@@ -1,6 +1,6 @@
-//! What must survive the process (ADR 0009): for each write of the engine the model keeps what the
-//! rows must be then. When the next process starts, the rows that are left must be those of the last write that was
-//! kept; the model goes on from them. After a clean stop everything goes on.
+//! What must survive the process (ADR 0009). For each write of the engine the model keeps the rows that must exist
+//! afterwards. When the next process starts, its rows must be those of the last write that was kept, and the model
+//! continues from them. After a clean stop everything continues.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -15,10 +15,10 @@ use super::state::{Ban, Channel, Maker, Member, RATE_BURST, Shard, Stream};
 use super::verify::{UNSEEN, bind};
 use super::{Model, Verdict};
 
-/// Tickets stand in for tokens so long after a crash.
+/// How long after a crash tickets replace tokens.
 const CRASH_MS: u64 = 60_000;
 
-/// A member as it is written down.
+/// A stored member.
 #[derive(Clone, Debug, PartialEq)]
 struct Row {
     mid: Mid,
@@ -43,7 +43,7 @@ struct Rows {
     members: BTreeMap<UserId, Row>,
 }
 
-/// A shard as it is written down.
+/// The stored state of a shard.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Saved {
     channels: BTreeMap<ChannelKey, Rows>,
@@ -51,22 +51,23 @@ pub(super) struct Saved {
     holds: BTreeMap<ChannelKey, Ban>,
 }
 
-/// What the rows may be after a write: so, or, within an input, still as before it.
+/// The rows that may exist after a write: `rows`, or, if only a part of the writes of an input was kept, anything
+/// between `or` and `rows`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Expected {
     rows: Rc<Saved>,
     or: Option<Rc<Saved>>,
-    /// Holds that were over once: they may be forgotten, wherever the clock was set since.
+    /// Holds that expired once: the engine may have forgotten them, even if the clock was set back since.
     lapsed: BTreeSet<ChannelKey>,
-    /// After a clean stop.
+    /// The shard as it was, after a clean stop.
     live: Option<Shard>,
     ended_at: u64,
 }
 
-/// What is there after a write, and what may be there instead: a part of an input was written.
+/// The rows after a write, and the rows before the input if further writes of the same input follow.
 type Write = (Rc<Saved>, Option<Rc<Saved>>);
 
-/// What was written, by number.
+/// All writes, by number.
 #[derive(Debug, Default)]
 pub(super) struct Saves {
     unnumbered: BTreeMap<usize, VecDeque<Write>>,
@@ -85,7 +86,7 @@ impl Saves {
         }
     }
 
-    /// The oldest write of a shard got its number.
+    /// The oldest write of a shard without a number gets one.
     pub(super) fn numbered(&mut self, shard: usize, n: u64) {
         if let Some(write) = self.unnumbered.entry(shard).or_default().pop_front() {
             self.numbered.insert(n, (shard, write));
@@ -113,7 +114,7 @@ impl Shard {
             creator: channel.creator,
             attributes: channel.attributes.clone(),
             demoted: channel.demoted.clone(),
-            // Who is kicked is out as soon as the kick is written.
+            // A kicked member has no row from the moment when the kick is written.
             members: channel
                 .members
                 .iter()
@@ -135,7 +136,7 @@ impl Shard {
 }
 
 impl Model {
-    /// The process is gone; writes up to that one are safe.
+    /// The process is gone; writes up to `last` are safe.
     pub(super) fn ended(&mut self, now: u64, last: u64, handed_over: bool) {
         let shards = std::mem::take(&mut self.shards);
         let saves = std::mem::take(&mut self.saved);
@@ -151,11 +152,11 @@ impl Model {
         });
         self.expected = Some(expected.collect());
         self.told.clear();
-        // Who is gone does not stand still.
+        // A pause ends with the process.
         self.pauses.iter_mut().for_each(|(_, end)| *end = (*end).min(now));
     }
 
-    /// The next process has read what is left.
+    /// The next process has read the rows.
     pub(super) fn started(
         &mut self,
         now: u64,
@@ -175,7 +176,7 @@ impl Model {
             (shard.bans, shard.holds) = (bans, holds);
             shard.moved = Shard::moved_of(restored, relay);
             let saved = Rc::new(shard.save());
-            // A clock that went back makes nothing longer than it was.
+            // If the clock went back, a ban or hold becomes no longer than it was.
             let fit =
                 |(until, from): &mut Ban| *until = (*until).min(wall + until.saturating_sub(*from));
             shard.bans.values_mut().for_each(fit);
@@ -188,7 +189,7 @@ impl Model {
         Ok(())
     }
 
-    /// The rows as the model sees them; each must be as it was written.
+    /// Converts the rows; each must be as it was written.
     fn read(&mut self, restored: &Restored, expected: &Expected, wall: u64) -> Verdict<Saved> {
         let wrong = |what: String| Err(("durable", what));
         let mut saved = Saved::default();
@@ -198,7 +199,7 @@ impl Model {
                 written.iter().flatten().filter_map(|saved| saved.channels.get(key)).collect();
             let mut rows = Rows {
                 cid: record.cid,
-                creator: record.creator,
+                creator: record.creator.expect("who joins first has made it"),
                 attributes: record.attributes.clone(),
                 demoted: record.demoted.iter().copied().collect(),
                 members: BTreeMap::new(),
@@ -240,7 +241,7 @@ impl Model {
             .iter()
             .map(|(key, hold)| (key.clone(), (hold.until.0, hold.watermark.0)))
             .collect();
-        // Those that are over are forgotten some time.
+        // Expired holds are forgotten at some time.
         let holds = |saved: &Saved| -> Vec<(ChannelKey, Ban)> {
             let holds = saved.holds.iter();
             let held =
@@ -258,7 +259,7 @@ impl Model {
                 && other.bans == saved.bans
                 && holds(other) == holds(&saved)
         };
-        // Within an input a part of it may be there.
+        // A part of an input may have been written.
         if expected.or.is_none() && !written.iter().flatten().any(fits) {
             return wrong(difference(&saved, &expected.rows));
         }
@@ -303,7 +304,7 @@ impl Model {
         said == is && pubs && pushes == known
     }
 
-    /// After a crash everybody is in grace from now on, and nothing else is known.
+    /// After a crash all members are in grace from now on, and nothing else is known.
     fn begin_from(&self, rows: Saved, restored: &Restored, now: u64) -> Shard {
         let mut shard = Shard { bans: rows.bans, holds: rows.holds, ..Shard::default() };
         shard.crash_over = if restored.clean { 0 } else { now + CRASH_MS };
@@ -343,7 +344,7 @@ impl Model {
         shard
     }
 
-    /// After a clean stop the next process goes on; its clock begins where the other one froze.
+    /// After a clean stop the next process continues; its clock begins where the clock of the other one froze.
     fn go_on_from(&self, live: Shard, restored: &Restored, now: u64, ended: u64) -> Verdict<Shard> {
         let froze = live.handed_over_at.unwrap_or(ended);
         let later = |at: u64| now - froze.saturating_sub(at).min(now);
@@ -366,7 +367,7 @@ impl Model {
                     format!("the log of {key:?} is handed over as {log:?} of {is:?}"),
                 ));
             }
-            // Nobody has seen it: what was in it is not needed.
+            // Nobody has seen this log since the crash, so its content is not needed.
             if let Some((epoch, head)) = log
                 && channel.epoch == UNSEEN
             {
@@ -375,7 +376,7 @@ impl Model {
             }
             channel.replaced.clear();
             channel.silent.clear();
-            // All that there was is written down by now.
+            // Everything is stored by now.
             channel.unstored = None;
             for logged in &mut channel.log {
                 logged.at = later(logged.at);
@@ -402,7 +403,7 @@ impl Model {
                 member.fenced = false;
                 member.unstored = None;
                 member.budget = (RATE_BURST, now);
-                // What had not run is asked again.
+                // A command that was not executed is sent again.
                 if let Some(waiting) = member.waiting.take() {
                     member.last_id = Some(waiting.id.0 - 1);
                 }
@@ -431,7 +432,7 @@ fn from_row(row: Row, record: &MemberRecord, now: u64) -> Member {
     }
 }
 
-/// What differs, for people.
+/// The difference as text for people.
 fn difference(left: &Saved, was: &Saved) -> String {
     let members = |saved: &Saved| -> Vec<String> {
         let channels = saved.channels.iter();

@@ -1,4 +1,4 @@
-//! The ends of memberships and channels: their events, their cuts, and what is remembered of them.
+//! The ends of memberships and channels: their events, their cuts, and what the server remembers of them.
 
 use lianmai_protocol::message::event::{LeaveReason, RoomCloseReason};
 use lianmai_protocol::message::session::ResumeReason;
@@ -9,7 +9,7 @@ use super::state::{Made, Member, Who};
 use super::{Expect, Model, Step};
 
 impl Model {
-    /// The events and cuts of an end; the membership is still there.
+    /// The events and cuts of an end; the membership still exists.
     pub(super) fn announce_end(&mut self, who: Who<'_>, reason: LeaveReason, step: &mut Step<'_>) {
         let Who { s, key, uid } = who;
         self.remove_streams(who, KindSet::ALL, step);
@@ -28,7 +28,7 @@ impl Model {
             channel.is_unseen(uid);
         }
         if let Some(member) = channel.members.remove(&uid) {
-            // All hear the end of who is seen.
+            // The end of a visible member is an event, which counts against its rate.
             let pays = i64::from(member.is_visible()) * 1_000;
             let budget = (member.left(now) - pays, now);
             self.shards[s].parted.insert((key.clone(), uid), budget);
@@ -60,7 +60,7 @@ impl Model {
         self.forget(who, &reason, step.now);
     }
 
-    /// The channel may end with its creator.
+    /// Closes the channel if its creator ended and the app is configured so.
     pub(super) fn dissolve(&mut self, who: Who<'_>, named: bool, step: &mut Step<'_>) {
         let Who { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return };

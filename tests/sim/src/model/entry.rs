@@ -1,4 +1,5 @@
-//! Joins, as docs/protocol.md section 6 tells them: who is let in, as whom, and what is told.
+//! Joins, as docs/protocol.md section 6 states them: whether a join is accepted, with which uid and rights, and what
+//! others are told.
 
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Join, Joined, ResumeReason};
@@ -15,14 +16,14 @@ use super::{Expect, Model, Step, Verdict};
 const SKEW_S: u64 = 60;
 const LEEWAY_MS: u64 = 5_000;
 
-/// As whom, with what, and the membership whose ticket was taken for a token.
+/// The uid, the grant, and the membership whose ticket replaced the token.
 type Admitted = (Option<UserId>, Grant, Option<Mid>);
 
 fn concerns(grant: &Grant, watermark: u64) -> bool {
     grant.issued_at.is_some_and(|at| at.0 / 1000 <= watermark.div_ceil(1000) + SKEW_S)
 }
 
-/// Whether a grant is good for that channel and uid now.
+/// Whether a grant is valid now for this channel and uid.
 fn judge(grant: &Grant, wall: u64, key: &ChannelKey, uid: Option<UserId>) -> Result<(), ErrorName> {
     let early = grant.not_before.is_some_and(|at| at.0 > wall + LEEWAY_MS);
     if early || grant.issued_at.is_some_and(|at| at.0 > wall + SKEW_S * 1000) {
@@ -40,7 +41,7 @@ fn judge(grant: &Grant, wall: u64, key: &ChannelKey, uid: Option<UserId>) -> Res
     }
 }
 
-/// Whether a token is for that uid alone. A ticket is not known to be.
+/// Whether a token names this uid. For a ticket this is not known.
 fn names(grant: &Grant, uid: UserId) -> bool {
     grant.uid == Some(uid) || grant.issued_at.is_none()
 }
@@ -49,7 +50,8 @@ fn token_end(grant: &Grant) -> Option<u64> {
     grant.expires.filter(|_| grant.ends_membership).map(|at| at.0 + LEEWAY_MS)
 }
 
-/// The name and attributes that others see of who enters with these: who may not speak says nothing by new ones.
+/// The name and attributes that others see of a member that joins with these: without the right `message`, a new name
+/// or new attributes are not shown.
 fn texts(
     channel: Option<&Channel>,
     uid: Option<UserId>,
@@ -103,13 +105,13 @@ impl Model {
         }
     }
 
-    /// While a server is frozen it refuses with `draining` whatever else might be wrong.
+    /// A frozen server answers `draining` instead of any other error.
     fn acceptable(&self, s: usize, error: ErrorName, said: Option<&ErrorName>) -> ErrorName {
         let late = self.shards[s].turns_away(said == Some(&ErrorName::Draining));
         if late { ErrorName::Draining } else { error }
     }
 
-    /// Who may join, and with what.
+    /// Whether a join is accepted, and with which uid and grant.
     fn admit(
         &self,
         s: usize,
@@ -202,8 +204,8 @@ impl Model {
                 return Err(ErrorName::TooManyBroadcasters);
             }
         }
-        // What was used before, and what all hear by the join (IDS-9). An address that many left in debt may have to
-        // wait: here only those are alone behind one who are greedy.
+        // The rate of the uid before, and the cost of the event of the join (IDS-9). An address that many clients left
+        // in debt may have to wait; here only the raw clients have addresses of their own.
         let units = if becomes { (bytes as i64 / 1_024).max(1) } else { 0 };
         let limited = said == Some(&ErrorName::RateLimited);
         let owed = self.left_of(s, key, uid, step.now);
@@ -213,7 +215,7 @@ impl Model {
             return Err(ErrorName::RateLimited);
         }
         if let Some(channel) = channel {
-            // Whether it was heard lately is open where nobody was heard for a while.
+            // If the server paused lately, it is open whether the old membership was heard.
             let open = self.paused_in(step.now.saturating_sub(70_000), step.now) > 0;
             if old.is_some() && open {
                 let refusals = [ErrorName::DuplicateLogin, ErrorName::ReplacedTooOften];
@@ -236,7 +238,7 @@ impl Model {
         Ok((uid, grant, used_up))
     }
 
-    /// What is left of the rate of a uid that enters.
+    /// The rest of the rate of a uid that joins.
     fn left_of(&self, s: usize, key: &ChannelKey, uid: Option<UserId>, now: u64) -> i64 {
         let Some(uid) = uid else { return RATE_BURST };
         let shard = &self.shards[s];
@@ -251,7 +253,7 @@ impl Model {
             && silent.saturating_sub(self.paused_in(member.last_in, now)) <= self.rules.ping * 3 / 2
     }
 
-    /// Shortly after a crash a ticket stands in for a token that is missing or has expired (RES-9).
+    /// Shortly after a crash a ticket replaces a token that is missing or has expired (RES-9).
     fn by_ticket(
         &self,
         s: usize,
@@ -317,7 +319,7 @@ impl Model {
                 grew = told.k > Some(member.tickets.1);
                 member.waiting = None;
                 if told.session_id == member.session {
-                    // Begins with any id.
+                    // After this join the client may begin with any id.
                     member.answers.clear();
                     member.last_id = None;
                     member.acked = 0;
@@ -325,7 +327,7 @@ impl Model {
                 member.attempt = 0;
                 member.restored = false;
                 member.is_in(told.epoch);
-                // Whoever holds an older one holds it no more.
+                // All older tickets become invalid.
                 let newest = told.k.unwrap_or(0).max(member.tickets.1);
                 member.tickets = (newest, newest, false);
             }
@@ -347,7 +349,7 @@ impl Model {
                 _ => Role::Audience,
             };
             let (name, attributes) = seen;
-            // One for each full KiB that all hear.
+            // One unit for each full KiB that is sent to all members.
             let bytes = taken(name.as_deref(), &attributes) as i64;
             let units = if role == Role::Broadcaster { bytes / 1_024 } else { 0 };
             let before = self.shards[s].parted.remove(&(key.clone(), uid));
@@ -428,7 +430,7 @@ impl Model {
         }
     }
 
-    /// A token replaces another: what it does not allow ends.
+    /// A new token: everything that it does not allow ends.
     pub(super) fn grant(&mut self, who: Who<'_>, grant: &Grant, step: &mut Step<'_>) -> Verdict {
         let Who { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return Ok(()) };

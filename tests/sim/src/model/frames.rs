@@ -1,5 +1,5 @@
-//! What comes on a connection, as docs/protocol.md sections 3 and 4 tell it: frames, their requests, the rate, which
-//! ids are old; answers that are remembered, and closes. Comes in: frames. Goes out: commands for `commands.rs`.
+//! Input of a connection, as docs/protocol.md sections 3 and 4 state it: frames, their requests, the rate, old ids,
+//! remembered answers, and closes. Comes in: frames. Goes out: commands for `commands.rs`.
 
 use lianmai_protocol::codec::{self, Enclosed, Received};
 use lianmai_protocol::message::Call;
@@ -11,15 +11,15 @@ use super::state::{Answered, On, RATE_BURST, Waiting, Who, taken};
 use super::{Expect, Model, Step, Verdict};
 use crate::log::mix;
 
-/// How far the model may be off with a rate, in thousandths.
+/// Tolerance of the model for rates, in thousandths of a request.
 pub(super) const RATE_SLACK: i64 = 2_000;
 
-/// One, and one more for each full KiB (IDS-6).
+/// One unit, and one more for each full KiB (IDS-6).
 fn weight(bytes: usize) -> i64 {
     1 + bytes as i64 / 1_024
 }
 
-/// What a request takes that tells so much once more.
+/// Units of a request of `bytes` that makes the server send `repeats` bytes again to all.
 pub(super) fn units(bytes: usize, repeats: usize) -> i64 {
     weight(bytes).max(weight(repeats) - 1)
 }
@@ -41,7 +41,7 @@ impl Model {
         }
         match codec::read_client_frame(frame) {
             Ok(elements) => {
-                // What is around the requests of a frame costs nothing up to 256 bytes each; the first pays the rest.
+                // Up to 256 bytes of envelope per request are free; the first request pays for the rest.
                 let params: usize = elements.iter().map(Received::params_len).sum();
                 let mut more = frame.len().saturating_sub(params + 256 * elements.len());
                 for element in elements {
@@ -72,7 +72,7 @@ impl Model {
         bytes: usize,
         step: &mut Step<'_>,
     ) -> Verdict {
-        // An earlier element has ended the connection.
+        // An earlier element has closed the connection.
         if self.member(who).is_none_or(|member| member.conn != Some(conn)) {
             return Ok(());
         }
@@ -114,7 +114,7 @@ impl Model {
         Ok(())
     }
 
-    /// Bytes of names and attributes that everybody gets once more by a command.
+    /// Bytes of names and attributes that a command makes the server send again to all members.
     pub(super) fn repeats(&self, who: Who<'_>, call: &Call) -> usize {
         let Who { s, key, uid } = who;
         let Some(channel) = self.shards[s].channels.get(key) else { return 0 };
@@ -144,7 +144,7 @@ impl Model {
     ) -> Verdict {
         let hash = mix(mix(0, asked.method.as_bytes()), asked.params.as_bytes());
         let id = asked.id;
-        // Names and attributes that are told once more, where that can be known.
+        // Names and attributes that are sent again, if the request can be read.
         let repeats = asked.open().map_or(0, |request| self.repeats(who, &request.call));
         let weighs = (bytes, repeats);
         let Some(member) = self.member(who) else { return Ok(()) };
@@ -191,7 +191,7 @@ impl Model {
         }
         let Some(member) = self.member(who) else { return Ok(()) };
         member.last_id = Some(id.0);
-        // It overtakes what waits, but for what is being written down.
+        // `leave` overtakes waiting commands, unless a write is under way.
         let leaves = matches!(request.call, Call::Leave(_));
         let held_up = |waiting: &&mut Waiting| !leaves || matches!(waiting.on, On::Write { .. });
         if let Some(waiting) = member.waiting.as_mut().filter(held_up) {
@@ -218,7 +218,7 @@ impl Model {
         }
     }
 
-    /// As [`Model::drop_seat`], of a member.
+    /// Like [`Model::drop_seat`], for a member.
     pub(super) fn drop_conn(&mut self, who: Who<'_>, code: CloseCode, step: &mut Step<'_>) {
         let Who { s, .. } = who;
         let Some(member) = self.member(who) else { return };
@@ -228,7 +228,7 @@ impl Model {
         step.closes.push((conn, code));
     }
 
-    /// Whether a request is within its session's rate: the engine says, and must have a reason.
+    /// Whether a request is within the rate of its session: the engine decides, and must have a reason.
     pub(super) fn passes(
         &mut self,
         who: Who<'_>,

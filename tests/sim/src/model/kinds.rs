@@ -1,5 +1,5 @@
-//! Which kinds the relay takes for published and subscribed. Comes in: verdicts, and what was told of changes. Goes out: the
-//! first of them that is not so, or a change that was not told.
+//! Checks the kinds that the relay takes for published and subscribed. Comes in: answers to the relay, and the changes
+//! that it is told. Goes out: the first wrong kind, or a change that the relay was not told.
 
 use lianmai_protocol::{Gen, KindSet, Mid};
 use lianmai_signal_engine::{Access, Output};
@@ -8,7 +8,7 @@ use super::media::slot;
 use super::{Model, Verdict};
 
 impl Model {
-    /// A verdict that allows says the kinds, unless the relay knows them already.
+    /// An answer that permits gives the kinds, unless the relay knows them already.
     pub(super) fn kinds_judged(
         &mut self,
         s: usize,
@@ -23,7 +23,7 @@ impl Model {
         self.shards[s].relay.entry((generation, viewer)).or_insert(kinds);
     }
 
-    /// All that the relay was told is so.
+    /// Checks that the relay knows the true kinds.
     pub(super) fn same_kinds(&mut self, s: usize, outputs: &[Output]) -> Verdict {
         let mut relay = std::mem::take(&mut self.shards[s].relay);
         for output in outputs {
@@ -37,7 +37,7 @@ impl Model {
                 _ => {}
             }
         }
-        // What is over was cut.
+        // Streams and plays that ended were cut.
         relay.retain(|(generation, viewer), _| !self.carried(s, *generation, *viewer).is_empty());
         for ((generation, viewer), told) in &relay {
             let is = self.carried(s, *generation, *viewer);
@@ -50,7 +50,7 @@ impl Model {
         Ok(())
     }
 
-    /// What is published on a stream, or what a viewer subscribes of it.
+    /// The kinds that are published on a stream, or that a viewer subscribes of it.
     fn carried(&self, s: usize, generation: Gen, viewer: Option<Mid>) -> KindSet {
         let mut channels = self.shards[s].channels.values();
         let found = channels.find_map(|channel| Some((channel, channel.streams.get(&generation)?)));

@@ -1,4 +1,4 @@
-//! Publications, subscriptions, and who may push and play, as docs/protocol.md sections 6 and 9 tell them.
+//! Publications, subscriptions, and permissions to push and play, as docs/protocol.md sections 6 and 9 state them.
 
 use lianmai_protocol::message::media::{Publish, Subscribe};
 use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind};
@@ -8,7 +8,7 @@ use super::commands::{Asked, Outcome};
 use super::state::{Made, Member, On, Stream, Who};
 use super::{Expect, Model, Step, Verdict};
 
-/// The push URL that carries a kind.
+/// The index of the push URL that carries a kind.
 pub(super) fn slot(kind: &MediaKind) -> Option<usize> {
     match kind {
         MediaKind::Audio | MediaKind::Video => Some(0),
@@ -112,7 +112,7 @@ impl Model {
         self.changed(who, of, asked, events, step)
     }
 
-    /// Ends publications, their subscriptions, and every URL that carries none any more.
+    /// Ends publications, their subscriptions, and every URL that carries no kind any more.
     pub(super) fn remove_streams(&mut self, who: Who<'_>, kinds: KindSet, step: &mut Step<'_>) {
         let Who { s, key, uid } = who;
         for kind in kinds.iter() {
@@ -138,7 +138,7 @@ impl Model {
                 channel.streams.remove(&generation);
                 step.cuts.push(generation);
             }
-            // What is subscribed to ends with what it is of.
+            // Subscriptions end with the publication.
             let ended = if over { KindSet::ALL } else { kinds };
             for viewer in channel.members.values_mut() {
                 end_pull(viewer, generation, ended, !over, step);
@@ -146,7 +146,7 @@ impl Model {
         }
     }
 
-    /// Ends what a member plays of kinds that are not allowed.
+    /// Ends the subscriptions of a member to kinds that are not allowed.
     pub(super) fn restrict_pulls(&mut self, who: Who<'_>, allowed: KindSet, step: &mut Step<'_>) {
         let Some(member) = self.member(who) else { return };
         for generation in member.pulls.keys().copied().collect::<Vec<_>>() {
@@ -287,7 +287,7 @@ impl Model {
                 let held = (generation, Some(member.mid));
                 let moved = self.shards[s].moved.remove(&held).is_some();
                 if moved && !others.is_empty() {
-                    // The kinds that it played before have the old address.
+                    // The kinds that it played before still have the old address.
                     self.shards[s].moved.insert(held, Some(minted.clone()));
                     self.tells_url(who, held, minted, step);
                 }
@@ -300,7 +300,7 @@ impl Model {
         }
     }
 
-    /// Somebody asks whether he may use a URL.
+    /// The relay asks whether a URL may be used.
     pub(super) fn asked(
         &mut self,
         s: usize,
@@ -329,7 +329,7 @@ impl Model {
     }
 }
 
-/// Takes kinds from what somebody plays; with the last one the play is cut.
+/// Takes kinds from a subscription; with the last kind the play is cut.
 fn end_pull(member: &mut Member, generation: Gen, kinds: KindSet, cut: bool, step: &mut Step<'_>) {
     let Some((has, _)) = member.pulls.get_mut(&generation) else { return };
     *has = has.difference(kinds);

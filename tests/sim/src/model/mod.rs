@@ -1,16 +1,16 @@
-//! The reference model: the rules of docs/protocol.md once more, written plainly, fed with the
-//! same inputs in the same order as the engine. It predicts every event, answer, close and cut; what the engine
-//! says instead is a failure. It shares only protocol types with the engine, and the two values that the shell
-//! hands it with a join or a resume: what a token grants, what a ticket claims.
+//! The reference model: a second, plain implementation of the rules of docs/protocol.md, which gets the same inputs in
+//! the same order as the engine. It predicts every event, answer, close and cut; any difference is a failure. It shares
+//! only protocol types with the engine, and the two values that the shell passes to it with a join or a resume: the
+//! grant of a token, and the claims of a ticket.
 //!
-//! What the rules leave open is taken from the engine and judged: ids that it draws, the moment within its bounds
-//! at which something is due, whether a request was one too many.
+//! Where the rules leave a choice, the model takes the engine's choice and checks it: random ids, the moment at which
+//! something is due within its bounds, whether a request exceeds a rate.
 //!
-//! Comes in: inputs, with what they caused (`check/wire.rs` has read it). Goes out: the first difference.
-//! `state.rs` holds the state; `entry.rs`, `resume.rs` and `ending.rs` say how memberships begin, go on and end,
-//! `frames.rs` what comes on a connection, `commands.rs`, `media.rs` and `moderation.rs` what is asked for,
-//! `notices.rs` what is told unasked, `kinds.rs` what the relay is told, `moved.rs` what becomes of URLs when the relay moved, `due.rs` what time does, `durable.rs` what must survive the process;
-//! `verify.rs` compares.
+//! Comes in: inputs and their outputs (decoded by `check/wire.rs`). Goes out: the first difference. `state.rs` holds
+//! the state. `entry.rs`, `resume.rs` and `ending.rs` cover the beginning, continuation and end of memberships,
+//! `frames.rs` the input of connections, `commands.rs`, `media.rs` and `moderation.rs` the commands, `notices.rs` the
+//! notices, `kinds.rs` the kinds that the relay is told, `moved.rs` the URLs after the relay moved, `due.rs` the
+//! effects of time, `durable.rs` what must survive the process; `verify.rs` compares.
 
 mod commands;
 mod due;
@@ -46,11 +46,11 @@ use crate::world::World;
 use durable::Expected;
 use state::{Rules, Shard, Who};
 
-/// Something that is not as the model says: which checker, and what.
+/// A difference from the model: the checker that reports it, and what is wrong.
 pub(crate) type Wrong = (&'static str, String);
 type Verdict<T = ()> = Result<T, Wrong>;
 
-/// What an answer must be.
+/// The expected answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Expect {
     /// A result with this `seq`.
@@ -76,13 +76,13 @@ pub(crate) enum Expect {
     Pong,
     /// An error of this name.
     Error(ErrorName),
-    /// The same bytes as when it was answered first, where they were seen.
+    /// The same bytes as the first answer, if they were seen.
     Again(Option<u64>),
-    /// Told by `entry.rs`.
+    /// `entry.rs` or `resume.rs` checks this answer.
     Entered,
 }
 
-/// One input being worked off.
+/// The processing of one input.
 pub(crate) struct Step<'a> {
     now: u64,
     wall: u64,
@@ -90,24 +90,24 @@ pub(crate) struct Step<'a> {
     mints: VecDeque<(AskId, MintRequest)>,
     writes: VecDeque<AskId>,
     looks: VecDeque<AskId>,
-    /// Answers `rateLimited` that were not used yet.
+    /// `rateLimited` answers of the engine that are not attributed to a request yet.
     limited: Vec<(ConnId, RequestId)>,
     closed: Vec<(ConnId, CloseCode)>,
     cut: Vec<Gen>,
     cut_viewers: Vec<(Gen, Mid)>,
-    /// What the model says.
+    /// What the model expects.
     answers: Vec<(ConnId, Option<RequestId>, Expect)>,
     closes: Vec<(ConnId, CloseCode)>,
     cuts: Vec<Gen>,
     viewer_cuts: Vec<(Gen, Mid)>,
     replies: Vec<(QueryId, Result<AdminReply, ErrorName>)>,
     notices: Vec<(ConnId, Notice)>,
-    /// Whose command was superseded and is not answered yet.
+    /// Members whose command was superseded and is not answered yet.
     superseded: VecDeque<(ChannelKey, UserId)>,
 }
 
 impl Step<'_> {
-    /// The answer to a join or a resume on a connection, read.
+    /// The decoded answer to a join on a connection.
     fn joined(&self, conn: ConnId) -> Option<Joined> {
         self.first(conn).and_then(|json| serde_json::from_str(json).ok())
     }
@@ -130,7 +130,7 @@ impl Step<'_> {
         answers.next()?.outcome.as_ref().err()
     }
 
-    /// The engine asked for a URL just then.
+    /// Takes the request for a URL that the engine made for this input.
     fn take_mint(&mut self, viewer: Option<Mid>) -> Verdict<(AskId, Gen)> {
         let at = self.mints.iter().position(|(_, request)| request.viewer == viewer);
         let taken = at.and_then(|at| self.mints.remove(at));
@@ -147,22 +147,22 @@ impl Step<'_> {
     }
 }
 
-/// See the module.
+/// The state of the model.
 pub(crate) struct Model {
     rules: Rules,
     shards: Vec<Shard>,
-    /// Publications: unnamed until they are seen.
+    /// Publications; their names are `None` until they are seen.
     pubs: Vec<Option<Pub>>,
     expected: Option<Vec<Expected>>,
     saved: durable::Saves,
-    /// Times in which the server stood still.
+    /// Periods in which the server stood still.
     pauses: Vec<(u64, u64)>,
-    /// The wall clock was set last then.
+    /// When the wall clock was set last.
     pub(crate) wall_set: Option<u64>,
     targeted: BTreeMap<Mid, Vec<u64>>,
     asked_from: BTreeMap<ConnId, (UserId, Epoch, u64)>,
     told: BTreeMap<ConnId, notices::Told>,
-    /// Restrictions that a moderator has made.
+    /// Number of restrictions that each moderator has made.
     made: BTreeMap<(Appkey, UserId), u64>,
 }
 
@@ -183,7 +183,7 @@ impl Model {
         }
     }
 
-    /// From where a connection asked to go on.
+    /// The position from which a connection asked to resume.
     pub(crate) fn resumes_at(&self, conn: ConnId) -> Option<(UserId, Epoch, u64)> {
         self.asked_from.get(&conn).copied()
     }
@@ -196,12 +196,12 @@ impl Model {
         }
     }
 
-    /// Messages to a membership alone.
+    /// Numbers of the targeted messages to a membership.
     pub(crate) fn targeted(&self, mid: Mid) -> Vec<u64> {
         self.targeted.get(&mid).cloned().unwrap_or_default()
     }
 
-    /// The log of a channel, its head some time ago, and now.
+    /// The epoch of a channel, its head some time ago, and its head now.
     pub(crate) fn head(&self, key: &ChannelKey, ago: u64) -> Option<(Option<Epoch>, u64, u64)> {
         let channel = self.shards.iter().find_map(|shard| shard.channels.get(key))?;
         if channel.epoch == verify::UNSEEN {
@@ -211,7 +211,7 @@ impl Model {
         Some((Some(channel.epoch), channel.base + old, channel.head()))
     }
 
-    /// Whether an app's picture is what the model says.
+    /// Compares the picture of an app with the model.
     pub(crate) fn compare(
         &self,
         key: &ChannelKey,
@@ -223,7 +223,7 @@ impl Model {
         channel.ok_or("no such channel")?.compare(uid, picture, busy, &self.pubs)
     }
 
-    /// As [`Model::compare`], of what it plays: a session asks for that by itself.
+    /// Like [`Model::compare`], for subscriptions, which a session restores by itself.
     pub(crate) fn compare_plays(
         &self,
         key: &ChannelKey,
@@ -272,7 +272,7 @@ impl Model {
                     && let Some(member) = self.member(Who { s, key: &key, uid })
                 {
                     member.last_in = step.now;
-                    // What answers a ping of the server costs nothing.
+                    // An answer to a ping of the server is free.
                     if !std::mem::take(&mut member.pinged) {
                         member.count_again(step.now);
                     }
@@ -292,7 +292,7 @@ impl Model {
                 self.drop_seat(s, *conn, CloseCode::SLOW_READER, step);
                 Ok(())
             }
-            // What still waits when all is written down runs in the next process.
+            // A command that still waits when everything is stored runs in the next process.
             Input::Answer { answer: Answer::Minted(_) | Answer::Verified(_), .. }
                 if self.shards[s].handed_over_at.is_some() =>
             {
@@ -309,9 +309,9 @@ impl Model {
                 self.asked(s, *query, *generation, *access, step);
                 Ok(())
             }
-            // No media client of a world gives up while it waits.
+            // In these worlds no media client gives up while it waits.
             Input::Withdraw { .. } => Ok(()),
-            // As everything behind the freeze.
+            // Like everything after the freeze.
             Input::MediaFlow { .. } if self.shards[s].handed_over_at.is_some() => Ok(()),
             Input::MediaFlow { generation } => {
                 let owner = self.shards[s].channels.values_mut().find_map(|channel| {
@@ -327,7 +327,7 @@ impl Model {
             Input::Drain(plan) => {
                 if self.shards[s].drain.is_none() {
                     self.shards[s].drain = Some((step.now, *plan));
-                    // Nobody is to be told.
+                    // There is no connection to notify.
                     let nobody = self.shards[s].seats.is_empty();
                     self.shards[s].frozen_since = nobody.then_some(step.now);
                     let conns = self.shards[s].seats.keys();
@@ -343,10 +343,12 @@ impl Model {
                 }
                 Ok(())
             }
-            // What it brings was taken over when the process started.
+            // Restored rows were taken over when the process started.
             Input::Restore(_) | Input::Tick => Ok(()),
             // Tasks have a world of their own.
             Input::Claim { .. } | Input::Release { .. } | Input::Task { .. } => Ok(()),
+            // These worlds have no media statistics.
+            Input::Push { .. } | Input::Seen(_) => Ok(()),
         }
     }
 }
@@ -439,7 +441,7 @@ impl Step<'_> {
     }
 }
 
-/// The members that a note says have gone, and why.
+/// The members that ended according to the engine's notes, with the reasons.
 fn left(
     outputs: &[Output],
 ) -> impl Iterator<Item = (&ChannelKey, UserId, &lianmai_protocol::message::event::LeaveReason)> {

@@ -1,5 +1,5 @@
-//! Kicks and closes, by command or through the admin API: judged, written down, then visible (KIC-1, RST-5).
-//! Comes in: who asks for what, and what became of the write. Goes out: fences, ends, answers and replies.
+//! Kicks and closes, by command or through the admin API: checked, written, then visible (KIC-1, RST-5). Comes in:
+//! requests and the results of writes. Goes out: fences, ends, answers and replies.
 
 use lianmai_protocol::limits::{MAX_BAN_S, MAX_HOLD_S};
 use lianmai_protocol::message::Notice;
@@ -15,11 +15,11 @@ use super::state::{Ban, Channel, Maker, On, Then, Who};
 use super::verify::UNSEEN;
 use super::{Expect, Model, Step, Verdict};
 
-/// Who has made fewer restrictions than these has room for one more, whatever others did. By then all that are greedy
-/// have taken what they can, and those of a world who are not have no more than some dozens together.
+/// A moderator with fewer restrictions than this has room for another one. By the time it makes this many, the greedy
+/// clients have used up what they can get, and all others of a world have a few dozen together.
 const LEAST_PLACES: u64 = 4;
 
-/// Who wants something that must be written down before.
+/// The origin of a request that must be written before it takes effect.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum By {
     Member(UserId),
@@ -39,12 +39,12 @@ fn of_now(wall: u64, duration_s: u32) -> Ban {
     (wall + u64::from(duration_s) * 1000, wall)
 }
 
-/// Neither a shorter one nor a clock that went back takes from a ban.
+/// A ban is not shortened by a shorter one, nor by a clock that went back.
 fn longer(old: Option<&Ban>, new: Ban) -> Ban {
     old.map_or(new, |old| (old.0.max(new.0), old.1.max(new.1)))
 }
 
-/// What the admin API is told: at once, or nothing yet.
+/// The reply to the admin API; `None` if it comes later.
 type Replied = Result<Option<AdminReply>, ErrorName>;
 
 fn check_close(hold_s: u32, reason: Option<&String>) -> Result<(), ErrorName> {
@@ -60,12 +60,12 @@ fn check_reason(reason: Option<&String>) -> Result<(), ErrorName> {
 }
 
 impl Channel {
-    /// As the admin API shows it.
+    /// The channel as the admin API shows it.
     fn shown(&self, key: &ChannelKey) -> AdminReply {
         let view = ChannelView {
             channel: key.clone(),
             cid: self.cid,
-            creator: self.creator,
+            creator: Some(self.creator),
             members: self.members.len(),
             broadcasters: self.broadcasters(),
         };
@@ -128,18 +128,28 @@ impl Model {
             AdminCommand::GetChannel(key) => {
                 return Ok(Ok(channel.map(|channel| channel.shown(key))));
             }
-            // In no world: bans are lifted by nobody, and tasks have worlds of their own.
+            // Never used in these worlds: bans are not lifted, and tasks have their own worlds.
             AdminCommand::ListChannels
             | AdminCommand::ListBans(_)
             | AdminCommand::LiftBan { .. }
             | AdminCommand::LiftBansBy { .. }
             | AdminCommand::GetTasks(_)
-            | AdminCommand::Tasks { .. } => {}
+            | AdminCommand::Tasks { .. }
+            | AdminCommand::PageChannels { .. }
+            | AdminCommand::Create { .. }
+            | AdminCommand::Show(_)
+            | AdminCommand::PageMembers { .. }
+            | AdminCommand::ShowMember { .. }
+            | AdminCommand::SetAttributes { .. }
+            | AdminCommand::SetRules { .. }
+            | AdminCommand::SetRole { .. }
+            | AdminCommand::Bar { .. }
+            | AdminCommand::Announce { .. } => {}
         }
         Ok(Ok(None))
     }
 
-    /// The admin API is told what became of it, and nothing else.
+    /// Checks that the admin API gets exactly the expected replies.
     pub(super) fn same_replies(outputs: &[Output], step: &mut Step<'_>) -> Verdict {
         let told: Vec<_> = replies(outputs).collect();
         if told == step.replies {
@@ -175,7 +185,7 @@ impl Model {
         Ok(Ok(None))
     }
 
-    /// Whether a moderator is refused since its share is used up: the engine says, and must have a reason (KIC-5).
+    /// Whether a moderator is refused because its share is used up: the engine decides, and must have a reason (KIC-5).
     pub(super) fn has_no_place(
         &mut self,
         who: Who<'_>,
@@ -207,14 +217,14 @@ impl Model {
         if there || kick.duration_s > 0 { Ok(()) } else { Err(ErrorName::NoSuchMember) }
     }
 
-    /// Who restricts: who may call itself anything is not the one of that uid.
+    /// The maker of a restriction. A moderator whose token names no uid does not count as the one with that uid.
     fn maker(&mut self, s: usize, key: &ChannelKey, by: By) -> Maker {
         let uid = by.member()?;
         let named = self.member(Who { s, key, uid }).is_some_and(|member| member.named);
         Some((uid, !named))
     }
 
-    /// Fenced and on its way to the disk.
+    /// Fences the member and writes the kick.
     fn begin_kick(
         &mut self,
         s: usize,
@@ -253,7 +263,7 @@ impl Model {
         if let Err(error) = check_close(hold_s, reason.as_ref()) {
             return Ok(Err(error));
         }
-        // One more, or one that another made is longer now.
+        // The command adds a restriction, or lengthens one of another maker.
         if self.has_no_place(who, asked, step)? {
             return Ok(Err(ErrorName::TooManyBans));
         }
@@ -275,7 +285,7 @@ impl Model {
         let new = of_now(step.wall, hold_s);
         let hold = longer(self.shards[s].holds.get(key), new);
         self.shards[s].holds.insert(key.clone(), hold);
-        // Else it is open still whether the old one is forgotten.
+        // Otherwise it remains open whether the old hold was forgotten.
         if hold == new {
             self.shards[s].lapsed.remove(key);
         }
@@ -288,7 +298,7 @@ impl Model {
         Ok(ask)
     }
 
-    /// A write is done, or cannot be.
+    /// A write is done, or has failed.
     pub(super) fn stored(
         &mut self,
         s: usize,
@@ -310,7 +320,7 @@ impl Model {
                 }
                 Ok(())
             }
-            // Both take effect whatever became of the write; who asked is told (RST-5).
+            // Both take effect whatever the result of the write is; the caller is told the result (RST-5).
             Then::Kick { key, mid, kick, by } => {
                 let who = Who { s, key: &key, uid: kick.uid };
                 let there = self.member(who).is_some_and(|member| Some(member.mid) == mid);
@@ -335,7 +345,7 @@ impl Model {
             }
             Then::Close { key, epoch, text, by } => {
                 step.replied(by, stored);
-                // It may have ended meanwhile, and another one begun.
+                // The channel may have ended meanwhile, and another one may have begun.
                 let is = self.shards[s].channels.get(&key);
                 let seen_since = epoch == Some(UNSEEN) && is.is_some_and(|is| is.closing);
                 let same = seen_since || is.map(|channel| channel.epoch) == epoch;
@@ -359,7 +369,7 @@ impl Model {
         }
     }
 
-    /// What was changed of a member is on the disk, if nothing was changed since.
+    /// The change of a member is stored, unless it was changed again.
     fn is_stored(&mut self, who: Who<'_>, write: AskId) {
         let Some(channel) = self.channel(who.s, who.key) else { return };
         let of = channel.members.get_mut(&who.uid).map(|member| &mut member.unstored);
@@ -379,7 +389,7 @@ impl Model {
 }
 
 impl Step<'_> {
-    /// What the admin API asked for is done.
+    /// The reply to the admin API after a write.
     fn replied(&mut self, by: By, stored: bool) {
         if let By::Admin(query) = by {
             let reply = if stored { Ok(AdminReply::Done) } else { Err(ErrorName::NotStored) };
@@ -388,7 +398,7 @@ impl Step<'_> {
     }
 }
 
-/// What the admin API is told.
+/// The replies to the admin API.
 fn replies(
     outputs: &[Output],
 ) -> impl Iterator<Item = (QueryId, Result<AdminReply, ErrorName>)> + '_ {

@@ -1,6 +1,6 @@
-//! A relay that moved with a restart (URL-10): who holds a URL with an address of before is told another one when it is
-//! back, until an answer has given it. Comes in: records, who is back, URLs that were issued. Goes out: which URLs must be
-//! asked for and told.
+//! A relay that moved with a restart (URL-10): a member that holds a URL with an old address is told the new URL when
+//! it is back, unless an answer has given it already. Comes in: records, members that are back, issued URLs. Goes out:
+//! the URLs that must be requested and sent.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use super::media::slot;
 use super::state::{Shard, Who};
 use super::{Model, Step, Verdict};
 
-/// A stream, and who plays it; nobody for its push.
+/// A stream, and its viewer; `None` for the push.
 pub(super) type Held = (Gen, Option<Mid>);
 
-/// Who is to be told which URL, asked for when.
+/// A URL that was requested for a member.
 #[derive(Clone, Debug)]
 pub(super) struct Renewal {
     key: ChannelKey,
@@ -26,14 +26,14 @@ pub(super) struct Renewal {
     since: u64,
 }
 
-/// URLs whose holder has no answer with the present address: what was issued since, if something was.
+/// URLs whose holder has no answer with the present address, and the URL that was issued since, if there is one.
 pub(super) type Moved = BTreeMap<Held, Option<Minted>>;
 
-/// An issuer that is not through after so long has failed.
+/// An issuer that takes longer than this has failed.
 const MINT_MS: u64 = 5_000;
 
 impl Shard {
-    /// What of the records has an address of before.
+    /// The URLs of the records that have an old address.
     pub(super) fn moved_of(restored: &Restored, relay: u64) -> Moved {
         let mut moved = Moved::new();
         for member in restored.channels.iter().flat_map(|(_, _, members)| members) {
@@ -51,12 +51,12 @@ impl Shard {
 }
 
 impl Model {
-    /// Whether the URL of a stream may have an address of before: nothing could be issued since.
+    /// Whether the URL of a stream may still have an old address: none was issued since.
     pub(crate) fn owes_url(&self, held: Held) -> bool {
         self.shards.iter().any(|shard| shard.moved.get(&held) == Some(&None))
     }
 
-    /// A member is back.
+    /// A member is back: it must be told each moved URL.
     pub(super) fn tell_moved(&mut self, who: Who<'_>, step: &mut Step<'_>) -> Verdict {
         let Who { s, key, uid } = who;
         let Some(member) = self.member(who) else { return Ok(()) };
@@ -84,7 +84,7 @@ impl Model {
         Ok(())
     }
 
-    /// An answer with a URL was repeated: who was told another one since is told that once more.
+    /// An answer with a URL is repeated: a new URL that was sent since is sent again after it.
     pub(super) fn tell_renewed(&mut self, who: Who<'_>, call: &Call, step: &mut Step<'_>) {
         let Who { s, key, uid } = who;
         let (of, kind) = match call {
@@ -107,7 +107,7 @@ impl Model {
         }
     }
 
-    /// A URL was issued for who is back; false for another one.
+    /// A URL was issued. False if it is not for a member that is back.
     pub(super) fn renewed(
         &mut self,
         s: usize,
@@ -133,8 +133,7 @@ impl Model {
         true
     }
 
-    /// What was asked for so long ago is answered no more: its time is over behind the input of a step. Between two
-    /// processes nobody's time runs out.
+    /// Forgets requests that took too long; this comes after the input of a step. Between two processes no time passes.
     pub(super) fn end_renewals(&mut self, s: usize, now: u64) {
         let shard = &mut self.shards[s];
         if shard.frozen_since.is_none() {

@@ -1,6 +1,6 @@
-//! What a session is told without having asked, as docs/protocol.md section 8 says it: nothing is missing, and it is
-//! true. Comes in: the notices of a step. Goes out: the first that is missing or wrong. Deliberately absent: messages
-//! to some, which `check/` counts.
+//! Notices of a session, as docs/protocol.md section 8 states them: none is missing, and each is true. Comes in: the
+//! notices of a step. Goes out: the first that is missing or wrong. Deliberately absent: targeted messages, which
+//! `check/` counts.
 
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::notice::{Closing, ServerRestarting, TokenWillExpire};
@@ -11,22 +11,22 @@ use lianmai_signal_engine::{ConnId, Output};
 use super::state::Who;
 use super::{Model, Step, Verdict, left};
 
-/// The end of a token is told so long before (AUT-4).
+/// How long before the end of a token its member is warned (AUT-4).
 const WARNING_MS: u64 = 30_000;
-/// A number of members that changed is told within this.
+/// A change of the number of members is reported within this.
 const COUNT_MS: u64 = 1_000;
 
-/// What a connection was told.
+/// The notices that a connection received.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) count: Option<u64>,
-    /// Since when there are not so many members.
+    /// Time since when the reported number has been wrong.
     stale: Option<u64>,
-    /// It knows that its token ends soon.
+    /// It was warned that its token ends soon.
     warned: bool,
 }
 
-/// What a refused resume says is to be done (section 14).
+/// The action for a refused resume (section 14).
 pub(super) fn action_of(reason: &ResumeReason) -> Action {
     match reason {
         ResumeReason::Invalid | ResumeReason::Gone => Action::Rejoin,
@@ -37,7 +37,7 @@ pub(super) fn action_of(reason: &ResumeReason) -> Action {
 }
 
 impl Step<'_> {
-    /// The announcement of a close.
+    /// The notice before a close.
     fn closing(&self, conn: ConnId, code: CloseCode) -> Option<(ConnId, Notice)> {
         let row = code.row()?;
         let refused = self.resumed(conn).and_then(|told| told.reason);
@@ -56,7 +56,7 @@ impl Step<'_> {
 }
 
 impl Model {
-    /// What members hear of a drain.
+    /// The notice of a drain.
     pub(super) fn restarting(&self, s: usize, now: u64) -> Option<Notice> {
         let (began, plan) = self.shards[s].drain?;
         Some(Notice::ServerRestarting(ServerRestarting {
@@ -66,7 +66,7 @@ impl Model {
         }))
     }
 
-    /// Who comes back is told what it may have missed (RES-6).
+    /// A member that comes back gets the notices that it may have missed (RES-6).
     pub(super) fn tell_again(&self, who: Who<'_>, conn: ConnId, step: &mut Step<'_>) {
         let restarting = self.restarting(who.s, step.now);
         step.notices.extend(restarting.map(|notice| (conn, notice)));
@@ -83,7 +83,7 @@ impl Model {
         Some(member.token_end?.saturating_sub(wall))
     }
 
-    /// A member has a new token: the answer tells its end.
+    /// A member has a new token, whose end is in the answer.
     pub(super) fn token_came(&mut self, who: Who<'_>, wall: u64) {
         let left = self.token_left(who, wall);
         let conn = self.member(who).and_then(|member| member.conn);
@@ -98,14 +98,14 @@ impl Model {
         outputs: &[Output],
         step: &mut Step<'_>,
     ) -> Verdict {
-        // Who goes and who is counted at one moment may go in any order.
+        // If a member ends at the moment of a count, the order of the two is open.
         let goes = left(outputs).next().is_some();
         let mut missing = std::mem::take(&mut step.notices);
         let closes = step.closes.iter().filter(|(_, code)| *code != CloseCode::SLOW_READER);
         missing.extend(closes.filter_map(|(conn, code)| step.closing(*conn, *code)));
         for (conn, notice) in &step.caused.notices {
             let mut plain = notice.clone();
-            // When to come back is for the engine, but where an error says it as well (SES-4).
+            // The engine chooses when to come back, unless an error says the same (SES-4).
             if let Notice::Closing(closing) = &mut plain
                 && (closing.code != CloseCode::JOIN_REFUSED || step.refusal(*conn).is_none())
             {
@@ -124,7 +124,7 @@ impl Model {
         self.news(s, step)
     }
 
-    /// One notice: due for what happened, or true at least.
+    /// Checks one notice: it must be expected, or at least true.
     fn hears(
         &mut self,
         s: usize,
@@ -163,7 +163,7 @@ impl Model {
         Ok(())
     }
 
-    /// Who is connected knows how many members there are, and when its token ends.
+    /// Checks that each connected member knows the number of members and the end of its token.
     fn news(&mut self, s: usize, step: &Step<'_>) -> Verdict {
         let jumped = self.wall_jumped(step);
         for channel in self.shards[s].channels.values() {

@@ -1,4 +1,4 @@
-//! Coming back, as docs/protocol.md section 14 tells it: which tickets are good, what was missed, and what is told.
+//! Resumes, as docs/protocol.md section 14 states them: valid tickets, missed events, and the answer.
 
 use lianmai_protocol::CloseCode;
 use lianmai_protocol::message::session::{Outcome, Reconnect, ResumeReason, Resumed, Want};
@@ -8,9 +8,9 @@ use super::notices::action_of;
 use super::state::{Made, Who};
 use super::{Expect, Model, Step, Verdict};
 
-/// So many targeted messages are kept in any case, however long they are (RES-8).
+/// Number of targeted messages that are kept in any case, whatever their length is (RES-8).
 const KEPT_MESSAGES: u64 = 20;
-/// A log keeps at least so much.
+/// The smallest size of a log that is kept, in bytes.
 const LOG_BYTES: u64 = 16 * 1024;
 
 impl Model {
@@ -32,7 +32,7 @@ impl Model {
         } else {
             let lapsed = self.shards[s].lapsed.contains(&claims.channel);
             match self.judge_ticket(s, claims, reconnect.attempt, step.wall) {
-                // A hold that was over once, before the clock was set back.
+                // The hold expired once, before the clock was set back.
                 _ if lapsed && told.reason == Some(ResumeReason::ChannelClosed) => {
                     told.reason.clone()
                 }
@@ -54,7 +54,7 @@ impl Model {
         self.resume(s, conn, claims, reconnect, &told, step)
     }
 
-    /// Why a ticket is not good.
+    /// Why a ticket is refused.
     fn judge_ticket(
         &self,
         s: usize,
@@ -124,7 +124,7 @@ impl Model {
         } else if reconnect.want == Some(Want::Snapshot) {
             Some(ResumeReason::Asked)
         } else if told.reason == Some(ResumeReason::LogTrimmed) {
-            // It must have a reason: the log was too long, or what is missed is too old.
+            // The engine must have a reason: the log was too long, or the missed events are too old.
             let from = usize::try_from(reconnect.seq.saturating_sub(channel.base)).unwrap_or(0);
             let missed = channel.log.get(from..).unwrap_or_default();
             let size: u64 = missed.iter().map(|logged| bytes(&logged.made)).sum();
@@ -152,21 +152,21 @@ impl Model {
         if reconnect.epoch == epoch {
             member.is_in(epoch);
         }
-        // Numbers only grow; a process that may have forgotten some begins far behind them.
+        // Ticket numbers only grow; a process that may have forgotten some begins far above them.
         let newest = member.tickets.1.max(claims.k);
         let Some(k) = told.k.filter(|k| *k > newest) else {
             return Err(("outcome", format!("{conn:?} is offered {:?} behind {newest}", told.k)));
         };
         member.tickets = (claims.k, k, false);
         member.attempt = reconnect.attempt;
-        // They are counted within an epoch.
+        // Messages are numbered within an epoch.
         let told_n = if reconnect.epoch == epoch { reconnect.n } else { 0 };
         let owed = member.messages.saturating_sub(told_n);
         if told.messages + told.messages_lost != owed {
             let what = format!("{conn:?} is owed {owed} messages, and is told {told:?}");
             return Err(("transients", what));
         }
-        // Somebody else may say that it has less than its client said.
+        // A client with a replayed ticket may report fewer messages than the true client has received.
         if told.messages_lost > 0 && owed <= KEPT_MESSAGES && !tight && told_n >= member.heard {
             let what = format!("{conn:?} lost messages of {owed}: {told:?}");
             return Err(("transients", what));

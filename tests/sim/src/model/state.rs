@@ -1,4 +1,4 @@
-//! What the model knows of a shard: plain values. Times are those of the world.
+//! The state of a shard in the model: plain values. Times are those of the world.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -24,7 +24,7 @@ use crate::check::own::{self, Place};
 use crate::scenario::Scenario;
 use crate::tokens;
 
-/// What is the same in every process.
+/// Parameters that are the same in every process.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) ping: u64,
@@ -35,11 +35,11 @@ pub(super) struct Rules {
     pub(super) limits: Limits,
     pub(super) apps: BTreeMap<Appkey, AppPolicy>,
     pub(super) key: TicketKey,
-    /// Logs may be cut short by what all of them take.
+    /// Logs may be trimmed because of their total size.
     pub(super) tight_logs: bool,
 }
 
-/// Requests at once, in thousandths.
+/// Burst of requests, in thousandths.
 pub(super) const RATE_BURST: i64 = 40_000;
 
 impl Rules {
@@ -68,7 +68,7 @@ impl Rules {
     }
 }
 
-/// An event as the model made it; `usize` is a publication.
+/// An event as the model made it. A `usize` is the index of a publication.
 #[derive(Clone, Debug)]
 pub(super) enum Made {
     Join { uid: UserId, mid: Mid, name: Option<String>, attributes: Attributes, muted: KindSet },
@@ -89,17 +89,17 @@ pub(super) struct Logged {
     pub(super) made: Made,
 }
 
-/// An answer that was given.
+/// An answer that was given to a request.
 #[derive(Clone, Debug)]
 pub(super) struct Answered {
     pub(super) id: RequestId,
     pub(super) hash: u64,
     pub(super) expect: Expect,
-    /// Hash of its text, once it was seen.
+    /// Hash of its text, once the text was seen.
     pub(super) text: Option<u64>,
 }
 
-/// A command that waits for the outside.
+/// The reason why a command waits.
 #[derive(Clone, Debug)]
 pub(super) enum On {
     Push {
@@ -123,7 +123,7 @@ pub(super) enum On {
     Write {
         ask: AskId,
     },
-    /// Superseded: it is answered when all that came at once is done.
+    /// Superseded: it is answered after everything that came at once.
     Over,
 }
 
@@ -132,7 +132,7 @@ pub(super) struct Waiting {
     pub(super) id: RequestId,
     pub(super) hash: u64,
     pub(super) on: On,
-    /// With the bytes of the request and the units that it took when it came.
+    /// Commands behind the waiting one, each with its bytes and the units that it was charged.
     pub(super) held: VecDeque<(RequestId, u64, (usize, i64), Call)>,
 }
 
@@ -152,13 +152,13 @@ pub(super) struct Member {
     pub(super) conn: Option<ConnId>,
     pub(super) connected_at: u64,
     pub(super) last_in: u64,
-    /// The server pinged last then; and a pong is owed.
+    /// When the server pinged it last, and whether the pong is still to come.
     pub(super) pinged_at: u64,
     pub(super) pinged: bool,
     pub(super) lost_at: Option<u64>,
     pub(super) first_lost: Option<u64>,
     pub(super) last_media: Option<u64>,
-    /// Confirmed, offered, and whether more than that is good.
+    /// The confirmed ticket, the offered ticket, and whether greater ones may be valid.
     pub(super) tickets: (u64, u64, bool),
     pub(super) attempt: u64,
     pub(super) last_id: Option<u64>,
@@ -166,30 +166,30 @@ pub(super) struct Member {
     pub(super) answers: Vec<Answered>,
     pub(super) waiting: Option<Waiting>,
     pub(super) messages: u64,
-    /// Its client said that it has so many of them.
+    /// Number of targeted messages that its client reported as received.
     pub(super) heard: u64,
-    /// What somebody else changed, and the client may not have seen.
+    /// Position of a change by another member that the client may not have seen.
     pub(super) forced: Option<(Epoch, u64)>,
-    /// The last write of what somebody else changed of it, until that is stored.
+    /// The last write of a change by another member, until it is stored.
     pub(super) unstored: Option<AskId>,
     pub(super) fenced: bool,
     pub(super) restored: bool,
     pub(super) pubs: [Option<usize>; 4],
     pub(super) pushes: [Option<Gen>; 3],
-    /// What it may play: kinds, and when another URL is handed out.
+    /// The kinds that it may play of each stream, and when a new URL is issued.
     pub(super) pulls: BTreeMap<Gen, (KindSet, u64)>,
     pub(super) limited: u32,
-    /// Requests that it may send, in thousandths, and when that was.
+    /// Requests that it may send, in thousandths, and the time of this value.
     pub(super) budget: (i64, u64),
 }
 
-/// What is left of a rate of 20 a second, 40 at once.
+/// What remains of a rate of 20 per second with a burst of 40.
 pub(super) fn left((left, at): (i64, u64), now: u64) -> i64 {
     left.saturating_add_unsigned((now - at) * 20).min(RATE_BURST)
 }
 
 impl Member {
-    /// A membership that begins, without a socket yet.
+    /// A new membership without a socket.
     pub(super) fn new(mid: Mid, session: SessionId, role: Role, rights: Rights, now: u64) -> Self {
         Member {
             mid,
@@ -230,7 +230,7 @@ impl Member {
         }
     }
 
-    /// Its client holds that ticket, which is one that was offered.
+    /// Its client holds ticket `k`. Returns whether this confirms the offered ticket.
     pub(super) fn confirms(&mut self, k: u64) -> bool {
         let (confirmed, offered, _) = self.tickets;
         let confirms = k == offered && confirmed != offered;
@@ -241,7 +241,7 @@ impl Member {
         confirms
     }
 
-    /// What is left of its rate.
+    /// What remains of its rate.
     pub(super) fn left(&self, now: u64) -> i64 {
         left(self.budget, now)
     }
@@ -251,7 +251,7 @@ impl Member {
         self.budget = (self.left(now) - units * 1_000, now);
     }
 
-    /// What came once more is counted, and answered all the same.
+    /// A repeated request counts against the rate, but is answered in any case.
     pub(super) fn count_again(&mut self, now: u64) {
         if self.left(now) < 1_000 {
             self.limited += 1;
@@ -260,7 +260,7 @@ impl Member {
         }
     }
 
-    /// Its client goes on from a picture of that epoch, so it knows what was changed before that began.
+    /// Its client continues with a picture of `epoch`, so it knows the changes of earlier epochs.
     pub(super) fn is_in(&mut self, epoch: Epoch) {
         if self.forced.is_some_and(|(at, _)| at != epoch) {
             self.forced = None;
@@ -295,7 +295,7 @@ impl Member {
         })
     }
 
-    /// More than 32 answers were given since, or more bytes than are kept.
+    /// Whether more than 32 answers were given since; then the engine may have forgotten this one.
     pub(super) fn is_beyond_window(&self, id: RequestId) -> bool {
         let at = self.answers.iter().position(|answer| answer.id == id);
         at.is_none_or(|at| self.answers.len() - at > 32)
@@ -317,27 +317,27 @@ pub(super) struct Channel {
     pub(super) policy: AppPolicy,
     pub(super) members: BTreeMap<UserId, Member>,
     pub(super) streams: BTreeMap<Gen, Stream>,
-    /// Events `base + 1 ..`.
+    /// Events from `base + 1` on.
     pub(super) log: Vec<Logged>,
     pub(super) base: u64,
     pub(super) replaced: BTreeMap<UserId, (u32, u64)>,
-    /// Its end is on its way to the disk.
+    /// Its close is being written.
     pub(super) closing: bool,
-    /// Whom a moderator made audience, and who that was.
+    /// Members that a moderator made audience, and the moderator.
     pub(super) demoted: BTreeMap<UserId, UserId>,
-    /// The last write of whom moderators keep down, until that is stored.
+    /// The last write of `demoted`, until it is stored.
     pub(super) unstored: Option<AskId>,
-    /// As whom those were seen last who may not speak.
+    /// The last visible name and attributes of members without the right `message`.
     pub(super) silent: BTreeMap<UserId, (Option<String>, Attributes)>,
 }
 
-/// What a name and attributes take as JSON (ATT-5).
+/// Bytes of a name and attributes as JSON (ATT-5).
 pub(super) fn taken(name: Option<&str>, attributes: &Attributes) -> usize {
     name.map_or(0, json_bytes) + attributes.bytes()
 }
 
 impl Channel {
-    /// Whether a uid may have a name and attributes, as a broadcaster or in the audience (ATT-6).
+    /// Whether there is room for the name and attributes of a uid, as a broadcaster or in the audience (ATT-6).
     pub(super) fn has_room(
         &self,
         uid: UserId,
@@ -355,7 +355,7 @@ impl Channel {
         if fits { Ok(()) } else { Err(ErrorName::AttributesTooLarge) }
     }
 
-    /// Somebody is seen no more; who may not speak is seen the same the next time.
+    /// A member becomes invisible; without the right `message` it will be shown the same next time.
     pub(super) fn is_unseen(&mut self, uid: UserId) {
         let Some(member) = self.members.get(&uid) else { return };
         if member.rights.message {
@@ -365,7 +365,7 @@ impl Channel {
         }
     }
 
-    /// Whether somebody may become broadcaster who was not asked to by a moderator.
+    /// Whether a member may become broadcaster without a moderator.
     pub(super) fn may_broadcast(&self, uid: UserId, rights: Rights) -> bool {
         rights.broadcast && !self.demoted.contains_key(&uid)
     }
@@ -378,7 +378,7 @@ impl Channel {
         self.members.values().filter(|member| member.is_visible()).count()
     }
 
-    /// Whether a picture is this channel, as that user sees it.
+    /// Compares a picture with this channel as seen by that user.
     pub(super) fn compare(
         &self,
         uid: UserId,
@@ -428,7 +428,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Whether what an app is said to play is what it plays.
+    /// Compares the subscriptions in an app's picture with the model.
     pub(super) fn compare_plays(&self, uid: UserId, picture: &Picture) -> Result<(), String> {
         let Some(own) = self.members.get(&uid) else { return Ok(()) };
         let plays = self.plays(own);
@@ -440,7 +440,7 @@ impl Channel {
         }
     }
 
-    /// What a member is subscribed to.
+    /// The subscriptions of a member.
     pub(super) fn plays(&self, member: &Member) -> Vec<(UserId, MediaKind)> {
         let mut plays: Vec<_> =
             self.pulled(member).map(|(owner, kind, _)| (owner, kind.clone())).collect();
@@ -448,7 +448,7 @@ impl Channel {
         plays
     }
 
-    /// As [`Channel::plays`], and of which stream.
+    /// Like [`Channel::plays`], with the stream.
     fn pulled<'a>(
         &'a self,
         member: &'a Member,
@@ -461,13 +461,13 @@ impl Channel {
     }
 }
 
-/// A ban or a hold: until when, and from when on tokens are good.
+/// A ban or a hold: its end, and the earliest issue time of valid tokens.
 pub(super) type Ban = (u64, u64);
 
-/// Who made it, and whether its token named no uid; none for an operator.
+/// The maker of a ban, and whether its token named no uid; `None` for an operator.
 pub(super) type Maker = Option<(UserId, bool)>;
 
-/// What goes on when a write is done.
+/// What follows a write.
 #[derive(Clone, Debug)]
 pub(super) enum Then {
     Answer { key: ChannelKey, uid: UserId, of: UserId },
@@ -477,7 +477,7 @@ pub(super) enum Then {
 }
 
 impl Shard {
-    /// All bans of a uid in one.
+    /// All bans of a uid combined.
     pub(super) fn ban(&self, key: &ChannelKey, uid: UserId) -> Option<Ban> {
         let of = |by| (key.clone(), uid, by);
         let all = self.bans.range(of(None)..=of(Some((UserId(u64::MAX), true))));
@@ -489,36 +489,36 @@ impl Shard {
 pub(super) struct Shard {
     pub(super) channels: BTreeMap<ChannelKey, Channel>,
     pub(super) seats: BTreeMap<ConnId, (ChannelKey, UserId)>,
-    /// Of a uid, by whom.
+    /// Bans by channel, uid and maker.
     pub(super) bans: BTreeMap<(ChannelKey, UserId, Maker), Ban>,
     pub(super) holds: BTreeMap<ChannelKey, Ban>,
-    /// Holds that were over once: forgotten some time, whatever the wall clock says then.
+    /// Holds that expired once: the engine may forget them at any time, whatever the wall clock says.
     pub(super) lapsed: BTreeSet<ChannelKey>,
     pub(super) endings: BTreeMap<Mid, ResumeReason>,
-    /// What is being written down, since when.
+    /// Writes under way, with their start.
     pub(super) writes: BTreeMap<AskId, (u64, Then)>,
-    /// URLs with an address of before, and those that are asked for instead.
+    /// URLs with an old address, and the requests for new ones.
     pub(super) moved: Moved,
     pub(super) renewals: BTreeMap<AskId, Renewal>,
     pub(super) drain: Option<(u64, DrainPlan)>,
-    /// Nothing more is taken in since then, or from the engine's next look at its drain on.
+    /// Entries may be refused since this time; from the engine's next check of its drain on they must be.
     pub(super) frozen_since: Option<u64>,
     pub(super) handed_over_at: Option<u64>,
     pub(super) crash_over: u64,
-    /// Memberships that outlived that crash.
+    /// Memberships that survived the crash.
     pub(super) awaited: BTreeSet<Mid>,
     pub(super) events: u64,
-    /// What is left of the rates of those who have gone (IDS-9).
+    /// What remains of the rates of members that left (IDS-9).
     pub(super) parted: BTreeMap<(ChannelKey, UserId), (i64, u64)>,
     /// Logs of channels that ended in this step.
     pub(super) archive: BTreeMap<Epoch, (u64, Vec<Logged>)>,
-    /// What the relay takes for published, or for subscribed by somebody.
+    /// The kinds that the relay takes for published, or for subscribed by a viewer.
     pub(super) relay: BTreeMap<(Gen, Option<Mid>), KindSet>,
-    /// What is asked, when, and whether it was allowed then.
+    /// Questions of the relay, each with its time and whether it was permitted then.
     pub(super) questions: BTreeMap<QueryId, (Gen, Access, u64, bool)>,
 }
 
-/// A uid of a channel of a shard.
+/// A uid in a channel of a shard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Who<'a> {
     pub(super) s: usize,
@@ -527,20 +527,20 @@ pub(super) struct Who<'a> {
 }
 
 impl Who<'_> {
-    /// Somebody else of that channel.
+    /// Another uid of that channel.
     pub(super) fn of(self, uid: UserId) -> Self {
         Who { uid, ..self }
     }
 }
 
 impl Model {
-    /// What a member pushes and plays, and on which URLs.
+    /// The streams that a member pushes and plays.
     pub(crate) fn urls(&self, key: &ChannelKey, uid: UserId) -> Vec<(Place, own::Access)> {
         let channel = self.shards.iter().find_map(|shard| shard.channels.get(key));
         let place = channel.and_then(|channel| Some((channel, channel.members.get(&uid)?)));
         let Some((channel, member)) = place else { return Vec::new() };
         let push = |kind: &MediaKind| {
-            // Audio and video share the first.
+            // Audio and video share the first slot.
             let slot = kind.index()?.saturating_sub(1);
             Some(((true, uid, kind.clone()), (member.pushes[slot]?, None)))
         };
@@ -577,7 +577,7 @@ impl Model {
         }
     }
 
-    /// Takes a channel out; its log is still needed for what is under way.
+    /// Removes a channel; its log is still needed for messages under way.
     pub(super) fn end_channel(&mut self, s: usize, key: &ChannelKey) -> Option<Channel> {
         let shard = &mut self.shards[s];
         let channel = shard.channels.remove(key)?;

@@ -1,4 +1,4 @@
-//! Compares what the engine said with what the model says, after each input.
+//! Compares the outputs of the engine with the expectations of the model, after each input.
 
 use lianmai_protocol::codec::ServerMessage;
 use lianmai_protocol::message::session::Joined;
@@ -11,9 +11,9 @@ use super::state::{Logged, Made, Shard, Then, Who};
 use super::{Expect, Model, Step, Verdict};
 use crate::check::wire::Answer;
 
-/// The epoch of a channel that nobody has seen since the crash.
+/// The epoch of a channel that no client has seen since the crash.
 pub(super) const UNSEEN: Epoch = Epoch([0; 12]);
-/// A question of the relay waits so long at most.
+/// A question of the relay waits at most this long.
 const PARK_MS: u64 = 10_000;
 
 impl Model {
@@ -62,7 +62,7 @@ impl Model {
         }
         step.cut_viewers.sort();
         step.viewer_cuts.sort();
-        // The end of a stream ends what is played of it; saying so for a viewer as well does no harm.
+        // The end of a stream ends all plays of it; a cut of a viewer in addition does no harm.
         let cuts = std::mem::take(&mut step.cuts);
         let single = |cut: &(lianmai_protocol::Gen, lianmai_protocol::Mid)| !cuts.contains(&cut.0);
         step.cut_viewers.retain(single);
@@ -198,7 +198,7 @@ impl Model {
         }
     }
 
-    /// Whether a play is of a stream that lives and of somebody who may be about to subscribe again.
+    /// Whether a play is of a living stream and of a member that may subscribe again soon.
     fn may_be_back(&self, s: usize, generation: Gen, access: Access) -> bool {
         let Access::Play { viewer } = access else { return false };
         let mut channels = self.shards[s].channels.values();
@@ -210,7 +210,7 @@ impl Model {
 
     fn writes(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
         if let Some(ask) = step.writes.pop_front() {
-            // What was taken in is finished before.
+            // Everything that was accepted is finished before the hand-over.
             let shard = &self.shards[s];
             let done = shard.is_frozen() && shard.writes.is_empty();
             if !done || !step.writes.is_empty() {
@@ -231,7 +231,7 @@ impl Model {
         Ok(())
     }
 
-    /// A snapshot is the model.
+    /// Compares a snapshot with the model.
     pub(super) fn check_snapshot(
         &mut self,
         who: Who<'_>,
@@ -356,7 +356,7 @@ fn show(answer: &Answer) -> String {
     }
 }
 
-/// Gives a publication its name, or says whether it has that one.
+/// Gives a publication its name. False if it has another one.
 pub(super) fn bind(pubs: &mut [Option<Pub>], at: usize, named: Pub) -> bool {
     if pubs[at].is_none() && !pubs.contains(&Some(named)) {
         pubs[at] = Some(named);

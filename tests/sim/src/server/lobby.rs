@@ -1,5 +1,5 @@
-//! Connections until they have joined. Comes in: sockets and their frames. Goes out: what the shipped lobby answers,
-//! or an input for a shard.
+//! Connections that have not joined. Comes in: sockets and their frames. Goes out: the answers of the shipped lobby, or
+//! an input for a shard.
 
 use bytes::Bytes;
 use lianmai_protocol::CloseCode;
@@ -94,7 +94,7 @@ impl World {
         self.post(shard, message);
     }
 
-    /// Nothing more comes from a socket.
+    /// A socket has ended on the client's side.
     pub(crate) fn server_eof(&mut self, id: LinkId) {
         let Some(process) = self.server.process.as_mut() else { return };
         if process.lobbies.remove(&id).is_some() {
@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    /// The server's end is closed; what is left to be written still is.
+    /// Closes the server's end, unless bytes are still to be written.
     pub(crate) fn server_lets_go(&mut self, id: LinkId) {
         let left = self.server.farewells.get(&id).is_some_and(|outbox| !outbox.is_empty());
         if let Some(link) = self.links.get_mut(&id)
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// Whom a socket counts for: the clients are behind one address, and each stranger has its own.
+    /// The address of a socket: all SDK clients share one, and each raw client has its own.
     fn peer(&self, id: LinkId) -> Peer {
         match self.links.get(&id).map(|link| link.end) {
             Some(End::Raw(r)) => Peer(1 + r as u64),
@@ -181,7 +181,7 @@ impl World {
     }
 }
 
-/// The close that a text announces.
+/// The code of the close that a text announces.
 fn closing_of(text: &str) -> Option<CloseCode> {
     match codec::decode_server_frame(text.as_bytes()).ok()?.pop()? {
         ServerMessage::Notice(Notice::Closing(closing)) => Some(closing.code),

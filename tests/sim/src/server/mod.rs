@@ -1,6 +1,6 @@
-//! The simulated process: what the shell of `signal-server` does around the shipped engines, without sockets,
-//! threads and disks. Comes in: bytes of sockets, actions of the scenario. Goes out: bytes, and the life of the
-//! process: start, crash, drain, stop. Deliberately absent: decisions about channels.
+//! The simulated process: what the shell of `signal-server` does around the shipped engines, without sockets, threads
+//! and disks. Comes in: bytes of sockets, actions of the scenario. Goes out: bytes, and the start, crash, drain and
+//! stop of the process. Deliberately absent: decisions about channels.
 //!
 //! ```text
 //!   connect -> lobby (shipped) -> mailbox -> turn: engine (shipped) -> outbox (shipped) -> pipe
@@ -8,6 +8,7 @@
 //!                                    `--------------------------------------------'
 //! ```
 
+pub(crate) mod journal;
 mod lobby;
 mod process;
 mod shard;
@@ -29,10 +30,10 @@ use store::Store;
 
 pub(crate) use shard::{Asker, Msg};
 
-/// The address, as clients are told it.
+/// The id of the deployment.
 pub(crate) const DEPLOYMENT: &str = "dep-sim";
 
-/// How far a process is with stopping.
+/// The progress of a process towards its stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     Serving,
@@ -40,10 +41,10 @@ pub(crate) enum Phase {
     Frozen,
 }
 
-/// A process that runs.
+/// A running process.
 pub(crate) struct Process {
     pub(crate) id: u64,
-    /// Its clock says this at the moment 0 of the world.
+    /// Its monotonic clock at time 0 of the world.
     mono_off: u64,
     pub(crate) shards: Vec<Shard>,
     lobbies: BTreeMap<LinkId, lobby::Waiting>,
@@ -55,23 +56,24 @@ pub(crate) struct Process {
     pub(crate) started_at: u64,
 }
 
-/// See the module.
+/// The server over all its processes.
 pub(crate) struct Server {
     pub(crate) process: Option<Process>,
     pub(crate) processes: u64,
     pub(crate) store: Store,
-    /// What is left to be written on sockets that are closed.
+    /// Bytes that are still to be written on sockets that are closed.
     pub(crate) farewells: BTreeMap<LinkId, Outbox>,
-    /// It stands still until then.
+    /// The process stands still until this time.
     paused_until: u64,
-    /// Disk and signer are in trouble until then: slower by so much, failing so often.
+    /// Trouble of the disk and of the signer: until when, by how many milliseconds slower at most, and how often in
+    /// 1000 they fail.
     pub(crate) disk_trouble: (u64, u64, u64),
     pub(crate) mint_trouble: (u64, u64, u64),
     pub(crate) rng: Rng,
     key: TicketKey,
     config: EngineConfig,
     pub(crate) starts_at: Option<u64>,
-    /// Names the address of the relay, which may be another one in the next process.
+    /// Number of the relay's address, which may change with the next process.
     pub(crate) relay: u64,
 }
 
@@ -129,7 +131,7 @@ impl Server {
         &self.key
     }
 
-    /// The relay gets another address, if it moves now and then.
+    /// Sometimes the relay gets another address, after the first process.
     fn move_relay(&mut self) {
         if self.processes > 1 && self.rng.chance(300) {
             self.relay += 1;
@@ -140,17 +142,17 @@ impl Server {
         }
     }
 
-    /// What URLs begin with.
+    /// The beginning of all URLs.
     pub(crate) fn relay_base(&self) -> String {
         format!("rtmp://relay-{}.sim/live/", self.relay)
     }
 
-    /// Until when nothing happens in the process.
+    /// If the process stands still, until when.
     pub(crate) fn standing_still(&self, now: u64) -> Option<u64> {
         (self.process.is_some() && self.paused_until > now).then_some(self.paused_until)
     }
 
-    /// How long the process was not disturbed.
+    /// Milliseconds since the last pause ended.
     pub(crate) fn quiet_since(&self, now: u64) -> u64 {
         now.saturating_sub(self.paused_until)
     }
@@ -159,7 +161,7 @@ impl Server {
         self.process.is_some()
     }
 
-    /// The process of that number, if it runs.
+    /// The process of that number, if it is running.
     pub(crate) fn process(&mut self, id: u64) -> Option<&mut Process> {
         self.process.as_mut().filter(|process| process.id == id)
     }

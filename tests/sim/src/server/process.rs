@@ -1,5 +1,5 @@
-//! The life of the process: start, crash, drain, stop, and the disk beside it. Comes in: actions and moments. Goes
-//! out: engines that begin with what was written, and sockets that end.
+//! The start, crash, drain and stop of the process, and the disk beside it. Comes in: actions and times. Goes out:
+//! engines that begin with the stored rows, and the ends of sockets.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    /// The process is gone. Its sockets are reset, or nobody hears of it.
+    /// The process is gone. Its sockets are reset; with `silent`, no client is informed.
     fn server_gone(&mut self, silent: bool, down_ms: u64) {
         let Some(mut process) = self.server.process.take() else { return };
         self.check_footprint(&mut process);
@@ -90,6 +90,7 @@ impl World {
         let last = self.server.store.crash(&mut rng);
         self.server.rng = rng;
         log!(self, "process crashes, silent {silent}, writes kept up to {last}");
+        self.follow();
         self.model_ended(last, false);
         self.server_gone(silent, down_ms);
     }
@@ -128,7 +129,7 @@ impl World {
         }
     }
 
-    /// A shard is through with its drain.
+    /// A shard has finished its drain.
     pub(crate) fn server_drained(&mut self, handed_over: bool) {
         let Some(process) = self.server.process.as_mut() else { return };
         process.drained += 1;
@@ -149,12 +150,13 @@ impl World {
         let (good, down_ms) = (process.handed_over, process.down_ms);
         let last = self.server.store.close(good.then_some(wall));
         log!(self, "process {id} exits, handed over {good}");
+        self.follow();
         self.cov.count(if good { "drain:handedOver" } else { "drain:notStored" });
         self.model_ended(last, good);
         self.server_gone(false, down_ms);
     }
 
-    /// The process ends, through or not.
+    /// The deadline of a drain: the process ends without a hand-over.
     pub(crate) fn server_drain_deadline(&mut self, id: u64) {
         let Some(process) = self.server.process(id) else { return };
         let down_ms = process.down_ms;
@@ -162,7 +164,7 @@ impl World {
         self.cov.count("drain:deadline");
     }
 
-    /// Told to stop at once.
+    /// The process is told to stop at once.
     pub(crate) fn stop(&mut self, down_ms: u64) {
         let Some(process) = self.server.process.as_ref() else { return };
         for shard in 0..process.shards.len() {
@@ -176,8 +178,9 @@ impl World {
     fn exit_unclean(&mut self, down_ms: u64) {
         let last = self.server.store.close(None);
         log!(self, "process exits without handing over");
+        self.follow();
         self.model_ended(last, false);
-        // What was said is said: sockets end behind it.
+        // Outputs are still written: the sockets end after them.
         let open: Vec<LinkId> = self.links.keys().copied().collect();
         for id in open {
             self.server_lets_go(id);
@@ -199,6 +202,13 @@ impl World {
         log!(self, "write {n} of shard {shard}");
         self.model_wrote(shard, n);
         self.begin_commit();
+    }
+
+    /// Reports what the reader of the journal found.
+    fn follow(&mut self) {
+        if let Some(what) = self.server.store.wrong() {
+            self.fail("journal", what);
+        }
     }
 
     fn begin_commit(&mut self) {
@@ -226,6 +236,7 @@ impl World {
         let well = !self.server.rng.chance(fails);
         let acks = self.server.store.end(well);
         log!(self, "commit {}, stored {well}, {} waited", self.server.store.commits, acks.len());
+        self.follow();
         for (shard, id) in acks {
             self.post(shard, Msg::Input(Input::Answer { id, answer: Answer::Stored(well) }));
         }

@@ -1,6 +1,6 @@
-//! The loop of one shard, as `signal-server/src/shard` runs it: a turn takes what is in the mailbox, lets the engine
-//! handle it, executes its outputs in order, then writes each connection that got something. Each input and what
-//! it caused also goes to the model, which says whether that was right.
+//! The loop of one shard, as `signal-server/src/shard` runs it: a turn takes the messages of the mailbox, lets the
+//! engine handle them, executes its outputs in order, then writes to each connection that got something. The model gets
+//! each input and its outputs, and decides whether they are right.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,17 +17,17 @@ use crate::world::{Ev, World, log};
 
 /// Messages that one turn takes at most.
 const TURN: u64 = 256;
-/// A socket that takes nothing for so long is given up, in milliseconds.
+/// A socket that takes nothing for this time is given up, in milliseconds.
 const WRITE_STALL_MS: u64 = 10_000;
-/// The server waits so long for a client that should close.
+/// How long the server waits for a client that should close.
 const LINGER_MS: u64 = 2_000;
 
-/// What is in a mailbox.
+/// A message in a mailbox.
 pub(crate) enum Msg {
     Adopt(LinkId, Input),
     Input(Input),
     Over(LinkId),
-    /// A ping to be answered, or a pong.
+    /// A sign of life; `true` for a ping, which must be answered, `false` for a pong.
     Alive(LinkId, bool),
     Writable(LinkId),
     Authorize(usize, lianmai_protocol::Gen, Access),
@@ -35,7 +35,7 @@ pub(crate) enum Msg {
     Drain(DrainPlan),
 }
 
-/// Who asked the engine something.
+/// The origin of a question to the engine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asker {
     Media(usize),
@@ -46,7 +46,7 @@ pub(crate) enum Asker {
 #[derive(Default)]
 struct Slot {
     outbox: Outbox,
-    /// The socket took nothing since.
+    /// Time since when the socket has taken nothing.
     blocked: Option<u64>,
     dirty: bool,
 }
@@ -215,7 +215,7 @@ impl World {
         Some(query)
     }
 
-    /// One input, and what the model says of what it caused.
+    /// Passes one input to the engine, and the input and its outputs to the model.
     pub(crate) fn engine_input(&mut self, shard: usize, input: Input) {
         let now = self.server_now();
         let off = now.mono.0 - self.now;
@@ -280,7 +280,7 @@ impl World {
                     shard.askers.remove(&query);
                 }
             }
-            // The model looks at them.
+            // Only the model uses these.
             Output::SetPublished { .. } | Output::SetSubscribed { .. } => {}
             Output::CutStream { generation, .. } => self.media_cut(generation, None),
             Output::CutViewer { generation, viewer, .. } => {
@@ -318,7 +318,7 @@ impl World {
             }
         });
         if delay == 0 {
-            // As the shell does that signs by itself.
+            // A shell that signs URLs itself answers at once.
             let answer = Answer::Minted(result);
             return self.engine_input(shard, Input::Answer { id, answer });
         }
@@ -337,7 +337,7 @@ impl World {
         self.server_post(process, shard, Input::Answer { id, answer });
     }
 
-    /// Executes what the engine said, then writes every connection that got something.
+    /// Executes the outputs of the engine, then writes to every connection that got something.
     pub(crate) fn finish_turn(&mut self, shard: usize) {
         self.execute_outputs(shard);
         let max_lag = self.scenario.knobs.max_lag;
@@ -366,7 +366,7 @@ impl World {
                     self.execute_outputs(shard);
                 }
                 let slot = self.shard(shard).and_then(|shard| shard.slots.get(&id));
-                // Each frame takes its place, too.
+                // The memory of each frame counts, too.
                 let cost = |outbox: &Outbox| outbox.bytes() + 64 * outbox.slices().count();
                 let waits = slot.filter(|slot| slot.outbox.bytes() > max_lag / 2);
                 if let Some(bytes) = waits.map(|s| cost(&s.outbox)).filter(|b| *b > max_lag) {
@@ -377,7 +377,7 @@ impl World {
         }
     }
 
-    /// Writes what the socket takes; false if something is left.
+    /// Writes as much as the socket takes. False if something is left.
     fn flush_outbox(&mut self, id: LinkId, outbox: &mut Outbox) -> bool {
         while !outbox.is_empty() {
             // One vectored write.
@@ -391,7 +391,7 @@ impl World {
         true
     }
 
-    /// The socket may take bytes again.
+    /// The socket can take bytes again.
     pub(crate) fn server_writable(&mut self, id: LinkId) {
         if self.links.get(&id).is_none_or(|link| link.down.room() == 0) {
             return;
@@ -435,7 +435,7 @@ impl World {
         }
     }
 
-    /// Writes what is left on a socket that the server closes, then closes it.
+    /// Writes the rest of a socket that the server closes, then closes it.
     pub(crate) fn server_farewell(&mut self, id: LinkId, mut outbox: Outbox) {
         if self.flush_outbox(id, &mut outbox) {
             self.server_lets_go(id);

@@ -1,15 +1,16 @@
-//! The disk. Comes in: writes of the shards, in order. Goes out: an answer for each that somebody waits for, and
-//! at the start of the next process everything that survived. As the real one it commits in groups: what comes
-//! while one commit runs waits for the next. At a crash every write without an answer is kept up to some point
-//! and lost from there on; what was answered stays.
+//! The disk. Comes in: writes of the shards, in order. Goes out: an answer for each write that requested one, and at
+//! the start of the next process everything that survived. Like the real store it commits in groups: writes that come
+//! during a commit wait for the next one. A crash keeps the unanswered writes up to a random point and loses the
+//! others; answered writes stay.
 //!
-//! Deliberately absent: what a record means.
+//! Deliberately absent: the meaning of a record.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lianmai_protocol::WallTime;
 use lianmai_signal_engine::{AskId, ChannelKey, Record, Restored, Row, RowKey, RowOp};
 
+use super::journal::Follower;
 use crate::rng::Rng;
 
 /// One write of a shard.
@@ -22,15 +23,19 @@ pub(crate) struct Write {
     pub(crate) ask: Option<AskId>,
 }
 
-/// What is safe.
+/// The safe state.
 #[derive(Debug, Default)]
 struct Table {
     rows: BTreeMap<RowKey, Record>,
-    /// Last write that is in it.
+    /// Number of the last write in it.
     last: u64,
+    /// The reader of the journal.
+    follower: Follower,
+    /// The first failure that the reader found.
+    wrong: Option<String>,
 }
 
-/// See the module.
+/// The disk of the server.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     table: Table,
@@ -45,8 +50,25 @@ pub(crate) struct Store {
 impl Table {
     fn apply(&mut self, write: Write) {
         self.last = write.n;
+        let mut changed = BTreeSet::new();
         for op in write.ops {
             match op {
+                RowOp::Append(channel, record) => {
+                    let heard = self.follower.append(&channel, &record);
+                    self.blame(heard);
+                    changed.insert(channel);
+                    continue;
+                }
+                RowOp::Remember(..) => continue,
+                RowOp::Put(ref key, _) | RowOp::Drop(ref key) => {
+                    changed.insert(key.channel.clone());
+                }
+                RowOp::DropChannel(ref channel) => {
+                    changed.insert(channel.clone());
+                }
+            }
+            match op {
+                RowOp::Append(..) | RowOp::Remember(..) => {}
                 RowOp::Put(key, record) => drop(self.rows.insert(key, record)),
                 RowOp::Drop(key) => drop(self.rows.remove(&key)),
                 RowOp::DropChannel(channel) => {
@@ -54,18 +76,28 @@ impl Table {
                 }
             }
         }
+        for channel in changed {
+            let agrees = self.follower.agrees(&channel, &self.rows);
+            self.blame(agrees);
+        }
+    }
+
+    fn blame(&mut self, result: Result<(), String>) {
+        if let Err(what) = result {
+            self.wrong.get_or_insert(what);
+        }
     }
 }
 
 impl Store {
-    /// Takes a write; its number.
+    /// Queues a write. Returns its number.
     pub(crate) fn write(&mut self, shard: usize, ops: Vec<RowOp>, ask: Option<AskId>) -> u64 {
         self.last_write += 1;
         self.waiting.push_back(Write { n: self.last_write, shard, ops, ask });
         self.last_write
     }
 
-    /// Begins a commit of everything that waits; false if there is nothing.
+    /// Begins a commit of all queued writes. False if there are none.
     pub(crate) fn begin(&mut self) -> bool {
         if self.commit_running || self.waiting.is_empty() {
             return false;
@@ -75,7 +107,8 @@ impl Store {
         true
     }
 
-    /// The commit is over: who waited for what. What failed waits again, for what comes next.
+    /// Ends the commit. Returns the writes that requested an answer. After a failure the writes are queued again,
+    /// before later ones.
     pub(crate) fn end(&mut self, well: bool) -> Vec<(usize, AskId)> {
         self.commit_running = false;
         self.commits += 1;
@@ -96,7 +129,8 @@ impl Store {
         acks
     }
 
-    /// The process is gone: what was not answered is kept up to a random point.
+    /// The process is gone: unanswered writes are kept up to a random point. Returns the number of the last write that
+    /// was kept.
     pub(crate) fn crash(&mut self, rng: &mut Rng) -> u64 {
         let mut open = std::mem::take(&mut self.committing);
         let begun = open.len();
@@ -114,7 +148,7 @@ impl Store {
         self.table.last
     }
 
-    /// Everything is written, and then that it is all.
+    /// Commits all queued writes, and then the mark of a clean hand-over. Returns the number of the last write.
     pub(crate) fn close(&mut self, handed_over: Option<WallTime>) -> u64 {
         let batch = std::mem::take(&mut self.committing);
         for write in batch.into_iter().chain(std::mem::take(&mut self.waiting)) {
@@ -125,8 +159,8 @@ impl Store {
         self.table.last
     }
 
-    /// What each shard of the next process starts with. Records go through their text form, as they do on the way
-    /// to a disk and back.
+    /// The rows with which each shard of the next process starts. Records are converted to text and back, as on a real
+    /// disk.
     pub(crate) fn load(&mut self, now: WallTime, grace_ms: u64, shards: usize) -> Vec<Restored> {
         let clean = self.handed_over.take().is_some_and(|at| now.0.abs_diff(at.0) <= grace_ms);
         let unharmed = clean || !self.table.rows.keys().any(|key| key.row == Row::Channel);
@@ -140,23 +174,28 @@ impl Store {
         rows.into_iter().map(restored).collect()
     }
 
-    /// Rows that are left.
+    /// Takes the first failure that the reader of the journal found.
+    pub(crate) fn wrong(&mut self) -> Option<String> {
+        self.table.wrong.take()
+    }
+
+    /// Number of rows of channels.
     pub(crate) fn rows(&self) -> usize {
         self.table.rows.keys().filter(|key| key.row.is_of_a_channel()).count()
     }
 
-    /// Nothing waits.
+    /// Whether no write is queued or being committed.
     pub(crate) fn is_idle(&self) -> bool {
         !self.commit_running && self.waiting.is_empty()
     }
 }
 
-/// Which shard owns a channel.
+/// The shard that owns a channel.
 pub(crate) fn shard_of(key: &ChannelKey, shards: usize) -> usize {
     usize::try_from(key.route()).expect("32 bits") % shards
 }
 
-/// As [`shard_of`], of what travels in a stream's name.
+/// The shard of the routing value in a stream's name.
 pub(crate) fn shard_of_route(route: u32, shards: usize) -> usize {
     usize::try_from(route).expect("32 bits") % shards
 }

@@ -1,8 +1,8 @@
-//! Executors that do what they are told, and others; and receivers, which see who pushes where. Comes in: orders, time.
-//! Goes out: reports, and what a receiver must not see. Each run has a way of its own: it may refuse, be silent, be
-//! late, stall while it pushes, end without a word, flap, or talk about runs that are not its own. What all of them keep
-//! to is the lease: without one they push nothing, and one ends on their own clock, counted from when they asked.
-//! Deliberately absent: an executor that pushes without a lease; nothing protects from that.
+//! Executors, good and bad ones, and receivers, which check who pushes where. Comes in: orders, time. Goes out:
+//! reports, and what a receiver must not see. Each run behaves in one way: it may refuse, be silent, be late, stall
+//! while it pushes, end without a report, flap, or send reports about other runs. All of them keep to the lease:
+//! without one they do not push, and a lease ends by the executor's own clock, counted from the request. Deliberately
+//! absent: an executor that pushes without a lease, because there is no protection from that.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,7 +10,7 @@ use lianmai_signal_engine::task::{ClaimKey, Failure as Why, Order, Report, RunId
 
 use crate::rng::Rng;
 
-/// A place rests so long between two tasks, in milliseconds.
+/// How long a place rests between two tasks, in milliseconds.
 const REST_MS: u64 = 10_000;
 const RENEW_MS: u64 = 500;
 
@@ -19,14 +19,14 @@ enum Way {
     Good,
     Refuses,
     Silent,
-    /// Accepts after so many milliseconds.
+    /// Accepts after this many milliseconds.
     Late(u64),
-    /// Renews so often, then says nothing more and pushes on.
+    /// Renews this often, then sends nothing more and continues to push.
     Stalls(u32),
-    /// Renews so often, then pushes no more and says nothing.
+    /// Renews this often, then stops the push and sends nothing.
     Dies(u32),
     Flaps,
-    /// Talks about other runs besides its own.
+    /// Also sends reports about other runs.
     Lies,
 }
 
@@ -36,22 +36,22 @@ struct Run {
     place: ClaimKey,
     way: Way,
     inbox: VecDeque<(u64, Order)>,
-    /// When it asked for leases that were not given yet, by the number of the ask.
+    /// The times of its requests for leases that were not answered yet, by number.
     asks: BTreeMap<u64, u64>,
     lease_until: Option<u64>,
     renewals: u32,
     next_ask: Option<u64>,
-    /// It tells that it pushes, or flaps, then.
+    /// When it reports that it pushes, or flaps.
     tells: Option<u64>,
     stops_at: Option<u64>,
     pushing: bool,
     over: bool,
-    /// What it says arrives in order.
+    /// Times of the newest report and the newest order: both arrive in order.
     sent: u64,
     heard: u64,
 }
 
-/// Who pushed to a place last, and when that ended.
+/// The run that pushed to a place last, and when the push ended.
 #[derive(Debug)]
 struct Receiver {
     run: usize,
@@ -68,7 +68,7 @@ pub(super) struct Executors {
     last_ask: u64,
 }
 
-/// What came of a step.
+/// The results of a step.
 #[derive(Debug, Default)]
 pub(super) struct Step {
     pub(super) reports: Vec<(u64, RunId, Report)>,
@@ -87,7 +87,7 @@ impl Executors {
         }
     }
 
-    /// An order is on its way; which executor is to be stepped when.
+    /// Sends an order. Returns when to step which executor.
     pub(super) fn order(&mut self, order: Order, now: u64, quiet: bool) -> Option<(u64, usize)> {
         let id = match &order {
             Order::Start { run, .. }
@@ -137,7 +137,7 @@ impl Executors {
         }
     }
 
-    /// Whether somebody pushes to a place.
+    /// Whether a run pushes to a place.
     pub(super) fn pushes(&self, place: &ClaimKey, now: u64) -> bool {
         let receiver = self.receivers.get(place);
         receiver.is_some_and(|receiver| self.runs[receiver.run].pushes(now))
@@ -145,7 +145,7 @@ impl Executors {
 
     pub(super) fn step(&mut self, at: usize, now: u64, quiet: bool) -> Step {
         let mut step = Step::default();
-        // Its lease is over on its own clock, whatever comes in now.
+        // The lease ends by the executor's clock, even if a renewal arrives in this step.
         if self.runs[at].lease_until.is_some_and(|until| until <= now) {
             self.end(at, self.runs[at].lease_until.unwrap_or(now));
         }
@@ -259,7 +259,7 @@ impl Executors {
         }
     }
 
-    /// Something about a run that is not its own, or that is nobody's.
+    /// Sends a report about another run, or about a run that does not exist.
     fn lie(&mut self, at: usize, step: &mut Step) {
         let mut id = self.runs[at].id.clone();
         match self.rng.below(3) {
@@ -281,7 +281,7 @@ impl Executors {
         step.reports.push((run.sent - now, run.id.clone(), report));
     }
 
-    /// The run begins to push.
+    /// The run begins to push. Checks what the receiver sees.
     fn begin(&mut self, at: usize, now: u64, step: &mut Step) {
         let tells = now + self.rng.skewed(300);
         let run = &mut self.runs[at];

@@ -1,14 +1,16 @@
-//! Push tasks in a world of their own, beside each world of sessions: two engines, channels whose tasks claim
-//! addresses of each other's engines, a disk that forgets what it did not acknowledge, crashes, hand-overs, pauses,
-//! and executors that fail, stall, lie and are late (`executor.rs`). Comes in: a seed. Goes out: the first thing that
-//! was wrong. What should be is said by `model.rs`, which sees commands and answers only.
+//! Push tasks, in a world of their own beside each world of sessions: two engines, channels whose tasks claim addresses
+//! at the other engine, a disk that loses unacknowledged writes, crashes, hand-overs, pauses, and executors that fail,
+//! stall, lie and are late (`executor.rs`). Comes in: a seed. Goes out: the first failure. `model.rs` knows what should
+//! be; it sees only commands and answers.
 //!
 //! | checker | demands |
 //! |---|---|
-//! | `receiver` | a place never sees two pushes at once, and rests between those of two tasks |
-//! | `tasks` | commands are answered as the model says, what was answered is so, what is told folds, what lives pushes at the end |
+//! | `receiver` | a place never sees two pushes at once, and rests between the pushes of two tasks |
+//! | `journal` | the journal agrees with the rows, whatever was lost |
+//! | `tasks` | commands are answered as the model expects, answers are true, events fold to the state, every live task
+//! pushes at the end |
 //!
-//! Deliberately absent: sessions, sockets, roles; the other worlds have those.
+//! Deliberately absent: sessions, sockets and roles, which the other worlds have.
 
 mod executor;
 mod idle;
@@ -33,6 +35,7 @@ use lianmai_signal_engine::{
 };
 
 use crate::rng::Rng;
+use crate::server::journal::Follower;
 use crate::server::store::shard_of;
 use crate::world::Failure;
 use executor::Executors;
@@ -41,14 +44,14 @@ use model::Model;
 
 const SHARDS: usize = 2;
 const CHANNELS: usize = 3;
-/// Faults stop then, in milliseconds; and the world ends.
+/// The time at which faults stop, and the end of the world, in milliseconds.
 const QUIET_AT: u64 = 600_000;
 const END_AT: u64 = 760_000;
-/// A day, since engines are started with durations of before.
+/// One day, because engines subtract durations from their start.
 const CLOCK_0: u64 = 86_400_000;
 const WALL_0: u64 = 1_800_000_000_000;
 
-/// What is due.
+/// A scheduled event.
 #[derive(Debug)]
 enum Ev {
     Input(usize, Box<Input>),
@@ -67,14 +70,14 @@ struct Write {
     ask: Option<AskId>,
 }
 
-/// The only member of a channel that anybody looks at.
+/// The member that makes the requests of a channel.
 #[derive(Default)]
 struct Member {
     conn: Option<ConnId>,
     seq: u64,
     tasks: BTreeMap<TaskId, TaskInfo>,
     next_id: u64,
-    /// What it asked and was not answered.
+    /// Its request that was not answered yet.
     asked: Option<(u64, Call)>,
     publishes: Kinds,
     /// What of it was told.
@@ -107,11 +110,13 @@ pub(crate) struct TaskWorld {
     config: EngineConfig,
     engines: Vec<Engine>,
     ticks: Vec<u64>,
-    /// A message between two engines arrives no earlier than the one before.
+    /// When the last message from one engine to another arrives: later ones arrive no earlier.
     arrives: BTreeMap<(usize, usize), u64>,
     claims: BTreeMap<(usize, QueryId), (usize, AskId)>,
     last_query: u64,
     rows: BTreeMap<RowKey, Record>,
+    /// The reader of the journal.
+    follower: Follower,
     writes: VecDeque<Write>,
     commit_due: bool,
     members: Vec<Member>,
@@ -131,7 +136,7 @@ fn key_of(ch: usize) -> ChannelKey {
     }
 }
 
-/// Runs the world of a seed: what was wrong, if anything was.
+/// Runs the world of a seed. Returns its failure.
 pub(crate) fn run(seed: u64) -> Option<Failure> {
     let mut world = TaskWorld::new(seed);
     world.start();
@@ -180,6 +185,7 @@ impl TaskWorld {
             claims: BTreeMap::new(),
             last_query: 0,
             rows: BTreeMap::new(),
+            follower: Follower::default(),
             writes: VecDeque::new(),
             commit_due: false,
             members: (0..CHANNELS).map(|_| Member::default()).collect(),
@@ -199,7 +205,7 @@ impl TaskWorld {
 
     fn at(&mut self, at: u64, ev: Ev) {
         self.events += 1;
-        // Of what is due at once any may come first, but what one engine is told keeps its order.
+        // Events of the same time come in random order, except that inputs keep theirs.
         let tie = match &ev {
             Ev::Input(..) => self.events,
             _ => self.rng.below(2 * self.events + 1),
@@ -368,7 +374,7 @@ impl TaskWorld {
         self.compare(ch, "behind an answer");
     }
 
-    /// What the engine says of the tasks of a channel, what members were told, and what should be.
+    /// Compares the tasks of a channel in the engine with the model.
     fn compare(&mut self, ch: usize, when: &str) {
         let key = key_of(ch);
         let query = QueryId(u64::MAX - ch as u64);
@@ -393,7 +399,7 @@ impl TaskWorld {
         }
     }
 
-    // What is done to the world.
+    // Actions on the world.
 
     fn act(&mut self) {
         // Now and then much happens at once: a place is asked for while its last push is hardly over.
@@ -450,7 +456,7 @@ impl TaskWorld {
                     self.input(shard, Input::Drain(plan));
                 }
                 for member in &mut self.members {
-                    // What is not answered any more may have been done.
+                    // Requests without an answer may or may not take effect.
                     member.conn = None;
                 }
             }
@@ -476,7 +482,7 @@ impl TaskWorld {
         self.call(ch, &call);
     }
 
-    /// From now on everything is as it should be.
+    /// The faults are over: each member publishes from now on.
     fn heal(&mut self) {
         for ch in 0..CHANNELS {
             if !self.up || self.members[ch].conn.is_none() {

@@ -1,6 +1,6 @@
-//! What the tasks of each channel should be. Comes in: commands when they are made, answers when they come, starts
-//! and crashes. Goes out: whether an answer may be so, and what must be there. It knows nothing of claims, leases and
-//! runs: only that a place belongs to one task, and is free again a while after that one.
+//! The expected tasks of each channel. Comes in: commands when they are made, answers when they come, starts and
+//! crashes. Goes out: whether an answer is permitted, and which tasks must exist. It knows nothing of claims, leases
+//! and runs: only that a place belongs to one task, and is free again some time after that task.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +14,8 @@ use super::Kinds;
 use crate::rng::Rng;
 
 const MAX_TASKS: usize = 3;
-/// Since a task has left it, a place is free after this: the lease of its last run, the rest, the ways between
-/// engines, a slow disk, all of them generously.
+/// A place is free this long after a task left it: generous for the lease of its last run, the rest, the messages
+/// between engines and a slow disk.
 const FREE_AFTER_MS: u64 = 16_000;
 const URLS: [&str; 8] = [
     "rtmp://one.example.com/live/a",
@@ -33,14 +33,14 @@ const URLS: [&str; 8] = [
 struct Known {
     task: Task,
     revision: u64,
-    /// It may have failed: then an update that says the same is one.
+    /// The place of its address.
     place: ClaimKey,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Channel {
     tasks: BTreeMap<TaskId, Known>,
-    /// A request whose answer a crash took: it was done, or it was not.
+    /// A request whose answer was lost in a crash: it may have taken effect or not.
     maybe: Option<Call>,
     asked_at: u64,
 }
@@ -48,7 +48,7 @@ struct Channel {
 #[derive(Debug, Default)]
 pub(super) struct Model {
     channels: BTreeMap<usize, Channel>,
-    /// When a place was left last, by any task.
+    /// When each place was left last, by any task.
     left: BTreeMap<ClaimKey, u64>,
     started_at: u64,
 }
@@ -123,7 +123,7 @@ impl Model {
         self.to_where_others_were(&mut tasks, now, rng);
         let known = &self.channels.entry(ch).or_default().tasks;
         for task in &mut tasks {
-            // Mostly of what is there, and often to where it is.
+            // Most updates concern a known task, and many keep its address.
             if let Some((id, known)) = known.iter().nth(rng.index(known.len().max(1)))
                 && rng.chance(800)
             {
@@ -181,20 +181,20 @@ impl Model {
         Some(self.channels.get(&ch)?.tasks.get(id)?.place)
     }
 
-    /// Places of live tasks but for one, in channels whose last request is known.
+    /// Number of known tasks at a place, except for one task.
     fn holders(&self, place: ClaimKey, but: (usize, &TaskId)) -> usize {
         let channels = self.channels.iter();
         let tasks = channels.flat_map(|(ch, channel)| channel.tasks.iter().map(move |t| (*ch, t)));
         tasks.filter(|(ch, (id, known))| known.place == place && (*ch, *id) != but).count()
     }
 
-    /// Whether a place may be busy: somebody has it, or had it lately, or nobody knows yet after a start.
+    /// Whether a place may be busy: a task has it or had it lately, or this is unknown shortly after a start.
     fn may_be_busy(&self, ch: usize, task: &Task, now: u64) -> bool {
         let place = place_of(task);
         let lately = self.left.get(&place).is_some_and(|at| now < at + FREE_AFTER_MS);
         let early = self.channels[&ch].asked_at < self.started_at + FREE_AFTER_MS;
         let unknown = self.channels.values().any(|channel| channel.maybe.is_some());
-        // A request of another channel that is under way may have it for a moment.
+        // A pending request of another channel may claim it for a moment.
         let asked = self
             .channels
             .iter()
@@ -202,7 +202,7 @@ impl Model {
         lately || early || unknown || asked || self.holders(place, (ch, &task.task_id)) > 0
     }
 
-    /// What a request must be answered, but for places that are busy: `Ok(false)` changes nothing.
+    /// The expected answer to a request, apart from busy places. `Ok(false)` means that it changes nothing.
     fn judge(&self, ch: usize, call: &Call) -> Result<bool, ErrorName> {
         let channel = &self.channels[&ch];
         let twice = |tasks: &[Task]| {
@@ -265,7 +265,7 @@ impl Model {
         }
     }
 
-    /// Whether an update says of a task what it says already, with its revision, ahead of all that do not exist.
+    /// Whether an update repeats the present revision of a known task that comes before the first unknown one.
     fn may_be_of_a_failed_one(&self, ch: usize, call: &Call) -> bool {
         let Call::UpdateTasks(Tasks { rtmp_tasks: tasks }) = call else { return false };
         let mut known = tasks.iter().map_while(|task| {
@@ -314,9 +314,10 @@ impl Model {
         match (outcome, &judged) {
             (Ok(()), Ok(_)) => {}
             (Err(error), Err(should)) if error == should => return Ok(()),
-            // Whether a task has failed is not known here: then a revision that is its own is none.
+            // The model does not know whether a task has failed: an update of a failed task with its present revision
+            // is refused.
             (Err(ErrorName::TaskOverridden), Ok(_)) => return Ok(()),
-            // So it is where a later one of the list does not exist.
+            // The same before a later task of the list is found not to exist.
             (Err(ErrorName::TaskOverridden), Err(ErrorName::NoSuchTask))
                 if self.may_be_of_a_failed_one(ch, call) =>
             {
@@ -335,7 +336,7 @@ impl Model {
                     Err(format!("{call:?} is busy without a reason"))
                 };
             }
-            // An answer between two engines was late.
+            // An answer from the other engine was late.
             (Err(ErrorName::TaskFailed), Ok(_)) => return Ok(()),
             _ => return wrong(),
         }
@@ -368,7 +369,7 @@ impl Model {
                     if place != known.place {
                         self.left.insert(known.place, now);
                     }
-                    // What changes nothing may leave the revision: `compare` takes what is.
+                    // An update that changes nothing may keep the revision; `compare` accepts greater ones.
                     known.revision = task.revision.unwrap_or(known.revision);
                     (known.task, known.place) = (task.clone(), place);
                 }
@@ -384,8 +385,8 @@ impl Model {
         }
     }
 
-    /// Whether the tasks of a channel are what was answered. A request whose answer a crash took counts as done if
-    /// that is what is there.
+    /// Compares the tasks of a channel with the model. A request whose answer was lost in a crash counts as done if the
+    /// tasks show its effect.
     pub(super) fn compare(&mut self, ch: usize, views: &[TaskView]) -> Result<(), String> {
         let fits = |channel: &Channel| {
             channel.tasks.len() == views.len()

@@ -1,5 +1,7 @@
 //! The server of a world of tasks: two engines, messages between them, a disk that acknowledges late, starts and ends.
-//! Comes in: inputs of engines. Goes out: what their outputs cause.
+//! Comes in: inputs of engines. Goes out: the effects of their outputs.
+
+use std::collections::BTreeSet;
 
 use lianmai_protocol::WallTime;
 use lianmai_protocol::message::media::Urls;
@@ -61,13 +63,34 @@ impl TaskWorld {
     }
 
     pub(super) fn apply(&mut self, ops: Vec<RowOp>) {
+        let mut changed = BTreeSet::new();
         for op in ops {
             match op {
-                RowOp::Put(key, record) => drop(self.rows.insert(key, record)),
-                RowOp::Drop(key) => drop(self.rows.remove(&key)),
+                RowOp::Put(key, record) => {
+                    changed.insert(key.channel.clone());
+                    self.rows.insert(key, record);
+                }
+                RowOp::Drop(key) => {
+                    changed.insert(key.channel.clone());
+                    self.rows.remove(&key);
+                }
+                RowOp::Append(channel, record) => {
+                    if let Err(wrong) = self.follower.append(&channel, &record) {
+                        self.fail("journal", wrong);
+                    }
+                    changed.insert(channel);
+                }
+                RowOp::Remember(..) => {}
                 RowOp::DropChannel(channel) => {
                     self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
+                    changed.insert(channel);
                 }
+            }
+        }
+        // The journal must agree with the rows after each write.
+        for channel in changed {
+            if let Err(wrong) = self.follower.agrees(&channel, &self.rows) {
+                self.fail("journal", wrong);
             }
         }
     }
@@ -91,7 +114,7 @@ impl TaskWorld {
         }
     }
 
-    /// A message to an engine, behind those of before of the same sender.
+    /// Sends a message to an engine; it arrives after earlier ones of the same sender.
     pub(super) fn send(&mut self, from: usize, to: usize, input: Input) {
         let delay = self.rng.skewed(100);
         let least = self.arrives.get(&(from, to)).copied().unwrap_or(0);
@@ -177,7 +200,7 @@ impl TaskWorld {
         }
     }
 
-    /// An executor has something to do: its report, and what a receiver sees of it.
+    /// Steps an executor, and delivers its reports and what the receiver found.
     pub(super) fn executor_step(&mut self, at: usize) {
         let quiet = self.is_quiet();
         let step = self.executors.step(at, self.now, quiet);

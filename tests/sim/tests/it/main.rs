@@ -1,12 +1,12 @@
-//! A handful of worlds in the profile of the other tests, those that failed once, and that one seed gives one run.
-//! `cargo xtask sim` runs many.
+//! Runs a few worlds in the profile of the other tests and the seeds that failed once, and checks that one seed gives
+//! one run. `cargo xtask sim` runs many.
 //! Proves no rule of the protocol: that one seed is one run.
 
 use std::process::Command;
 
 use lianmai_sim::{regressions, run_file, run_seed, run_tasks};
 
-/// Some of each kind of world.
+/// Seeds with each kind of world.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=12;
 
 /// Proves EVT-3, IDS-7, LIV-3, ORD-1, ORD-3, ORD-4, RES-2, RES-7, RES-8, RES-12, RST-3, RST-5, SES-7.

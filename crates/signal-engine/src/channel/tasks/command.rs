@@ -1,10 +1,10 @@
 //! `addTasks`, `updateTasks`, `deleteTasks`, of a member or of the app's server. A request takes effect as a whole or
-//! not at all (TSK-2). Those of a channel are worked off one after the other, since each may have to wait for claims.
+//! not at all (TSK-2). The requests of a channel run one after the other, since each may have to wait for claims.
 //!
 //! ```text
-//!   request -> may it? -> well-formed? -> can it be carried out? -> claims of new addresses -> still so? -> takes effect
-//!                                                    one is refused: the others are given back --'            -> written
-//!                                                                                                             -> answer
+//!   request -> allowed? -> well-formed? -> admitted? -> claims of new addresses -> still valid? -> takes effect
+//!                                                                |                               -> written
+//!                             one is refused: the others are released                            -> answer
 //! ```
 
 use std::collections::BTreeSet;
@@ -20,17 +20,17 @@ use crate::channel::session::Asked;
 use crate::channel::{Channel, Outcome, Reply};
 use crate::context::Context;
 use crate::ids::{AskId, QueryId};
-use crate::output::{AdminReply, Output};
+use crate::output::{Note, Output};
 use crate::task::{Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, Wanted};
 
 /// Requests of one channel that may wait. Each session has one at most, so only a crowd or the app's server comes here.
 const MAX_REQUESTS: usize = 64;
 
-/// A request that waits for its turn, or for claims.
+/// A request that waits for its turn, its admission or its claims.
 #[derive(Debug)]
 pub(super) struct Request {
     by: By,
-    /// What the member's command waits for meanwhile.
+    /// The question that the member's command waits for meanwhile.
     ticket: AskId,
     change: TaskChange,
     stage: Stage,
@@ -40,13 +40,13 @@ pub(super) struct Request {
 enum Stage {
     /// Its turn has not come.
     Queued,
-    /// It waits for whether its tasks can be carried out.
+    /// It waits for the admission of its tasks.
     Admitting { claims: Vec<Claim>, planned: Vec<Planned> },
-    /// It waits for so many answers.
+    /// It waits for `open` answers to claims.
     Claiming { open: usize, got: Vec<Claim>, refused: Option<RpcError>, planned: Vec<Planned> },
 }
 
-/// A place in the list of a request that changes something, and the life of its task, which is new for a new one.
+/// An entry of a request's list that changes something, and the life of its task; a new task has a new life.
 #[derive(Clone, Copy, Debug)]
 struct Planned {
     at: usize,
@@ -54,7 +54,7 @@ struct Planned {
 }
 
 impl Channel {
-    /// A command of a member.
+    /// `addTasks` of a member.
     pub(in crate::channel) fn add_tasks(
         &mut self,
         cx: &mut Context,
@@ -67,7 +67,7 @@ impl Channel {
         self.request_tasks(cx, uid, asked, TaskChange::Add(drafts))
     }
 
-    /// A command of a member.
+    /// `updateTasks` of a member.
     pub(in crate::channel) fn update_tasks(
         &mut self,
         cx: &mut Context,
@@ -80,7 +80,7 @@ impl Channel {
         self.request_tasks(cx, uid, asked, TaskChange::Update(drafts))
     }
 
-    /// A command of a member.
+    /// `deleteTasks` of a member.
     pub(in crate::channel) fn delete_tasks(
         &mut self,
         cx: &mut Context,
@@ -111,7 +111,7 @@ impl Channel {
         Ok(Reply::Later)
     }
 
-    /// What the app's server asks. `None`: the answer comes when it is written down.
+    /// A request of the app's server. A request that cannot be queued is answered with its error at once.
     pub(crate) fn admin_tasks(&mut self, cx: &mut Context, query: QueryId, change: TaskChange) {
         let ticket = cx.asks.reserve();
         let served = if cx.config.tasks.is_none() {
@@ -155,12 +155,12 @@ impl Channel {
         Ok(())
     }
 
-    /// Whether whoever asked waits for it still.
+    /// Whether the caller of a request still waits for it.
     fn is_wanted(&self, request: &Request) -> bool {
         request.by.member().is_none_or(|uid| self.waits_for(uid, request.ticket))
     }
 
-    /// Works off requests until one waits for claims, or none is left.
+    /// Runs requests until one has to wait, or none is left.
     fn work_off_tasks(&mut self, cx: &mut Context) {
         if std::mem::replace(&mut self.tasks.at_work, true) {
             return;
@@ -183,7 +183,7 @@ impl Channel {
         self.tasks.at_work = false;
     }
 
-    /// The first request: it is looked at, and it is asked whether it can be carried out.
+    /// Checks the first request, and asks whether its tasks can be carried out.
     fn begin_request(&mut self, cx: &mut Context) {
         let Some(mut request) = self.tasks.requests.pop_front() else { return };
         let judged =
@@ -210,7 +210,7 @@ impl Channel {
         self.tasks.requests.push_front(request);
     }
 
-    /// What is to be carried out when a request takes effect.
+    /// The tasks that are to be carried out when a request takes effect.
     fn wanted(&self, by: By, change: &TaskChange, planned: &[Planned]) -> Vec<Wanted> {
         let (TaskChange::Add(drafts) | TaskChange::Update(drafts)) = change else {
             return Vec::new();
@@ -224,7 +224,7 @@ impl Channel {
         planned.iter().filter_map(wanted).collect()
     }
 
-    /// Whether the tasks of a request can be carried out: then its claims are asked for.
+    /// The answer to an admission: if the tasks can be carried out, the claims are asked for.
     pub(crate) fn admitted(
         &mut self,
         cx: &mut Context,
@@ -244,7 +244,7 @@ impl Channel {
         let claims = if refused.is_none() { claims } else { Vec::new() };
         *stage = Stage::Claiming { open: claims.len(), got: Vec::new(), refused, planned };
         for claim in claims {
-            // A place that the task comes back to, before it was given back.
+            // The task may come back to an address whose claim is about to be released.
             cx.stopping.keep(&claim);
             let of = ClaimOf::Request(ticket);
             let then = Then::Claim { channel: self.id, claim: claim.clone(), of };
@@ -253,7 +253,7 @@ impl Channel {
         self.work_off_tasks(cx);
     }
 
-    /// The claims that a request needs and its tasks do not hold, and what it will change.
+    /// The claims that a request needs and its tasks do not hold, and the changes that it will make.
     fn plan(
         &self,
         cx: &mut Context,
@@ -311,7 +311,7 @@ impl Channel {
                 });
             }
             Claimed::Unavailable => {
-                // It may have been granted all the same, and the answer been lost.
+                // It may have been granted all the same, and the answer lost.
                 lost = Some(claim);
                 refused.get_or_insert_with(|| ErrorName::TaskFailed.into());
             }
@@ -322,8 +322,8 @@ impl Channel {
         self.work_off_tasks(cx);
     }
 
-    /// Gives a claim of a request back, unless the task itself wants that place: a task of an earlier process asks for its
-    /// claim, too. If the task has pushed before, it may have pushed there.
+    /// Releases a claim of a request, unless the task itself wants that address: a restored task asks for its claim,
+    /// too. If the task has run before, it may have pushed there.
     fn take_back(&self, cx: &mut Context, claim: Claim) {
         let task = self.tasks.list.get(&claim.holder.task);
         let task = task.filter(|task| task.life == claim.holder.life);
@@ -332,28 +332,35 @@ impl Channel {
         }
     }
 
-    /// The first request has all answers: it takes effect, or its claims are given back.
+    /// The first request has all answers: it takes effect, or its claims are released.
     fn end_request(&mut self, cx: &mut Context) {
         let Some(mut request) = self.tasks.requests.pop_front() else { return };
         let stage = std::mem::replace(&mut request.stage, Stage::Queued);
-        // Whoever asked had gone before its turn came.
+        // The caller had left before the turn of the request.
         let Stage::Claiming { got, refused, planned, .. } = stage else { return };
         let judged = match refused {
             Some(error) => Err(error),
             None if !self.is_wanted(&request) => Err(ErrorName::Superseded.into()),
-            // What was so when the claims were asked for may have changed: an owner has left, for instance.
+            // The state may have changed since the claims were asked for: an owner may have left, for instance.
             None => self.judge(cx, request.by, &request.change).map(drop),
         };
         let outcome = judged.and_then(|()| {
             if planned.iter().all(|planned| self.is_as_planned(&request.change, *planned)) {
-                Ok(!planned.is_empty())
+                Ok(())
             } else {
                 Err(ErrorName::TaskOverridden.into())
             }
         });
         let Request { by, ticket, change, .. } = request;
         match &outcome {
-            Ok(_) => self.change_tasks(cx, by, change, &planned),
+            Ok(()) => {
+                let ids = change.ids();
+                // Writes unchanged tasks again, too: an earlier write of the same state may have failed. The first
+                // write of the request has all its rows, and so has the last one, which is answered.
+                self.tasks.touched.extend(ids.iter().cloned());
+                self.change_tasks(cx, by, change, &planned);
+                self.tasks.touched.extend(ids);
+            }
             Err(_) => {
                 for claim in got {
                     self.take_back(cx, claim);
@@ -363,7 +370,7 @@ impl Channel {
         self.answer_request(cx, by, ticket, outcome);
     }
 
-    /// Whether a task is still the one that was looked at, or still not there.
+    /// Whether a task is still the planned one, or still does not exist.
     fn is_as_planned(&self, change: &TaskChange, planned: Planned) -> bool {
         let present = |draft: Option<&Draft>| {
             draft.and_then(|draft| self.tasks.list.get(&draft.id)).map(|task| task.life)
@@ -393,20 +400,20 @@ impl Channel {
         }
     }
 
-    /// Answers a request: one that changed something when that is written down (RST-5).
+    /// Answers a request: if it succeeded, when its tasks are written, even if it changed nothing (RST-5).
     fn answer_request(
         &mut self,
         cx: &mut Context,
         by: By,
         ticket: AskId,
-        outcome: Result<bool, RpcError>,
+        outcome: Result<(), RpcError>,
     ) {
-        if outcome == Ok(true) {
+        if outcome.is_ok() {
             self.write_down(cx);
         }
         match by {
             By::Member(uid) if self.waits_for(uid, ticket) => match outcome {
-                Ok(true) => {
+                Ok(()) => {
                     let ask = cx.store(Written::Change { seat: self.seat(uid), of: None });
                     if let Some(waiting) =
                         self.members.get_mut(&uid).and_then(|m| m.waiting.as_mut())
@@ -414,17 +421,12 @@ impl Channel {
                         (waiting.ask, waiting.on) = (ask, WaitingOn::Write);
                     }
                 }
-                Ok(false) => self.resume_waiting(cx, uid, "tasks", Ok(Reply::Done)),
                 Err(error) => self.resume_waiting(cx, uid, "tasks", Err(error)),
             },
             By::Member(_) => {}
             By::Admin(query) => match outcome {
-                Ok(true) => {
+                Ok(()) => {
                     cx.store(Written::Tasks { by });
-                }
-                Ok(false) => {
-                    let reply = Ok(AdminReply::Done);
-                    cx.outputs.push_back(Output::AdminReply { query, reply });
                 }
                 Err(error) => {
                     cx.outputs.push_back(Output::AdminReply { query, reply: Err(error) });
@@ -433,8 +435,8 @@ impl Channel {
         }
     }
 
-    /// Every task is there before the first run begins. The number of a run is written at once, and all rows of the
-    /// request are in that write: a crash leaves all tasks of the request or none.
+    /// Adds every task before the first run begins. The number of a run is written at once, and that write has all rows
+    /// and journal events of the request: a crash leaves all tasks of the request or none.
     fn insert_tasks(&mut self, cx: &mut Context, owner: Option<UserId>, drafts: &[(&Draft, u64)]) {
         for (draft, life) in drafts {
             let revision = draft.revision.unwrap_or(1);
@@ -455,10 +457,13 @@ impl Channel {
                 told: Told::of(TaskState::Idle, 0, revision),
             };
             self.tasks.list.insert(draft.id.clone(), task);
+            // Its row and its journal event must be in the same write.
             self.tasks.touched.insert(draft.id.clone());
+            let (channel, cid, id) = (self.key.clone(), self.cid, draft.id.clone());
+            cx.note(Note::TaskAdded { channel, cid, task: id, owner });
         }
         self.look_at_publishers(cx);
-        // One event tells what a task does now, not first that it is idle.
+        // If a task starts at once, one event tells that, and no event that it is idle.
         for (draft, _) in drafts {
             if self.tasks.list[&draft.id].phase == Phase::Idle {
                 self.emit_task(cx, &draft.id, "Nobody publishes what the task shows.");
@@ -466,7 +471,7 @@ impl Channel {
         }
     }
 
-    /// Every task is changed before the next run begins, for the same reason.
+    /// Changes every task before the next run begins, for the same reason.
     fn replace_tasks(&mut self, cx: &mut Context, drafts: &[&Draft]) {
         let mut changed = Vec::new();
         for draft in drafts {
@@ -493,7 +498,7 @@ impl Channel {
         }
     }
 
-    /// Requests end with the channel: what they claimed is free again.
+    /// Drops all requests at the end of the channel, and releases their claims.
     pub(super) fn drop_requests(&mut self, cx: &mut Context) {
         for request in std::mem::take(&mut self.tasks.requests) {
             if let Stage::Claiming { got, .. } = request.stage {

@@ -1,5 +1,5 @@
-//! Whether a request for tasks can take effect (TSK-1, TSK-2, TSK-3, TSK-6). Comes in: a request, who asks, the tasks
-//! that there are. Goes out: which of its list would change something, or the first thing that is wrong and its path.
+//! Whether a request for tasks can take effect (TSK-1, TSK-2, TSK-3, TSK-6). Comes in: a request, its caller, the
+//! present tasks. Goes out: the entries of its list that would change something, or the first error and its path.
 //! Changes nothing.
 
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ impl Channel {
         })
     }
 
-    /// Whether a request can take effect as things are, and which of its list would change something.
+    /// Whether a request can take effect now, and the entries of its list that would change something.
     pub(super) fn judge(
         &self,
         cx: &Context,
@@ -40,7 +40,7 @@ impl Channel {
         for (at, draft) in drafts.iter().enumerate() {
             match self.tasks.list.get(&draft.id) {
                 None => new.push(at),
-                // Asked for again, after a crash for instance: it is so already.
+                // A repeated request, after a crash for instance: the task exists already.
                 Some(task) if task.owner == by.member() && task.spec == draft.spec => {}
                 Some(_) => {
                     let field = format!("rtmpTasks[{at}].taskId");
@@ -65,7 +65,7 @@ impl Channel {
                 return Err(not_yours(id_field));
             }
             let same = task.spec == draft.spec && task.phase != Phase::Failed;
-            // Behind the greatest revision there is no next one.
+            // After the greatest revision there is no next one.
             let next = draft.revision.or((task.revision == MAX_REVISION).then_some(MAX_REVISION));
             match next {
                 _ if same && draft.revision.is_none() => {}
@@ -117,7 +117,7 @@ fn check_list(field: &str, len: usize) -> Result<(), RpcError> {
     Ok(())
 }
 
-/// What is wrong with a request whatever tasks there are.
+/// Checks a request without the present tasks.
 pub(super) fn check(change: &TaskChange) -> Result<(), RpcError> {
     match change {
         TaskChange::Add(drafts) | TaskChange::Update(drafts) => {
@@ -128,7 +128,7 @@ pub(super) fn check(change: &TaskChange) -> Result<(), RpcError> {
     }
 }
 
-/// What holds for each draft, and that none is in another's way.
+/// Checks each draft, and that no two have the same id or address.
 fn check_drafts(drafts: &[Draft]) -> Result<(), RpcError> {
     let (mut ids, mut places) = (BTreeSet::new(), BTreeSet::new());
     for (at, draft) in drafts.iter().enumerate() {

@@ -1,6 +1,6 @@
-//! Tasks as they are written down, and made again from that (TSK-12, ADR 0041). Comes in: records. Goes out: records.
-//! A task that is loaded has no run: it asks for its claim again, waits until a run of before cannot push any more,
-//! and begins the next one.
+//! Stores tasks as records, and restores them from these (TSK-12, ADR 0041). Comes in: records. Goes out: records. A
+//! restored task has no run: it asks for its claim again, waits until an earlier run can no longer push, and begins the
+//! next one.
 
 use lianmai_protocol::TaskId;
 use lianmai_protocol::message::task::{TaskInfo, TaskState};
@@ -13,8 +13,11 @@ use crate::record::{MAX_NUMBER, TaskRecord};
 use crate::rows::{Row, RowOp};
 use crate::task::{Composition, Draft};
 
+/// The message for a task that is changed or ended by a restart.
+pub(crate) const RESTARTED: &str = "The server has restarted.";
+
 impl Channel {
-    /// Hands tasks that are not as they were written down to the context.
+    /// Hands the rows of changed tasks to the context.
     pub(in crate::channel) fn write_tasks_down(&mut self, cx: &mut Context) {
         for id in std::mem::take(&mut self.tasks.touched) {
             cx.ops.push(match self.tasks.list.get(&id) {
@@ -30,8 +33,8 @@ impl Channel {
         ops.extend(tasks.map(|(id, task)| RowOp::put_task(&self.key, record(id, task))));
     }
 
-    /// Takes tasks of an earlier process. `clean`: members know them as they are written down, so they are told of each that
-    /// is not taken.
+    /// Restores tasks of an earlier process. `clean`: members know their stored state, so they are told of each task
+    /// that is not restored.
     pub(crate) fn restore_tasks(
         &mut self,
         cx: &mut Context,
@@ -40,11 +43,22 @@ impl Channel {
     ) {
         for record in records {
             let id = record.task.clone();
-            if let Some(task) = self.restored_task(cx, &record, clean) {
-                self.tasks.list.insert(id, task);
+            let before = Told {
+                state: record.state.clone(),
+                code: record.code,
+                retries: record.retries,
+                revision: record.revision,
+            };
+            if let Some(task) = self.restored_task(cx, &record, before.clone(), clean) {
+                // The journal goes on across processes, so it gets the new state.
+                let is_news = task.told != before;
+                self.tasks.list.insert(id.clone(), task);
+                if is_news {
+                    self.note_task(cx, &id, RESTARTED);
+                }
                 continue;
             }
-            // Damaged, or there is no room for it, or nobody carries out tasks any more.
+            // Damaged, or there is no room for it, or the server offers no tasks any more.
             if clean {
                 let info = TaskInfo {
                     task_id: id.clone(),
@@ -57,15 +71,22 @@ impl Channel {
                 let stream_url = record.spec.address.told().to_owned();
                 self.emit_info(cx, info, stream_url, "The server has restarted without the task.");
             }
+            cx.foretell(&self.task_ended(&id, RESTARTED));
             cx.ops.push(RowOp::drop(&self.key, Row::Task(id)));
         }
         self.look_at_publishers(cx);
         for id in self.tasks.list.keys().cloned().collect::<Vec<_>>() {
-            self.tell_task(cx, &id, "The server has restarted.");
+            self.tell_task(cx, &id, RESTARTED);
         }
     }
 
-    fn restored_task(&self, cx: &Context, record: &TaskRecord, clean: bool) -> Option<Task> {
+    fn restored_task(
+        &self,
+        cx: &Context,
+        record: &TaskRecord,
+        told: Told,
+        clean: bool,
+    ) -> Option<Task> {
         let policy = cx.config.tasks?;
         let now = cx.mono();
         let numbers = [record.revision, record.run];
@@ -77,12 +98,6 @@ impl Channel {
         draft.check().ok()?;
         let failed = record.state == TaskState::Failed;
         let retries = if failed { record.retries } else { 0 };
-        let told = Told {
-            state: record.state.clone(),
-            code: record.code,
-            retries: record.retries,
-            revision: record.revision,
-        };
         let state = if failed { TaskState::Failed } else { TaskState::Idle };
         let fresh = Told::of(state, retries, record.revision);
         Some(Task {

@@ -1,17 +1,17 @@
-//! The push tasks of a channel. Comes in: commands of members and of the app's server, what executors report, time.
-//! Goes out: `rtmpTasksStatus`, orders to executors, claims, rows. This file holds the state; what is asked for is in
-//! `command` and `judge`, when a task runs in `run`, how it outlives a process in `keep`.
+//! The push tasks of a channel. Comes in: commands of members and of the app's server, reports of executors, time. Goes
+//! out: `rtmpTasksStatus`, orders to executors, claims, rows. This file holds the state; requests are in `command` and
+//! `judge`, runs in `run`, storage in `keep`.
 //!
 //! ```text
-//!                  somebody is seen or heard                number written down, told to an executor
+//!                  a member is seen or heard                number written, told to an executor
 //!   [Idle] -------------------------------------> [Waiting] ------> [Numbering] ------> [Offered]
 //!     ^                                            ^     |                                 | accepted
-//!     |      nobody for `idle_ms`                  |     | failed too often                v
+//!     |      none for `idle_ms`                    |     | failed too often                v
 //!     +--------------------------------------------+     +----> [Failed]  <---------- [Leased]
 //!                                     again, later `---------- failed, silent -------------'
 //! ```
 //!
-//! Deliberately absent: who may push to an address (`engine/claims.rs`), runs that are over but for their lease
+//! Deliberately absent: claims (`engine/claims.rs`), runs that were told to stop and whose lease is not over
 //! (`engine/tasks.rs`), and everything that touches media.
 
 mod command;
@@ -26,29 +26,33 @@ use lianmai_protocol::message::task::{TASK_IMAGE_FAILED, TaskInfo, TaskState, Ta
 use lianmai_protocol::{Mid, MonoTime, TaskId, UserId};
 
 use self::command::Request;
+pub(crate) use self::keep::RESTARTED;
 use super::Channel;
 use crate::context::Context;
-use crate::output::TaskView;
+use crate::output::{Note, TaskView};
 use crate::task::{Claim, Composition, Holder, RunId, Spec};
 
-/// Where a task is between two runs, or in one.
+/// Why tasks end with their channel.
+const CHANNEL_ENDED: &str = "The channel has ended.";
+
+/// The phase of a task, between two runs or in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nobody is seen or heard.
+    /// No member is seen or heard.
     Idle,
     /// The next run begins then at the earliest.
     Waiting { at: MonoTime },
     /// The number of the next run is being written down.
     Numbering,
-    /// An executor was told to begin and has not said a word; it pushes nothing.
+    /// An executor was told to begin and has not answered; it pushes nothing.
     Offered { until: MonoTime },
-    /// A run. It has stopped by itself when the lease is over.
+    /// A run has a lease, and stops by itself when that is over.
     Leased { until: MonoTime, pushing_since: Option<MonoTime> },
-    /// It was tried as often as it may be.
+    /// All retries have failed, or the address belongs to another task.
     Failed,
 }
 
-/// What members were told last.
+/// The state that members were told last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Told {
     state: TaskState,
@@ -65,28 +69,28 @@ impl Told {
 
 #[derive(Debug)]
 struct Task {
-    /// Tells it from another task of the same id.
+    /// Distinguishes it from other tasks with the same id.
     life: u64,
-    /// Who added it; `None` is the app's server.
+    /// Its owner; `None` for the app's server.
     owner: Option<UserId>,
     spec: Spec,
     revision: u64,
     /// Number of the present or last run.
     run: u64,
     phase: Phase,
-    /// A run of before may push until then.
+    /// An earlier run may push until then.
     busy_until: Option<MonoTime>,
     /// Whether it is known to hold the claim of its address.
     claimed: bool,
-    /// When the claim is asked for again, where nobody could say.
+    /// When the claim is asked for again.
     claim_at: Option<MonoTime>,
-    /// How often in a row it was tried again.
+    /// Number of retries in a row.
     retries: u32,
     /// Signed into the pull URLs of the present run.
     viewer: Option<Mid>,
-    /// Who is seen and heard.
+    /// The members that are seen and heard.
     shown: Composition,
-    /// Since when nobody is.
+    /// Since when no member is seen or heard.
     empty_since: Option<MonoTime>,
     told: Told,
 }
@@ -123,17 +127,17 @@ impl Task {
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     list: BTreeMap<TaskId, Task>,
-    /// Requests, one after the other: the first waits for claims.
+    /// Requests, one after the other; the first one may wait for its admission or for claims.
     requests: VecDeque<Request>,
-    /// Requests are being worked on further out.
+    /// An outer call is running requests.
     at_work: bool,
     /// The members that publish a camera or a microphone, in the order in which they began to. Kept without tasks, too.
     order: Vec<UserId>,
     /// Something was published or ended since the last look.
     stale: bool,
-    /// Not as they are written down.
+    /// Tasks that differ from their rows.
     touched: BTreeSet<TaskId>,
-    /// A timer is armed for then.
+    /// When the armed timer fires.
     armed: Option<MonoTime>,
 }
 
@@ -165,7 +169,7 @@ impl Channel {
         Claim { key: spec.address.key(), holder }
     }
 
-    /// Tells everybody what a task is doing, if that is news.
+    /// Tells all members the state of a task, if it has changed.
     fn tell_task(&mut self, cx: &mut Context, id: &TaskId, msg: &str) {
         let Some(task) = self.tasks.list.get_mut(id) else { return };
         let told = Told::of(task.state(), task.retries, task.revision);
@@ -174,6 +178,7 @@ impl Channel {
         }
         task.told = told;
         self.emit_task(cx, id, msg);
+        self.note_task(cx, id, msg);
     }
 
     /// A picture of a running task could not be used.
@@ -181,7 +186,31 @@ impl Channel {
         let Some(task) = self.tasks.list.get_mut(id) else { return };
         if task.told.code != TASK_IMAGE_FAILED {
             task.told.code = TASK_IMAGE_FAILED;
-            self.emit_task(cx, id, "A picture of the layout could not be used.");
+            let msg = "A picture of the layout could not be used.";
+            self.emit_task(cx, id, msg);
+            self.note_task(cx, id, msg);
+        }
+    }
+
+    /// Notes the state of a task; the note and the row are in the same write.
+    fn note_task(&mut self, cx: &mut Context, id: &TaskId, msg: &str) {
+        let Some(task) = self.tasks.list.get(id) else { return };
+        let (channel, cid, info) = (self.key.clone(), self.cid, task.info(id));
+        self.tasks.touched.insert(id.clone());
+        cx.note(Note::TaskChanged { channel, cid, info, msg: msg.to_owned() });
+    }
+
+    /// The note of the end of a task.
+    fn task_ended(&self, id: &TaskId, msg: &str) -> Note {
+        let (channel, cid, task) = (self.key.clone(), self.cid, id.clone());
+        Note::TaskEnded { channel, cid, task, msg: msg.to_owned() }
+    }
+
+    /// The end of the channel is appended with the present write and becomes visible after it: so are the ends of its
+    /// tasks.
+    pub(in crate::channel) fn foretell_task_ends(&self, cx: &mut Context) {
+        for id in self.tasks.list.keys() {
+            cx.foretell(&self.task_ended(id, CHANNEL_ENDED));
         }
     }
 

@@ -1,11 +1,11 @@
-//! When a task runs (TSK-8, TSK-9). Comes in: who publishes, what executors report, time. Goes out: orders, and what
-//! members are told. Whatever an executor says or does not say, a task has one run at a time, and the next one waits
-//! until the last one has said that it is over, or its lease is.
+//! The runs of a task (TSK-8, TSK-9). Comes in: publishers, reports of executors, time. Goes out: orders, and states
+//! for members. Whatever an executor reports or fails to report, a task has one run at a time, and the next one waits
+//! until the last one has reported its end, or its lease is over.
 
 use lianmai_protocol::message::task::TaskState;
 use lianmai_protocol::{Gen, MediaKind, Mid, MonoTime, TaskId};
 
-use super::{Phase, Task, Told};
+use super::{CHANNEL_ENDED, Phase, Task, Told};
 use crate::asks::{ClaimOf, Question, Then, Written};
 use crate::channel::Channel;
 use crate::config::TaskPolicy;
@@ -14,16 +14,16 @@ use crate::output::Output;
 use crate::task::{Claim, Claimed, Failure, Job, Order, Publisher, Report, layout::compose};
 use crate::timers::Timer;
 
-/// An executor that was told to begin and says nothing for so long is given up, in milliseconds.
+/// An executor that was told to begin and does not answer for this long has failed, in milliseconds.
 const OFFER_MS: u64 = 5_000;
-/// A lease counts as over so long after its end, in milliseconds: clocks differ, and to stop takes a moment.
+/// A lease counts as over this long after its end, in milliseconds: clocks differ, and a stop takes a moment.
 pub(crate) const LEASE_SLACK_MS: u64 = 500;
-/// What pushed for so long, in milliseconds, did not fail again: it fails anew.
+/// After a push of this length, in milliseconds, the count of retries begins anew.
 const STABLE_MS: u64 = 10_000;
-/// Waits between two runs, in milliseconds: the first, which doubles, up to the last.
+/// Waits between two runs, in milliseconds: the first one, which doubles up to the last one.
 const FIRST_WAIT_MS: u64 = 1_000;
 const LAST_WAIT_MS: u64 = 4_000;
-/// A claim about which nobody could say anything is asked for again after so many milliseconds.
+/// A claim whose answer was `Unavailable` is asked for again after this many milliseconds.
 const CLAIM_AGAIN_MS: u64 = 1_000;
 
 const PUSHES: &str = "The task pushes.";
@@ -36,13 +36,14 @@ fn wait_ms(retries: u32) -> u64 {
 }
 
 impl Channel {
-    /// After each input: tasks follow who publishes.
+    /// After each input: adapts tasks to the publishers.
     pub(in crate::channel) fn settle_tasks(&mut self, cx: &mut Context) {
         if self.tasks.list.is_empty() {
             self.tasks.stale = false;
             return;
         }
-        // While its end is written down nothing begins any more. What is due stays due: a timer for it would fire for ever.
+        // While the end of the channel is being written no run begins. Deadlines stay due, so a timer for them would
+        // fire for ever.
         if self.closed || self.ending || cx.is_frozen() {
             return;
         }
@@ -93,7 +94,7 @@ impl Channel {
         all
     }
 
-    /// Composes every task anew, and tells runs whose composition is another one now.
+    /// Composes every task anew, and updates runs whose composition has changed.
     pub(super) fn look_at_publishers(&mut self, cx: &mut Context) {
         self.tasks.stale = false;
         let publishers = self.publishers();
@@ -163,7 +164,7 @@ impl Channel {
         self.begin_run(cx, id);
     }
 
-    /// The number of a run is written down before anybody hears of it, so that no crash makes two of one number.
+    /// Writes the number of the next run before any executor is told it, so that no crash makes two runs of one number.
     fn begin_run(&mut self, cx: &mut Context, id: &TaskId) {
         let now = cx.mono();
         let Some(task) = self.tasks.list.get_mut(id) else { return };
@@ -179,7 +180,7 @@ impl Channel {
         cx.store(Written::Run { channel: self.id, task: id.clone(), life, number });
     }
 
-    /// The number of a run is written down, or cannot be.
+    /// The number of a run was written, or could not be.
     pub(crate) fn run_numbered(
         &mut self,
         cx: &mut Context,
@@ -225,8 +226,8 @@ impl Channel {
         }
     }
 
-    /// Ends the present run, if there is one. It may push until its lease is over, or it says that it has stopped.
-    /// The caller says what the task does then.
+    /// Ends the present run, if there is one. It may push until its lease is over, or it reports that it has stopped.
+    /// The caller sets the next phase.
     pub(super) fn stop_run(&mut self, cx: &mut Context, id: &TaskId) {
         let Some(task) = self.tasks.list.get_mut(id) else { return };
         if !task.runs() {
@@ -246,7 +247,7 @@ impl Channel {
         self.order_stop(cx, id);
     }
 
-    /// Gives a claim back, as soon as nothing of the task can push there any more.
+    /// Releases a claim, as soon as no run of the task can push to the address any more.
     pub(super) fn give_back(&mut self, cx: &mut Context, id: &TaskId, claim: Claim, rest: bool) {
         let now = cx.mono();
         let Some(task) = self.tasks.list.get(id) else { return };
@@ -259,7 +260,7 @@ impl Channel {
         }
     }
 
-    /// A run may not play these streams any more: what it plays of them ends.
+    /// Ends what a run plays of these streams.
     fn cut_inputs(&self, cx: &mut Context, viewer: Option<Mid>, streams: Vec<Gen>) {
         let Some(viewer) = viewer else { return };
         for generation in streams.into_iter().filter(|stream| self.streams.contains_key(stream)) {
@@ -268,7 +269,7 @@ impl Channel {
         }
     }
 
-    /// A run that was being stopped pushes nothing any more.
+    /// A run that was told to stop no longer pushes.
     pub(crate) fn run_is_over(&mut self, cx: &mut Context, id: &TaskId, life: u64) {
         if let Some(task) = self.tasks.list.get_mut(id).filter(|task| task.life == life) {
             task.busy_until = None;
@@ -276,7 +277,7 @@ impl Channel {
         }
     }
 
-    /// A run pushes nothing any more, and was not told to end.
+    /// A run no longer pushes, and was not told to end.
     fn run_failed(&mut self, cx: &mut Context, id: &TaskId, why: Failure) {
         let now = cx.mono();
         let Some(task) = self.tasks.list.get_mut(id) else { return };
@@ -290,7 +291,7 @@ impl Channel {
         self.tell_task(cx, id, why.text());
     }
 
-    /// What an executor says. False: not about a run that is meant to be.
+    /// Handles a report of an executor. False if it is not about the present run of a task.
     pub(crate) fn task_report(
         &mut self,
         cx: &mut Context,
@@ -308,7 +309,7 @@ impl Channel {
                 let order = Order::Lease { run: run.clone(), ask, ms: lease_ms };
                 cx.outputs.push_back(Output::Order(order));
             }
-            // Too late: it has stopped by itself, and what it asks for is another run.
+            // Too late: the run has stopped by itself, and a lease would begin another one.
             (Report::Accepted { .. } | Report::Renew { .. }, Phase::Leased { until, .. })
                 if until < now =>
             {
@@ -351,7 +352,7 @@ impl Channel {
         true
     }
 
-    /// An answer to the claim of a task that an earlier process left.
+    /// An answer to the claim of a restored task.
     fn task_claimed(&mut self, cx: &mut Context, claim: Claim, claimed: Claimed) {
         let (now, id) = (cx.mono(), claim.holder.task.clone());
         let wants = |task: &&mut Task| {
@@ -387,7 +388,7 @@ impl Channel {
         }
     }
 
-    /// An updated task has all its retries again, and a failed one begins anew. Returns whether the task has a run.
+    /// Gives an updated task all its retries again; a failed one begins anew. Returns whether the task has a run.
     pub(super) fn start_over(&mut self, cx: &Context, id: &TaskId) -> bool {
         let now = cx.mono();
         let Some(task) = self.tasks.list.get_mut(id) else { return false };
@@ -400,20 +401,21 @@ impl Channel {
         task.runs()
     }
 
-    /// Tells an update. `goes_on`: a run of before the update shows the new layout from now on.
+    /// Tells an update. `goes_on`: the run began before the update, and shows the new layout from now on.
     pub(super) fn task_updated(&mut self, cx: &mut Context, id: &TaskId, goes_on: bool) {
         if goes_on {
-            // Once more where the composition changed as well: the last word holds.
+            // A second update if the composition has changed as well: the last one counts.
             self.update_run(cx, id);
         }
         self.tell_task(cx, id, "The task was updated.");
     }
 
-    /// The one end of a task: its run is told to stop, its claim goes back, its row goes.
+    /// The only place where a task ends: its run is told to stop, its claim is released, its row is deleted.
     pub(super) fn end_task(&mut self, cx: &mut Context, id: &TaskId, msg: &str) {
         let Some(task) = self.tasks.list.get_mut(id) else { return };
         task.told = Told::of(TaskState::Ended, task.retries, task.revision);
         self.emit_task(cx, id, msg);
+        cx.note(self.task_ended(id, msg));
         self.stop_run(cx, id);
         let Some(task) = self.tasks.list.get(id) else { return };
         let claim = self.claim_of(id, task.life, &task.spec);
@@ -422,7 +424,7 @@ impl Channel {
         self.tasks.list.remove(id);
     }
 
-    /// The tasks of a member end with it, where the app has it so (TSK-1).
+    /// Ends the tasks of a member that has left, if the app is configured so (TSK-1).
     pub(in crate::channel) fn end_tasks_of(
         &mut self,
         cx: &mut Context,
@@ -436,11 +438,11 @@ impl Channel {
         }
     }
 
-    /// The channel is about to end, and every task with it.
+    /// Ends every task of a channel that is about to end.
     pub(crate) fn end_tasks(&mut self, cx: &mut Context) {
         self.drop_requests(cx);
         for id in self.tasks.list.keys().cloned().collect::<Vec<_>>() {
-            self.end_task(cx, &id, "The channel has ended.");
+            self.end_task(cx, &id, CHANNEL_ENDED);
         }
     }
 
@@ -456,7 +458,7 @@ fn job(task: &Task) -> Option<Box<Job>> {
     task.viewer.map(|viewer| Box::new(Job { owner, spec, shown, viewer }))
 }
 
-/// Counts a failure. False: it was tried as often as it may be.
+/// Counts a failure. False if there is no retry left.
 fn count_failure(cx: &Context, task: &mut Task) -> bool {
     let most = cx.config.tasks.map_or(0, |policy| policy.max_retries);
     if let Phase::Leased { pushing_since: Some(since), .. } = task.phase
@@ -469,7 +471,7 @@ fn count_failure(cx: &Context, task: &mut Task) -> bool {
     again
 }
 
-/// When a task is to be looked at next.
+/// When a task is to be handled next.
 fn deadline(task: &Task, policy: TaskPolicy) -> Option<MonoTime> {
     let deserted = task.empty_since.map(|since| since + policy.idle_ms);
     let next = match task.phase {

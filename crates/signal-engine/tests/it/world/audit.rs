@@ -1,4 +1,4 @@
-//! What must hold now, whatever a test did: pictures fold, counters agree, nothing is left behind.
+//! Checks that hold after any test: pictures fold, counters agree, nothing is left behind.
 
 use lianmai_protocol::{KindSet, MediaKind, Role, WallTime};
 use lianmai_signal_engine::Denial;
@@ -7,8 +7,8 @@ use super::{World, entry};
 use crate::picture::Picture;
 
 impl World {
-    /// Lets what waits leave, then compares every open client's folded picture with the snapshot that a
-    /// newcomer gets, and the counters with what the admin API lists.
+    /// Sends what waits, then compares every open client's folded picture with the snapshot of a new member, and the
+    /// counters with the lists of the admin API.
     #[track_caller]
     pub(crate) fn audit(&mut self) {
         self.advance(20);
@@ -36,7 +36,7 @@ impl World {
             let issued_at = Some(WallTime(self.now.wall.0 + 60_000));
             let Ok(newcomer) = self.enter(newcomer.grant(|grant| grant.issued_at = issued_at))
             else {
-                continue; // A full or held channel shows itself to nobody.
+                continue; // A full or held channel admits no new member.
             };
             let joined = self.joined(newcomer).clone();
             let fresh = Picture::of(&joined);
@@ -55,14 +55,14 @@ impl World {
         }
     }
 
-    /// Nobody is left: the engine holds nothing and nothing is due but its sweep.
+    /// No member is left: the engine holds nothing, and only its sweep is due.
     #[track_caller]
     pub(crate) fn assert_empty(&mut self) {
         let stats = self.engine.stats();
         let held = (stats.channels, stats.members, stats.connected, stats.streams);
         assert_eq!(held, (0, 0, 0, 0), "channels, members, sockets, streams");
         assert!(self.channels().is_empty());
-        // What was armed for those who were here finds nothing and is gone.
+        // Timers that were armed for former members have no effect.
         let frames = stats.frames;
         self.advance(400_000);
         for _ in 0..3 {

@@ -1,9 +1,10 @@
-//! A store in memory: what was written, what waits, what a new process is started with.
+//! A store in memory: stored rows, waiting writes, and the state for a new process.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use lianmai_signal_engine::{
-    Answer, AskId, DrainPlan, Engine, Input, Record, Restored, Row, RowKey, RowOp,
+    Answer, AskId, ChannelKey, DrainPlan, Engine, EventRecord, HistoryRecord, Input, Record,
+    Restored, Row, RowKey, RowOp,
 };
 
 use super::{BEGIN_MS, World};
@@ -21,11 +22,15 @@ pub(crate) enum DiskMode {
 pub(crate) struct Disk {
     pub(crate) mode: DiskMode,
     rows: BTreeMap<RowKey, Record>,
+    /// Appended events.
+    pub(crate) journal: Vec<(ChannelKey, EventRecord)>,
+    /// Entries of the history.
+    pub(crate) history: Vec<(ChannelKey, HistoryRecord)>,
     held: VecDeque<(Vec<RowOp>, Option<AskId>)>,
 }
 
 impl Disk {
-    /// Whether it is stored, where that is known at once.
+    /// Whether it is stored, if that is known at once.
     pub(super) fn write(&mut self, ops: Vec<RowOp>, ask: Option<AskId>) -> Option<bool> {
         match self.mode {
             DiskMode::AtOnce => {
@@ -50,6 +55,14 @@ impl Disk {
                 RowOp::Drop(key) => {
                     self.rows.remove(&key);
                 }
+                RowOp::Append(channel, record) => {
+                    self.journal.push((channel, *record));
+                }
+                RowOp::Remember(channel, record) => {
+                    let text = serde_json::to_string(&record).expect("text");
+                    let record = serde_json::from_str(&text).expect("what was written can be read");
+                    self.history.push((channel, record));
+                }
                 RowOp::DropChannel(channel) => {
                     self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
                 }
@@ -57,7 +70,14 @@ impl Disk {
         }
     }
 
-    /// Whether nobody is written down.
+    /// Carries out the writes that were held, without an answer.
+    pub(crate) fn apply_held(&mut self) {
+        for (ops, _) in std::mem::take(&mut self.held) {
+            self.apply(ops);
+        }
+    }
+
+    /// Whether no channel is stored.
     pub(crate) fn is_empty(&self) -> bool {
         !self.rows.keys().any(|key| key.row.is_of_a_channel())
     }
@@ -82,7 +102,7 @@ impl World {
         }
     }
 
-    /// Carries out the held writes up to the first that somebody waits for.
+    /// Carries out the held writes up to the first one that needs an answer.
     pub(crate) fn write_next(&mut self) {
         while let Some((ops, ask)) = self.disk.held.pop_front() {
             self.disk.apply(ops);
@@ -92,7 +112,7 @@ impl World {
         }
     }
 
-    /// Answers the held writes that somebody waits for, each as told.
+    /// Answers the held writes that need an answer, with these results.
     pub(crate) fn answer_held(&mut self, stored: &[bool]) {
         let held: Vec<_> = std::mem::take(&mut self.disk.held).into_iter().collect();
         let mut verdicts = stored.iter();
@@ -147,12 +167,12 @@ impl World {
         }));
     }
 
-    /// The process is gone, with every socket and every write that was held; the next one begins.
+    /// The process ends, with every socket and every held write; the next one begins.
     pub(crate) fn crash(&mut self) {
         self.next_process(false);
     }
 
-    /// The next process begins where one that has drained ended.
+    /// The next process continues where a drained one ended.
     pub(crate) fn start_again(&mut self) {
         assert_eq!(self.drained, Some(true), "handed over");
         self.next_process(true);
@@ -175,12 +195,12 @@ impl World {
         self.last_ask = None;
         self.waiting.clear();
         self.relay.end();
-        // Clocks of two processes have nothing in common.
+        // The clocks of two processes are unrelated.
         self.now.mono.0 = BEGIN_MS;
         self.engine = Engine::new(self.config.clone(), [7 + self.starts; 32]);
         let restored = self.disk.restored(clean);
         for (_, _, members) in &restored.channels {
-            // A cut that was not written down is made again.
+            // A cut whose record was not stored is made again.
             for push in members.iter().flat_map(|member| &member.pushes) {
                 self.cut.remove(&push.generation);
             }
@@ -191,13 +211,13 @@ impl World {
 }
 
 impl Disk {
-    /// Ids of the tasks that are written down.
+    /// Ids of the stored tasks.
     pub(crate) fn tasks(&self) -> Vec<String> {
         let tasks = self.rows.keys().filter(|key| matches!(key.row, Row::Task(_)));
         tasks.map(|key| key.row.id()).collect()
     }
 
-    /// Claims that are written down, those that rest included.
+    /// Number of stored claims, those that rest included.
     pub(crate) fn claims(&self) -> usize {
         self.rows.keys().filter(|key| key.row == Row::Claim).count()
     }

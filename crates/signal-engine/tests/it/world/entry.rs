@@ -1,4 +1,4 @@
-//! How somebody comes in: the join and what its token grants, changed step by step.
+//! A join and the grant of its token, changed step by step.
 
 use lianmai_protocol::message::session::Join;
 use lianmai_protocol::{Attributes, ErrorName, Rights, Role, UserId, WallTime};
@@ -6,7 +6,7 @@ use lianmai_signal_engine::Grant;
 
 use super::World;
 
-/// How somebody comes in.
+/// A join and the grant of its token.
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) join: Join,

@@ -1,5 +1,5 @@
-//! What a relay knows that heard everything in order: which kinds are published and subscribed. Every verdict must say what
-//! it knows already, or a change was not told.
+//! A relay that gets all outputs in order: the published and subscribed kinds. Every verdict must agree with what it
+//! knows, or a change was not told.
 
 use std::collections::BTreeMap;
 

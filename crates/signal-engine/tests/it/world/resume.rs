@@ -9,7 +9,7 @@ use super::{Client, Conn, World};
 use crate::picture::Picture;
 
 impl World {
-    /// What a client would send to come back.
+    /// The request with which a client comes back.
     pub(crate) fn comeback(&mut self, client: Client) -> Reconnect {
         let conn = self.conns.get_mut(&client.0).expect("a client");
         conn.attempt += 1;
@@ -23,7 +23,7 @@ impl World {
         }
     }
 
-    /// As if the last events had not arrived: only for a connection that is no more.
+    /// As if the last events had not arrived; only for a connection that has ended.
     pub(crate) fn step_back(&mut self, client: Client, events: u64) {
         let conn = self.conns.get_mut(&client.0).expect("a client");
         let first = conn.joined.as_ref().map_or(0, |joined| joined.seq);
@@ -34,7 +34,7 @@ impl World {
         }
     }
 
-    /// Comes back with these words, on a new connection.
+    /// Comes back with this request, on a new connection.
     pub(crate) fn knock_again(&mut self, client: Client, reconnect: Reconnect) -> Client {
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
@@ -50,7 +50,7 @@ impl World {
             next_id: old.next_id,
             ..Conn::default()
         };
-        // Greater than any id before, whichever of its connections a story comes back from.
+        // Greater than any earlier id, from whichever of its connections a test comes back.
         let id = before.next_id.max(self.last_conn * 1_000);
         let mut state = Conn { next_id: id + 1, first_id: id, n: before.n, ..Conn::default() };
         state.attempt = before.attempt;
@@ -65,7 +65,7 @@ impl World {
         Client(conn)
     }
 
-    /// Comes back as a client does that lost its socket, and is let in.
+    /// Comes back as a client that has lost its socket, and is accepted.
     #[track_caller]
     pub(crate) fn resume(&mut self, client: Client) -> (Client, Resumed) {
         let reconnect = self.comeback(client);

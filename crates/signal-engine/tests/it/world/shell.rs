@@ -1,4 +1,4 @@
-//! What the engine sends and asks for: frames are decoded and checked as they arrive, requests are answered.
+//! The output of the engine: frames are decoded and checked as they arrive, questions are answered.
 
 use std::collections::VecDeque;
 
@@ -104,7 +104,7 @@ impl World {
         }
     }
 
-    /// What a question is answered at once.
+    /// The answer to a question that is answered at once.
     fn reply(&mut self, id: AskId, question: Question) -> Option<Answer> {
         match question {
             Question::Mint(request) => {

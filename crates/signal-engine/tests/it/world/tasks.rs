@@ -1,5 +1,5 @@
-//! What the shell does for tasks: claims go to the engine that keeps them, which is the same one here, and orders to
-//! an executor, which is the test.
+//! The shell's part in tasks: claims go to the engine that keeps them, which is the same one here, and orders to an
+//! executor, which is the test.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,15 +23,15 @@ pub(crate) const RENEW: Report = Report::Renew { ask: 2 };
 #[derive(Debug, Default)]
 pub(crate) struct TaskShell {
     pub(super) orders: Vec<Order>,
-    /// Claims that the keeping engine was asked for, and by which question.
+    /// The query of each claim at the keeping engine, and the question that it came from.
     pub(super) claims: BTreeMap<QueryId, AskId>,
     pub(crate) hold_claims: bool,
     held: VecDeque<(AskId, Claim)>,
-    /// What was asked to be carried out.
+    /// The admissions that were asked for.
     pub(crate) admissions: Vec<Admission>,
-    /// Nobody says whether it can be.
+    /// Admissions are not answered.
     pub(crate) nobody_admits: bool,
-    /// Why nothing can be.
+    /// Why all admissions are refused.
     pub(crate) unfit: Option<Unfit>,
 }
 
@@ -108,7 +108,7 @@ impl World {
         Some(Input::Claim { query, claim })
     }
 
-    /// Hands on the claims that were held.
+    /// Hands over the claims that were held.
     pub(crate) fn hand_on_claims(&mut self) {
         self.tasks.hold_claims = false;
         for (id, claim) in std::mem::take(&mut self.tasks.held) {
@@ -118,12 +118,12 @@ impl World {
         }
     }
 
-    /// The orders since the last look, in words.
+    /// The orders since the last call, in words.
     pub(crate) fn orders(&mut self) -> Vec<String> {
         std::mem::take(&mut self.tasks.orders).iter().map(order_words).collect()
     }
 
-    /// The only order since the last look: a run begins.
+    /// The only order since the last call: a run begins.
     #[track_caller]
     pub(crate) fn started(&mut self) -> (RunId, Box<Job>) {
         match std::mem::take(&mut self.tasks.orders).as_slice() {
@@ -132,7 +132,7 @@ impl World {
         }
     }
 
-    /// The only order since the last look: a run is told what it does now.
+    /// The only order since the last call: an update of a run.
     #[track_caller]
     pub(crate) fn updated(&mut self) -> Box<Job> {
         match std::mem::take(&mut self.tasks.orders).as_slice() {
@@ -145,14 +145,14 @@ impl World {
         self.input(Input::Task { run: run.clone(), report });
     }
 
-    /// An executor takes a run and pushes.
+    /// An executor accepts a run and pushes.
     pub(crate) fn push(&mut self, run: &RunId) {
         self.report(run, ACCEPTED);
         self.report(run, Report::Pushing);
         self.tasks.orders.clear();
     }
 
-    /// Lets time pass while clients ping and runs renew their leases, and returns the orders but for leases.
+    /// Lets time pass while clients ping and runs renew their leases. Returns the orders except leases.
     pub(crate) fn advance_pushing(&mut self, ms: u64, runs: &[&RunId]) -> Vec<String> {
         let until: MonoTime = self.now.mono + ms;
         let mut orders = self.orders();

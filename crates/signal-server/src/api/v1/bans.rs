@@ -2,96 +2,131 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{get, post};
 use http::StatusCode;
-use lianmai_protocol::{Appkey, UserId};
+use lianmai_protocol::{ChannelName, UserId};
 use lianmai_signal_engine::output::BanView;
 use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::{Answer, Lifted};
 use crate::api::Api;
-use crate::api::error::{ApiError, json};
-use crate::api::extract::{Channel, Json};
+use crate::api::access::{App, Channel, Member, Moderate, Read};
+use crate::api::error::json;
+use crate::api::extract::Json;
 
-type Answer = Result<Response, ApiError>;
-
-pub(super) fn routes() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/v1/bans", get(all))
-        .route("/v1/unban", post(lift_all))
-        .route("/v1/channels/{name}/bans", get(of_channel))
-        .route("/v1/channels/{name}/unban", post(lift))
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(of_app))
+        .routes(routes!(of_channel))
+        .routes(routes!(lift))
+        .routes(routes!(lift_hold))
+        .routes(routes!(lift_by))
 }
 
-#[derive(Serialize)]
+/// A ban of a user, or the hold of a channel's name.
+#[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct BanDto {
-    appkey: Appkey,
-    channel_name: String,
-    /// Absent where the name is held.
+    #[schema(value_type = String)]
+    channel_name: ChannelName,
+    /// The banned user; absent for a hold.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     uid: Option<UserId>,
-    /// The moderator; absent where it was an operator.
+    /// The moderator that made it; absent if it was an operator.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     by: Option<UserId>,
+    /// Remaining time in milliseconds.
     left_ms: u64,
 }
 
 impl From<BanView> for BanDto {
     fn from(view: BanView) -> Self {
         let BanView { channel, uid, by, left_ms } = view;
-        BanDto { appkey: channel.appkey, channel_name: channel.name.to_string(), uid, by, left_ms }
+        BanDto { channel_name: channel.name, uid, by, left_ms }
     }
+}
+
+/// The bans and holds that are in force.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Bans {
+    bans: Vec<BanDto>,
 }
 
 fn listed(bans: Vec<BanView>) -> Response {
-    #[derive(Serialize)]
-    struct List {
-        bans: Vec<BanDto>,
-    }
-    json(StatusCode::OK, &List { bans: bans.into_iter().map(BanDto::from).collect() })
+    json(StatusCode::OK, &Bans { bans: bans.into_iter().map(BanDto::from).collect() })
 }
 
-fn lifted(count: usize) -> Response {
-    json(StatusCode::OK, &serde_json::json!({ "lifted": count }))
+/// Bans of all channels of an app
+#[utoipa::path(
+    get, path = "/v1/apps/{appkey}/bans", operation_id = "listBansOfApp", tag = "bans", params(("appkey" = String, Path)),
+    responses((status = 200, body = Bans))
+)]
+async fn of_app(State(api): State<Arc<Api>>, App(appkey, _): App<Read>) -> Answer {
+    Ok(listed(api.service.bans_of_app(&appkey).await?))
 }
 
-async fn all(State(api): State<Arc<Api>>) -> Answer {
-    Ok(listed(api.service.bans(None).await?))
+/// Bans of a channel
+///
+/// A ban applies to the name of a channel, whether or not the channel exists now.
+#[utoipa::path(
+    get, path = "/v1/apps/{appkey}/channels/{channel}/bans", operation_id = "listBans", tag = "bans",
+    params(("appkey" = String, Path), ("channel" = String, Path)),
+    responses((status = 200, body = Bans))
+)]
+async fn of_channel(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> Answer {
+    Ok(listed(api.service.bans(key).await?))
 }
 
-async fn of_channel(State(api): State<Arc<Api>>, Channel(key): Channel) -> Answer {
-    Ok(listed(api.service.bans(Some(key)).await?))
+/// Lift a ban
+///
+/// The user may come back with the token that it has.
+#[utoipa::path(
+    delete, path = "/v1/apps/{appkey}/channels/{channel}/bans/{uid}", operation_id = "liftBan", tag = "bans",
+    params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)),
+    responses((status = 200, body = Lifted))
+)]
+async fn lift(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Moderate>) -> Answer {
+    let lifted = api.service.lift_ban(key, Some(uid)).await?;
+    Ok(json(StatusCode::OK, &Lifted { lifted }))
 }
 
-// A name that is misspelt must not end a hold.
-#[derive(Deserialize)]
+/// Lift the hold of a channel's name
+///
+/// Users that a close kept out may come back with the tokens that they have.
+#[utoipa::path(
+    delete, path = "/v1/apps/{appkey}/channels/{channel}/hold", operation_id = "liftHold", tag = "bans",
+    params(("appkey" = String, Path), ("channel" = String, Path)),
+    responses((status = 200, body = Lifted))
+)]
+async fn lift_hold(State(api): State<Arc<Api>>, Channel(key, _): Channel<Moderate>) -> Answer {
+    let lifted = api.service.lift_ban(key, None).await?;
+    Ok(json(StatusCode::OK, &Lifted { lifted }))
+}
+
+/// Whose bans to lift.
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Lift {
-    /// Absent: the hold of the name.
-    uid: Option<UserId>,
-}
-
-async fn lift(
-    State(api): State<Arc<Api>>,
-    Channel(key): Channel,
-    Json(Lift { uid }): Json<Lift>,
-) -> Answer {
-    Ok(lifted(api.service.lift_ban(key, uid).await?))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LiftAll {
-    appkey: Appkey,
+struct LiftBy {
+    /// The moderator.
+    #[schema(value_type = String, pattern = "^(0|[1-9][0-9]{0,19})$")]
     by: UserId,
 }
 
-async fn lift_all(
+/// Lift all bans that a moderator has made
+#[utoipa::path(
+    post, path = "/v1/apps/{appkey}/bans/lift", operation_id = "liftBansBy", tag = "bans", params(("appkey" = String, Path)),
+    request_body = LiftBy, responses((status = 200, body = Lifted))
+)]
+async fn lift_by(
     State(api): State<Arc<Api>>,
-    Json(LiftAll { appkey, by }): Json<LiftAll>,
+    App(appkey, _): App<Moderate>,
+    Json(LiftBy { by }): Json<LiftBy>,
 ) -> Answer {
-    Ok(lifted(api.service.lift_bans_by(appkey, by).await?))
+    let lifted = api.service.lift_bans_by(appkey, by).await?;
+    Ok(json(StatusCode::OK, &Lifted { lifted }))
 }

@@ -1,39 +1,54 @@
-//! Channels: list, show, kick, close.
+//! Channels: list, show, create, close, attributes, policy, messages.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
-use axum::response::Response;
-use axum::routing::{get, post};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
+use lianmai_protocol::limits::{MAX_ATTRIBUTE_KEYS, MAX_MESSAGE_RECIPIENTS};
 use lianmai_protocol::message::session::CloseChannel;
-use lianmai_protocol::{Appkey, Cid, KindSet, Mid, Role, UserId};
-use lianmai_signal_engine::output::{ChannelView, MemberView};
+use lianmai_protocol::{Appkey, ChannelName, Cid, Map, UserId};
+use lianmai_signal_engine::ChannelKey;
+use lianmai_signal_engine::output::{ChannelDetail, ChannelView};
+use lianmai_signal_engine::record::ChannelRules;
 use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::{Answer, Done, Uid, done};
 use crate::api::Api;
-use crate::api::error::{ApiError, json};
-use crate::api::extract::{Channel, Json};
+use crate::api::access::{Admin, App, Channel, Moderate, Read};
+use crate::api::error::json;
+use crate::api::extract::{Json, Query, whole, whole_or_none};
+use crate::api::page::{self, MAX_LIMIT, Page};
 use crate::relay::forward::ForwardView;
 
-type Answer = Result<Response, ApiError>;
-
-pub(super) fn routes() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/v1/channels", get(list))
-        .route("/v1/channels/{name}", get(show))
-        .route("/v1/channels/{name}/kick", post(kick))
-        .route("/v1/channels/{name}/close", post(close))
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show))
+        .routes(routes!(close))
+        .routes(routes!(set_attributes))
+        .routes(routes!(set_policy))
+        .routes(routes!(send))
 }
 
-#[derive(Serialize)]
+/// A channel in a list.
+#[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ChannelDto {
+    #[schema(value_type = String)]
     appkey: Appkey,
-    channel_name: String,
+    #[schema(value_type = String)]
+    channel_name: ChannelName,
+    /// Its incarnation: another channel with the same name has another one.
+    #[schema(value_type = String)]
     cid: Cid,
-    creator: UserId,
+    /// Its creator; absent if none was named and nobody has joined yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    creator: Option<UserId>,
+    /// Including the audience.
     members: usize,
     broadcasters: usize,
 }
@@ -41,46 +56,92 @@ struct ChannelDto {
 impl From<ChannelView> for ChannelDto {
     fn from(view: ChannelView) -> Self {
         let ChannelView { channel, cid, creator, members, broadcasters } = view;
-        let channel_name = channel.name.to_string();
-        ChannelDto { appkey: channel.appkey, channel_name, cid, creator, members, broadcasters }
+        let ChannelKey { appkey, name: channel_name } = channel;
+        ChannelDto { appkey, channel_name, cid, creator, members, broadcasters }
     }
 }
 
-#[derive(Serialize)]
+/// What happens when a uid joins that is already in the channel.
+#[derive(Clone, Copy, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct MemberDto {
-    uid: UserId,
-    mid: Mid,
-    role: Role,
-    connected: bool,
-    published: KindSet,
-    muted: KindSet,
+enum Duplicate {
+    /// The new member takes its place.
+    KickOld,
+    /// The new member is refused.
+    RejectNew,
 }
 
-impl From<MemberView> for MemberDto {
-    fn from(view: MemberView) -> Self {
-        let MemberView { uid, mid, role, connected, published, muted } = view;
-        MemberDto { uid, mid, role, connected, published, muted }
+/// Rules of one channel. An absent rule is that of the app.
+#[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Policy {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    duplicate: Option<Duplicate>,
+    /// The creator may kick, close and mute, if its token is for its uid alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    creator_moderates: Option<bool>,
+    /// The channel ends when its creator leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dissolve_on_creator_leave: Option<bool>,
+    /// Maximum number of members; not more than the deployment allows.
+    #[serde(default, deserialize_with = "whole_or_none", skip_serializing_if = "Option::is_none")]
+    max_members: Option<u32>,
+    /// Maximum number of broadcasters; not more than the deployment allows.
+    #[serde(default, deserialize_with = "whole_or_none", skip_serializing_if = "Option::is_none")]
+    max_broadcasters: Option<u32>,
+    /// It outlives its last member, until it is closed.
+    #[serde(default)]
+    keep_empty: bool,
+}
+
+impl From<Policy> for ChannelRules {
+    fn from(policy: Policy) -> Self {
+        ChannelRules {
+            reject_new: policy.duplicate.map(|it| matches!(it, Duplicate::RejectNew)),
+            creator_moderates: policy.creator_moderates,
+            dissolve_on_creator_leave: policy.dissolve_on_creator_leave,
+            max_members: policy.max_members,
+            max_broadcasters: policy.max_broadcasters,
+            keep_empty: policy.keep_empty,
+        }
     }
 }
 
-/// One publish on its way to another server.
-#[derive(Serialize)]
+impl From<ChannelRules> for Policy {
+    fn from(rules: ChannelRules) -> Self {
+        let duplicate = |reject| if reject { Duplicate::RejectNew } else { Duplicate::KickOld };
+        Policy {
+            duplicate: rules.reject_new.map(duplicate),
+            creator_moderates: rules.creator_moderates,
+            dissolve_on_creator_leave: rules.dissolve_on_creator_leave,
+            max_members: rules.max_members,
+            max_broadcasters: rules.max_broadcasters,
+            keep_empty: rules.keep_empty,
+        }
+    }
+}
+
+/// A publish that is forwarded to another server.
+#[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ForwardDto {
+    #[schema(value_type = String)]
     uid: UserId,
+    /// `av`, `screenShare` or `slaveAudio`.
     kind: &'static str,
-    /// Without stream and query.
+    /// Without stream name and query.
     url: String,
+    /// `connecting`, `publishing` or `waiting`.
     state: &'static str,
-    /// How long it has been in that state.
+    /// Time in this state in milliseconds.
     state_ms: u64,
     failures: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<ForwardErrorDto>,
 }
 
-#[derive(Serialize)]
+/// The last failure of a forward.
+#[derive(Serialize, utoipa::ToSchema)]
 struct ForwardErrorDto {
     code: &'static str,
     message: String,
@@ -94,68 +155,253 @@ impl From<ForwardView> for ForwardDto {
     }
 }
 
-async fn list(State(api): State<Arc<Api>>) -> Answer {
-    #[derive(Serialize)]
-    struct List {
-        channels: Vec<ChannelDto>,
-    }
-    let channels = api.service.channels().await?.into_iter().map(ChannelDto::from).collect();
-    Ok(json(StatusCode::OK, &List { channels }))
-}
-
-async fn show(State(api): State<Arc<Api>>, Channel(key): Channel) -> Answer {
-    #[derive(Serialize)]
-    struct Shown {
-        #[serde(flatten)]
-        channel: ChannelDto,
-        #[serde(rename = "memberList")]
-        members: Vec<MemberDto>,
-        forwards: Vec<ForwardDto>,
-    }
-    let (view, members) = api.service.channel(key).await?;
-    let members = members.into_iter().map(MemberDto::from).collect();
-    let forwards = api.forwards.of(&view.channel).into_iter().map(ForwardDto::from).collect();
-    Ok(json(StatusCode::OK, &Shown { channel: view.into(), members, forwards }))
-}
-
-#[derive(Deserialize)]
+/// A channel.
+#[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Kick {
-    uid: UserId,
-    #[serde(default)]
-    duration_s: u32,
-    reason: Option<String>,
+struct ChannelDetailDto {
+    #[serde(flatten)]
+    channel: ChannelDto,
+    /// Its attributes.
+    attributes: BTreeMap<String, String>,
+    /// Its own rules.
+    policy: Policy,
+    /// For a channel that was made ahead of its first join: when it ends if nobody joins, in Unix milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prepared_until: Option<u64>,
+    /// Publishes that are forwarded to other servers.
+    forwards: Vec<ForwardDto>,
 }
 
-async fn kick(
+impl ChannelDetailDto {
+    fn of(api: &Api, detail: ChannelDetail) -> Self {
+        let ChannelDetail { view, attributes, rules, prepared_until } = detail;
+        let forwards = api.forwards.of(&view.channel).into_iter().map(ForwardDto::from).collect();
+        ChannelDetailDto {
+            channel: view.into(),
+            attributes: attributes.0.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            policy: rules.into(),
+            prepared_until: prepared_until.map(|until| until.0),
+            forwards,
+        }
+    }
+}
+
+/// A page of channels, ordered by name.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Channels {
+    channels: Vec<ChannelDto>,
+    /// Cursor of the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+const LIST: &str = "channels";
+
+/// Channels of an app
+///
+/// Ordered by name. With `Accept: application/x-ndjson`: all channels, one per line.
+#[utoipa::path(
+    get, path = "/v1/apps/{appkey}/channels", operation_id = "listChannels", tag = "channels",
+    params(("appkey" = String, Path), Page),
+    responses((status = 200, content((Channels = "application/json"), (ChannelDto = "application/x-ndjson"))))
+)]
+async fn list(
     State(api): State<Arc<Api>>,
-    Channel(key): Channel,
-    Json(kick): Json<Kick>,
+    App(appkey, _): App<Read>,
+    Query(page): Query<Page>,
+    headers: HeaderMap,
 ) -> Answer {
-    let Kick { uid, duration_s, reason } = kick;
-    api.service.kick(key, uid, duration_s, reason).await?;
-    Ok(done())
+    let (after, limit) = (page.after(LIST)?, page.limit()?);
+    if page::wants_lines(&headers) {
+        // A request that fails here gets an error; later, the stream can only break off.
+        let service = api.service.clone();
+        service.channels(&appkey, after.clone(), 1).await?;
+        return Ok(page::lines(
+            after,
+            |channel: &ChannelDto| channel.channel_name.clone(),
+            move |after| {
+                let (service, appkey) = (service.clone(), appkey.clone());
+                async move {
+                    let page = service.channels(&appkey, after, MAX_LIMIT).await?;
+                    Ok(page.into_iter().map(ChannelDto::from).collect())
+                }
+            },
+        ));
+    }
+    let views = api.service.channels(&appkey, after, limit + 1).await?;
+    let more = views.len() > limit;
+    let channels: Vec<ChannelDto> = views.into_iter().take(limit).map(Into::into).collect();
+    let last = channels.last().filter(|_| more).map(|last| &last.channel_name);
+    let next_cursor = last.map(|last| page::cursor(LIST, last));
+    Ok(json(StatusCode::OK, &Channels { channels, next_cursor }))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// A channel to make.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewChannel {
+    #[schema(value_type = String, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9 !#$%&()+:;<=.,>?@\\[\\]^_{}~\"|-]{1,64}$")]
+    channel_name: ChannelName,
+    /// Its creator; when absent, the first user that joins.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
+    creator: Option<UserId>,
+    #[serde(default)]
+    policy: Policy,
+    /// Its attributes.
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
+}
+
+/// Make a channel ahead of its first join
+///
+/// It waits 24 hours for a first join, and ends with the last leave unless `policy.keepEmpty` is set.
+#[utoipa::path(
+    post, path = "/v1/apps/{appkey}/channels", operation_id = "createChannel", tag = "channels",
+    params(("appkey" = String, Path)), request_body = NewChannel,
+    responses((status = 201, body = ChannelDetailDto))
+)]
+async fn create(
+    State(api): State<Arc<Api>>,
+    App(appkey, _): App<Admin>,
+    Json(new): Json<NewChannel>,
+) -> Answer {
+    let NewChannel { channel_name: name, creator, policy, attributes } = new;
+    let key = ChannelKey { appkey, name };
+    let attributes = attributes.into_iter().collect();
+    let detail = api.service.create(key, creator, policy.into(), attributes).await?;
+    Ok(json(StatusCode::CREATED, &ChannelDetailDto::of(&api, detail)))
+}
+
+/// One channel
+#[utoipa::path(
+    get, path = "/v1/apps/{appkey}/channels/{channel}", operation_id = "getChannel", tag = "channels",
+    params(("appkey" = String, Path), ("channel" = String, Path)),
+    responses((status = 200, body = ChannelDetailDto))
+)]
+async fn show(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> Answer {
+    let detail = api.service.channel(key).await?;
+    Ok(json(StatusCode::OK, &ChannelDetailDto::of(&api, detail)))
+}
+
+/// How to close a channel.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Close {
-    #[serde(default = "CloseChannel::default_hold_s")]
+    /// Time in seconds in which tokens from before the close are refused.
+    #[serde(default = "CloseChannel::default_hold_s", deserialize_with = "whole")]
+    #[schema(maximum = 3600)]
     hold_s: u32,
+    /// Sent to the members.
+    #[serde(default)]
+    #[schema(max_length = 256)]
     reason: Option<String>,
 }
 
+/// Close a channel
+///
+/// All members are told, and their memberships end.
+#[utoipa::path(
+    post, path = "/v1/apps/{appkey}/channels/{channel}/close", operation_id = "closeChannel", tag = "channels",
+    params(("appkey" = String, Path), ("channel" = String, Path)), request_body = Close,
+    responses((status = 200, body = Done))
+)]
 async fn close(
     State(api): State<Arc<Api>>,
-    Channel(key): Channel,
-    Json(close): Json<Close>,
+    Channel(key, _): Channel<Moderate>,
+    Json(Close { hold_s, reason }): Json<Close>,
 ) -> Answer {
-    let Close { hold_s, reason } = close;
     api.service.close(key, hold_s, reason).await?;
     Ok(done())
 }
 
-/// It took effect, and there is nothing to say.
-fn done() -> Response {
-    json(StatusCode::OK, &serde_json::json!({}))
+/// Attributes to set and to remove.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Patch {
+    /// `null` removes a key; other keys stay.
+    attributes: BTreeMap<String, Option<String>>,
+}
+
+/// Change attributes of a channel
+///
+/// All members are told the new attributes.
+#[utoipa::path(
+    patch, path = "/v1/apps/{appkey}/channels/{channel}/attributes", operation_id = "setChannelAttributes", tag = "channels",
+    params(("appkey" = String, Path), ("channel" = String, Path)), request_body = Patch,
+    responses((status = 200, body = Done))
+)]
+async fn set_attributes(
+    State(api): State<Arc<Api>>,
+    Channel(key, _): Channel<Moderate>,
+    Json(Patch { attributes }): Json<Patch>,
+) -> Answer {
+    // A patch may remove as many keys as there can be, and set as many.
+    if attributes.len() > 2 * MAX_ATTRIBUTE_KEYS {
+        return Err(lianmai_protocol::ErrorName::BadAttributes.into());
+    }
+    let mut patch = Map::new();
+    for (name, value) in attributes {
+        patch.insert(name, value);
+    }
+    api.service.set_attributes(key, patch).await?;
+    Ok(done())
+}
+
+/// Replace the rules of a channel
+///
+/// All rules are replaced: an absent rule is that of the app. They apply to joins and to the end of the channel; no
+/// membership ends because of them.
+#[utoipa::path(
+    put, path = "/v1/apps/{appkey}/channels/{channel}/policy", operation_id = "setChannelPolicy", tag = "channels",
+    params(("appkey" = String, Path), ("channel" = String, Path)), request_body = Policy,
+    responses((status = 200, body = Done))
+)]
+async fn set_policy(
+    State(api): State<Arc<Api>>,
+    Channel(key, _): Channel<Admin>,
+    Json(policy): Json<Policy>,
+) -> Answer {
+    api.service.set_rules(key, policy.into()).await?;
+    Ok(done())
+}
+
+/// A message.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Message {
+    /// The uid of the sender; it need not be in the channel.
+    #[schema(value_type = String, pattern = "^(0|[1-9][0-9]{0,19})$")]
+    uid: UserId,
+    data: String,
+    /// Only to these members; to all when absent.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<Uid>>, max_items = 64)]
+    to: Option<Vec<UserId>>,
+}
+
+/// The number of receivers of a message.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Sent {
+    /// Members; a member that is reconnecting gets the message when it is back.
+    delivered: u64,
+}
+
+/// Send a message to a channel or to members
+#[utoipa::path(
+    post, path = "/v1/apps/{appkey}/channels/{channel}/messages", operation_id = "sendMessage", tag = "channels",
+    params(("appkey" = String, Path), ("channel" = String, Path)), request_body = Message,
+    responses((status = 200, body = Sent))
+)]
+async fn send(
+    State(api): State<Arc<Api>>,
+    Channel(key, _): Channel<Moderate>,
+    Json(Message { uid, data, to }): Json<Message>,
+) -> Answer {
+    if to.as_ref().is_some_and(|to| to.len() > MAX_MESSAGE_RECIPIENTS) {
+        return Err(lianmai_protocol::ErrorName::TooManyRecipients.into());
+    }
+    let delivered = api.service.announce(key, uid, data, to).await?;
+    Ok(json(StatusCode::OK, &Sent { delivered }))
 }

@@ -1,0 +1,247 @@
+//! Steps of a call that are not in the journal: lost connections, refused commands, issued URLs, begins and ends of
+//! pushes and plays. Comes in: calls of the siblings. Goes out: steps for the history, a bounded number for each
+//! member. Deliberately absent: events, which the journal has as well (`context`), and quality of media (`quality`).
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::message::notice::Direction;
+use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, Mid, MonoTime, UserId};
+
+use super::Channel;
+use crate::context::Context;
+use crate::history::{Entry, Step};
+use crate::input::Access;
+use crate::output::Denial;
+use crate::seen::PushState;
+
+/// Most steps of one member in a window; all non-members together count as one member.
+const MAX_STEPS: u32 = 120;
+/// Most figures of quality of one member in a window.
+const MAX_QUALITIES: u32 = 600;
+/// The window, in milliseconds.
+const WINDOW_MS: u64 = 60_000;
+
+/// How many steps of each member the history got lately; `None` for non-members.
+#[derive(Debug, Default)]
+pub(super) struct Spent(BTreeMap<Option<UserId>, Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    since: MonoTime,
+    steps: u32,
+    qualities: u32,
+    missed: u32,
+}
+
+impl Spent {
+    fn is_over(window: &Window, now: MonoTime) -> bool {
+        now.since(window.since) >= WINDOW_MS
+    }
+
+    /// Counts one more step of a member. Returns whether it may be recorded, and how many of an earlier window were
+    /// left out.
+    fn take(&mut self, now: MonoTime, of: Option<UserId>, quality: bool) -> (bool, u32) {
+        let fresh = || Window { since: now, ..Window::default() };
+        let window = self.0.entry(of).or_insert_with(fresh);
+        let mut missed = 0;
+        if Spent::is_over(window, now) {
+            missed = std::mem::replace(window, fresh()).missed;
+        }
+        let (count, most) = match quality {
+            true => (&mut window.qualities, MAX_QUALITIES),
+            false => (&mut window.steps, MAX_STEPS),
+        };
+        let free = *count < most;
+        if free {
+            *count += 1;
+        } else {
+            window.missed += 1;
+        }
+        (free, missed)
+    }
+}
+
+impl Channel {
+    /// Records a step of a member, or of a non-member.
+    pub(crate) fn remember(&mut self, cx: &mut Context, of: Option<UserId>, step: Step) {
+        if self.may_remember(cx, of, matches!(step, Step::Quality(_))) {
+            cx.remember(&self.key, self.cid, Entry::Step(step));
+        }
+    }
+
+    /// Whether one more step may be recorded; it is counted.
+    fn may_remember(&mut self, cx: &mut Context, of: Option<UserId>, quality: bool) -> bool {
+        if !cx.config.history {
+            return false;
+        }
+        let (free, missed) = self.spent.take(cx.mono(), of, quality);
+        self.tell_missed(cx, of, missed);
+        free
+    }
+
+    fn tell_missed(&self, cx: &mut Context, uid: Option<UserId>, count: u32) {
+        if count > 0 {
+            cx.remember(&self.key, self.cid, Entry::Step(Step::Missed { uid, count }));
+        }
+    }
+
+    /// Records how many steps were left out in windows that are over, or in all of them.
+    pub(super) fn close_windows(&mut self, cx: &mut Context, all: bool) {
+        let now = cx.mono();
+        let over = self.spent.0.iter().filter(|(_, window)| all || Spent::is_over(window, now));
+        for (of, missed) in over.map(|(of, window)| (*of, window.missed)).collect::<Vec<_>>() {
+            self.spent.0.remove(&of);
+            self.tell_missed(cx, of, missed);
+        }
+    }
+
+    /// Records the last entries of a channel, or of this process.
+    pub(crate) fn end_history(&mut self, cx: &mut Context) {
+        self.close_flows(cx);
+        self.close_windows(cx, true);
+    }
+
+    /// A join was refused.
+    pub(crate) fn join_refused(
+        &mut self,
+        cx: &mut Context,
+        uid: Option<UserId>,
+        error: &ErrorName,
+    ) {
+        let error = error.as_str().to_owned();
+        // The uid is not verified, so the step counts for non-members.
+        self.remember(cx, None, Step::JoinRefused { uid, error });
+    }
+
+    /// A command was refused. Those about media are recorded.
+    pub(super) fn command_refused(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        method: Option<&'static str>,
+        error: &ErrorName,
+    ) {
+        let Some(method) = method.filter(|method| matches!(*method, "publish" | "subscribe"))
+        else {
+            return;
+        };
+        if let Some(mid) = self.members.get(&uid).map(|member| member.mid) {
+            let (method, error) = (method.to_owned(), error.as_str().to_owned());
+            self.remember(cx, Some(uid), Step::CommandRefused { uid, mid, method, error });
+        }
+    }
+
+    /// A member has a connection again, or has lost it.
+    pub(super) fn connection_changed(&mut self, cx: &mut Context, uid: UserId, is_there: bool) {
+        let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
+        let step = match is_there {
+            true => Step::Connected { uid, mid },
+            false => Step::Disconnected { uid, mid },
+        };
+        self.remember(cx, Some(uid), step);
+    }
+
+    /// A URL was issued to a member.
+    pub(super) fn url_issued(&mut self, cx: &mut Context, uid: UserId, stream: Gen) {
+        let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
+        let Some(owner) = self.streams.get(&stream).map(|stream| stream.owner) else { return };
+        let (direction, of) = towards(uid, owner);
+        self.remember(cx, Some(uid), Step::UrlIssued { uid, mid, direction, of, stream });
+    }
+
+    /// The kinds that a viewer of a stream subscribes to have changed.
+    pub(super) fn subscribed(
+        &mut self,
+        cx: &mut Context,
+        (uid, mid): (UserId, Mid),
+        of: UserId,
+        (before, kinds): (KindSet, KindSet),
+    ) {
+        for media_type in kinds.difference(before).iter().cloned() {
+            self.remember(cx, Some(uid), Step::Subscribed { uid, mid, of, media_type });
+        }
+        for media_type in before.difference(kinds).iter().cloned() {
+            self.remember(cx, Some(uid), Step::Unsubscribed { uid, mid, of, media_type });
+        }
+    }
+
+    /// A kind was muted or unmuted.
+    pub(super) fn mute_changed(
+        &mut self,
+        cx: &mut Context,
+        (uid, mid): (UserId, Mid),
+        caller: UserId,
+        media_type: MediaKind,
+        on: bool,
+    ) {
+        let by = (caller != uid).then_some(caller);
+        let step = match on {
+            true => Step::Muted { uid, mid, media_type, by },
+            false => Step::Unmuted { uid, mid, media_type, by },
+        };
+        self.remember(cx, Some(caller), step);
+    }
+
+    /// The relay was told whether a URL may be used.
+    pub(crate) fn judged(
+        &mut self,
+        cx: &mut Context,
+        stream: Gen,
+        access: Access,
+        denied: Option<Denial>,
+    ) {
+        let Some(of) = self.streams.get(&stream).map(|stream| stream.owner) else { return };
+        let viewer = match access {
+            Access::Publish => None,
+            Access::Play { viewer } if self.is_played_by_a_task(stream, viewer) => return,
+            Access::Play { viewer } => Some(viewer),
+        };
+        if let Some(denied) = denied {
+            // The member is only looked up if the step may be recorded.
+            let Some(mid) = viewer.filter(|_| self.may_remember(cx, None, false)) else { return };
+            let uid = self.members.values().find(|member| member.mid == mid).map(|m| m.uid);
+            let error = denied.code().to_owned();
+            let step = Step::MediaRefused { uid, mid, of, stream, error };
+            return cx.remember(&self.key, self.cid, Entry::Step(step));
+        }
+        let Some((uid, mid)) = self.flow_began(cx, stream, viewer) else { return };
+        let (direction, of) = towards(uid, of);
+        self.remember(cx, Some(uid), Step::MediaAllowed { uid, mid, direction, of, stream });
+    }
+
+    /// The relay reports the state of a push.
+    pub(crate) fn push_changed(&mut self, cx: &mut Context, stream: Gen, state: PushState) {
+        let Some(uid) = self.streams.get(&stream).map(|stream| stream.owner) else { return };
+        let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
+        let step = match state {
+            PushState::Began => Step::PushBegan { uid, mid, stream },
+            PushState::Stalled => Step::PushStalled { uid, mid, stream },
+            PushState::Ended => Step::PushEnded { uid, mid, stream },
+        };
+        self.remember(cx, Some(uid), step);
+        self.push_told(cx, stream, state);
+    }
+}
+
+/// The direction of a stream of `owner` for `uid`, and the owner if it is another member.
+fn towards(uid: UserId, owner: UserId) -> (Direction, Option<UserId>) {
+    if uid == owner { (Direction::Push, None) } else { (Direction::Pull, Some(owner)) }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: how many steps are recorded.
+
+    use super::*;
+
+    #[test]
+    fn who_does_too_much_is_remembered_less_and_that_is_said() {
+        let (mut spent, one) = (Spent::default(), Some(UserId(1)));
+        let taken = (0..MAX_STEPS + 3).filter(|_| spent.take(MonoTime(5), one, false).0).count();
+        assert_eq!(taken, MAX_STEPS as usize);
+        assert_eq!(spent.take(MonoTime(5), one, true), (true, 0), "figures count by themselves");
+        assert_eq!(spent.take(MonoTime(5), None, false), (true, 0), "and so do others");
+        assert_eq!(spent.take(MonoTime(4 + WINDOW_MS), one, false), (false, 0));
+        assert_eq!(spent.take(MonoTime(5 + WINDOW_MS), one, false), (true, 4));
+    }
+}

@@ -1,0 +1,261 @@
+//! Authentication and authorization. Comes in: the header `Authorization`, and the path. Goes out: the app, channel,
+//! member or other object of a route, as a type that only a caller with the scope of the route gets. Deliberately
+//! absent: what is done with it.
+//!
+//! The checks have this order: is the key valid (401), does it have the scope (403), is it for this app (403), does the
+//! app exist (404), and only then the rest of the request.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use lianmai_protocol::{Appkey, ErrorName, TaskId, UserId};
+use lianmai_signal_engine::ChannelKey;
+
+use super::Api;
+use super::docs::takes_query;
+use super::error::ApiError;
+use super::keys::{Caller, Scope};
+use crate::clock::wall_now;
+use crate::socket::give_way::Seat;
+
+/// A scope as a type.
+pub(super) trait Needs: Send + Sync + 'static {
+    const SCOPE: Scope;
+}
+
+/// The scope `read`.
+pub(super) struct Read;
+/// The scope `moderate`.
+pub(super) struct Moderate;
+/// The scope `admin`.
+pub(super) struct Admin;
+
+impl Needs for Read {
+    const SCOPE: Scope = Scope::Read;
+}
+impl Needs for Moderate {
+    const SCOPE: Scope = Scope::Moderate;
+}
+impl Needs for Admin {
+    const SCOPE: Scope = Scope::Admin;
+}
+
+/// The app of a route.
+pub(super) struct App<S: Needs>(pub(super) Appkey, pub(super) PhantomData<S>);
+/// The channel of a route.
+pub(super) struct Channel<S: Needs>(pub(super) ChannelKey, pub(super) PhantomData<S>);
+/// The channel and the uid of a route.
+pub(super) struct Member<S: Needs>(
+    pub(super) ChannelKey,
+    pub(super) UserId,
+    pub(super) PhantomData<S>,
+);
+/// The channel and the push task of a route.
+pub(super) struct Task<S: Needs>(
+    pub(super) ChannelKey,
+    pub(super) TaskId,
+    pub(super) PhantomData<S>,
+);
+/// The id of an object of an app.
+pub(super) struct Thing<S: Needs>(pub(super) Appkey, pub(super) String, pub(super) PhantomData<S>);
+/// Only the operator of the deployment.
+pub(super) struct Root;
+
+/// A caller that may see all apps.
+pub(super) struct Everything;
+
+/// Identifies the caller, or answers 401.
+pub(super) async fn identify(
+    State(api): State<Arc<Api>>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let caller = bearer(request.headers()).and_then(|given| {
+        if api.token.equals(given) {
+            Some(Caller::Root)
+        } else {
+            api.service.keys().caller(given, wall_now())
+        }
+    });
+    if let Some(caller) = caller {
+        let _busy = request.extensions().get::<Seat>().map(Seat::busy);
+        request.extensions_mut().insert(caller);
+        return Ok(next.run(request).await);
+    }
+    let text = "The header Authorization must be `Bearer` and a key, or the token in <data-dir>/admin.token.";
+    Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", text)
+        .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+}
+
+/// Schemes are case-insensitive (RFC 9110 §11.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, given)| given.trim_start_matches(' '))
+}
+
+fn caller(parts: &Parts) -> Result<&Caller, ApiError> {
+    // All routes that need a caller are behind `identify`.
+    parts.extensions.get::<Caller>().ok_or_else(|| ErrorName::InternalError.into())
+}
+
+/// The parameters of a path.
+struct Names(Vec<(String, String)>);
+
+impl Names {
+    async fn of(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        // A path that is not UTF-8 names no channel.
+        let found = RawPathParams::from_request_parts(parts, api).await;
+        let found = found.map_err(|_| ApiError::from(ErrorName::BadChannelName))?;
+        Ok(Names(found.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
+    }
+
+    fn get(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(own, _)| own == name);
+        found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    fn channel(&self, appkey: Appkey) -> Result<ChannelKey, ApiError> {
+        let name = self.get("channel");
+        // Clients treat these as relative path segments.
+        if matches!(name, "." | "..") {
+            return Err(ErrorName::BadChannelName.into());
+        }
+        let name = name.parse().map_err(|_| ErrorName::BadChannelName)?;
+        Ok(ChannelKey { appkey, name })
+    }
+}
+
+/// The app of a path, if the caller has the scope for it.
+async fn app(parts: &mut Parts, api: &Arc<Api>, scope: Scope) -> Result<(Appkey, Names), ApiError> {
+    let names = Names::of(parts, api).await;
+    let caller = caller(parts)?;
+    if !caller.may(scope) {
+        let text = match scope {
+            Scope::Read => "The key needs the scope `read`.",
+            Scope::Moderate => "The key needs the scope `moderate`.",
+            Scope::Admin => "The key needs the scope `admin`.",
+        };
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "missingScope", text));
+    }
+    let names = names?;
+    let appkey: Appkey = names.get("appkey").parse().map_err(|_| no_such_app(caller))?;
+    if !caller.sees(&appkey) {
+        return Err(of_another_app());
+    }
+    if !api.service.has_app(&appkey) {
+        return Err(no_such_app(caller));
+    }
+    check_query(parts)?;
+    Ok((appkey, names))
+}
+
+/// Refuses a query where the route takes none, because it would be ignored.
+fn check_query(parts: &Parts) -> Result<(), ApiError> {
+    let path = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
+    let heard = path.is_some_and(|path| takes_query(&parts.method, path));
+    match parts.uri.query() {
+        Some(query) if !query.is_empty() && !heard => {
+            Err(ApiError::invalid_params("nothing is asked by a query here"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn of_another_app() -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "wrongApp", "The key is for another app.")
+}
+
+/// A caller with the key of one app does not learn which others exist.
+fn no_such_app(caller: &Caller) -> ApiError {
+    match caller {
+        Caller::Key(key) if key.appkey.is_some() => of_another_app(),
+        _ => ApiError::none_such("noSuchApp", "No such app."),
+    }
+}
+
+impl<S: Needs> FromRequestParts<Arc<Api>> for App<S> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let (appkey, _) = app(parts, api, S::SCOPE).await?;
+        Ok(App(appkey, PhantomData))
+    }
+}
+
+impl<S: Needs> FromRequestParts<Arc<Api>> for Channel<S> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let (appkey, names) = app(parts, api, S::SCOPE).await?;
+        Ok(Channel(names.channel(appkey)?, PhantomData))
+    }
+}
+
+impl<S: Needs> FromRequestParts<Arc<Api>> for Member<S> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let (appkey, names) = app(parts, api, S::SCOPE).await?;
+        let channel = names.channel(appkey)?;
+        let uid = names.get("uid").parse::<UserId>();
+        let uid = uid.map_err(|error| ApiError::from(error.name).field("uid"))?;
+        Ok(Member(channel, uid, PhantomData))
+    }
+}
+
+impl<S: Needs> FromRequestParts<Arc<Api>> for Task<S> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let (appkey, names) = app(parts, api, S::SCOPE).await?;
+        let channel = names.channel(appkey)?;
+        let task = names.get("task").parse::<TaskId>();
+        let task = task.map_err(|_| ApiError::from(ErrorName::BadTask).field("task"))?;
+        Ok(Task(channel, task, PhantomData))
+    }
+}
+
+impl<S: Needs> FromRequestParts<Arc<Api>> for Thing<S> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let (appkey, names) = app(parts, api, S::SCOPE).await?;
+        Ok(Thing(appkey, names.get("id").to_owned(), PhantomData))
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Root {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, ApiError> {
+        match caller(parts)? {
+            Caller::Root => check_query(parts).map(|()| Root),
+            Caller::Key(_) => {
+                let text = "Only the token of the deployment may ask for that.";
+                Err(ApiError::new(StatusCode::FORBIDDEN, "missingScope", text))
+            }
+        }
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Everything {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, ApiError> {
+        match caller(parts)? {
+            Caller::Key(key) if key.appkey.is_some() => Err(of_another_app()),
+            _ => Ok(Everything),
+        }
+    }
+}

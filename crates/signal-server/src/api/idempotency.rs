@@ -1,0 +1,130 @@
+//! A repeated request takes effect once. Comes in: requests that change something and have the header
+//! `Idempotency-Key`. Goes out: the first answer again for each repetition. Deliberately absent: the routes.
+//!
+//! A request is stored before it is carried out, and its answer afterwards. If a process did not finish a request, its
+//! repetition is answered `idempotencyInProgress`: it may have taken effect, and the caller must check that (ADR 0054).
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::State;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use sha2::{Digest, Sha256};
+
+use super::Api;
+use super::error::ApiError;
+use super::extract::{MAX_TASKS_BODY, too_large};
+use super::keys::Caller;
+use crate::clock::wall_now;
+use crate::records::Asked;
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Marks a repeated answer.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Maximum length of a key in bytes.
+const MAX_KEY: usize = 128;
+/// Retention of an answer in milliseconds.
+const KEEP_MS: u64 = 24 * 3600 * 1000;
+/// Maximum number of stored answers of one caller.
+const MOST: usize = 10_000;
+/// Maximum size of a stored answer in bytes. Answers to requests that change something are short.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Marks an answer that holds a secret. It is given once and not stored: the file holds only hashes of keys.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HoldsSecret;
+
+/// The middleware; see the module.
+pub(super) async fn once(
+    State(api): State<Arc<Api>>,
+    request: Request<Body>,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let Some(key) = request.headers().get(KEY) else { return Ok(next.run(request).await) };
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(next.run(request).await);
+    }
+    let good = |key: &&str| (1..=MAX_KEY).contains(&key.len());
+    let key = key.to_str().ok().filter(good).map(ToOwned::to_owned).ok_or_else(|| {
+        let text = "Idempotency-Key is 1 to 128 visible characters.";
+        ApiError::new(StatusCode::BAD_REQUEST, "badIdempotencyKey", text)
+    })?;
+    let caller = request.extensions().get::<Caller>().map_or("", Caller::id).to_owned();
+    let (parts, body) = request.into_parts();
+    // The maximum of all routes. Each route checks its own limit again.
+    let body = to_bytes(body, MAX_TASKS_BODY).await.map_err(|_| too_large())?;
+    let hash = hash(&parts.method, parts.uri.path_and_query().map_or("", |it| it.as_str()), &body);
+    let (desk, id) = (api.service.desk().clone(), (caller, key));
+    let now = wall_now().0;
+    let times = (now, now.saturating_sub(KEEP_MS));
+    match desk.begin(id.clone(), hash, times, MOST).await? {
+        None => {
+            let text = "Too many idempotency keys of this caller are remembered.";
+            return Err(ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "tooManyIdempotencyKeys",
+                text,
+            ));
+        }
+        Some(Asked::Other) => {
+            let text = "The idempotency key was used for another request.";
+            return Err(ApiError::new(StatusCode::CONFLICT, "idempotencyKeyReused", text));
+        }
+        Some(Asked::Begun) => {
+            let text = "The request is being done, or the server ended while it was: look before you ask again with \
+                        another key.";
+            return Err(ApiError::new(StatusCode::CONFLICT, "idempotencyInProgress", text));
+        }
+        Some(Asked::Answered { status, body }) => return Ok(again(status, body)),
+        Some(Asked::New) => {}
+    }
+    // Runs to its end, even if the caller no longer waits for the answer.
+    let request = Request::from_parts(parts, Body::from(body));
+    let done = tokio::spawn(async move {
+        let response = next.run(request).await;
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, MAX_ANSWER).await.unwrap_or_default();
+        let answer = if parts.extensions.get::<HoldsSecret>().is_some() {
+            Some(told_once())
+        } else {
+            // A request that failed may be repeated.
+            let text = String::from_utf8(body.to_vec()).ok();
+            let text = text.filter(|_| !parts.status.is_server_error());
+            text.map(|text| (parts.status.as_u16(), text))
+        };
+        // The answer is right even if it cannot be stored.
+        let _ = desk.answered(id, answer).await;
+        Response::from_parts(parts, Body::from(body))
+    });
+    done.await.map_err(|_| lianmai_protocol::ErrorName::InternalError.into())
+}
+
+/// The answer to a repeated request whose first answer held a secret.
+fn told_once() -> (u16, String) {
+    let text = "The request took effect before, and its answer held a secret, which is told once.";
+    ApiError::new(StatusCode::CONFLICT, "idempotencyAnswerNotKept", text).text()
+}
+
+fn again(status: u16, body: String) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    let kind = if status.is_success() { "application/json" } else { "application/problem+json" };
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (REPLAYED, HeaderValue::from_static("true")),
+    ];
+    (status, headers, body).into_response()
+}
+
+fn hash(method: &Method, path: &str, body: &Bytes) -> String {
+    let mut hash = Sha256::new();
+    for part in [method.as_str().as_bytes(), path.as_bytes(), body] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    URL_SAFE_NO_PAD.encode(hash.finalize())
+}

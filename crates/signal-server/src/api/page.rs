@@ -1,0 +1,143 @@
+//! Long lists. Comes in: where to continue, and how many items. Goes out: a page and where the next one begins, or the
+//! whole list as a stream of lines, with at most one page in memory. Deliberately absent: the content of lists.
+//!
+//! A cursor is opaque: it holds the name of its list and the last item of its page, so that a cursor of another list is
+//! refused.
+
+use std::future::Future;
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::stream;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+use serde::{Deserialize, Serialize};
+
+use super::error::ApiError;
+
+/// Maximum number of items of a page.
+pub(super) const MAX_LIMIT: usize = 1_000;
+/// Default number of items of a page.
+const LIMIT: usize = 100;
+/// Maximum length of a cursor in bytes.
+const MAX_CURSOR: usize = 256;
+/// Media type of a stream of lines.
+pub(super) const LINES: &str = "application/x-ndjson";
+
+/// The requested part of a list.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Page {
+    /// Maximum number of items, 1 to 1000.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub(super) limit: Option<u64>,
+    /// The `nextCursor` of an earlier answer, to continue after it.
+    pub(super) after: Option<String>,
+}
+
+impl Page {
+    pub(super) fn limit(&self) -> Result<usize, ApiError> {
+        let Some(limit) = self.limit else { return Ok(LIMIT) };
+        let limit = usize::try_from(limit).ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        limit.ok_or_else(|| ApiError::invalid_params("limit is not in 1..=1000").field("limit"))
+    }
+
+    /// The last item of the page before, as the list of that name wrote it.
+    pub(super) fn after<T: std::str::FromStr>(&self, list: &str) -> Result<Option<T>, ApiError> {
+        let Some(text) = &self.after else { return Ok(None) };
+        let bad = || ApiError::none_such("badCursor", "The list has no such place.").field("after");
+        if text.len() > MAX_CURSOR {
+            return Err(bad());
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
+        let text = String::from_utf8(bytes).map_err(|_| bad())?;
+        let last = text.strip_prefix(list).and_then(|rest| rest.strip_prefix(':'));
+        last.and_then(|last| last.parse().ok()).map(Some).ok_or_else(bad)
+    }
+}
+
+/// The cursor of the page after an item.
+pub(super) fn cursor(list: &str, last: &impl std::fmt::Display) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{list}:{last}"))
+}
+
+/// Whether the client asks for a list as lines.
+pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| {
+        accept
+            .split(',')
+            .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == LINES))
+    })
+}
+
+/// A whole list, one item per line. `more` gives the items after an item, in order, and none at the end. A failure in
+/// the middle ends the connection, so that no client takes a part for the whole.
+pub(super) fn lines<T, C, F>(
+    first: Option<C>,
+    key: impl Fn(&T) -> C + Send + 'static,
+    more: impl Fn(Option<C>) -> F + Send + 'static,
+) -> Response
+where
+    T: Serialize,
+    C: Clone + Send + 'static,
+    F: Future<Output = Result<Vec<T>, ApiError>> + Send,
+{
+    let state = (first, more, key);
+    let pages = stream::try_unfold(state, |(after, more, key)| async move {
+        let page = more(after).await.map_err(|error| {
+            std::io::Error::other(format!("the list ends early: {}", error.name()))
+        })?;
+        let Some(last) = page.last() else { return Ok(None) };
+        let after = Some(key(last));
+        let mut text = Vec::new();
+        for thing in &page {
+            serde_json::to_writer(&mut text, thing).expect("answers have string keys only");
+            text.push(b'\n');
+        }
+        Ok::<_, std::io::Error>(Some((Bytes::from(text), (after, more, key))))
+    });
+    let mut response = Response::new(Body::from_stream(pages));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(LINES));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: cursors.
+
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_good_for_its_list_only() {
+        let page = |after: &str| Page { limit: None, after: Some(after.to_owned()) };
+        let text = cursor("members", &7);
+        assert_eq!(page(&text).after::<u64>("members").unwrap(), Some(7));
+        for (text, list) in
+            [(text.as_str(), "channels"), ("", "members"), ("7", "members"), ("%", "members")]
+        {
+            let error = page(text).after::<u64>(list).unwrap_err();
+            assert_eq!(error.name(), "badCursor", "{text}");
+        }
+        let other = cursor("members", &"x".repeat(10));
+        assert!(page(&other).after::<u64>("members").is_err());
+        assert!(page(&"a".repeat(1_000)).after::<u64>("members").is_err());
+        assert_eq!(Page::default().after::<u64>("members").unwrap(), None);
+    }
+
+    #[test]
+    fn a_page_has_bounds() {
+        let limit = |limit| Page { limit, after: None }.limit();
+        assert_eq!((limit(None).unwrap(), limit(Some(1)).unwrap()), (100, 1));
+        assert!(
+            limit(Some(0)).is_err()
+                && limit(Some(1_001)).is_err()
+                && limit(Some(u64::MAX)).is_err()
+        );
+    }
+}

@@ -1,0 +1,80 @@
+//! The stored state of the API, loaded when a server starts. Comes in: the rows of the deployment. Goes out: the
+//! service that uses them. Deliberately absent: how rows are written.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lianmai_protocol::WallTime;
+
+use super::keys::Keys;
+use super::service::Service;
+use crate::auth::Revoked;
+use crate::config::Config;
+use crate::hooks::{Deliverer, Egress, Endpoints, HookMetrics, Poster};
+use crate::records::{Desk, DeskError, Records, Revocation};
+use crate::shard::Shards;
+
+/// The loaded rows.
+pub(crate) struct Rows {
+    desk: Desk,
+    keys: Keys,
+    endpoints: Endpoints,
+    revocations: Vec<Revocation>,
+    /// The certificate authorities for deliveries.
+    trust: Arc<rustls::ClientConfig>,
+}
+
+impl Rows {
+    /// Reads all rows.
+    pub(crate) async fn load(
+        desk: Desk,
+        trust: Arc<rustls::ClientConfig>,
+    ) -> Result<Self, DeskError> {
+        Ok(Rows {
+            keys: Keys::load(desk.clone()).await?,
+            endpoints: Endpoints::load(desk.clone()).await?,
+            revocations: desk.revocations().await?,
+            desk,
+            trust,
+        })
+    }
+
+    /// The service of a server with these listeners. Adds the stored revocations to `revoked`.
+    pub(crate) fn service(
+        self,
+        config: &Config,
+        own: Vec<SocketAddr>,
+        store: Arc<dyn Records>,
+        shards: Shards,
+        revoked: Revoked,
+        metrics: HookMetrics,
+    ) -> Service {
+        let Rows { desk, keys, endpoints, revocations, trust } = self;
+        for row in revocations {
+            // A revocation with an appkey or uid that is no longer valid concerns no token.
+            let uid = if row.uid.is_empty() { Ok(None) } else { row.uid.parse().map(Some) };
+            if let (Ok(appkey), Ok(uid)) = (row.appkey.parse(), uid) {
+                revoked.revoke(appkey, uid, WallTime(row.not_before));
+            }
+        }
+        let webhooks = &config.webhooks;
+        let deliverer = Deliverer {
+            desk: desk.clone(),
+            endpoints: endpoints.clone(),
+            poster: Poster {
+                egress: Arc::new(Egress { allow: webhooks.allow.clone(), own }),
+                tls: trust,
+                timeout: Duration::from_millis(webhooks.timeout_ms),
+            },
+            give_up_ms: webhooks.give_up_ms,
+            keep_ms: webhooks.keep_ms,
+            keep_events: webhooks.keep_events,
+            metrics,
+        };
+        let modes = config.apps.iter().map(|app| (app.appkey.clone(), app.mode.clone()));
+        let apps = Arc::new(modes.collect());
+        let keeps_history = config.history.keep_ms > 0;
+        Service { shards, desk, store, keeps_history, keys, endpoints, deliverer, revoked, apps }
+    }
+}

@@ -1,0 +1,38 @@
+//! The history of calls. Comes in: a query about a channel. Goes out: its entries. Deliberately absent: their content.
+
+use lianmai_protocol::ErrorName;
+use lianmai_signal_engine::AdminCommand;
+use tokio::sync::oneshot;
+
+use super::Service;
+use crate::api::error::ApiError;
+use crate::records::{DeskError, Found, Search};
+
+impl Service {
+    /// Entries of the history of a channel, up to now.
+    pub(crate) async fn history(&self, search: Search) -> Result<Found, ApiError> {
+        if !self.keeps_history {
+            let text = "This server remembers nothing of calls (`history.keep_s` is 0).";
+            return Err(ApiError::new(http::StatusCode::CONFLICT, "historyNotKept", text));
+        }
+        // Waits for the turn of earlier requests. A channel that has ended has a history, too.
+        match self.shards.ask(AdminCommand::Show(search.channel.clone())).await {
+            Ok(_) => {}
+            Err(error) if *error.name() == ErrorName::ChannelClosed => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.written().await?;
+        Ok(self.desk.history(search).await?)
+    }
+
+    /// Waits until all earlier writes of the engines are committed.
+    pub(super) async fn written(&self) -> Result<(), ApiError> {
+        let (tell, told) = oneshot::channel();
+        self.store.write(Vec::new(), Some(Box::new(move |stored| _ = tell.send(stored))));
+        match told.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(DeskError::Failed.into()),
+            Err(_) => Err(DeskError::Closed.into()),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Webhooks of an app, and its events. Comes in: requests about them. Goes out: endpoints, events. Deliberately absent:
+//! deliveries (`hooks/`).
+
+use http::StatusCode;
+use lianmai_protocol::Appkey;
+
+use super::Service;
+use crate::api::error::ApiError;
+use crate::api::keys::random_id;
+use crate::clock::wall_now;
+use crate::config::Secret;
+use crate::hooks::body::EventDto;
+use crate::hooks::{Egress, Endpoint, KINDS};
+use crate::records::DeadLetter;
+
+/// The settings of a new endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEndpoint {
+    pub(crate) url: String,
+    pub(crate) events: Vec<String>,
+    pub(crate) enabled: bool,
+}
+
+impl Service {
+    /// Makes an endpoint, which receives the events from now on, and returns its secret.
+    pub(crate) async fn add_endpoint(
+        &self,
+        appkey: &Appkey,
+        new: NewEndpoint,
+    ) -> Result<(Endpoint, Secret), ApiError> {
+        let NewEndpoint { url, events, enabled } = new;
+        check_url(&url)?;
+        let events = check_events(events)?;
+        let since = self.desk.last_pos().await?;
+        let failed = |_| ApiError::from(lianmai_protocol::ErrorName::InternalError);
+        let id = random_id().map_err(failed)?;
+        let (created_at, appkey) = (wall_now(), appkey.clone());
+        let secrets = Vec::new();
+        let mut endpoint =
+            Endpoint { id, appkey, url, events, enabled, created_at, since, secrets };
+        let secret = endpoint.rotate(created_at).map_err(failed)?;
+        self.put_endpoint(endpoint.clone()).await?;
+        Ok((endpoint, secret))
+    }
+
+    /// The endpoints of an app.
+    pub(crate) fn endpoints_of(&self, appkey: &Appkey) -> Vec<Endpoint> {
+        self.endpoints.of(appkey)
+    }
+
+    /// One endpoint.
+    pub(crate) fn endpoint(&self, appkey: &Appkey, id: &str) -> Result<Endpoint, ApiError> {
+        let found = self.endpoints.get(appkey, id);
+        found.ok_or_else(|| ApiError::none_such("noSuchWebhook", "No such webhook."))
+    }
+
+    /// Changes an endpoint; `None` leaves a setting as it is.
+    pub(crate) async fn change_endpoint(
+        &self,
+        appkey: &Appkey,
+        id: &str,
+        (url, events, enabled): (Option<String>, Option<Vec<String>>, Option<bool>),
+    ) -> Result<Endpoint, ApiError> {
+        let mut endpoint = self.endpoint(appkey, id)?;
+        if let Some(url) = url {
+            check_url(&url)?;
+            endpoint.url = url;
+        }
+        if let Some(events) = events {
+            endpoint.events = check_events(events)?;
+        }
+        endpoint.enabled = enabled.unwrap_or(endpoint.enabled);
+        self.put_endpoint(endpoint.clone()).await?;
+        Ok(endpoint)
+    }
+
+    /// Removes an endpoint.
+    pub(crate) async fn remove_endpoint(&self, appkey: &Appkey, id: &str) -> Result<(), ApiError> {
+        self.endpoint(appkey, id)?;
+        Ok(self.endpoints.remove(id).await?)
+    }
+
+    /// Makes a new secret, which signs from now on. The old one signs for another day.
+    pub(crate) async fn rotate_secret(
+        &self,
+        appkey: &Appkey,
+        id: &str,
+    ) -> Result<(Endpoint, Secret), ApiError> {
+        let mut endpoint = self.endpoint(appkey, id)?;
+        let secret =
+            endpoint.rotate(wall_now()).map_err(|_| lianmai_protocol::ErrorName::InternalError)?;
+        self.put_endpoint(endpoint.clone()).await?;
+        Ok((endpoint, secret))
+    }
+
+    /// Sends a ping. Returns why the endpoint did not accept it, or `None`.
+    pub(crate) async fn ping(&self, appkey: &Appkey, id: &str) -> Result<Option<String>, ApiError> {
+        let endpoint = self.endpoint(appkey, id)?;
+        Ok(self.deliverer.ping(&endpoint).await.err().map(|refusal| refusal.to_string()))
+    }
+
+    /// Dead letters of an endpoint after a position.
+    pub(crate) async fn dead_letters(
+        &self,
+        appkey: &Appkey,
+        id: &str,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, ApiError> {
+        self.endpoint(appkey, id)?;
+        Ok(self.desk.dead_letters(id, after, limit).await?)
+    }
+
+    /// Events of an app after a position, each with its position.
+    pub(crate) async fn events(
+        &self,
+        appkey: &Appkey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, EventDto)>, ApiError> {
+        // Waits for the turns and the writes of earlier requests.
+        self.stats().await?;
+        self.written().await?;
+        let stored = self.desk.events_after(appkey, after, limit).await?;
+        let told =
+            stored.iter().filter_map(|event| Some((event.pos, EventDto::of(appkey, event)?)));
+        Ok(told.collect())
+    }
+
+    async fn put_endpoint(&self, endpoint: Endpoint) -> Result<(), ApiError> {
+        if self.endpoints.put(endpoint).await? {
+            return Ok(());
+        }
+        let text = "The app has as many webhooks as it may have.";
+        Err(ApiError::new(StatusCode::CONFLICT, "tooManyWebhooks", text))
+    }
+}
+
+fn check_url(url: &str) -> Result<(), ApiError> {
+    Egress::check(url).map_err(|error| {
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "badWebhookUrl", error.to_string())
+            .field("url")
+    })
+}
+
+fn check_events(mut events: Vec<String>) -> Result<Vec<String>, ApiError> {
+    events.sort();
+    events.dedup();
+    if let Some(other) = events.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
+        let other: String = other.chars().take(32).collect();
+        let text = format!("`{other}` is no kind of event");
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "badEventType", text).field("events"));
+    }
+    Ok(events)
+}

@@ -1,0 +1,172 @@
+//! Keys of the API: list, make, revoke. Keys of an app are for its administrators, keys for all apps for the operator.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use lianmai_protocol::{Appkey, WallTime};
+use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Answer, Done, done, told_once};
+use crate::api::Api;
+use crate::api::access::{Admin, App, Root, Thing};
+use crate::api::error::{ApiError, json};
+use crate::api::extract::{Json, whole_or_none};
+use crate::api::keys::{Key, Scope};
+
+/// Maximum length of a key's name in bytes.
+const MAX_NAME: usize = 128;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(revoke))
+        .routes(routes!(list_all, create_for_all))
+        .routes(routes!(revoke_for_all))
+}
+
+/// A key without its text.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct KeyDto {
+    id: String,
+    /// The only app; absent for a key for all apps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    appkey: Option<Appkey>,
+    name: String,
+    scopes: Vec<Scope>,
+    /// In Unix milliseconds.
+    created_at: u64,
+    /// When it expires, in Unix milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<u64>,
+}
+
+impl From<&Key> for KeyDto {
+    fn from(key: &Key) -> Self {
+        KeyDto {
+            id: key.id.clone(),
+            appkey: key.appkey.clone(),
+            name: key.name.clone(),
+            scopes: key.scopes.clone(),
+            created_at: key.created_at.0,
+            expires_at: key.expires_at.map(|end| end.0),
+        }
+    }
+}
+
+/// Keys.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Keys {
+    keys: Vec<KeyDto>,
+}
+
+/// A key to make.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewKey {
+    /// A label for people.
+    #[serde(default)]
+    #[schema(max_length = 128)]
+    name: String,
+    /// `admin` includes `moderate`, and that includes `read`.
+    #[schema(min_items = 1, max_items = 3)]
+    scopes: Vec<Scope>,
+    /// When it expires, in Unix milliseconds.
+    #[serde(default, deserialize_with = "whole_or_none")]
+    expires_at: Option<u64>,
+}
+
+/// A key with its text, which is not given again.
+#[derive(Serialize, utoipa::ToSchema)]
+struct KeyWithText {
+    #[serde(flatten)]
+    key: KeyDto,
+    /// For `Authorization: Bearer`.
+    text: String,
+}
+
+fn listed(keys: &[Arc<Key>]) -> Response {
+    json(StatusCode::OK, &Keys { keys: keys.iter().map(|key| KeyDto::from(&**key)).collect() })
+}
+
+async fn made(api: &Api, appkey: Option<Appkey>, new: NewKey) -> Answer {
+    let NewKey { name, scopes, expires_at } = new;
+    if name.len() > MAX_NAME {
+        return Err(ApiError::invalid_params("name is too long").field("name"));
+    }
+    if !(1..=3).contains(&scopes.len()) {
+        return Err(ApiError::invalid_params("1 to 3 scopes").field("scopes"));
+    }
+    let expires_at = expires_at.map(WallTime);
+    let (key, text) = api.service.add_key(appkey, name, scopes, expires_at).await?;
+    let text = text.expose().to_owned();
+    Ok(told_once(StatusCode::CREATED, &KeyWithText { key: KeyDto::from(&*key), text }))
+}
+
+/// Keys of an app
+#[utoipa::path(
+    get, path = "/v1/apps/{appkey}/keys", operation_id = "listKeys", tag = "keys", params(("appkey" = String, Path)),
+    responses((status = 200, body = Keys))
+)]
+async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> Answer {
+    Ok(listed(&api.service.keys().list(Some(&appkey))))
+}
+
+/// Make a key of an app
+#[utoipa::path(
+    post, path = "/v1/apps/{appkey}/keys", operation_id = "createKey", tag = "keys", params(("appkey" = String, Path)),
+    request_body = NewKey, responses((status = 201, body = KeyWithText))
+)]
+async fn create(
+    State(api): State<Arc<Api>>,
+    App(appkey, _): App<Admin>,
+    Json(new): Json<NewKey>,
+) -> Answer {
+    made(&api, Some(appkey), new).await
+}
+
+/// Revoke a key of an app
+///
+/// It is invalid from the answer on.
+#[utoipa::path(
+    delete, path = "/v1/apps/{appkey}/keys/{id}", operation_id = "revokeKey", tag = "keys",
+    params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Done))
+)]
+async fn revoke(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
+    api.service.revoke_key(Some(&appkey), &id).await?;
+    Ok(done())
+}
+
+/// Keys for all apps
+#[utoipa::path(get, path = "/v1/keys", operation_id = "listGlobalKeys", tag = "keys", responses((status = 200, body = Keys)))]
+async fn list_all(State(api): State<Arc<Api>>, _: Root) -> Answer {
+    Ok(listed(&api.service.keys().list(None)))
+}
+
+/// Make a key for all apps
+#[utoipa::path(
+    post, path = "/v1/keys", operation_id = "createGlobalKey", tag = "keys", request_body = NewKey,
+    responses((status = 201, body = KeyWithText))
+)]
+async fn create_for_all(State(api): State<Arc<Api>>, _: Root, Json(new): Json<NewKey>) -> Answer {
+    made(&api, None, new).await
+}
+
+/// Revoke a key for all apps
+#[utoipa::path(
+    delete, path = "/v1/keys/{id}", operation_id = "revokeGlobalKey", tag = "keys", params(("id" = String, Path)),
+    responses((status = 200, body = Done))
+)]
+async fn revoke_for_all(
+    State(api): State<Arc<Api>>,
+    _: Root,
+    axum::extract::Path(id): axum::extract::Path<String>,
+) -> Answer {
+    api.service.revoke_key(None, &id).await?;
+    Ok(done())
+}

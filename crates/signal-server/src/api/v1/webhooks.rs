@@ -1,0 +1,266 @@
+//! Webhooks: make, list, change, remove, rotate the secret, ping, dead letters.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Answer, Done, done, told_once};
+use crate::api::Api;
+use crate::api::access::{Admin, App, Thing};
+use crate::api::error::json;
+use crate::api::extract::{Json, Query};
+use crate::api::page::{self, Page};
+use crate::api::service::NewEndpoint;
+use crate::hooks::Endpoint;
+use crate::hooks::body::EventDto;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, change, remove))
+        .routes(routes!(rotate))
+        .routes(routes!(ping))
+        .routes(routes!(dead_letters))
+}
+
+/// A webhook without its secret.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct WebhookDto {
+    id: String,
+    url: String,
+    /// Kinds of events that it receives; empty for all.
+    events: Vec<String>,
+    enabled: bool,
+    /// In Unix milliseconds.
+    created_at: u64,
+}
+
+impl From<&Endpoint> for WebhookDto {
+    fn from(endpoint: &Endpoint) -> Self {
+        WebhookDto {
+            id: endpoint.id.clone(),
+            url: endpoint.url.clone(),
+            events: endpoint.events.clone(),
+            enabled: endpoint.enabled,
+            created_at: endpoint.created_at.0,
+        }
+    }
+}
+
+/// Webhooks of an app.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Webhooks {
+    webhooks: Vec<WebhookDto>,
+}
+
+/// A kind of event.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "it describes texts; `hooks::KINDS` has them, and a test compares")]
+enum EventKind {
+    ChannelOpened,
+    ChannelEnded,
+    MemberJoined,
+    MemberLeft,
+    RoleChanged,
+    StreamAdded,
+    StreamRemoved,
+    TaskAdded,
+    TaskChanged,
+    TaskEnded,
+}
+
+/// A webhook to make.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewWebhook {
+    /// `https`; `http` only to ranges that the operator allows.
+    #[schema(max_length = 2048, pattern = "^[Hh][Tt][Tt][Pp][Ss]?://")]
+    url: String,
+    /// Kinds of events that it receives; empty for all.
+    #[serde(default)]
+    #[schema(value_type = Vec<EventKind>)]
+    events: Vec<String>,
+    #[serde(default = "yes")]
+    enabled: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A webhook with its secret, which is not given again.
+#[derive(Serialize, utoipa::ToSchema)]
+struct WebhookWithSecret {
+    #[serde(flatten)]
+    webhook: WebhookDto,
+    /// The secret that signs deliveries, by Standard Webhooks.
+    secret: String,
+}
+
+/// Webhooks of an app
+#[utoipa::path(
+    get, path = "/v1/apps/{appkey}/webhooks", operation_id = "listWebhooks", tag = "webhooks", params(("appkey" = String, Path)),
+    responses((status = 200, body = Webhooks))
+)]
+async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> Answer {
+    let webhooks = api.service.endpoints_of(&appkey).iter().map(WebhookDto::from).collect();
+    Ok(json(StatusCode::OK, &Webhooks { webhooks }))
+}
+
+/// Make a webhook
+///
+/// It receives the events from now on.
+#[utoipa::path(
+    post, path = "/v1/apps/{appkey}/webhooks", operation_id = "createWebhook", tag = "webhooks", params(("appkey" = String, Path)),
+    request_body = NewWebhook, responses((status = 201, body = WebhookWithSecret))
+)]
+async fn create(
+    State(api): State<Arc<Api>>,
+    App(appkey, _): App<Admin>,
+    Json(NewWebhook { url, events, enabled }): Json<NewWebhook>,
+) -> Answer {
+    let new = NewEndpoint { url, events, enabled };
+    let (endpoint, secret) = api.service.add_endpoint(&appkey, new).await?;
+    let (webhook, secret) = (WebhookDto::from(&endpoint), secret.expose().to_owned());
+    Ok(told_once(StatusCode::CREATED, &WebhookWithSecret { webhook, secret }))
+}
+
+/// One webhook
+#[utoipa::path(
+    get, path = "/v1/apps/{appkey}/webhooks/{id}", operation_id = "getWebhook", tag = "webhooks",
+    params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = WebhookDto))
+)]
+async fn show(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
+    Ok(json(StatusCode::OK, &WebhookDto::from(&api.service.endpoint(&appkey, &id)?)))
+}
+
+/// Changes of a webhook; absent fields stay.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangeWebhook {
+    #[serde(default)]
+    #[schema(max_length = 2048, pattern = "^[Hh][Tt][Tt][Pp][Ss]?://")]
+    url: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<EventKind>>)]
+    events: Option<Vec<String>>,
+    /// While it is disabled, it receives nothing. When it is enabled again, it receives the events that are still
+    /// stored.
+    #[serde(default)]
+    enabled: Option<bool>,
+}
+
+/// Change a webhook
+#[utoipa::path(
+    patch, path = "/v1/apps/{appkey}/webhooks/{id}", operation_id = "changeWebhook", tag = "webhooks",
+    params(("appkey" = String, Path), ("id" = String, Path)), request_body = ChangeWebhook,
+    responses((status = 200, body = WebhookDto))
+)]
+async fn change(
+    State(api): State<Arc<Api>>,
+    Thing(appkey, id, _): Thing<Admin>,
+    Json(ChangeWebhook { url, events, enabled }): Json<ChangeWebhook>,
+) -> Answer {
+    let endpoint = api.service.change_endpoint(&appkey, &id, (url, events, enabled)).await?;
+    Ok(json(StatusCode::OK, &WebhookDto::from(&endpoint)))
+}
+
+/// Remove a webhook
+#[utoipa::path(
+    delete, path = "/v1/apps/{appkey}/webhooks/{id}", operation_id = "removeWebhook", tag = "webhooks",
+    params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Done))
+)]
+async fn remove(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
+    api.service.remove_endpoint(&appkey, &id).await?;
+    Ok(done())
+}
+
+/// Give a webhook a new secret
+///
+/// The old secret also signs for another 24 hours.
+#[utoipa::path(
+    post, path = "/v1/apps/{appkey}/webhooks/{id}/rotateSecret", operation_id = "rotateWebhookSecret", tag = "webhooks",
+    params(("appkey" = String, Path), ("id" = String, Path)),
+    responses((status = 200, body = WebhookWithSecret))
+)]
+async fn rotate(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
+    let (endpoint, secret) = api.service.rotate_secret(&appkey, &id).await?;
+    let (webhook, secret) = (WebhookDto::from(&endpoint), secret.expose().to_owned());
+    Ok(told_once(StatusCode::OK, &WebhookWithSecret { webhook, secret }))
+}
+
+/// The result of a ping.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Pong {
+    /// Whether the answer had a 2xx status.
+    delivered: bool,
+    /// The reason if not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Ping a webhook
+///
+/// One delivery of the type `ping`, now and without retries.
+#[utoipa::path(
+    post, path = "/v1/apps/{appkey}/webhooks/{id}/ping", operation_id = "pingWebhook", tag = "webhooks",
+    params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Pong))
+)]
+async fn ping(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
+    let error = api.service.ping(&appkey, &id).await?;
+    Ok(json(StatusCode::OK, &Pong { delivered: error.is_none(), error }))
+}
+
+/// An event that an endpoint did not accept in time.
+#[derive(Serialize, utoipa::ToSchema)]
+struct DeadLetterDto {
+    event: EventDto,
+    /// The number of attempts in the process that gave it up.
+    attempts: u32,
+    /// Why the last attempt failed.
+    error: String,
+    /// When it was given up, in Unix milliseconds.
+    at: u64,
+}
+
+/// A page of dead letters, the oldest first.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct DeadLetters {
+    dead_letters: Vec<DeadLetterDto>,
+    /// Cursor of the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// Dead letters of a webhook
+#[utoipa::path(
+    get, path = "/v1/apps/{appkey}/webhooks/{id}/deadLetters", operation_id = "listDeadLetters", tag = "webhooks",
+    params(("appkey" = String, Path), ("id" = String, Path), Page),
+    responses((status = 200, body = DeadLetters))
+)]
+async fn dead_letters(
+    State(api): State<Arc<Api>>,
+    Thing(appkey, id, _): Thing<Admin>,
+    Query(page): Query<Page>,
+) -> Answer {
+    let (after, limit) = (page.after("deadLetters")?.unwrap_or(0), page.limit()?);
+    let mut letters = api.service.dead_letters(&appkey, &id, after, limit + 1).await?;
+    let more = letters.len() > limit;
+    letters.truncate(limit);
+    let last = letters.last().filter(|_| more).map(|last| last.event.pos);
+    let next_cursor = last.map(|last| page::cursor("deadLetters", &last));
+    let dead_letters = letters.into_iter().filter_map(|letter| {
+        let event = EventDto::of(&appkey, &letter.event)?;
+        let (attempts, error, at) = (letter.attempts, letter.error, letter.at);
+        Some(DeadLetterDto { event, attempts, error, at })
+    });
+    let dead_letters = dead_letters.collect();
+    Ok(json(StatusCode::OK, &DeadLetters { dead_letters, next_cursor }))
+}

@@ -1,0 +1,293 @@
+//! The loop of deliveries. Comes in: commits of events, changes of endpoints, results of attempts. Goes out: attempts,
+//! and the progress of each endpoint in the file. After a crash, the next process repeats each delivery whose success
+//! was not stored. Deliberately absent: the order of deliveries (`queue`), and the form of requests (`post`).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lianmai_protocol::ChannelName;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::{info, warn};
+
+use super::body::EventDto;
+use super::endpoint::{Endpoint, Endpoints};
+use super::post::{Delivery, Poster, Refusal};
+use super::queue::{Key, Outcome, Queue};
+use crate::clock::wall_now;
+use crate::records::{Desk, DeskError, Keep, Settled, StoredEvent, What};
+
+/// Interval of pruning.
+const PRUNE: Duration = Duration::from_secs(30);
+/// Maximum number of unwanted events that one attempt skips.
+const SKIPS: usize = 256;
+
+/// Metrics of deliveries.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HookMetrics {
+    /// Requests that were accepted.
+    pub(crate) taken: Counter,
+    /// Requests that were not accepted.
+    pub(crate) refused: Counter,
+    /// Events that were given up for an endpoint.
+    pub(crate) dead: Counter,
+    /// Events that were removed because they were too old or too many.
+    pub(crate) pruned: Counter,
+    /// Endpoints and channels that have something to deliver.
+    pub(crate) lanes: Gauge,
+}
+
+/// Carries out deliveries.
+#[derive(Clone)]
+pub(crate) struct Deliverer {
+    pub(crate) desk: Desk,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) poster: Poster,
+    /// Age in milliseconds at which an event that was tried is given up.
+    pub(crate) give_up_ms: u64,
+    /// Retention of events in milliseconds.
+    pub(crate) keep_ms: u64,
+    /// Maximum number of stored events.
+    pub(crate) keep_events: u64,
+    pub(crate) metrics: HookMetrics,
+}
+
+impl Deliverer {
+    /// Delivers until it is dropped. `appended` changes with each commit of events.
+    pub(crate) async fn run(self, appended: watch::Receiver<u64>) {
+        self.deliver(appended).await;
+        // The store is closed: the next process delivers the rest.
+        std::future::pending().await
+    }
+
+    async fn deliver(self, mut appended: watch::Receiver<u64>) {
+        let origin = Instant::now();
+        let now_ms = || u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut changes = self.endpoints.changes();
+        let mut queue = Queue::default();
+        let mut attempts: JoinSet<(Key, Outcome)> = JoinSet::new();
+        let mut prune = interval(PRUNE);
+        prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Events after this position are found by position, earlier ones by endpoint.
+        let Ok(mut reached) = self.desk.last_pos().await else { return };
+        let mut known = BTreeSet::new();
+        if self.look_at_endpoints(&mut queue, &mut known).await.is_err() {
+            return;
+        }
+        loop {
+            while let Some((key, refusals)) = queue.next(now_ms()) {
+                let deliverer = self.clone();
+                attempts.spawn(async move {
+                    let outcome = deliverer.attempt(&key, refusals).await;
+                    (key, outcome)
+                });
+            }
+            self.metrics.lanes.set(i64::try_from(queue.lanes()).unwrap_or(i64::MAX));
+            let deadline = queue.deadline().map(|at| origin + Duration::from_millis(at));
+            let due = async {
+                match deadline {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = appended.changed() => {
+                    if changed.is_err() || self.hear(&mut queue, &mut reached).await.is_err() {
+                        return;
+                    }
+                }
+                _ = changes.changed() => {
+                    if self.look_at_endpoints(&mut queue, &mut known).await.is_err() {
+                        return;
+                    }
+                }
+                Some(ended) = attempts.join_next() => {
+                    // A panic is a bug; the lane stays as it is.
+                    if let Ok((key, outcome)) = ended {
+                        queue.done(&key, outcome, now_ms());
+                    }
+                }
+                () = due => {}
+                _ = prune.tick() => {
+                    self.prune().await;
+                    // Repeats reads that have failed.
+                    if self.hear(&mut queue, &mut reached).await.is_err()
+                        || self.look_at_endpoints(&mut queue, &mut known).await.is_err()
+                    {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds the channels with new events, and queues them for their endpoints.
+    async fn hear(&self, queue: &mut Queue, reached: &mut u64) -> Result<(), DeskError> {
+        loop {
+            let (channels, last) = match self.desk.channels_after(*reached).await {
+                Err(DeskError::Failed) => return Ok(()),
+                found => found?,
+            };
+            if last == *reached {
+                return Ok(());
+            }
+            *reached = last;
+            let endpoints = self.endpoints.enabled();
+            for (appkey, channel) in channels {
+                for endpoint in endpoints.iter().filter(|it| it.appkey.as_str() == appkey) {
+                    let key = Key { endpoint: endpoint.id.clone(), channel: channel.clone() };
+                    queue.news(key);
+                }
+            }
+        }
+    }
+
+    /// Queues the missed events of endpoints that are new or enabled again, and removes endpoints that are gone.
+    async fn look_at_endpoints(
+        &self,
+        queue: &mut Queue,
+        known: &mut BTreeSet<String>,
+    ) -> Result<(), DeskError> {
+        let enabled = self.endpoints.enabled();
+        let ids: BTreeSet<String> = enabled.iter().map(|endpoint| endpoint.id.clone()).collect();
+        for gone in known.difference(&ids) {
+            queue.forget(gone);
+        }
+        known.retain(|id| ids.contains(id));
+        for endpoint in &enabled {
+            if known.contains(&endpoint.id) {
+                continue;
+            }
+            let Endpoint { id, appkey, since, .. } = endpoint;
+            let behind = match self.desk.behind(id, appkey, *since).await {
+                Err(DeskError::Failed) => continue,
+                found => found?,
+            };
+            for channel in behind {
+                queue.news(Key { endpoint: id.clone(), channel });
+            }
+            known.insert(id.clone());
+        }
+        Ok(())
+    }
+
+    async fn attempt(&self, key: &Key, refusals: u32) -> Outcome {
+        // While the file cannot be used, the result is unknown, so the attempt is repeated.
+        self.try_attempt(key, refusals).await.unwrap_or(Outcome::Refused)
+    }
+
+    async fn try_attempt(&self, key: &Key, refusals: u32) -> Result<Outcome, DeskError> {
+        for _ in 0..SKIPS {
+            let Some(endpoint) = self.endpoints.by_id(&key.endpoint).filter(|it| it.enabled) else {
+                return Ok(Outcome::Empty);
+            };
+            let Endpoint { id, appkey, since, .. } = &endpoint;
+            let next = self.desk.next_event(id, appkey, &key.channel, *since).await?;
+            let Some((stored, heard)) = next else { return Ok(Outcome::Empty) };
+            let Some((event, seq)) = told(&endpoint, &stored, heard) else {
+                warn!(pos = stored.pos, "a stored event cannot be read");
+                self.settle(key, stored.seq, None).await?;
+                continue;
+            };
+            if !endpoint.wants(&event.kind) {
+                self.settle(key, seq, None).await?;
+                continue;
+            }
+            return match self.post(&endpoint, &event).await {
+                Ok(()) => {
+                    self.metrics.taken.inc();
+                    self.settle(key, seq, None).await?;
+                    Ok(Outcome::Moved { taken: true })
+                }
+                Err(refusal) => {
+                    self.metrics.refused.inc();
+                    let now = wall_now().0;
+                    if now.saturating_sub(event.at) <= self.give_up_ms {
+                        if refusals == 0 {
+                            info!(appkey = %appkey, endpoint = id, %refusal, "a webhook is not taken; it is tried again");
+                        }
+                        return Ok(Outcome::Refused);
+                    }
+                    self.metrics.dead.inc();
+                    warn!(appkey = %appkey, endpoint = id, %refusal, "a webhook is given up");
+                    let dead = (stored.pos, refusals + 1, refusal.to_string(), now);
+                    self.settle(key, seq, Some(dead)).await?;
+                    Ok(Outcome::Moved { taken: false })
+                }
+            };
+        }
+        Ok(Outcome::Moved { taken: false })
+    }
+
+    async fn post(&self, endpoint: &Endpoint, event: &EventDto) -> Result<(), Refusal> {
+        let body = serde_json::to_vec(event).expect("an event has string keys only");
+        let now = wall_now();
+        let delivery = Delivery {
+            url: &endpoint.url,
+            secrets: &endpoint.signing(now),
+            id: &event.id,
+            at_s: now.unix_seconds(),
+            body: Bytes::from(body),
+        };
+        self.poster.post(delivery).await
+    }
+
+    /// Sends a ping, which belongs to no channel: it tests whether an endpoint accepts deliveries.
+    pub(crate) async fn ping(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
+        let now = wall_now();
+        let id = format!("ping_{}_{}", endpoint.id, now.0);
+        let body = serde_json::json!({
+            "id": id, "type": "ping", "at": now.0, "appkey": endpoint.appkey, "data": {},
+        });
+        let delivery = Delivery {
+            url: &endpoint.url,
+            secrets: &endpoint.signing(now),
+            id: &id,
+            at_s: now.unix_seconds(),
+            body: Bytes::from(body.to_string()),
+        };
+        self.poster.post(delivery).await
+    }
+
+    async fn settle(
+        &self,
+        key: &Key,
+        seq: u64,
+        dead: Option<(u64, u32, String, u64)>,
+    ) -> Result<(), DeskError> {
+        let (endpoint, channel) = (key.endpoint.clone(), key.channel.clone());
+        self.desk.settle(vec![Settled { endpoint, channel, seq, dead }]).await
+    }
+
+    async fn prune(&self) {
+        let since = wall_now().0.saturating_sub(self.keep_ms);
+        let keep = Keep { since, events: self.keep_events };
+        while let Ok((gone, all)) = self.desk.prune(keep).await {
+            self.metrics.pruned.inc_by(gone);
+            if all {
+                return;
+            }
+        }
+    }
+}
+
+/// What to send to an endpoint now, and the number up to which it has received everything then: the event, or the gap
+/// before it.
+fn told(endpoint: &Endpoint, stored: &StoredEvent, heard: Option<u64>) -> Option<(EventDto, u64)> {
+    let event = EventDto::of(&endpoint.appkey, stored)?;
+    let from = heard.map(|heard| heard + 1).filter(|from| *from < stored.seq && !event.first);
+    // The record of a gap already holds its first number.
+    let from = from.filter(|_| matches!(stored.what, What::Record(_)) && event.kind != "lost");
+    match from {
+        Some(from) => {
+            let name: ChannelName = stored.channel.parse().ok()?;
+            let to = stored.seq - 1;
+            Some((EventDto::lost(&endpoint.appkey, name, from, to, event.at), to))
+        }
+        None => Some((event, stored.seq)),
+    }
+}

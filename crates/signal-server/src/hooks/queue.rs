@@ -1,0 +1,256 @@
+//! The order of deliveries. Comes in: new events of a channel for an endpoint, results of attempts, the time. Goes out:
+//! the next lane to serve, and when to look again. A lane is one endpoint and one channel: it has one attempt at a
+//! time, and waits longer after each refusal. Lanes of one endpoint do not wait for each other, but the attempts of an
+//! endpoint are limited. Deliberately absent: events, sockets and clocks.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Maximum number of concurrent attempts of one endpoint.
+const PER_ENDPOINT: usize = 32;
+/// Maximum number of concurrent attempts in all.
+const IN_ALL: usize = 256;
+/// Time that a lane waits after its first refusal, in milliseconds; doubled after each further one.
+const FIRST_WAIT_MS: u64 = 500;
+/// Maximum time that a lane waits, in milliseconds.
+const MAX_WAIT_MS: u64 = 60_000;
+
+/// One endpoint and one channel of its app.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) endpoint: String,
+    pub(super) channel: String,
+}
+
+/// The result of serving a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// An event was accepted or given up; there may be more.
+    Moved {
+        /// It was accepted: other lanes of the endpoint stop waiting.
+        taken: bool,
+    },
+    /// There was no event.
+    Empty,
+    /// The endpoint did not accept it.
+    Refused,
+}
+
+#[derive(Debug)]
+enum Lane {
+    Ready,
+    Running {
+        /// New events have come meanwhile.
+        news: bool,
+    },
+    Waiting,
+}
+
+#[derive(Debug, Default)]
+struct Endpoint {
+    lanes: BTreeMap<String, (Lane, u32)>,
+    ready: VecDeque<String>,
+    waiting: BTreeSet<(u64, String)>,
+    running: usize,
+}
+
+/// The lanes of all endpoints; see the module. Times are milliseconds of any one clock.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    endpoints: BTreeMap<String, Endpoint>,
+    running: usize,
+    /// The endpoint that was served last; the search begins after it.
+    last: Option<String>,
+}
+
+impl Queue {
+    /// Adds new events of a channel for an endpoint.
+    pub(super) fn news(&mut self, key: Key) {
+        let endpoint = self.endpoints.entry(key.endpoint).or_default();
+        match endpoint.lanes.get_mut(&key.channel) {
+            Some((Lane::Running { news }, _)) => *news = true,
+            Some(_) => {}
+            None => {
+                endpoint.lanes.insert(key.channel.clone(), (Lane::Ready, 0));
+                endpoint.ready.push_back(key.channel);
+            }
+        }
+    }
+
+    /// The next lane to serve, and its refusals since the last success.
+    pub(super) fn next(&mut self, now: u64) -> Option<(Key, u32)> {
+        if self.running >= IN_ALL {
+            return None;
+        }
+        use std::ops::Bound::{Excluded, Unbounded};
+        let behind = self.last.clone().map_or(Unbounded, Excluded);
+        let names = self.endpoints.range((behind, Unbounded)).chain(self.endpoints.iter());
+        let is_next = |endpoint: &Endpoint| {
+            let due = endpoint.waiting.first().is_some_and(|(until, _)| *until <= now);
+            endpoint.running < PER_ENDPOINT && (due || !endpoint.ready.is_empty())
+        };
+        let name = names.into_iter().find(|(_, endpoint)| is_next(endpoint))?.0.clone();
+        let endpoint = self.endpoints.get_mut(&name)?;
+        while let Some((until, channel)) = endpoint.waiting.pop_first() {
+            if until > now {
+                endpoint.waiting.insert((until, channel));
+                break;
+            }
+            endpoint.make_ready(channel);
+        }
+        let channel = endpoint.ready.pop_front()?;
+        let (lane, refusals) = endpoint.lanes.get_mut(&channel)?;
+        *lane = Lane::Running { news: false };
+        let refusals = *refusals;
+        endpoint.running += 1;
+        self.running += 1;
+        self.last = Some(name.clone());
+        Some((Key { endpoint: name, channel }, refusals))
+    }
+
+    /// Takes the result of serving a lane.
+    pub(super) fn done(&mut self, key: &Key, outcome: Outcome, now: u64) {
+        self.running -= 1;
+        let Some(endpoint) = self.endpoints.get_mut(&key.endpoint) else { return };
+        endpoint.running = endpoint.running.saturating_sub(1);
+        let Some((Lane::Running { news }, refusals)) = endpoint.lanes.get_mut(&key.channel) else {
+            return;
+        };
+        let news = *news;
+        match outcome {
+            Outcome::Empty if !news => {
+                endpoint.lanes.remove(&key.channel);
+            }
+            Outcome::Empty | Outcome::Moved { .. } => {
+                *refusals = 0;
+                endpoint.make_ready(key.channel.clone());
+            }
+            Outcome::Refused => {
+                let wait = FIRST_WAIT_MS.checked_shl(*refusals).unwrap_or(MAX_WAIT_MS);
+                let until = now + wait.min(MAX_WAIT_MS);
+                *refusals = (*refusals + 1).min(20);
+                endpoint.lanes.get_mut(&key.channel).expect("it was just there").0 = Lane::Waiting;
+                endpoint.waiting.insert((until, key.channel.clone()));
+            }
+        }
+        if outcome == (Outcome::Moved { taken: true }) {
+            // The endpoint works again.
+            for (_, channel) in std::mem::take(&mut endpoint.waiting) {
+                endpoint.make_ready(channel);
+            }
+        }
+        if endpoint.lanes.is_empty() && endpoint.running == 0 {
+            self.endpoints.remove(&key.endpoint);
+        }
+    }
+
+    /// Removes the lanes of an endpoint. Attempts in progress end by themselves.
+    pub(super) fn forget(&mut self, endpoint: &str) {
+        self.endpoints.remove(endpoint);
+    }
+
+    /// Time at which the first waiting lane is due.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        if self.running >= IN_ALL {
+            return None;
+        }
+        let free = self.endpoints.values().filter(|endpoint| endpoint.running < PER_ENDPOINT);
+        free.filter_map(|endpoint| endpoint.waiting.first().map(|(until, _)| *until)).min()
+    }
+
+    /// The number of lanes.
+    pub(super) fn lanes(&self) -> usize {
+        self.endpoints.values().map(|endpoint| endpoint.lanes.len()).sum()
+    }
+}
+
+impl Endpoint {
+    fn make_ready(&mut self, channel: String) {
+        if let Some((lane, _)) = self.lanes.get_mut(&channel) {
+            *lane = Lane::Ready;
+            self.ready.push_back(channel);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: the order of deliveries.
+
+    use super::*;
+
+    fn key(endpoint: &str, channel: &str) -> Key {
+        Key { endpoint: endpoint.to_owned(), channel: channel.to_owned() }
+    }
+
+    fn served(queue: &mut Queue, now: u64) -> Vec<String> {
+        let next = std::iter::from_fn(|| queue.next(now));
+        next.map(|(key, _)| format!("{}{}", key.endpoint, key.channel)).collect()
+    }
+
+    #[test]
+    fn a_lane_runs_once_and_again_where_there_was_news() {
+        let mut queue = Queue::default();
+        for _ in 0..3 {
+            queue.news(key("a", "1"));
+        }
+        queue.news(key("a", "2"));
+        queue.news(key("b", "1"));
+        assert_eq!(served(&mut queue, 0), ["a1", "b1", "a2"]);
+        queue.news(key("a", "1"));
+        queue.done(&key("a", "1"), Outcome::Empty, 0);
+        queue.done(&key("a", "2"), Outcome::Empty, 0);
+        assert_eq!(served(&mut queue, 0), ["a1"], "news came while it ran");
+        queue.done(&key("a", "1"), Outcome::Moved { taken: true }, 0);
+        assert_eq!(served(&mut queue, 0), ["a1"], "there may be more");
+        queue.done(&key("a", "1"), Outcome::Empty, 0);
+        queue.done(&key("b", "1"), Outcome::Empty, 0);
+        assert_eq!((queue.lanes(), queue.endpoints.len(), queue.running), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_refused_waits_longer_each_time_until_something_is_taken() {
+        let mut queue = Queue::default();
+        let (one, other) = (key("a", "1"), key("a", "2"));
+        queue.news(one.clone());
+        let mut now = 0;
+        for wait in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
+            assert_eq!(served(&mut queue, now).len(), 1);
+            queue.done(&one, Outcome::Refused, now);
+            queue.news(one.clone());
+            assert_eq!(queue.deadline(), Some(now + wait));
+            assert!(served(&mut queue, now + wait - 1).is_empty());
+            now += wait;
+        }
+        served(&mut queue, now);
+        queue.done(&one, Outcome::Refused, now);
+        queue.news(other.clone());
+        assert_eq!(served(&mut queue, now), ["a2"], "another channel does not wait");
+        queue.done(&other, Outcome::Moved { taken: true }, now);
+        assert_eq!(served(&mut queue, now), ["a2", "a1"], "the endpoint is well again");
+        queue.done(&one, Outcome::Moved { taken: true }, now);
+        served(&mut queue, now);
+        queue.done(&one, Outcome::Refused, now);
+        assert_eq!(queue.deadline(), Some(now + 500), "from the beginning");
+    }
+
+    #[test]
+    fn no_endpoint_has_all_attempts() {
+        let mut queue = Queue::default();
+        for channel in 0..200 {
+            queue.news(key("a", &channel.to_string()));
+        }
+        assert_eq!(served(&mut queue, 0).len(), PER_ENDPOINT);
+        for endpoint in 0..20 {
+            for channel in 0..40 {
+                queue.news(key(&format!("b{endpoint}"), &channel.to_string()));
+            }
+        }
+        assert_eq!(served(&mut queue, 0).len(), IN_ALL - PER_ENDPOINT);
+        queue.forget("a");
+        for channel in 0..PER_ENDPOINT {
+            queue.done(&key("a", &channel.to_string()), Outcome::Refused, 0);
+        }
+        assert_eq!(queue.running, IN_ALL - PER_ENDPOINT);
+        assert_eq!(served(&mut queue, 0).len(), PER_ENDPOINT);
+    }
+}

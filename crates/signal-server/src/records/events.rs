@@ -1,0 +1,260 @@
+//! Reads and prunes the journal: events, their deliveries to endpoints, and gaps. Comes in: queries of the API and of
+//! the deliveries. Goes out: events in the order of their commits, and those of a channel in the order of their
+//! numbers. Deliberately absent: how events are written (`writer`), and their content.
+
+use lianmai_protocol::Appkey;
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+
+use super::desk::{Desk, DeskError};
+
+/// A stored event, or a gap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredEvent {
+    /// Its position among all events of the file.
+    pub(crate) pos: u64,
+    /// Its channel.
+    pub(crate) channel: String,
+    /// Its number in the channel.
+    pub(crate) seq: u64,
+    /// Its record, or the gap.
+    pub(crate) what: What,
+}
+
+/// The content of a position in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A record, as the engine wrote it.
+    Record(String),
+    /// All events from this number up to the entry's own number are gone.
+    Lost(u64),
+}
+
+/// An event that an endpoint did not accept in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DeadLetter {
+    pub(crate) event: StoredEvent,
+    pub(crate) attempts: u32,
+    pub(crate) error: String,
+    /// Time when it was given up, in Unix milliseconds.
+    pub(crate) at: u64,
+}
+
+/// An event that is done for an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settled {
+    pub(crate) endpoint: String,
+    pub(crate) channel: String,
+    pub(crate) seq: u64,
+    /// If it was given up: its position, the number of attempts, the error, and the time in Unix milliseconds.
+    pub(crate) dead: Option<(u64, u32, String, u64)>,
+}
+
+/// How many events are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keep {
+    /// Earlier events are removed; in Unix milliseconds.
+    pub(crate) since: u64,
+    /// Maximum number of events.
+    pub(crate) events: u64,
+}
+
+/// Maximum number of events that one step of [`Desk::prune`] removes.
+const STEP: u64 = 2_000;
+
+impl Desk {
+    /// At most `limit` events of an app after a position, by position. Gaps take precedence within the limit.
+    pub(crate) async fn events_after(
+        &self,
+        appkey: &Appkey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, DeskError> {
+        let appkey = appkey.to_string();
+        self.read(move |transaction| {
+            let mut lost = transaction.prepare(
+                "SELECT pos, channel, last, first FROM lost WHERE appkey = ? AND pos > ? ORDER BY pos LIMIT ?",
+            )?;
+            let gone = lost.query_map(params![appkey, after, limit], |row| {
+                let what = What::Lost(row.get(3)?);
+                Ok(StoredEvent { pos: row.get(0)?, channel: row.get(1)?, seq: row.get(2)?, what })
+            })?;
+            let mut events = gone.collect::<rusqlite::Result<Vec<_>>>()?;
+            let mut statement = transaction.prepare(
+                "SELECT pos, channel, seq, record FROM event WHERE appkey = ? AND pos > ? ORDER BY pos LIMIT ?",
+            )?;
+            let rest = limit.saturating_sub(events.len());
+            let found = statement.query_map(params![appkey, after, rest], stored)?;
+            events.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
+            events.sort_by_key(|event| event.pos);
+            Ok(events)
+        })
+        .await
+    }
+
+    /// The last position in use.
+    pub(crate) async fn last_pos(&self) -> Result<u64, DeskError> {
+        self.read(|transaction| {
+            let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'event'";
+            Ok(transaction.query_row(sql, [], |row| row.get(0)).optional()?.unwrap_or(0))
+        })
+        .await
+    }
+
+    /// Channels with events after a position, each once, and the position up to which this is complete.
+    pub(crate) async fn channels_after(
+        &self,
+        after: u64,
+    ) -> Result<(Vec<(String, String)>, u64), DeskError> {
+        self.read(move |transaction| {
+            let mut statement = transaction.prepare(
+                "SELECT appkey, channel, MAX(pos) FROM (SELECT appkey, channel, pos FROM event
+                 WHERE pos > ? ORDER BY pos LIMIT 4096) GROUP BY appkey, channel",
+            )?;
+            let rows = statement.query_map([after], |row| {
+                Ok(((row.get(0)?, row.get(1)?), row.get::<_, u64>(2)?))
+            })?;
+            let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            let reached = rows.iter().map(|(_, pos)| *pos).max().unwrap_or(after);
+            Ok((rows.into_iter().map(|(channel, _)| channel).collect(), reached))
+        })
+        .await
+    }
+
+    /// Channels of an app with events that an endpoint has not received.
+    pub(crate) async fn behind(
+        &self,
+        endpoint: &str,
+        appkey: &Appkey,
+        since: u64,
+    ) -> Result<Vec<String>, DeskError> {
+        let (endpoint, appkey) = (endpoint.to_owned(), appkey.to_string());
+        self.read(move |transaction| {
+            let mut statement = transaction.prepare(
+                "SELECT DISTINCT event.channel FROM event LEFT JOIN delivery
+                 ON delivery.endpoint = ?1 AND delivery.channel = event.channel
+                 WHERE event.appkey = ?2 AND event.pos > ?3
+                 AND event.seq > COALESCE(delivery.seq, 0)",
+            )?;
+            let rows = statement.query_map(params![endpoint, appkey, since], |row| row.get(0))?;
+            rows.collect()
+        })
+        .await
+    }
+
+    /// The next event of a channel for an endpoint, and the number of the last one that the endpoint received there.
+    pub(crate) async fn next_event(
+        &self,
+        endpoint: &str,
+        appkey: &Appkey,
+        channel: &str,
+        since: u64,
+    ) -> Result<Option<(StoredEvent, Option<u64>)>, DeskError> {
+        let (endpoint, appkey) = (endpoint.to_owned(), appkey.to_string());
+        let channel = channel.to_owned();
+        self.read(move |transaction| {
+            let heard: Option<u64> = transaction
+                .prepare("SELECT seq FROM delivery WHERE endpoint = ? AND channel = ?")?
+                .query_row(params![endpoint, channel], |row| row.get(0))
+                .optional()?;
+            let event = transaction
+                .prepare(
+                    "SELECT pos, channel, seq, record FROM event WHERE appkey = ? AND channel = ?
+                     AND seq > ? AND pos > ? ORDER BY seq LIMIT 1",
+                )?
+                .query_row(params![appkey, channel, heard.unwrap_or(0), since], stored)
+                .optional()?;
+            Ok(event.map(|event| (event, heard)))
+        })
+        .await
+    }
+
+    /// Stores that events are done for endpoints. Endpoints that were removed are ignored.
+    pub(crate) async fn settle(&self, settled: Vec<Settled>) -> Result<(), DeskError> {
+        self.write(move |transaction| {
+            let mut heard = transaction.prepare(
+                "INSERT OR REPLACE INTO delivery (endpoint, channel, seq) SELECT ?1, ?2, ?3
+                 WHERE EXISTS (SELECT 1 FROM endpoint WHERE id = ?1)",
+            )?;
+            let mut dead = transaction.prepare(
+                "INSERT OR REPLACE INTO dead (endpoint, pos, attempts, error, at)
+                 SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM endpoint WHERE id = ?1)",
+            )?;
+            for one in &settled {
+                heard.execute(params![one.endpoint, one.channel, one.seq])?;
+                if let Some((pos, attempts, error, at)) = &one.dead {
+                    dead.execute(params![one.endpoint, pos, attempts, error, at])?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Dead letters of an endpoint after a position.
+    pub(crate) async fn dead_letters(
+        &self,
+        endpoint: &str,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, DeskError> {
+        let endpoint = endpoint.to_owned();
+        self.read(move |transaction| {
+            let mut statement = transaction.prepare(
+                "SELECT event.pos, event.channel, event.seq, event.record, dead.attempts, dead.error, dead.at
+                 FROM dead JOIN event ON event.pos = dead.pos
+                 WHERE dead.endpoint = ? AND dead.pos > ? ORDER BY dead.pos LIMIT ?",
+            )?;
+            let rows = statement.query_map(params![endpoint, after, limit], |row| {
+                let (attempts, error, at) = (row.get(4)?, row.get(5)?, row.get(6)?);
+                Ok(DeadLetter { event: stored(row)?, attempts, error, at })
+            })?;
+            rows.collect()
+        })
+        .await
+    }
+
+    /// Removes some of the events that are too old or too many. Returns how many it removed, and whether that was all.
+    pub(crate) async fn prune(&self, keep: Keep) -> Result<(u64, bool), DeskError> {
+        self.write(move |transaction| prune(transaction, keep)).await
+    }
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
+    let what = What::Record(row.get(3)?);
+    Ok(StoredEvent { pos: row.get(0)?, channel: row.get(1)?, seq: row.get(2)?, what })
+}
+
+fn prune(transaction: &Transaction<'_>, keep: Keep) -> rusqlite::Result<(u64, bool)> {
+    let count: u64 = transaction.query_row("SELECT COUNT(*) FROM event", [], |row| row.get(0))?;
+    let surplus = count.saturating_sub(keep.events).min(STEP);
+    // Positions rise with time, so the oldest events have the lowest ones.
+    let sql = "SELECT COUNT(*) FROM (SELECT at FROM event ORDER BY pos LIMIT ?) WHERE at < ?";
+    let old: u64 = transaction.query_row(sql, params![STEP, keep.since], |row| row.get(0))?;
+    let goes = surplus.max(old);
+    if goes == 0 {
+        transaction.execute("DELETE FROM lost WHERE at < ?", [keep.since])?;
+        transaction.execute(
+            "DELETE FROM delivery WHERE NOT EXISTS (SELECT 1 FROM endpoint, event
+             WHERE endpoint.id = delivery.endpoint AND event.appkey = endpoint.appkey
+             AND event.channel = delivery.channel)
+             AND NOT EXISTS (SELECT 1 FROM endpoint, record WHERE endpoint.id = delivery.endpoint
+             AND record.appkey = endpoint.appkey AND record.channel = delivery.channel
+             AND record.kind = 'journal')",
+            [],
+        )?;
+        return Ok((0, true));
+    }
+    let sql = "SELECT MAX(pos) FROM (SELECT pos FROM event ORDER BY pos LIMIT ?)";
+    let last: u64 = transaction.query_row(sql, [goes], |row| row.get(0))?;
+    transaction.execute(
+        "INSERT INTO lost (appkey, channel, first, last, pos, at)
+         SELECT appkey, channel, MIN(seq), MAX(seq), MAX(pos), MAX(at) FROM event WHERE pos <= ?
+         GROUP BY appkey, channel
+         ON CONFLICT (appkey, channel) DO UPDATE SET last = MAX(last, excluded.last),
+         first = MIN(first, excluded.first), pos = MAX(pos, excluded.pos), at = MAX(at, excluded.at)",
+        [last],
+    )?;
+    let gone = transaction.execute("DELETE FROM event WHERE pos <= ?", [last])?;
+    transaction.execute("DELETE FROM dead WHERE pos <= ?", [last])?;
+    Ok((gone as u64, goes < STEP))
+}

@@ -1,0 +1,177 @@
+//! Reads and prunes the history of calls. Comes in: queries of the API, the clock. Goes out: entries of a channel in
+//! the order of time. Deliberately absent: how entries are written (`writer`), and their content.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lianmai_protocol::UserId;
+use lianmai_signal_engine::ChannelKey;
+use rusqlite::{Transaction, params};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::desk::{Desk, DeskError};
+use crate::clock::wall_now;
+
+/// Maximum number of entries that one query examines, however few match.
+const SCAN: usize = 20_000;
+/// Maximum number of entries that one pruning step removes.
+const STEP: u64 = 2_000;
+/// Interval of pruning.
+const PRUNE: Duration = Duration::from_secs(60);
+
+/// The position of an entry in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Its time in Unix milliseconds.
+    at: i64,
+    /// Its row number, for entries of the same time.
+    pos: i64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.at, self.pos)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (at, pos) = text.split_once('.').ok_or(())?;
+        let number = |text: &str| text.parse().map_err(drop);
+        Ok(Place { at: number(at)?, pos: number(pos)? })
+    }
+}
+
+/// A query for entries of a channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Search {
+    pub(crate) channel: ChannelKey,
+    /// Only entries after this one.
+    pub(crate) after: Option<Place>,
+    /// Begin of the time range in Unix milliseconds.
+    pub(crate) from: u64,
+    /// End of the time range, exclusive.
+    pub(crate) to: u64,
+    /// Only entries about this user, and those about no user.
+    pub(crate) uid: Option<UserId>,
+    /// Together with `uid`: of the entries about either user, those about no third one.
+    pub(crate) with: Option<UserId>,
+    /// Maximum number of entries.
+    pub(crate) limit: usize,
+}
+
+/// The result of a query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Records, as the engine wrote them.
+    pub(crate) records: Vec<String>,
+    /// Where to continue; `None` at the end.
+    pub(crate) next: Option<Place>,
+}
+
+/// Limits of the history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeepHistory {
+    /// Maximum age in milliseconds.
+    pub(crate) ms: u64,
+    /// Maximum number of entries.
+    pub(crate) rows: u64,
+}
+
+impl Search {
+    fn wants(&self, uid: Option<&str>, other: Option<&str>) -> bool {
+        let text = |uid: Option<UserId>| uid.map(|uid| uid.to_string());
+        let (one, two) = (text(self.uid), text(self.with));
+        let is_one = |who: &str| one.as_deref() == Some(who);
+        let is_either = |who: &str| is_one(who) || two.as_deref() == Some(who);
+        match (uid, &one, &two) {
+            (None, ..) | (_, None, _) => true,
+            (Some(uid), Some(_), None) => is_one(uid) || other.is_some_and(is_one),
+            (Some(uid), Some(_), Some(_)) => is_either(uid) && other.is_none_or(is_either),
+        }
+    }
+}
+
+impl Desk {
+    /// Searches the entries of a channel.
+    pub(crate) async fn history(&self, search: Search) -> Result<Found, DeskError> {
+        self.read(move |transaction| find(transaction, &search)).await
+    }
+
+    /// Removes some of the entries that are too old or too many. Returns how many it removed, and whether that was all.
+    pub(crate) async fn prune_history(
+        &self,
+        since: u64,
+        rows: u64,
+    ) -> Result<(u64, bool), DeskError> {
+        self.write(move |transaction| prune(transaction, since, rows)).await
+    }
+
+    /// Prunes the history at each [`PRUNE`] until the store is closed. Never completes.
+    pub(crate) async fn keep_history(self, keep: KeepHistory) {
+        let mut ticks = interval(PRUNE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            loop {
+                let since = wall_now().0.saturating_sub(keep.ms);
+                match self.prune_history(since, keep.rows).await {
+                    Ok((_, false)) => {}
+                    Ok((_, true)) | Err(DeskError::Failed) => break,
+                    // The next process removes the rest.
+                    Err(DeskError::Closed) => return std::future::pending().await,
+                }
+            }
+        }
+    }
+}
+
+fn find(transaction: &Transaction<'_>, search: &Search) -> rusqlite::Result<Found> {
+    let mut statement = transaction.prepare(
+        "SELECT at, pos, uid, other, record FROM history
+         WHERE appkey = ? AND channel = ? AND at >= ? AND at < ? AND (at, pos) > (?, ?)
+         ORDER BY at, pos",
+    )?;
+    let ChannelKey { appkey, name } = &search.channel;
+    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let after = search.after.unwrap_or(Place { at: -1, pos: -1 });
+    let (from, to) = (whole(search.from).max(after.at), whole(search.to));
+    let mut rows =
+        statement.query(params![appkey.as_str(), name.as_str(), from, to, after.at, after.pos])?;
+    let (mut found, mut looked, mut last) = (Found::default(), 0, None);
+    while let Some(row) = rows.next()? {
+        if found.records.len() == search.limit || looked == SCAN {
+            found.next = last;
+            break;
+        }
+        looked += 1;
+        last = Some(Place { at: row.get(0)?, pos: row.get(1)? });
+        let (uid, other): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
+        if search.wants(uid.as_deref(), other.as_deref()) {
+            found.records.push(row.get(4)?);
+        }
+    }
+    Ok(found)
+}
+
+fn prune(transaction: &Transaction<'_>, since: u64, rows: u64) -> rusqlite::Result<(u64, bool)> {
+    // Positions rise and the lowest are removed first, so this is at least the number of entries.
+    let sql = "SELECT COALESCE(MAX(pos) - MIN(pos) + 1, 0) FROM history";
+    let count: u64 = transaction.query_row(sql, [], |row| row.get(0))?;
+    let surplus = count.saturating_sub(rows).min(STEP);
+    let sql = "SELECT COUNT(*) FROM (SELECT at FROM history ORDER BY pos LIMIT ?) WHERE at < ?";
+    let old: u64 = transaction.query_row(sql, params![STEP, since], |row| row.get(0))?;
+    let goes = surplus.max(old);
+    let gone = transaction.execute(
+        "DELETE FROM history WHERE pos IN (SELECT pos FROM history ORDER BY pos LIMIT ?)",
+        [goes],
+    )?;
+    Ok((gone as u64, goes < STEP))
+}
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;

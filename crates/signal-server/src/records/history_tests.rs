@@ -1,0 +1,122 @@
+//! Proves no rule of the protocol: writing, reading and pruning the history of calls.
+
+use std::sync::Arc;
+
+use lianmai_protocol::{Cid, Mid, WallTime};
+use lianmai_signal_engine::history::{Entry, HistoryRecord, Step};
+use lianmai_signal_engine::{Event, RowOp};
+
+use super::*;
+use crate::data_dir::DirLock;
+use crate::records::Records;
+use crate::records::sqlite::Sqlite;
+use crate::records::tests::{Temp, key, opening};
+
+fn entry(name: &str, at: u64, entry: Entry) -> RowOp {
+    let record = HistoryRecord { at: WallTime(at), cid: Cid(1), entry };
+    RowOp::Remember(key(name), Box::new(record))
+}
+
+fn connected(uid: u64, at: u64) -> RowOp {
+    let step = Step::Connected { uid: UserId(uid), mid: Mid([1; 12]) };
+    entry("a", at, Entry::Step(step))
+}
+
+fn subscribed(uid: u64, of: u64, at: u64) -> RowOp {
+    let (uid, of, mid) = (UserId(uid), UserId(of), Mid([1; 12]));
+    let media_type = lianmai_protocol::MediaKind::Audio;
+    entry("a", at, Entry::Step(Step::Subscribed { uid, mid, of, media_type }))
+}
+
+async fn written(temp: &Temp, ops: Vec<RowOp>) -> Sqlite {
+    let lock = Arc::new(DirLock::take(&temp.0).unwrap());
+    let store = Sqlite::open(&temp.0, lock, opening(1)).unwrap().0;
+    let (ack, heard) = tokio::sync::oneshot::channel();
+    store.write(ops, Some(Box::new(move |well| _ = ack.send(well))));
+    assert!(heard.await.unwrap());
+    store
+}
+
+fn all(channel: &str) -> Search {
+    let (after, uid, with) = (None, None, None);
+    Search { channel: key(channel), after, from: 0, to: u64::MAX, uid, with, limit: 100 }
+}
+
+/// The times of the entries.
+fn times(found: &Found) -> Vec<u64> {
+    let read = |text: &String| serde_json::from_str::<HistoryRecord>(text).unwrap().at.0;
+    found.records.iter().map(read).collect()
+}
+
+#[tokio::test]
+async fn entries_of_a_channel_are_read_in_the_order_of_the_clock_and_in_pages() {
+    let temp = Temp::new("history-order");
+    let other = entry("b", 15, Entry::Event(Event::ChannelOpened));
+    let ops = vec![connected(1, 10), other, connected(1, 30), connected(1, 20), connected(1, 20)];
+    let store = written(&temp, ops).await;
+    let desk = store.desk();
+    assert_eq!(times(&desk.history(all("a")).await.unwrap()), [10, 20, 20, 30]);
+    let part = Search { from: 20, to: 30, ..all("a") };
+    assert_eq!(times(&desk.history(part).await.unwrap()), [20, 20]);
+    let (mut after, mut told) = (None, Vec::new());
+    loop {
+        let found = desk.history(Search { after, limit: 1, ..all("a") }).await.unwrap();
+        told.extend(times(&found));
+        let Some(next) = found.next else { break };
+        assert_eq!(next.to_string().parse(), Ok(next));
+        after = Some(next);
+    }
+    assert_eq!(told, [10, 20, 20, 30], "each once");
+    assert_eq!(desk.history(all("c")).await.unwrap(), Found::default());
+}
+
+#[tokio::test]
+async fn what_is_about_others_is_left_out() {
+    let temp = Temp::new("history-search");
+    let opened = entry("a", 1, Entry::Event(Event::ChannelOpened));
+    let ops = vec![
+        opened,
+        connected(1, 2),
+        connected(2, 3),
+        connected(3, 4),
+        subscribed(1, 2, 5),
+        subscribed(2, 1, 6),
+        subscribed(1, 3, 7),
+        subscribed(3, 1, 8),
+        subscribed(2, 3, 9),
+    ];
+    let store = written(&temp, ops).await;
+    let desk = store.desk();
+    let of = |uid, with: Option<u64>| Search {
+        uid: Some(UserId(uid)),
+        with: with.map(UserId),
+        ..all("a")
+    };
+    let found = desk.history(of(1, None)).await.unwrap();
+    assert_eq!(times(&found), [1, 2, 5, 6, 7, 8]);
+    let found = desk.history(of(1, Some(2))).await.unwrap();
+    assert_eq!(times(&found), [1, 2, 3, 5, 6]);
+    let found = desk.history(of(9, None)).await.unwrap();
+    assert_eq!(times(&found), [1]);
+}
+
+#[tokio::test]
+async fn what_is_too_old_or_too_much_goes() {
+    let temp = Temp::new("history-prune");
+    let ops = (1..=10).map(|at| connected(1, at)).collect();
+    let store = written(&temp, ops).await;
+    let desk = store.desk();
+    assert_eq!(desk.prune_history(3, 100).await.unwrap(), (2, true));
+    assert_eq!(desk.prune_history(3, 5).await.unwrap(), (3, true));
+    assert_eq!(desk.prune_history(3, 5).await.unwrap(), (0, true));
+    assert_eq!(times(&desk.history(all("a")).await.unwrap()), [6, 7, 8, 9, 10]);
+}
+
+#[test]
+fn a_place_is_read_as_it_was_written() {
+    let place = Place { at: 5, pos: 7 };
+    assert_eq!(place.to_string().parse(), Ok(place));
+    for text in ["", "5", "5.", ".7", "5.7.9", "a.b"] {
+        assert!(text.parse::<Place>().is_err(), "{text}");
+    }
+}

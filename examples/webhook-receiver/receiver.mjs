@@ -1,0 +1,141 @@
+// A receiver of webhooks, without dependencies. Comes in: deliveries. Goes out: a line for each event that is new, `200` for
+// what is genuine, `401` for what is not; at the end a summary. It checks what the server promises: numbers of a channel
+// without gap, joins and leaves that pair. Deliberately absent: a database. A real receiver keeps `lastSeq` and `members` in
+// one, in the transaction that does what an event asks for, so that what comes again has no effect twice.
+//
+//   WEBHOOK_SECRET=whsec_... node receiver.mjs [--port 9000] [--state FILE]
+
+import { createHmac, timingSafeEqual } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { parseArgs } from 'node:util'
+
+/** A delivery that is older, or of the future, is refused. */
+const TOLERANCE_S = 5 * 60
+/** Longest body. */
+const MAX_BODY = 64 * 1024
+
+const { values } = parseArgs({ options: { port: { type: 'string', default: '9000' }, state: { type: 'string' } } })
+const secret = process.env.WEBHOOK_SECRET ?? ''
+if (!secret.startsWith('whsec_')) {
+  console.error('WEBHOOK_SECRET is missing: the secret that making the webhook answered')
+  process.exit(2)
+}
+const key = Buffer.from(secret.slice('whsec_'.length), 'base64')
+
+/** Deliveries of the last minutes: whoever recorded one cannot send it again. */
+const seen = new Map()
+
+/** Why a delivery is not genuine; nothing if it is. */
+export function refusal(headers, body, nowS) {
+  const id = headers['webhook-id']
+  const timestamp = headers['webhook-timestamp']
+  const signatures = headers['webhook-signature']
+  if (!id || !timestamp || !signatures) return 'a header is missing'
+  if (!/^\d{1,12}$/.test(timestamp) || Math.abs(nowS - Number(timestamp)) > TOLERANCE_S) return 'it is too old'
+  const expected = createHmac('sha256', key).update(`${id}.${timestamp}.`).update(body).digest()
+  const genuine = signatures.split(' ').some((signature) => {
+    const [version, text] = signature.split(',')
+    const given = Buffer.from(text ?? '', 'base64')
+    return version === 'v1' && given.length === expected.length && timingSafeEqual(given, expected)
+  })
+  if (!genuine) return 'the signature is wrong'
+  for (const [delivery, at] of seen) if (nowS - at > 2 * TOLERANCE_S) seen.delete(delivery)
+  const delivery = `${id} ${timestamp}`
+  if (seen.has(delivery)) return 'it was delivered before'
+  seen.set(delivery, nowS)
+  return undefined
+}
+
+/** What is known of each channel. */
+let channels = new Map()
+const totals = { events: 0, again: 0, joined: 0, left: 0, gaps: 0, unpaired: 0, lost: 0, refused: 0 }
+
+if (values.state) {
+  try {
+    const { known, counts } = JSON.parse(readFileSync(values.state, 'utf8'))
+    channels = new Map(known.map(([name, of]) => [name, { ...of, members: new Map(of.members) }]))
+    Object.assign(totals, counts)
+  } catch {
+    // The first time there is none.
+  }
+}
+
+function save() {
+  if (!values.state) return
+  const known = [...channels].map(([name, of]) => [name, { ...of, members: [...of.members] }])
+  writeFileSync(values.state, JSON.stringify({ known, counts: totals }))
+}
+
+/** Takes an event in: once, and in order. */
+function take(event) {
+  const name = `${event.appkey}/${event.channelName}`
+  let of = channels.get(name)
+  if (!of) channels.set(name, (of = { lastSeq: undefined, members: new Map() }))
+  if (of.lastSeq !== undefined && event.seq <= of.lastSeq) {
+    totals.again += 1
+    return
+  }
+  const { uid, mid, from } = event.data
+  const next = event.type === 'lost' ? from : event.seq
+  if (of.lastSeq !== undefined && !event.first && next > of.lastSeq + 1) {
+    totals.gaps += 1
+    console.log(`GAP ${name}: ${event.seq} behind ${of.lastSeq}`)
+  }
+  of.lastSeq = event.seq
+  totals.events += 1
+  switch (event.type) {
+    case 'memberJoined':
+      totals.joined += 1
+      if (of.members.has(mid)) totals.unpaired += 1
+      of.members.set(mid, uid)
+      break
+    case 'memberLeft':
+      totals.left += 1
+      if (!of.members.delete(mid)) totals.unpaired += 1
+      break
+    case 'channelEnded':
+      totals.unpaired += of.members.size
+      of.members.clear()
+      break
+    case 'lost':
+      totals.lost += event.seq - from + 1
+      break
+  }
+  console.log(`${event.seq} ${name} ${event.type} ${JSON.stringify(event.data)}`)
+}
+
+const server = createServer((request, response) => {
+  const chunks = []
+  let length = 0
+  request.on('data', (chunk) => {
+    length += chunk.length
+    if (length <= MAX_BODY) chunks.push(chunk)
+    else request.destroy()
+  })
+  request.on('end', () => {
+    const body = Buffer.concat(chunks)
+    const why = refusal(request.headers, body, Math.floor(Date.now() / 1000))
+    if (why) {
+      totals.refused += 1
+      console.log(`REFUSED ${why}`)
+      response.writeHead(401).end()
+      return
+    }
+    const event = JSON.parse(body.toString('utf8'))
+    if (event.type !== 'ping') take(event)
+    // What was taken in is written down before it is acknowledged.
+    save()
+    response.writeHead(200).end()
+  })
+})
+
+function end() {
+  const here = [...channels.values()].reduce((sum, of) => sum + of.members.size, 0)
+  console.log(`SUMMARY ${JSON.stringify({ ...totals, here })}`)
+  process.exit(totals.gaps + totals.unpaired === 0 ? 0 : 1)
+}
+
+process.on('SIGTERM', end)
+process.on('SIGINT', end)
+server.listen(Number(values.port), '127.0.0.1', () => console.log(`LISTENING ${server.address().port}`))

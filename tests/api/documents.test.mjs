@@ -1,0 +1,69 @@
+// The documents of docs/api, judged by tools that others wrote. Comes in: the documents, and the JSON blocks of
+// docs/protocol.md. Goes out: whether the documents are good ones, and whether the blocks are as the schema says. Deliberately
+// absent: a server.
+
+import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { test } from 'node:test'
+
+import { Parser } from '@asyncapi/parser'
+import { Validator } from '@seriousme/openapi-schema-validator'
+import Ajv2020 from 'ajv/dist/2020.js'
+
+const docs = new URL('../../docs/', import.meta.url)
+const text = (name) => readFile(new URL(name, docs), 'utf8')
+
+test('the OpenAPI document is valid', async () => {
+  const document = JSON.parse(await text('api/openapi.json'))
+  const { valid, errors } = await new Validator().validate(document)
+  assert.ok(valid, JSON.stringify(errors, null, 2))
+})
+
+test('no schema of the OpenAPI document is a bare object', async () => {
+  const { components } = JSON.parse(await text('api/openapi.json'))
+  // Said of what an operation has no answer to, and of a body that may be empty.
+  const empty = new Set(['Done'])
+  for (const [name, schema] of Object.entries(components.schemas)) {
+    if (schema.type !== 'object' || empty.has(name)) continue
+    assert.ok(schema.properties || schema.additionalProperties || schema.allOf, `${name} says nothing`)
+  }
+})
+
+test('the AsyncAPI document is valid', async () => {
+  const { document, diagnostics } = await new Parser().parse(await text('api/asyncapi.json'))
+  const errors = diagnostics.filter(({ severity }) => severity === 0)
+  assert.deepEqual(errors, [])
+  assert.ok(document)
+  assert.ok(document.operations().all().length > 20)
+})
+
+/** The JSON blocks of docs/protocol.md that have a name, as `request:join`. */
+function * blocks (markdown) {
+  for (const [, label, body] of markdown.matchAll(/^```json (\S+)\n([\s\S]*?)^```$/gm)) {
+    yield [label, JSON.parse(body)]
+  }
+}
+
+test('the JSON Schema is valid, and every block of the protocol is as it says', async () => {
+  const schema = JSON.parse(await text('api/schema.json'))
+  const ajv = new Ajv2020({ strict: false, allErrors: true })
+  assert.ok(ajv.validateSchema(schema), ajv.errorsText())
+  ajv.addSchema(schema, 'lianmai')
+  const is = (name, value) => {
+    const validate = ajv.compile({ $ref: `lianmai#/$defs/${name}` })
+    assert.ok(validate(value), `${name}: ${ajv.errorsText(validate.errors)}\n${JSON.stringify(value)}`)
+  }
+  const suffixes = { request: 'Request', result: 'Answer', event: 'Event', notice: 'Notice' }
+  let count = 0
+  for (const [label, value] of blocks(await text('protocol.md'))) {
+    const [kind, name] = label.split(':')
+    if (kind in suffixes) is(`${name}${suffixes[kind]}`, value)
+    else if (kind === 'error') is('refusal', value)
+    else continue
+    is(kind === 'request' ? 'clientFrame' : 'serverFrame', value)
+    count += 1
+  }
+  assert.ok(count > 50, `only ${count} blocks`)
+  const wrong = { jsonrpc: '2.0', id: 1, method: 'kick', params: { durationS: 60 } }
+  assert.ok(!ajv.compile({ $ref: 'lianmai#/$defs/kickRequest' })(wrong), 'a uid is needed')
+})
