@@ -5,7 +5,7 @@ use lianmai_signal_engine::task::{Failure, Report};
 use lianmai_signal_engine::{AdminCommand, Event};
 
 use crate::calls::*;
-use crate::world::{DiskMode, World, add, delete, entry, room, task};
+use crate::world::{DiskMode, World, add, delete, entry, room, task, update};
 
 /// The events appended since the last call, in words; their numbers are contiguous.
 fn told(w: &mut World, last: &mut Option<u64>) -> Vec<String> {
@@ -195,4 +195,23 @@ fn nothing_is_written_where_nobody_wants_it() {
     w.ok(a, close_channel(1));
     assert!(w.disk.journal.is_empty());
     assert!(w.disk.is_empty());
+}
+
+#[test]
+fn each_update_is_in_the_write_that_stores_its_task() {
+    let (mut w, mut last) = (World::with_tasks(), None);
+    let a = w.join(1);
+    w.push_url(a, "");
+    // The task `a` begins a run in the middle of the update, and `b` stays idle.
+    w.ok(a, add(&[task("a", "rtmp://h/live/a", &[9]), task("b", "rtmp://h/live/b", &[9])]));
+    told(&mut w, &mut last);
+    w.disk.mode = DiskMode::Hold;
+    w.send(a, update(&[task("a", "rtmp://h/live/a", &[1]), task("b", "rtmp://h/live/b", &[8])]));
+    w.write_next();
+    assert_eq!(told(&mut w, &mut last), ["taskChanged a starting", "taskChanged b idle"]);
+    w.disk.mode = DiskMode::AtOnce;
+    w.crash();
+    w.resume(a);
+    let revisions: Vec<u64> = w.task_views().iter().map(|view| view.info.revision).collect();
+    assert_eq!(revisions, [2, 2], "the rows are in that write as well");
 }

@@ -26,6 +26,7 @@ const LAST_WAIT_MS: u64 = 4_000;
 /// A claim whose answer was `Unavailable` is asked for again after this many milliseconds.
 const CLAIM_AGAIN_MS: u64 = 1_000;
 
+const UPDATED: &str = "The task was updated.";
 const PUSHES: &str = "The task pushes.";
 const PUSHES_LC: &str =
     "The task pushes. Its sound is LC-AAC, since there is no encoder for HE-AAC.";
@@ -176,6 +177,10 @@ impl Channel {
         task.run += 1;
         let (life, number) = (task.life, task.run);
         self.tasks.touched.insert(id.clone());
+        // An update of several tasks may be half told here: each row gets its journal event in the same write.
+        for touched in self.tasks.touched.clone() {
+            self.tell_task(cx, &touched, UPDATED);
+        }
         self.write_down(cx);
         cx.store(Written::Run { channel: self.id, task: id.clone(), life, number });
     }
@@ -407,7 +412,7 @@ impl Channel {
             // A second update if the composition has changed as well: the last one counts.
             self.update_run(cx, id);
         }
-        self.tell_task(cx, id, "The task was updated.");
+        self.tell_task(cx, id, UPDATED);
     }
 
     /// The only place where a task ends: its run is told to stop, its claim is released, its row is deleted.
