@@ -5,7 +5,7 @@
 
 use lianmai_protocol::{ChannelName, ErrorName, Now, Rights, RpcError, UserId, WallTime};
 
-use crate::ticket::Claims;
+use crate::ticket::TicketClaims;
 
 /// Clocks of app servers may differ from ours by this much (AUT-5).
 const SKEW_S: u64 = 60;
@@ -50,7 +50,7 @@ impl Grant {
     }
 
     /// The grant of a ticket that replaces a token shortly after a crash (RES-9).
-    pub(crate) fn of_ticket(claims: &Claims) -> Self {
+    pub(crate) fn of_ticket(claims: &TicketClaims) -> Self {
         // The ticket's `token_end` includes the leeway already.
         let token_end = claims.token_end.map(|end| WallTime(end.0.saturating_sub(LEEWAY_MS)));
         Grant {

@@ -12,7 +12,7 @@ use lianmai_protocol::limits::Limits;
 use lianmai_protocol::{MonoTime, UserId};
 use lianmai_shares::{Rate, Rates};
 
-use crate::ids::Peer;
+use crate::ids::AddrId;
 use crate::key::ChannelKey;
 use crate::rate::burst;
 
@@ -26,8 +26,8 @@ const MAX_BURSTS: u32 = 6;
 #[derive(Debug)]
 pub(crate) struct Budgets {
     uids: Rates<(ChannelKey, UserId)>,
-    addresses: Rates<Peer>,
-    members: BTreeMap<Peer, u32>,
+    addresses: Rates<AddrId>,
+    members: BTreeMap<AddrId, u32>,
 }
 
 impl Default for Budgets {
@@ -47,16 +47,16 @@ fn moment(now: MonoTime) -> Duration {
 
 impl Budgets {
     /// Counts a membership for an address.
-    pub(crate) fn enter(&mut self, peer: Peer) {
-        *self.members.entry(peer).or_insert(0) += 1;
+    pub(crate) fn enter(&mut self, addr: AddrId) {
+        *self.members.entry(addr).or_insert(0) += 1;
     }
 
     /// No longer counts a membership for an address.
-    pub(crate) fn moved(&mut self, peer: Peer) {
-        if let Some(count) = self.members.get_mut(&peer) {
+    pub(crate) fn moved(&mut self, addr: AddrId) {
+        if let Some(count) = self.members.get_mut(&addr) {
             *count -= 1;
             if *count == 0 {
-                self.members.remove(&peer);
+                self.members.remove(&addr);
             }
         }
     }
@@ -76,12 +76,12 @@ impl Budgets {
 
     /// Charges an address for an ended membership, which no longer counts for it. `owed`: the debt that earlier
     /// memberships did not cause.
-    pub(crate) fn leave(&mut self, now: MonoTime, peer: Peer, owed: Duration) {
-        let members = self.members.get(&peer).copied().unwrap_or(0).max(LEAST_MEMBERS);
+    pub(crate) fn leave(&mut self, now: MonoTime, addr: AddrId, owed: Duration) {
+        let members = self.members.get(&addr).copied().unwrap_or(0).max(LEAST_MEMBERS);
         if !owed.is_zero() {
-            self.addresses.charge(&peer, owed / members, moment(now));
+            self.addresses.charge(&addr, owed / members, moment(now));
         }
-        self.moved(peer);
+        self.moved(addr);
     }
 
     /// The debt of a uid in a channel.
@@ -96,8 +96,8 @@ impl Budgets {
 
     /// Milliseconds that an address has to wait before a member whose token names no uid may enter from it; 0 for no
     /// wait.
-    pub(crate) fn barred_ms(&mut self, now: MonoTime, peer: Peer, limits: &Limits) -> u64 {
-        let owed = self.addresses.owed(&peer, moment(now));
+    pub(crate) fn barred_ms(&mut self, now: MonoTime, addr: AddrId, limits: &Limits) -> u64 {
+        let owed = self.addresses.owed(&addr, moment(now));
         let wait = owed.saturating_sub(burst(limits) * MAX_BURSTS);
         u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
     }

@@ -19,7 +19,7 @@ use crate::budgets::Budgets;
 use crate::config::EngineConfig;
 use crate::drain::Drain;
 use crate::endings::Endings;
-use crate::history::{Entry, HistoryRecord};
+use crate::history::{HistoryEntry, HistoryRecord};
 use crate::ids::{AskId, ChannelRef, ConnId, Seat};
 use crate::journal::Journal;
 use crate::key::{self, ChannelKey};
@@ -28,7 +28,7 @@ use crate::output::{Note, Output, Stats};
 use crate::restrictions::{Maker, Restrictions};
 use crate::rows::RowOp;
 use crate::stopping::Stopping;
-use crate::ticket::Claims;
+use crate::ticket::TicketClaims;
 use crate::timers::{Timer, Timers};
 
 /// See the module.
@@ -111,7 +111,7 @@ impl Context {
         }
         let Some((channel, cid, event)) = self.journal.news(note) else { return };
         if self.config.history {
-            self.remember(channel, cid, Entry::Event(event.clone()));
+            self.remember(channel, cid, HistoryEntry::Event(event.clone()));
         }
         if self.config.journal {
             self.journal.append(channel, cid, event, self.now.wall, &mut self.ops);
@@ -119,9 +119,9 @@ impl Context {
     }
 
     /// Adds an entry to the history of a channel.
-    pub(crate) fn remember(&mut self, channel: &ChannelKey, cid: Cid, entry: Entry) {
+    pub(crate) fn remember(&mut self, channel: &ChannelKey, cid: Cid, entry: HistoryEntry) {
         let record = HistoryRecord { at: self.now.wall, cid, entry };
-        self.ops.push(RowOp::Remember(channel.clone(), Box::new(record)));
+        self.ops.push(RowOp::AppendHistory(channel.clone(), Box::new(record)));
     }
 
     /// Announces and closes a connection, and forgets it. A slow reader gets no announcement, since it
@@ -173,7 +173,7 @@ impl Context {
         &mut self,
         conn: ConnId,
         id: RequestId,
-        claims: Claims,
+        claims: TicketClaims,
         reason: ResumeReason,
     ) {
         let (channel, uid) = (claims.channel, claims.uid);

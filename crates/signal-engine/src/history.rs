@@ -17,7 +17,7 @@ pub struct HistoryRecord {
     pub cid: Cid,
     /// The content.
     #[serde(flatten)]
-    pub entry: Entry,
+    pub entry: HistoryEntry,
 }
 
 impl HistoryRecord {
@@ -25,8 +25,8 @@ impl HistoryRecord {
     #[must_use]
     pub fn uids(&self) -> (Option<UserId>, Option<UserId>) {
         match &self.entry {
-            Entry::Event(event) => (event.uid(), None),
-            Entry::Step(step) => step.uids(),
+            HistoryEntry::Event(event) => (event.uid(), None),
+            HistoryEntry::Step(step) => step.uids(),
         }
     }
 }
@@ -34,20 +34,20 @@ impl HistoryRecord {
 /// The content of an entry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Entry {
+pub enum HistoryEntry {
     /// An event, as in the journal.
     Event(Event),
     /// A step between events.
-    Step(Step),
+    Step(HistoryStep),
 }
 
-impl Entry {
+impl HistoryEntry {
     /// Its name, as it is written.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Entry::Event(event) => event.kind(),
-            Entry::Step(step) => step.kind(),
+            HistoryEntry::Event(event) => event.kind(),
+            HistoryEntry::Step(step) => step.kind(),
         }
     }
 }
@@ -55,7 +55,7 @@ impl Entry {
 /// A step of a call that is not in the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Step {
+pub enum HistoryStep {
     /// The server restarted, and the channel continues.
     Restarted,
     /// A member has a connection again.
@@ -261,56 +261,58 @@ pub enum Step {
     },
 }
 
-impl Step {
+impl HistoryStep {
     /// Its name, as it is written.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Step::Restarted => "restarted",
-            Step::Connected { .. } => "connected",
-            Step::Disconnected { .. } => "disconnected",
-            Step::JoinRefused { .. } => "joinRefused",
-            Step::CommandRefused { .. } => "commandRefused",
-            Step::Subscribed { .. } => "subscribed",
-            Step::Unsubscribed { .. } => "unsubscribed",
-            Step::UrlIssued { .. } => "urlIssued",
-            Step::MediaAllowed { .. } => "mediaAllowed",
-            Step::MediaRefused { .. } => "mediaRefused",
-            Step::PushBegan { .. } => "pushBegan",
-            Step::PushStalled { .. } => "pushStalled",
-            Step::PushEnded { .. } => "pushEnded",
-            Step::PushCut { .. } => "pushCut",
-            Step::PlayEnded { .. } => "playEnded",
-            Step::PlayCut { .. } => "playCut",
-            Step::Muted { .. } => "muted",
-            Step::Unmuted { .. } => "unmuted",
-            Step::Quality(_) => "quality",
-            Step::LevelChanged { .. } => "levelChanged",
-            Step::Missed { .. } => "missed",
+            HistoryStep::Restarted => "restarted",
+            HistoryStep::Connected { .. } => "connected",
+            HistoryStep::Disconnected { .. } => "disconnected",
+            HistoryStep::JoinRefused { .. } => "joinRefused",
+            HistoryStep::CommandRefused { .. } => "commandRefused",
+            HistoryStep::Subscribed { .. } => "subscribed",
+            HistoryStep::Unsubscribed { .. } => "unsubscribed",
+            HistoryStep::UrlIssued { .. } => "urlIssued",
+            HistoryStep::MediaAllowed { .. } => "mediaAllowed",
+            HistoryStep::MediaRefused { .. } => "mediaRefused",
+            HistoryStep::PushBegan { .. } => "pushBegan",
+            HistoryStep::PushStalled { .. } => "pushStalled",
+            HistoryStep::PushEnded { .. } => "pushEnded",
+            HistoryStep::PushCut { .. } => "pushCut",
+            HistoryStep::PlayEnded { .. } => "playEnded",
+            HistoryStep::PlayCut { .. } => "playCut",
+            HistoryStep::Muted { .. } => "muted",
+            HistoryStep::Unmuted { .. } => "unmuted",
+            HistoryStep::Quality(_) => "quality",
+            HistoryStep::LevelChanged { .. } => "levelChanged",
+            HistoryStep::Missed { .. } => "missed",
         }
     }
 
     fn uids(&self) -> (Option<UserId>, Option<UserId>) {
         match self {
-            Step::Restarted => (None, None),
-            Step::Connected { uid, .. }
-            | Step::Disconnected { uid, .. }
-            | Step::CommandRefused { uid, .. }
-            | Step::PushBegan { uid, .. }
-            | Step::PushStalled { uid, .. }
-            | Step::PushEnded { uid, .. }
-            | Step::PushCut { uid, .. } => (Some(*uid), None),
-            Step::Muted { uid, by, .. } | Step::Unmuted { uid, by, .. } => (Some(*uid), *by),
-            Step::Subscribed { uid, of, .. }
-            | Step::Unsubscribed { uid, of, .. }
-            | Step::PlayEnded { uid, of, .. }
-            | Step::PlayCut { uid, of, .. } => (Some(*uid), Some(*of)),
-            Step::UrlIssued { uid, of, .. }
-            | Step::MediaAllowed { uid, of, .. }
-            | Step::LevelChanged { uid, of, .. } => (Some(*uid), *of),
-            Step::MediaRefused { uid, of, .. } => (*uid, Some(*of)),
-            Step::JoinRefused { uid, .. } | Step::Missed { uid, .. } => (*uid, None),
-            Step::Quality(quality) => (Some(quality.uid), quality.of),
+            HistoryStep::Restarted => (None, None),
+            HistoryStep::Connected { uid, .. }
+            | HistoryStep::Disconnected { uid, .. }
+            | HistoryStep::CommandRefused { uid, .. }
+            | HistoryStep::PushBegan { uid, .. }
+            | HistoryStep::PushStalled { uid, .. }
+            | HistoryStep::PushEnded { uid, .. }
+            | HistoryStep::PushCut { uid, .. } => (Some(*uid), None),
+            HistoryStep::Muted { uid, by, .. } | HistoryStep::Unmuted { uid, by, .. } => {
+                (Some(*uid), *by)
+            }
+            HistoryStep::Subscribed { uid, of, .. }
+            | HistoryStep::Unsubscribed { uid, of, .. }
+            | HistoryStep::PlayEnded { uid, of, .. }
+            | HistoryStep::PlayCut { uid, of, .. } => (Some(*uid), Some(*of)),
+            HistoryStep::UrlIssued { uid, of, .. }
+            | HistoryStep::MediaAllowed { uid, of, .. }
+            | HistoryStep::LevelChanged { uid, of, .. } => (Some(*uid), *of),
+            HistoryStep::MediaRefused { uid, of, .. } => (*uid, Some(*of)),
+            HistoryStep::JoinRefused { uid, .. } | HistoryStep::Missed { uid, .. } => (*uid, None),
+            HistoryStep::Quality(quality) => (Some(quality.uid), quality.of),
         }
     }
 }
@@ -344,7 +346,7 @@ pub struct Quality {
 
 /// The mean of some figures, and their range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Range {
+pub struct FigureRange {
     /// The least.
     pub least: u64,
     /// The mean.
@@ -359,10 +361,10 @@ pub struct Range {
 pub struct ServerFigures {
     /// kbit/s.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kbps: Option<Range>,
+    pub kbps: Option<FigureRange>,
     /// Frames per second.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fps: Option<Range>,
+    pub fps: Option<FigureRange>,
     /// The longest time between two keyframes, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyframe_ms: Option<u64>,
@@ -374,7 +376,7 @@ pub struct ServerFigures {
     pub longest_gap_ms: Option<u64>,
     /// Age of the oldest data that waits for the player, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub lag_ms: Option<Range>,
+    pub lag_ms: Option<FigureRange>,
     /// Codec of the sound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audio: Option<String>,
@@ -391,13 +393,13 @@ pub struct ClientFigures {
     pub reports: u64,
     /// kbit/s.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kbps: Option<Range>,
+    pub kbps: Option<FigureRange>,
     /// Frames per second.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fps: Option<Range>,
+    pub fps: Option<FigureRange>,
     /// Round trips in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rtt_ms: Option<Range>,
+    pub rtt_ms: Option<FigureRange>,
     /// The worst level: 1 excellent to 5 bad, 6 down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worst_level: Option<u8>,
@@ -421,7 +423,7 @@ mod tests {
 
     use super::*;
 
-    fn read_again(entry: Entry) -> String {
+    fn read_again(entry: HistoryEntry) -> String {
         let kind = entry.kind();
         let record = HistoryRecord { at: WallTime(4), cid: Cid(5), entry };
         let text = serde_json::to_string(&record).unwrap();
@@ -434,13 +436,20 @@ mod tests {
     fn an_entry_reads_as_it_was_written() {
         let (uid, mid) = (UserId(u64::MAX), Mid([1; 12]));
         let stream = Gen { route: 7, random: [2; 12] };
-        let text = read_again(Entry::Event(Event::ChannelOpened));
+        let text = read_again(HistoryEntry::Event(Event::ChannelOpened));
         assert_eq!(text, r#"{"at":4,"cid":"5","type":"channelOpened"}"#);
         let (of, direction) = (Some(UserId(7)), Direction::Pull);
-        let text = read_again(Entry::Step(Step::UrlIssued { uid, mid, direction, of, stream }));
+        let text = read_again(HistoryEntry::Step(HistoryStep::UrlIssued {
+            uid,
+            mid,
+            direction,
+            of,
+            stream,
+        }));
         assert!(text.contains(r#""of":"7""#) && text.contains(r#""direction":"pull""#), "{text}");
         let media_type = MediaKind::ScreenShare;
-        let text = read_again(Entry::Step(Step::Muted { uid, mid, media_type, by: None }));
+        let text =
+            read_again(HistoryEntry::Step(HistoryStep::Muted { uid, mid, media_type, by: None }));
         assert!(text.contains(r#""mediaType":"screenShare""#), "{text}");
         let quality = Quality {
             uid,
@@ -451,7 +460,7 @@ mod tests {
             carries: "av".to_owned(),
             from: WallTime(3),
             server: Some(ServerFigures {
-                kbps: Some(Range { least: 1, mean: 2, most: 3 }),
+                kbps: Some(FigureRange { least: 1, mean: 2, most: 3 }),
                 longest_gap_ms: Some(4),
                 ..ServerFigures::default()
             }),
@@ -461,7 +470,7 @@ mod tests {
                 ..ClientFigures::default()
             }),
         };
-        let text = read_again(Entry::Step(Step::Quality(Box::new(quality))));
+        let text = read_again(HistoryEntry::Step(HistoryStep::Quality(Box::new(quality))));
         assert!(text.contains(r#""longestGapMs":4"#) && text.contains("-1307"), "{text}");
     }
 
@@ -470,11 +479,11 @@ mod tests {
         let (uid, mid) = (UserId(1), Mid([1; 12]));
         let record = |entry| HistoryRecord { at: WallTime(1), cid: Cid(1), entry };
         let media_type = MediaKind::Audio;
-        let step = Step::Subscribed { uid, mid, of: UserId(2), media_type };
-        assert_eq!(record(Entry::Step(step)).uids(), (Some(UserId(1)), Some(UserId(2))));
+        let step = HistoryStep::Subscribed { uid, mid, of: UserId(2), media_type };
+        assert_eq!(record(HistoryEntry::Step(step)).uids(), (Some(UserId(1)), Some(UserId(2))));
         let role = lianmai_protocol::Role::Audience;
         let joined = Event::MemberJoined { uid, mid, role };
-        assert_eq!(record(Entry::Event(joined)).uids(), (Some(UserId(1)), None));
-        assert_eq!(record(Entry::Event(Event::ChannelEnded)).uids(), (None, None));
+        assert_eq!(record(HistoryEntry::Event(joined)).uids(), (Some(UserId(1)), None));
+        assert_eq!(record(HistoryEntry::Event(Event::ChannelEnded)).uids(), (None, None));
     }
 }

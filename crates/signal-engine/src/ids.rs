@@ -16,13 +16,13 @@ pub struct AskId(pub u64);
 
 /// The app and the address of a connection, as a number that the shell assigns. Debts are kept by it as well as by uid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Peer(pub u64);
+pub struct AddrId(pub u64);
 
 /// A connection that joins or resumes, and the id to answer to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
     pub(crate) conn: ConnId,
-    pub(crate) peer: Peer,
+    pub(crate) addr: AddrId,
     pub(crate) id: RequestId,
 }
 

@@ -9,13 +9,13 @@ use lianmai_protocol::{
 use crate::admission::Grant;
 use crate::asks::Answer;
 use crate::drain::DrainPlan;
-use crate::ids::{AskId, ConnId, Peer, QueryId};
+use crate::ids::{AddrId, AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
+use crate::media_stats::{PushState, StreamStats};
 use crate::record::ChannelRules;
 use crate::rows::Restored;
-use crate::seen::{PushState, Seen};
 use crate::task::{Claim, Report, RunId, TaskChange};
-use crate::ticket::Claims;
+use crate::ticket::TicketClaims;
 
 /// A `join` that the [`crate::Lobby`] let through, with the shell's verdict on its token.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct ReconnectRequest {
     /// The parameters.
     pub reconnect: Reconnect,
     /// The content of the ticket.
-    pub claims: Claims,
+    pub claims: TicketClaims,
 }
 
 /// The requested use of a stream.
@@ -222,7 +222,7 @@ pub enum Input {
         /// The connection; it belongs to this engine from now on.
         conn: ConnId,
         /// Its app and address.
-        peer: Peer,
+        addr: AddrId,
         /// The request.
         request: Box<JoinRequest>,
     },
@@ -231,7 +231,7 @@ pub enum Input {
         /// The connection; it belongs to this engine from now on.
         conn: ConnId,
         /// Its app and address.
-        peer: Peer,
+        addr: AddrId,
         /// The request.
         request: Box<ReconnectRequest>,
     },
@@ -248,7 +248,7 @@ pub enum Input {
         conn: ConnId,
     },
     /// A sign of life below the protocol: a WebSocket ping or pong.
-    Alive {
+    ControlFrame {
         /// The connection.
         conn: ConnId,
     },
@@ -278,9 +278,9 @@ pub enum Input {
         /// Push or play.
         access: Access,
     },
-    /// The answer to a question of [`crate::Output::Waits`] is no longer needed. None follows, unless it is in the
-    /// queue already.
-    Withdraw {
+    /// The answer to a question of [`crate::Output::AuthorizePending`] is no longer needed. None follows, unless it is in
+    /// the queue already.
+    CancelAuthorize {
         /// Number of the question.
         query: QueryId,
     },
@@ -298,7 +298,7 @@ pub enum Input {
     },
     /// Measurements of the relay on a stream. To be repeated every few seconds, as long as the stream is pushed or
     /// played.
-    Seen(Box<Seen>),
+    StreamStats(Box<StreamStats>),
     /// A channel of any engine claims a push address that this engine keeps; answered by [`crate::Output::Claimed`].
     Claim {
         /// Number of the question.

@@ -77,7 +77,7 @@ impl Journal {
         let name = JournalRecord { last: seq, at };
         self.names.insert(channel.clone(), name);
         let record = EventRecord { seq, first, at, cid, event };
-        ops.push(RowOp::Append(channel.clone(), Box::new(record)));
+        ops.push(RowOp::AppendEvent(channel.clone(), Box::new(record)));
         ops.push(RowOp::put_journal(channel, name));
     }
 
@@ -187,7 +187,7 @@ mod tests {
 
     fn numbers(ops: &[RowOp]) -> Vec<(u64, bool)> {
         let events = ops.iter().filter_map(|op| match op {
-            RowOp::Append(_, record) => Some((record.seq, record.first)),
+            RowOp::AppendEvent(_, record) => Some((record.seq, record.first)),
             _ => None,
         });
         events.collect()

@@ -11,7 +11,7 @@ use lianmai_protocol::message::{Call, Notice};
 use lianmai_protocol::{Action, CloseCode, ErrorName, RequestId, RpcError};
 
 use crate::input::ReconnectRequest;
-use crate::ticket::{Claims, TicketKey};
+use crate::ticket::{TicketClaims, TicketKey};
 
 /// Milliseconds that a connection has to join (SES-3).
 pub const LOBBY_MS: u64 = 10_000;
@@ -81,7 +81,7 @@ impl Lobby {
 
     /// A client without a genuine ticket learns nothing, not even whether the channel exists (RES-4).
     fn reconnect(&mut self, id: RequestId, reconnect: &Reconnect) -> Vec<LobbyOutput> {
-        match Claims::open(&self.tickets, &reconnect.ticket) {
+        match TicketClaims::open(&self.tickets, &reconnect.ticket) {
             Some(claims) => {
                 let reconnect = reconnect.clone();
                 vec![LobbyOutput::Reconnect(Box::new(ReconnectRequest { id, reconnect, claims }))]

@@ -409,7 +409,7 @@ pub enum Output {
         /// The payload.
         frame: Bytes,
     },
-    /// Send a WebSocket ping; the pong is [`crate::Input::Alive`].
+    /// Send a WebSocket ping; the pong is [`crate::Input::ControlFrame`].
     Ping {
         /// The connection.
         conn: ConnId,
@@ -428,9 +428,9 @@ pub enum Output {
         /// The question.
         question: Question,
     },
-    /// The answer to [`crate::Input::Authorize`] comes later. Send [`crate::Input::Withdraw`] when it is no longer
-    /// needed.
-    Waits {
+    /// The answer to [`crate::Input::Authorize`] comes later. Send [`crate::Input::CancelAuthorize`] when it is no
+    /// longer needed.
+    AuthorizePending {
         /// Number of the question.
         query: QueryId,
     },

@@ -81,8 +81,8 @@ impl Row {
     /// Reads what [`Row::kind`] and [`Row::id`] wrote.
     ///
     /// # Errors
-    /// [`NoRow`] if the texts name no row.
-    pub fn read(kind: &str, id: &str) -> Result<Row, NoRow> {
+    /// [`UnknownRow`] if the texts name no row.
+    pub fn read(kind: &str, id: &str) -> Result<Row, UnknownRow> {
         let row = match kind {
             "channel" => Some(Row::Channel),
             "member" => id.parse().ok().map(Row::Member),
@@ -91,9 +91,9 @@ impl Row {
             "task" => id.parse().ok().map(Row::Task),
             "claim" => Some(Row::Claim),
             "journal" => Some(Row::Journal),
-            _ => return Err(NoRow::Kind),
+            _ => return Err(UnknownRow::Kind),
         };
-        row.filter(|row| row.id() == id).ok_or(NoRow::Id)
+        row.filter(|row| row.id() == id).ok_or(UnknownRow::Id)
     }
 
     fn read_ban(id: &str) -> Option<Row> {
@@ -122,7 +122,7 @@ impl Row {
 
 /// Why texts name no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoRow {
+pub enum UnknownRow {
     /// There is no such kind. A later version may have it.
     Kind,
     /// The kind has no such id.
@@ -190,9 +190,9 @@ pub enum RowOp {
     /// The channel ended: delete every row that ends with it.
     DropChannel(ChannelKey),
     /// Append an event to the journal of the channel. No process is restored from it.
-    Append(ChannelKey, Box<EventRecord>),
+    AppendEvent(ChannelKey, Box<EventRecord>),
     /// Append an entry to the history of the channel. No process is restored from it.
-    Remember(ChannelKey, Box<HistoryRecord>),
+    AppendHistory(ChannelKey, Box<HistoryRecord>),
 }
 
 impl RowOp {
@@ -255,7 +255,7 @@ pub struct Restored {
     /// Journal counters.
     pub journals: Vec<(ChannelKey, JournalRecord)>,
     /// Rows that are invalid or belong to no channel: to be deleted.
-    pub unfit: Vec<RowKey>,
+    pub invalid_rows: Vec<RowKey>,
     /// No member was lost: the last process handed over and its grace is not over (then the parts `live` are valid), or
     /// there are no channels, in any shard.
     pub clean: bool,
@@ -293,25 +293,25 @@ impl Restored {
                 }
                 (Row::Claim, Record::Claim(record)) => match ClaimKey::of_name(&key.channel) {
                     Some(claim) => restored.claims.push((claim, record)),
-                    None => restored.unfit.push(key),
+                    None => restored.invalid_rows.push(key),
                 },
                 (Row::Journal, Record::Journal(name)) => {
                     restored.journals.push((key.channel, name));
                 }
-                _ => restored.unfit.push(key),
+                _ => restored.invalid_rows.push(key),
             }
         }
         for (key, record) in members {
             match channels.get_mut(&key.channel) {
                 Some((_, members)) => members.push(record),
-                None => restored.unfit.push(key),
+                None => restored.invalid_rows.push(key),
             }
         }
         for (key, record) in tasks {
             if channels.contains_key(&key.channel) {
                 restored.tasks.entry(key.channel).or_default().push(record);
             } else {
-                restored.unfit.push(key);
+                restored.invalid_rows.push(key);
             }
         }
         restored.channels = channels.into_iter().map(|(key, (c, m))| (key, c, m)).collect();
@@ -351,10 +351,10 @@ mod tests {
             ("hold", "7"),
             ("task", "a-b"),
         ] {
-            assert_eq!(Row::read(kind, id), Err(NoRow::Id), "{kind} {id}");
+            assert_eq!(Row::read(kind, id), Err(UnknownRow::Id), "{kind} {id}");
         }
         for kind in ["", "Member", "later"] {
-            assert_eq!(Row::read(kind, "7"), Err(NoRow::Kind), "{kind}");
+            assert_eq!(Row::read(kind, "7"), Err(UnknownRow::Kind), "{kind}");
         }
     }
 
@@ -384,7 +384,7 @@ mod tests {
             (row("b", Row::Channel), Record::Channel(Box::new(channel))),
         ];
         let restored = Restored::of(rows.clone(), false);
-        assert_eq!(restored.unfit, [rows[0].0.clone(), rows[2].0.clone()]);
+        assert_eq!(restored.invalid_rows, [rows[0].0.clone(), rows[2].0.clone()]);
         assert_eq!((restored.channels.len(), restored.holds.len()), (1, 1));
     }
 }

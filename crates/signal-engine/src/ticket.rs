@@ -47,7 +47,7 @@ impl fmt::Debug for TicketKey {
 
 /// The content of a genuine ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claims {
+pub struct TicketClaims {
     /// The channel.
     pub channel: ChannelKey,
     /// The user.
@@ -64,7 +64,7 @@ pub struct Claims {
     pub token_end: Option<WallTime>,
 }
 
-impl Claims {
+impl TicketClaims {
     /// The ticket of these claims.
     #[must_use]
     pub fn seal(&self, key: &TicketKey) -> String {
@@ -93,7 +93,7 @@ impl Claims {
 
     /// Reads a ticket; `None` if it was not sealed with the key.
     #[must_use]
-    pub fn open(key: &TicketKey, text: &str) -> Option<Claims> {
+    pub fn open(key: &TicketKey, text: &str) -> Option<TicketClaims> {
         if text.len() > MAX_TOKEN_BYTES {
             return None;
         }
@@ -114,7 +114,7 @@ impl Claims {
         let appkey: Appkey = std::str::from_utf8(appkey).ok()?.parse().ok()?;
         let name = std::str::from_utf8(name).ok()?.parse().ok()?;
         let channel = ChannelKey { appkey, name };
-        Some(Claims { channel, uid, mid, k, rights, issued_at, token_end })
+        Some(TicketClaims { channel, uid, mid, k, rights, issued_at, token_end })
     }
 }
 
@@ -162,8 +162,8 @@ fn unpack(bits: u16) -> Rights {
 mod tests {
     use super::*;
 
-    fn claims() -> Claims {
-        Claims {
+    fn claims() -> TicketClaims {
+        TicketClaims {
             channel: ChannelKey {
                 appkey: "demo".parse().unwrap(),
                 name: "room 1".parse().unwrap(),
@@ -182,16 +182,16 @@ mod tests {
     fn res_2_only_the_key_opens_what_it_sealed() {
         let key = TicketKey::new([1; 32]);
         let ticket = claims().seal(&key);
-        assert_eq!(Claims::open(&key, &ticket), Some(claims()));
-        assert_eq!(Claims::open(&TicketKey::new([2; 32]), &ticket), None);
+        assert_eq!(TicketClaims::open(&key, &ticket), Some(claims()));
+        assert_eq!(TicketClaims::open(&TicketKey::new([2; 32]), &ticket), None);
         for at in 0..ticket.len() {
             let mut forged = ticket.clone().into_bytes();
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
             let forged = String::from_utf8(forged).unwrap();
-            assert_eq!(Claims::open(&key, &forged), None, "character {at}");
-            assert_eq!(Claims::open(&key, &ticket[..at]), None, "{at} characters");
+            assert_eq!(TicketClaims::open(&key, &forged), None, "character {at}");
+            assert_eq!(TicketClaims::open(&key, &ticket[..at]), None, "{at} characters");
         }
-        assert_eq!(Claims::open(&key, &"A".repeat(1 << 20)), None);
+        assert_eq!(TicketClaims::open(&key, &"A".repeat(1 << 20)), None);
     }
 
     /// Proves RES-9.

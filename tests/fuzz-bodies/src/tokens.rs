@@ -13,7 +13,7 @@ use lianmai_protocol::message::session::Join;
 use lianmai_protocol::{
     Appkey, ChannelName, ErrorName, KindSet, MediaKind, Mid, Rights, UserId, WallTime,
 };
-use lianmai_signal_engine::{AppPolicy, ChannelKey, Claims, Grant, TicketKey};
+use lianmai_signal_engine::{AppPolicy, ChannelKey, Grant, TicketClaims, TicketKey};
 use lianmai_signal_server::auth::{Authenticator, TokenSpec, gen_basic_token, gen_jwt};
 use lianmai_signal_server::config::{
     AppConfig, AppMode, BasicKey, JwtKey, MediaServer, Secret, TokenKeys,
@@ -180,7 +180,7 @@ fn mac(secret: &str, signed: &str) -> Vec<u8> {
 
 /// Any text as a token. `check_grant` checks an accepted one.
 fn by_hand(token: &str) {
-    assert_eq!(Claims::open(&TicketKey::new([7; 32]), token), None, "nobody has the key");
+    assert_eq!(TicketClaims::open(&TicketKey::new([7; 32]), token), None, "nobody has the key");
     for appkey in APPS {
         for uid in [None, Some(UserId(7))] {
             let granted = enter(appkey, token, uid, "room");
@@ -300,7 +300,7 @@ fn made_basic(program: &mut Program<'_>) {
 /// A ticket opens to the claims that it was sealed with, under one key only.
 fn made_ticket(program: &mut Program<'_>) {
     let key = TicketKey::new([program.byte(); 32]);
-    let claims = Claims {
+    let claims = TicketClaims {
         channel: ChannelKey {
             appkey: name(program.pick(&APPS)),
             name: name(program.pick(&CHANNELS)),
@@ -314,11 +314,11 @@ fn made_ticket(program: &mut Program<'_>) {
         token_end: program.flag().then(|| WallTime(program.huge() % (MAX_TIME_S * 1000))),
     };
     let ticket = claims.seal(&key);
-    assert_eq!(Claims::open(&key, &ticket), Some(claims));
+    assert_eq!(TicketClaims::open(&key, &ticket), Some(claims));
     let other = TicketKey::new([program.byte(); 32]);
-    assert!(other == key || Claims::open(&other, &ticket).is_none(), "a ticket has one key");
+    assert!(other == key || TicketClaims::open(&other, &ticket).is_none(), "a ticket has one key");
     let changed = changed(program, &ticket);
-    assert!(changed == ticket || Claims::open(&key, &changed).is_none(), "{changed}");
+    assert!(changed == ticket || TicketClaims::open(&key, &changed).is_none(), "{changed}");
 }
 
 /// Other tokens that a basic token could serve as, by moving digits between its fields.

@@ -38,7 +38,7 @@ pub extern "C" fn protocol(byte: u8, length: usize) -> usize {
 pub extern "C" fn engine(byte: u8, length: usize, mono: u64, wall: u64) -> usize {
     use lianmai_protocol::{MonoTime, Now, WallTime};
     use lianmai_signal_engine::{
-        ConnId, Engine, EngineConfig, Grant, Input, JoinRequest, Lobby, LobbyOutput, Peer,
+        AddrId, ConnId, Engine, EngineConfig, Grant, Input, JoinRequest, Lobby, LobbyOutput,
         TicketKey,
     };
 
@@ -49,10 +49,10 @@ pub extern "C" fn engine(byte: u8, length: usize, mono: u64, wall: u64) -> usize
         match output {
             LobbyOutput::Join(id, join) => {
                 let request = Box::new(JoinRequest { id, join: *join, grant: Ok(Grant::debug()) });
-                engine.handle(now, Input::Join { conn: ConnId(1), peer: Peer(1), request });
+                engine.handle(now, Input::Join { conn: ConnId(1), addr: AddrId(1), request });
             }
             LobbyOutput::Reconnect(request) => {
-                engine.handle(now, Input::Reconnect { conn: ConnId(1), peer: Peer(1), request });
+                engine.handle(now, Input::Reconnect { conn: ConnId(1), addr: AddrId(1), request });
             }
             LobbyOutput::Send(_) | LobbyOutput::Close(_) => {}
         }

@@ -30,7 +30,7 @@ use super::{Channel, Outcome, Reply};
 use crate::admission::Grant;
 use crate::config::{AppPolicy, DuplicatePolicy};
 use crate::context::Context;
-use crate::ids::{Arrival, ChannelRef, ConnId, Peer};
+use crate::ids::{AddrId, Arrival, ChannelRef, ConnId};
 use crate::key::{self, ChannelKey};
 use crate::output::{Note, Output};
 use crate::rate::Rate;
@@ -162,8 +162,8 @@ impl Channel {
         // All members get its join event; its end takes a unit (see `end_membership`).
         let units = if taken.visible { told_units(taken.bytes) } else { 0 };
         let free = if taken.visible { units.max(1) } else { 0 };
-        let peer = grant.uid.is_none().then_some(arrival.peer);
-        self.check_debts(cx, uid, peer, free)?;
+        let addr = grant.uid.is_none().then_some(arrival.addr);
+        self.check_debts(cx, uid, addr, free)?;
         if self.members.contains_key(&uid) {
             self.replace(cx, uid)?;
         }
@@ -172,8 +172,8 @@ impl Channel {
         let mut rate = carried;
         rate.spend(now, units, &cx.config.limits);
         cx.budgets.taken(now, &self.key, uid);
-        if let Some(peer) = peer {
-            cx.budgets.enter(peer);
+        if let Some(addr) = addr {
+            cx.budgets.enter(addr);
         }
         let member = Member {
             uid,
@@ -189,7 +189,7 @@ impl Channel {
             token_end: grant.membership_end(),
             token_look: cx.mono(),
             conn: None,
-            peer,
+            addr,
             connected_at: cx.mono(),
             last_inbound: cx.mono(),
             lost_at: None,
@@ -241,7 +241,7 @@ impl Channel {
         &self,
         cx: &mut Context,
         uid: UserId,
-        peer: Option<Peer>,
+        addr: Option<AddrId>,
         units: u32,
     ) -> Result<(), RpcError> {
         let now = cx.mono();
@@ -251,7 +251,7 @@ impl Channel {
             0 => 0,
             _ => Rate::owing(now, owed).may(now, units, &cx.config.limits).err().unwrap_or(0),
         };
-        let barred = peer.map_or(0, |peer| cx.budgets.barred_ms(now, peer, &cx.config.limits));
+        let barred = addr.map_or(0, |addr| cx.budgets.barred_ms(now, addr, &cx.config.limits));
         match own.max(barred) {
             0 => Ok(()),
             ms => Err(RpcError::new(ErrorName::RateLimited).retry_after_ms(ms)),
@@ -401,8 +401,8 @@ impl Channel {
         self.told.gone(&member);
         let (now, owed) = (cx.mono(), member.rate.owed(cx.mono()));
         cx.budgets.part(now, &self.key, uid, owed);
-        if let Some(peer) = member.peer {
-            cx.budgets.leave(now, peer, owed.saturating_sub(member.carried.owed(now)));
+        if let Some(addr) = member.addr {
+            cx.budgets.leave(now, addr, owed.saturating_sub(member.carried.owed(now)));
         }
         cx.stats.message_bytes -= member.messages.bytes();
         cx.stats.members -= 1;

@@ -3,8 +3,8 @@
 
 use lianmai_protocol::{Gen, Mid, MonoTime, Now, UserId, WallTime};
 
-use crate::history::{ClientFigures, Code, Range, ServerFigures};
-use crate::seen::{PlaySeen, PushSeen};
+use crate::history::{ClientFigures, Code, FigureRange, ServerFigures};
+use crate::media_stats::{PlayStats, PushStats};
 
 /// Length of a window of figures in milliseconds, unless the flow ends before.
 const WINDOW_MS: u64 = 60_000;
@@ -59,9 +59,9 @@ impl Tally {
         self.count += 1;
     }
 
-    fn range(&self) -> Option<Range> {
+    fn range(&self) -> Option<FigureRange> {
         let mean = self.sum.checked_div(self.count)?;
-        Some(Range { least: self.least, mean, most: self.most })
+        Some(FigureRange { least: self.least, mean, most: self.most })
     }
 }
 
@@ -153,7 +153,7 @@ impl Flow {
     }
 
     /// A measurement of the push. `is_quiet`: it need send nothing.
-    pub(super) fn pushed(&mut self, now: Now, seen: &PushSeen, is_quiet: bool) {
+    pub(super) fn pushed(&mut self, now: Now, seen: &PushStats, is_quiet: bool) {
         let Some(server) = self.looked(now).filter(|_| seen.ms > 0) else { return };
         server.kbps.add(seen.bytes.saturating_mul(8) / seen.ms);
         if seen.frames > 0 {
@@ -173,7 +173,7 @@ impl Flow {
     }
 
     /// A measurement of the play. If no data waits, there was nothing to play.
-    pub(super) fn played(&mut self, now: Now, seen: &PlaySeen) {
+    pub(super) fn played(&mut self, now: Now, seen: &PlayStats) {
         let Some(server) = self.looked(now).filter(|_| seen.ms > 0) else { return };
         server.kbps.add(seen.bytes.saturating_mul(8) / seen.ms);
         server.lag_ms.add(seen.lag_ms);
@@ -266,8 +266,8 @@ mod tests {
         Flow::new(UserId(1), Mid([1; 12]), 0, at(0))
     }
 
-    fn pushed(bytes: u64, longest_gap_ms: u64) -> PushSeen {
-        PushSeen { ms: 2_000, bytes, frames: 30, longest_gap_ms, ..PushSeen::default() }
+    fn pushed(bytes: u64, longest_gap_ms: u64) -> PushStats {
+        PushStats { ms: 2_000, bytes, frames: 30, longest_gap_ms, ..PushStats::default() }
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_play_is_as_good_as_its_lag() {
         let mut flow = flow();
-        let seen = |bytes, lag_ms| PlaySeen { ms: 2_000, bytes, lag_ms };
+        let seen = |bytes, lag_ms| PlayStats { ms: 2_000, bytes, lag_ms };
         flow.played(at(2_000), &seen(1, 0));
         for (lag, level) in [(0, 1), (500, 2), (1_000, 3), (2_000, 4), (4_000, 5)] {
             flow.played(at(4_000), &seen(1, lag));
@@ -327,7 +327,7 @@ mod tests {
         let (from, server, client) = flow.take().unwrap();
         let (server, client) = (server.unwrap(), client.unwrap());
         assert_eq!(from, at(4_000).wall);
-        assert_eq!(server.kbps, Some(Range { least: 1_000, mean: 1_500, most: 2_000 }));
+        assert_eq!(server.kbps, Some(FigureRange { least: 1_000, mean: 1_500, most: 2_000 }));
         assert_eq!((server.fps.map(|fps| fps.mean), server.longest_gap_ms), (Some(15), Some(700)));
         assert_eq!((client.reports, client.codes.len()), (10, MAX_CODES));
         assert_eq!(client.codes[0], Code { code: 1, count: 2 });

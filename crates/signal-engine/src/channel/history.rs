@@ -9,10 +9,10 @@ use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, Mid, MonoTime, UserId
 
 use super::Channel;
 use crate::context::Context;
-use crate::history::{Entry, Step};
+use crate::history::{HistoryEntry, HistoryStep};
 use crate::input::Access;
+use crate::media_stats::PushState;
 use crate::output::Denial;
-use crate::seen::PushState;
 
 /// Most steps of one member in a window; all non-members together count as one member.
 const MAX_STEPS: u32 = 120;
@@ -63,9 +63,9 @@ impl Spent {
 
 impl Channel {
     /// Records a step of a member, or of a non-member.
-    pub(crate) fn remember(&mut self, cx: &mut Context, of: Option<UserId>, step: Step) {
-        if self.may_remember(cx, of, matches!(step, Step::Quality(_))) {
-            cx.remember(&self.key, self.cid, Entry::Step(step));
+    pub(crate) fn remember(&mut self, cx: &mut Context, of: Option<UserId>, step: HistoryStep) {
+        if self.may_remember(cx, of, matches!(step, HistoryStep::Quality(_))) {
+            cx.remember(&self.key, self.cid, HistoryEntry::Step(step));
         }
     }
 
@@ -81,7 +81,11 @@ impl Channel {
 
     fn tell_missed(&self, cx: &mut Context, uid: Option<UserId>, count: u32) {
         if count > 0 {
-            cx.remember(&self.key, self.cid, Entry::Step(Step::Missed { uid, count }));
+            cx.remember(
+                &self.key,
+                self.cid,
+                HistoryEntry::Step(HistoryStep::Missed { uid, count }),
+            );
         }
     }
 
@@ -110,7 +114,7 @@ impl Channel {
     ) {
         let error = error.as_str().to_owned();
         // The uid is not verified, so the step counts for non-members.
-        self.remember(cx, None, Step::JoinRefused { uid, error });
+        self.remember(cx, None, HistoryStep::JoinRefused { uid, error });
     }
 
     /// A command was refused. Those about media are recorded.
@@ -127,7 +131,7 @@ impl Channel {
         };
         if let Some(mid) = self.members.get(&uid).map(|member| member.mid) {
             let (method, error) = (method.to_owned(), error.as_str().to_owned());
-            self.remember(cx, Some(uid), Step::CommandRefused { uid, mid, method, error });
+            self.remember(cx, Some(uid), HistoryStep::CommandRefused { uid, mid, method, error });
         }
     }
 
@@ -135,8 +139,8 @@ impl Channel {
     pub(super) fn connection_changed(&mut self, cx: &mut Context, uid: UserId, is_there: bool) {
         let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
         let step = match is_there {
-            true => Step::Connected { uid, mid },
-            false => Step::Disconnected { uid, mid },
+            true => HistoryStep::Connected { uid, mid },
+            false => HistoryStep::Disconnected { uid, mid },
         };
         self.remember(cx, Some(uid), step);
     }
@@ -146,7 +150,7 @@ impl Channel {
         let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
         let Some(owner) = self.streams.get(&stream).map(|stream| stream.owner) else { return };
         let (direction, of) = towards(uid, owner);
-        self.remember(cx, Some(uid), Step::UrlIssued { uid, mid, direction, of, stream });
+        self.remember(cx, Some(uid), HistoryStep::UrlIssued { uid, mid, direction, of, stream });
     }
 
     /// The kinds that a viewer of a stream subscribes to have changed.
@@ -158,10 +162,10 @@ impl Channel {
         (before, kinds): (KindSet, KindSet),
     ) {
         for media_type in kinds.difference(before).iter().cloned() {
-            self.remember(cx, Some(uid), Step::Subscribed { uid, mid, of, media_type });
+            self.remember(cx, Some(uid), HistoryStep::Subscribed { uid, mid, of, media_type });
         }
         for media_type in before.difference(kinds).iter().cloned() {
-            self.remember(cx, Some(uid), Step::Unsubscribed { uid, mid, of, media_type });
+            self.remember(cx, Some(uid), HistoryStep::Unsubscribed { uid, mid, of, media_type });
         }
     }
 
@@ -176,8 +180,8 @@ impl Channel {
     ) {
         let by = (caller != uid).then_some(caller);
         let step = match on {
-            true => Step::Muted { uid, mid, media_type, by },
-            false => Step::Unmuted { uid, mid, media_type, by },
+            true => HistoryStep::Muted { uid, mid, media_type, by },
+            false => HistoryStep::Unmuted { uid, mid, media_type, by },
         };
         self.remember(cx, Some(caller), step);
     }
@@ -201,12 +205,12 @@ impl Channel {
             let Some(mid) = viewer.filter(|_| self.may_remember(cx, None, false)) else { return };
             let uid = self.members.values().find(|member| member.mid == mid).map(|m| m.uid);
             let error = denied.code().to_owned();
-            let step = Step::MediaRefused { uid, mid, of, stream, error };
-            return cx.remember(&self.key, self.cid, Entry::Step(step));
+            let step = HistoryStep::MediaRefused { uid, mid, of, stream, error };
+            return cx.remember(&self.key, self.cid, HistoryEntry::Step(step));
         }
         let Some((uid, mid)) = self.flow_began(cx, stream, viewer) else { return };
         let (direction, of) = towards(uid, of);
-        self.remember(cx, Some(uid), Step::MediaAllowed { uid, mid, direction, of, stream });
+        self.remember(cx, Some(uid), HistoryStep::MediaAllowed { uid, mid, direction, of, stream });
     }
 
     /// The relay reports the state of a push.
@@ -214,9 +218,9 @@ impl Channel {
         let Some(uid) = self.streams.get(&stream).map(|stream| stream.owner) else { return };
         let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
         let step = match state {
-            PushState::Began => Step::PushBegan { uid, mid, stream },
-            PushState::Stalled => Step::PushStalled { uid, mid, stream },
-            PushState::Ended => Step::PushEnded { uid, mid, stream },
+            PushState::Began => HistoryStep::PushBegan { uid, mid, stream },
+            PushState::Stalled => HistoryStep::PushStalled { uid, mid, stream },
+            PushState::Ended => HistoryStep::PushEnded { uid, mid, stream },
         };
         self.remember(cx, Some(uid), step);
         self.push_told(cx, stream, state);

@@ -12,7 +12,7 @@ use lianmai_protocol::{
 use super::cost::Cost;
 use super::session::{Answers, Asked, Messages, Tickets};
 use super::told::told_bytes;
-use crate::ids::{AskId, ConnId, Peer};
+use crate::ids::{AddrId, AskId, ConnId};
 use crate::output::PushKind;
 use crate::rate::Rate;
 
@@ -106,7 +106,7 @@ pub(crate) struct Member {
 
     pub(crate) conn: Option<ConnId>,
     /// Address of the present or last connection; `None` if the token names the uid, which is then charged alone.
-    pub(crate) peer: Option<Peer>,
+    pub(crate) addr: Option<AddrId>,
     /// When the present or last connection began.
     pub(crate) connected_at: MonoTime,
     pub(crate) last_inbound: MonoTime,

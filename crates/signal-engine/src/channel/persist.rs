@@ -15,7 +15,7 @@ use super::told::Taken;
 use super::urls::Url;
 use crate::config::AppPolicy;
 use crate::context::Context;
-use crate::history::Step;
+use crate::history::HistoryStep;
 use crate::ids::ChannelRef;
 use crate::key::ChannelKey;
 use crate::output::Note;
@@ -191,7 +191,7 @@ impl Channel {
             }
         }
         channel.count_told = channel.members.len();
-        channel.remember(cx, None, Step::Restarted);
+        channel.remember(cx, None, HistoryStep::Restarted);
         channel
     }
 
@@ -262,7 +262,7 @@ impl Channel {
             token_end: record.token_end,
             token_look: now,
             conn: None,
-            peer: None,
+            addr: None,
             connected_at: now,
             last_inbound: now,
             lost_at: Some(now - live.as_ref().map_or(0, |live| live.lost_ms)),

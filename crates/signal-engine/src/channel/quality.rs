@@ -21,8 +21,8 @@ use super::Channel;
 use super::flow::{Figures, Flow, FlowKey};
 use super::member::SLOT_KINDS;
 use crate::context::Context;
-use crate::history::{Quality, Step};
-use crate::seen::{PushState, Seen};
+use crate::history::{HistoryStep, Quality};
+use crate::media_stats::{PushState, StreamStats};
 use crate::timers::Timer;
 
 /// Least time between two notices of one level, in milliseconds.
@@ -91,7 +91,7 @@ impl Channel {
     }
 
     /// The relay has measured a stream.
-    pub(crate) fn seen(&mut self, cx: &mut Context, seen: &Seen) {
+    pub(crate) fn seen(&mut self, cx: &mut Context, seen: &StreamStats) {
         let stream = seen.generation;
         let Some(live) = self.streams.get(&stream) else { return };
         let Some(owner) = self.members.get(&live.owner) else { return };
@@ -160,7 +160,7 @@ impl Channel {
         };
         let stream = key.0;
         let quality = Quality { uid, mid, direction, of, stream, carries, from, server, client };
-        self.remember(cx, Some(uid), Step::Quality(Box::new(quality)));
+        self.remember(cx, Some(uid), HistoryStep::Quality(Box::new(quality)));
     }
 
     /// A play is no longer there.
@@ -168,7 +168,7 @@ impl Channel {
         self.tell_figures(cx, key);
         let Some(flow) = self.flows.flows.remove(&key) else { return };
         let (uid, mid, stream) = (flow.uid, flow.mid, key.0);
-        self.remember(cx, Some(uid), Step::PlayEnded { uid, mid, of, stream });
+        self.remember(cx, Some(uid), HistoryStep::PlayEnded { uid, mid, of, stream });
         self.level_changed(cx, (of, key.1));
     }
 
@@ -180,7 +180,7 @@ impl Channel {
         let Some(flow) = self.flows.flows.remove(&key) else { return };
         if flow.is_here {
             let (uid, mid) = (flow.uid, flow.mid);
-            self.remember(cx, Some(uid), Step::PlayCut { uid, mid, of, stream });
+            self.remember(cx, Some(uid), HistoryStep::PlayCut { uid, mid, of, stream });
         }
         self.level_changed(cx, (of, Some(viewer)));
     }
@@ -193,7 +193,7 @@ impl Channel {
             let Some(flow) = self.flows.flows.remove(&key) else { continue };
             if flow.is_here && key.1.is_none() {
                 let (uid, mid) = (flow.uid, flow.mid);
-                self.remember(cx, Some(uid), Step::PushCut { uid, mid, stream });
+                self.remember(cx, Some(uid), HistoryStep::PushCut { uid, mid, stream });
             }
             self.level_changed(cx, (of, key.1));
         }
@@ -246,7 +246,7 @@ impl Channel {
             Some(_) => (receivers.first().copied().unwrap_or(owner), Some(owner)),
             None => (owner, None),
         };
-        self.remember(cx, Some(uid), Step::LevelChanged { uid, direction, of, level });
+        self.remember(cx, Some(uid), HistoryStep::LevelChanged { uid, direction, of, level });
     }
 
     /// The members that are told a level, each once.

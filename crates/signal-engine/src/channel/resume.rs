@@ -18,14 +18,14 @@ use super::snapshot::ResumedParts;
 use crate::context::Context;
 use crate::ids::Arrival;
 use crate::output::Note;
-use crate::ticket::Claims;
+use crate::ticket::TicketClaims;
 use crate::timers::Timer;
 
 impl Channel {
     /// Whether a ticket resumes, without changing anything; `None` when its membership is not here.
     pub(crate) fn judge_resume(
         &self,
-        claims: &Claims,
+        claims: &TicketClaims,
         attempt: u64,
     ) -> Option<Result<(), ResumeReason>> {
         let member = self.members.get(&claims.uid).filter(|member| member.mid == claims.mid)?;
@@ -45,7 +45,7 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         arrival: Arrival,
-        claims: &Claims,
+        claims: &TicketClaims,
         reconnect: &Reconnect,
     ) {
         let (uid, Arrival { conn, id, .. }) = (claims.uid, arrival);
@@ -130,7 +130,7 @@ impl Channel {
     /// Seals a ticket of a member.
     pub(super) fn seal(&self, cx: &Context, uid: UserId, k: u64) -> String {
         let member = &self.members[&uid];
-        Claims {
+        TicketClaims {
             channel: self.key.clone(),
             uid,
             mid: member.mid,
@@ -144,16 +144,16 @@ impl Channel {
 
     /// Gives a membership its connection, which gets events from the head on.
     pub(super) fn seat_connection(&mut self, cx: &mut Context, arrival: Arrival, uid: UserId) {
-        let Arrival { conn, peer, .. } = arrival;
+        let Arrival { conn, addr, .. } = arrival;
         let (seat, now, head) = (self.seat(uid), cx.mono(), self.log.head());
         let Some(member) = self.members.get_mut(&uid) else { return };
         member.conn = Some(conn);
-        if let Some(old) = &mut member.peer
-            && *old != peer
+        if let Some(old) = &mut member.addr
+            && *old != addr
         {
             cx.budgets.moved(*old);
-            cx.budgets.enter(peer);
-            *old = peer;
+            cx.budgets.enter(addr);
+            *old = addr;
         }
         member.connected_at = now;
         member.last_inbound = now;

@@ -8,16 +8,16 @@ use lianmai_protocol::{ErrorName, RpcError};
 use super::Engine;
 use crate::admission::Grant;
 use crate::channel::Channel;
-use crate::ids::{Arrival, ChannelRef, ConnId, Peer};
+use crate::ids::{AddrId, Arrival, ChannelRef, ConnId};
 use crate::input::{JoinRequest, ReconnectRequest};
 use crate::key::ChannelKey;
 use crate::output::Note;
-use crate::ticket::Claims;
+use crate::ticket::TicketClaims;
 
 impl Engine {
-    pub(super) fn join(&mut self, conn: ConnId, peer: Peer, request: JoinRequest) {
+    pub(super) fn join(&mut self, conn: ConnId, addr: AddrId, request: JoinRequest) {
         let JoinRequest { id, join, grant } = request;
-        let arrival = Arrival { conn, peer, id };
+        let arrival = Arrival { conn, addr, id };
         let key = ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
         let uid = join.uid;
         let admitted = self.admitted(&key, &join, grant);
@@ -53,7 +53,7 @@ impl Engine {
         key: &ChannelKey,
         join: &Join,
         grant: Result<Grant, ErrorName>,
-    ) -> Result<(Grant, Option<Claims>), RpcError> {
+    ) -> Result<(Grant, Option<TicketClaims>), RpcError> {
         let cx = &self.context;
         if !cx.config.apps.contains_key(&key.appkey) {
             return Err(ErrorName::BadAppkey.into());
@@ -115,28 +115,32 @@ impl Engine {
 
     /// Shortly after a crash a ticket replaces a token that is missing or has expired (RES-9), for a client whose
     /// membership was not stored, or that repeats its join.
-    fn ticket_for(&self, key: &ChannelKey, join: &Join) -> Option<Claims> {
+    fn ticket_for(&self, key: &ChannelKey, join: &Join) -> Option<TicketClaims> {
         let cx = &self.context;
         cx.crash_over.filter(|over| cx.mono() < *over)?;
-        let claims = Claims::open(&cx.config.ticket_key, join.continues.as_deref()?)?;
+        let claims = TicketClaims::open(&cx.config.ticket_key, join.continues.as_deref()?)?;
         let fits = claims.channel == *key && join.uid == Some(claims.uid);
         let here = self.channel(key).and_then(|channel| channel.is_joined_by(claims.uid, join));
         let free = here.unwrap_or_else(|| cx.endings.of(claims.mid) == ResumeReason::Gone);
         (fits && free && claims.stands_in_until() > cx.now.wall).then_some(claims)
     }
 
-    pub(super) fn reconnect(&mut self, conn: ConnId, peer: Peer, request: ReconnectRequest) {
+    pub(super) fn reconnect(&mut self, conn: ConnId, addr: AddrId, request: ReconnectRequest) {
         let ReconnectRequest { id, reconnect, claims } = request;
         match self.judge_resume(&claims, reconnect.attempt) {
             Ok(channel) => self.with_channel(channel, |channel, cx| {
-                channel.resume(cx, Arrival { conn, peer, id }, &claims, &reconnect);
+                channel.resume(cx, Arrival { conn, addr, id }, &claims, &reconnect);
             }),
             Err(reason) => self.context.refuse_resume(conn, id, claims, reason),
         }
     }
 
     /// The channel where a ticket resumes, or why it does not. Changes nothing (RES-4).
-    fn judge_resume(&self, claims: &Claims, attempt: u64) -> Result<ChannelRef, ResumeReason> {
+    fn judge_resume(
+        &self,
+        claims: &TicketClaims,
+        attempt: u64,
+    ) -> Result<ChannelRef, ResumeReason> {
         let cx = &self.context;
         cx.restrictions.check_ticket(cx.now, &claims.channel, claims.uid, claims.issued_at)?;
         let found = self.names.get(&claims.channel).and_then(|id| {

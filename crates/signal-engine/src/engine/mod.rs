@@ -124,15 +124,15 @@ impl Engine {
         }
         match input {
             Input::Restore(restored) => self.restore(*restored),
-            Input::Join { conn, peer, request } => self.join(conn, peer, *request),
-            Input::Reconnect { conn, peer, request } => self.reconnect(conn, peer, *request),
+            Input::Join { conn, addr, request } => self.join(conn, addr, *request),
+            Input::Reconnect { conn, addr, request } => self.reconnect(conn, addr, *request),
             Input::Frame { conn, frame } => {
                 self.with_seat(conn, |channel, cx, uid| channel.frame(cx, uid, conn, &frame));
             }
             Input::BinaryFrame { conn } => self.with_seat(conn, |channel, cx, uid| {
                 channel.drop_connection(cx, uid, CloseCode::PROTOCOL_VIOLATION);
             }),
-            Input::Alive { conn } => {
+            Input::ControlFrame { conn } => {
                 self.with_seat(conn, |channel, cx, uid| channel.control_frame(cx, uid, conn));
             }
             Input::Closed { conn } => {
@@ -148,7 +148,7 @@ impl Engine {
             Input::Authorize { query, generation, access } => {
                 self.authorize(query, generation, access);
             }
-            Input::Withdraw { query } => self.waiting.remove(query),
+            Input::CancelAuthorize { query } => self.waiting.remove(query),
             Input::MediaFlow { generation } => {
                 if let Some(&id) = self.context.streams.get(&generation) {
                     self.with_channel(id, |channel, cx| channel.media_flow(cx, generation));
@@ -161,7 +161,7 @@ impl Engine {
                     });
                 }
             }
-            Input::Seen(seen) => {
+            Input::StreamStats(seen) => {
                 if let Some(&id) = self.context.streams.get(&seen.generation) {
                     self.with_channel(id, |channel, cx| channel.seen(cx, &seen));
                 }

@@ -34,7 +34,7 @@ impl Engine {
             let until = self.context.mono() + WAIT_MS;
             if self.waiting.add(query, Play { generation, viewer, until }) {
                 self.look_later();
-                self.context.outputs.push_back(Output::Waits { query });
+                self.context.outputs.push_back(Output::AuthorizePending { query });
                 return;
             }
             verdict = Err(Denial::Busy);

@@ -32,7 +32,7 @@ impl Engine {
         let cx = &mut self.context;
         cx.restrictions.restore(cx.now, &restored, &mut cx.ops);
         cx.journal.restore(&restored.journals);
-        cx.ops.extend(restored.unfit.into_iter().map(RowOp::Drop));
+        cx.ops.extend(restored.invalid_rows.into_iter().map(RowOp::Drop));
         if !restored.clean {
             cx.crash_over = Some(cx.now.mono + cx.config.restart_grace_ms);
         }

@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 use super::claim::ClaimKey;
 
 /// Most characters of the app's name that are told to others.
-const TOLD_APP_CHARS: usize = 64;
+const MAX_SHOWN_APP_CHARS: usize = 64;
 
 /// A `streamUrl` that can be pushed to. The URL is a secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address {
     url: String,
-    told: String,
+    redacted_url: String,
     key: ClaimKey,
 }
 
@@ -85,9 +85,9 @@ impl Address {
         place.extend_from_slice(port.to_string().as_bytes());
         place.push(0);
         place.extend_from_slice(&decoded.join(&b'/'));
-        let app: String = parts[0].chars().take(TOLD_APP_CHARS).collect();
-        let told = format!("{}://{authority}/{app}/***", scheme.to_ascii_lowercase());
-        Ok(Address { url: url.to_owned(), told, key: ClaimKey::of_place(&place) })
+        let app: String = parts[0].chars().take(MAX_SHOWN_APP_CHARS).collect();
+        let redacted_url = format!("{}://{authority}/{app}/***", scheme.to_ascii_lowercase());
+        Ok(Address { url: url.to_owned(), redacted_url, key: ClaimKey::of_place(&place) })
     }
 
     /// The URL as it was given. A secret: for the executor alone.
@@ -98,8 +98,8 @@ impl Address {
 
     /// The URL for everybody: `scheme://host/app/***`.
     #[must_use]
-    pub fn told(&self) -> &str {
-        &self.told
+    pub fn redacted_url(&self) -> &str {
+        &self.redacted_url
     }
 
     /// The key of the place, which all its spellings share.
@@ -112,7 +112,7 @@ impl Address {
 impl fmt::Debug for Address {
     /// Without the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Address({})", self.told)
+        write!(f, "Address({})", self.redacted_url)
     }
 }
 
@@ -283,13 +283,13 @@ mod tests {
     fn tsk_10_what_is_told_of_an_address_has_no_secret() {
         let address =
             Address::parse("rtmp://Push.example.com:1936/live/S3CRET?sign=S3CRET").unwrap();
-        assert_eq!(address.told(), "rtmp://Push.example.com:1936/live/***");
+        assert_eq!(address.redacted_url(), "rtmp://Push.example.com:1936/live/***");
         assert!(!format!("{address:?}").contains("S3CRET"));
         assert!(address.secret_url().ends_with("?sign=S3CRET"));
         let text = serde_json::to_string(&address).unwrap();
         assert_eq!(serde_json::from_str::<Address>(&text).unwrap(), address);
         assert!(serde_json::from_str::<Address>("\"rtmp://h\"").is_err());
         let long = format!("rtmp://h/{}/key", "a".repeat(1_000));
-        assert_eq!(Address::parse(&long).unwrap().told().len(), "rtmp://h//***".len() + 64);
+        assert_eq!(Address::parse(&long).unwrap().redacted_url().len(), "rtmp://h//***".len() + 64);
     }
 }

@@ -13,12 +13,12 @@ pub struct Admission {
     /// The channel.
     pub channel: ChannelKey,
     /// The tasks.
-    pub tasks: Vec<Wanted>,
+    pub tasks: Vec<WantedTask>,
 }
 
 /// A task to be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedTask {
     /// Its place in the list of the request.
     pub at: usize,
     /// Its id.
@@ -33,7 +33,7 @@ pub struct Wanted {
 
 /// Why a task cannot be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfit {
+pub enum RefusalReason {
     /// There is no room for it, or the share of its owner is used up.
     NoRoom,
     /// No push can go to its address.
@@ -50,7 +50,7 @@ pub struct Refusal {
     /// Its place in the list of the request.
     pub at: usize,
     /// Why.
-    pub why: Unfit,
+    pub why: RefusalReason,
 }
 
 impl Refusal {
@@ -61,12 +61,14 @@ impl Refusal {
             error.field(format!("rtmpTasks[{at}].streamUrl"))
         };
         match why {
-            Unfit::NoRoom => RpcError::new(ErrorName::TaskFailed)
+            RefusalReason::NoRoom => RpcError::new(ErrorName::TaskFailed)
                 .message("The server has no room for the task.")
                 .field(format!("rtmpTasks[{at}]")),
-            Unfit::Address => address("Nobody can push to the URL."),
-            Unfit::OwnAddress => address("The URL leads back to this server."),
-            Unfit::PrivateAddress => address("The URL leads to an address that is not public."),
+            RefusalReason::Address => address("Nobody can push to the URL."),
+            RefusalReason::OwnAddress => address("The URL leads back to this server."),
+            RefusalReason::PrivateAddress => {
+                address("The URL leads to an address that is not public.")
+            }
         }
     }
 }

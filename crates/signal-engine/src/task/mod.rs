@@ -20,7 +20,7 @@ pub mod run;
 pub mod spec;
 
 pub use address::{Address, BadAddress};
-pub use admit::{Admission, Refusal, Unfit, Wanted};
+pub use admit::{Admission, Refusal, RefusalReason, WantedTask};
 pub use change::TaskChange;
 pub use claim::{Claim, ClaimKey, Claimed, Holder};
 pub use layout::{Adaption, Composition, Pane, PaneSet, Publisher, Rect, Source, Window};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use lianmai_protocol::codec;
 use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{MonoTime, Now, RequestId, WallTime};
-use lianmai_signal_engine::{ConnId, Engine, EngineConfig, Input, JoinRequest, Output, Peer};
+use lianmai_signal_engine::{AddrId, ConnId, Engine, EngineConfig, Input, JoinRequest, Output};
 
 use crate::calls::*;
 use crate::world::{BEGIN_MS, Entry, entry};
@@ -101,7 +101,7 @@ impl Crowd {
             self.input(Input::Tick);
             if self.now.mono.0.is_multiple_of(10_000) {
                 for conn in 1..=MEMBERS {
-                    self.input(Input::Alive { conn: ConnId(conn) });
+                    self.input(Input::ControlFrame { conn: ConnId(conn) });
                 }
             }
         }
@@ -111,7 +111,7 @@ impl Crowd {
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
         let request = JoinRequest { id: RequestId(1), join: entry.join, grant: entry.grant };
-        self.input(Input::Join { conn, peer: Peer(entry.peer), request: Box::new(request) });
+        self.input(Input::Join { conn, addr: AddrId(entry.addr), request: Box::new(request) });
         self.refused_join += usize::from(self.is_closed(conn));
         conn
     }

@@ -4,8 +4,10 @@ use lianmai_protocol::message::Call;
 use lianmai_protocol::message::notice::Direction;
 use lianmai_protocol::message::session::{Report, ReportDir, ReportType};
 use lianmai_protocol::{Gen, Mid, UserId};
-use lianmai_signal_engine::history::{Entry, Quality, Range, Step};
-use lianmai_signal_engine::{DrainPlan, Event, Input, PlaySeen, PushSeen, PushState, Seen};
+use lianmai_signal_engine::history::{FigureRange, HistoryEntry, HistoryStep, Quality};
+use lianmai_signal_engine::{
+    DrainPlan, Event, Input, PlayStats, PushState, PushStats, StreamStats,
+};
 
 use crate::calls::*;
 use crate::world::{DiskMode, World, entry};
@@ -20,15 +22,17 @@ fn told(w: &mut World) -> Vec<String> {
         let (uid, of) = record.uids();
         let name = |uid: Option<UserId>| uid.map_or(String::new(), |uid| format!(" {uid}"));
         let more = match &record.entry {
-            Entry::Event(Event::MemberLeft { reason, .. }) => format!(" {reason}"),
-            Entry::Step(Step::JoinRefused { error, .. } | Step::MediaRefused { error, .. }) => {
+            HistoryEntry::Event(Event::MemberLeft { reason, .. }) => format!(" {reason}"),
+            HistoryEntry::Step(
+                HistoryStep::JoinRefused { error, .. } | HistoryStep::MediaRefused { error, .. },
+            ) => {
                 format!(" !{error}")
             }
-            Entry::Step(Step::CommandRefused { method, error, .. }) => {
+            HistoryEntry::Step(HistoryStep::CommandRefused { method, error, .. }) => {
                 format!(" {method} !{error}")
             }
-            Entry::Step(Step::Missed { count, .. }) => format!(" *{count}"),
-            Entry::Step(Step::LevelChanged { level, .. }) => format!(" ={level}"),
+            HistoryEntry::Step(HistoryStep::Missed { count, .. }) => format!(" *{count}"),
+            HistoryEntry::Step(HistoryStep::LevelChanged { level, .. }) => format!(" ={level}"),
             _ => String::new(),
         };
         format!("{}{}{}{more}", record.entry.kind(), name(uid), name(of))
@@ -38,15 +42,15 @@ fn told(w: &mut World) -> Vec<String> {
 
 fn look(w: &mut World, generation: Gen, plays: &[Mid]) {
     w.advance(2_000);
-    let push = PushSeen { ms: 2_000, bytes: 250_000, frames: 30, ..PushSeen::default() };
-    let play = PlaySeen { ms: 2_000, bytes: 250_000, lag_ms: 40 };
+    let push = PushStats { ms: 2_000, bytes: 250_000, frames: 30, ..PushStats::default() };
+    let play = PlayStats { ms: 2_000, bytes: 250_000, lag_ms: 40 };
     let plays = plays.iter().map(|mid| (*mid, play)).collect();
-    w.input(Input::Seen(Box::new(Seen { generation, push: Some(push), plays })));
+    w.input(Input::StreamStats(Box::new(StreamStats { generation, push: Some(push), plays })));
 }
 
 fn qualities(w: &World) -> Vec<Quality> {
     let steps = w.disk.history.iter().filter_map(|(_, record)| match &record.entry {
-        Entry::Step(Step::Quality(quality)) => Some((**quality).clone()),
+        HistoryEntry::Step(HistoryStep::Quality(quality)) => Some((**quality).clone()),
         _ => None,
     });
     steps.collect()
@@ -121,7 +125,7 @@ fn figures_of_both_sides_are_remembered_each_minute_and_at_the_end() {
     let first = qualities(&w);
     let line = ["levelChanged 2 1 =1", "levelChanged 1 =1", "quality 1", "quality 2 1"];
     assert_eq!(told(&mut w), line);
-    let steady = Some(Range { least: 1_000, mean: 1_000, most: 1_000 });
+    let steady = Some(FigureRange { least: 1_000, mean: 1_000, most: 1_000 });
     for (quality, direction) in first.iter().zip([Direction::Push, Direction::Pull]) {
         assert_eq!((&quality.direction, quality.carries.as_str()), (&direction, "av"));
         assert_eq!(quality.server.as_ref().and_then(|server| server.kbps), steady);

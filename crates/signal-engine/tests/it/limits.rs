@@ -339,7 +339,7 @@ fn ids_6_pings_and_pongs_of_websocket_count_and_end_who_sends_too_many() {
     let a = w.join(1);
     let control = |w: &mut World, times| {
         for _ in 0..times {
-            w.input(Input::Alive { conn: a.0 });
+            w.input(Input::ControlFrame { conn: a.0 });
         }
     };
     control(&mut w, 40);

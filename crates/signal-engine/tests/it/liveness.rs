@@ -158,7 +158,7 @@ fn any_inbound_frame_is_a_sign_of_life() {
     w.advance(20_000);
     w.ok(a, ping());
     w.advance(20_000);
-    w.input(Input::Alive { conn: a.0 });
+    w.input(Input::ControlFrame { conn: a.0 });
     w.advance(20_000);
     w.text(a, "[]"); // Even a refused one.
     w.advance(20_000);
@@ -207,7 +207,7 @@ fn frames_after_a_close_are_ignored() {
     w.input(Input::Closed { conn: a.0 });
     w.input(Input::BinaryFrame { conn: a.0 });
     w.input(Input::Lagging { conn: a.0 });
-    w.input(Input::Alive { conn: a.0 });
+    w.input(Input::ControlFrame { conn: a.0 });
     w.advance_alive(29_999, &[watcher]);
     assert!(w.heard(watcher).is_empty());
     w.advance(1);
@@ -301,7 +301,7 @@ fn liv_5_who_answers_pings_stays_with_timers_that_fire_once_a_minute() {
         let pings = w.conns[&hidden.0].pings.len();
         assert!(pings - asked <= 1, "one at a time");
         if pings > asked {
-            w.input(Input::Alive { conn: hidden.0 });
+            w.input(Input::ControlFrame { conn: hidden.0 });
         }
         asked = pings;
         if second % 60 == 0 {
@@ -345,11 +345,11 @@ fn liv_5_the_answer_to_a_ping_costs_nothing_and_only_one() {
     assert_eq!(w.conns[&a.0].pings.len(), 1);
     while w.ask(a, ping()).is_ok() {}
     // The rate is used up: the pong to the server's ping is free, each further pong counts.
-    w.input(Input::Alive { conn: a.0 });
+    w.input(Input::ControlFrame { conn: a.0 });
     for _ in 0..98 {
-        w.input(Input::Alive { conn: a.0 });
+        w.input(Input::ControlFrame { conn: a.0 });
     }
     assert_eq!(w.closed(a), None);
-    w.input(Input::Alive { conn: a.0 });
+    w.input(Input::ControlFrame { conn: a.0 });
     assert_eq!(w.closed(a), Some(CloseCode::RATE_LIMITED));
 }

@@ -98,8 +98,8 @@ fn rst_4_a_viewer_has_its_share_and_who_hangs_up_frees_a_place() {
     assert!(plays.iter().all(|play| w.waiting.contains(play)));
     assert_eq!(w.may_play(generation, mid), Err(Denial::Busy));
     assert_eq!(w.may_push(generation), Ok(()));
-    w.input(Input::Withdraw { query: plays[3] });
-    w.input(Input::Withdraw { query: plays[3] });
+    w.input(Input::CancelAuthorize { query: plays[3] });
+    w.input(Input::CancelAuthorize { query: plays[3] });
     let another = w.ask_to_play(generation, mid);
     assert!(w.waiting.contains(&another), "there is a place");
     assert_eq!(w.may_play(generation, mid), Err(Denial::Busy), "and not two");

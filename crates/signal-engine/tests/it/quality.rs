@@ -4,7 +4,7 @@ use lianmai_protocol::limits::MAX_REPORT_BYTES;
 use lianmai_protocol::message::session::{Report, ReportDir, ReportType};
 use lianmai_protocol::message::{Call, Notice};
 use lianmai_protocol::{ErrorName, Gen, Mid, UserId};
-use lianmai_signal_engine::{Input, PlaySeen, PushSeen, PushState, Seen};
+use lianmai_signal_engine::{Input, PlayStats, PushState, PushStats, StreamStats};
 use serde_json::json;
 
 use crate::calls::*;
@@ -13,17 +13,17 @@ use crate::world::{Client, World};
 /// Two seconds pass, then the relay reports this push (bytes and longest gap) and these plays.
 fn look(w: &mut World, generation: Gen, push: Option<(u64, u64)>, plays: &[(Mid, u64, u64)]) {
     w.advance(2_000);
-    let push = push.map(|(bytes, longest_gap_ms)| PushSeen {
+    let push = push.map(|(bytes, longest_gap_ms)| PushStats {
         ms: 2_000,
         bytes,
         longest_gap_ms,
-        ..PushSeen::default()
+        ..PushStats::default()
     });
     let play = |(mid, bytes, lag_ms): &(Mid, u64, u64)| {
-        (*mid, PlaySeen { ms: 2_000, bytes: *bytes, lag_ms: *lag_ms })
+        (*mid, PlayStats { ms: 2_000, bytes: *bytes, lag_ms: *lag_ms })
     };
     let plays = plays.iter().map(play).collect();
-    w.input(Input::Seen(Box::new(Seen { generation, push, plays })));
+    w.input(Input::StreamStats(Box::new(StreamStats { generation, push, plays })));
 }
 
 /// The levels that a client was told since the last call, in words.

@@ -184,7 +184,7 @@ fn step(w: &mut World, op: Op) {
         }
         Op::Alive { who } => {
             if let Some(client) = one_of(w, who) {
-                w.input(Input::Alive { conn: client.0 });
+                w.input(Input::ControlFrame { conn: client.0 });
             }
         }
         Op::Pass { ms } => w.advance(ms),

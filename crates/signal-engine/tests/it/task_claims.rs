@@ -52,7 +52,7 @@ impl Keeper {
                     self.rows.insert(key, record);
                 }
                 RowOp::Drop(key) => _ = self.rows.remove(&key),
-                RowOp::DropChannel(_) | RowOp::Append(..) | RowOp::Remember(..) => {}
+                RowOp::DropChannel(_) | RowOp::AppendEvent(..) | RowOp::AppendHistory(..) => {}
             }
         }
     }
@@ -96,7 +96,7 @@ impl Keeper {
         self.held.clear();
         self.now.mono.0 = 86_400_000;
         let restored = Restored::of(self.rows.clone(), false);
-        assert!(restored.unfit.is_empty());
+        assert!(restored.invalid_rows.is_empty());
         assert_eq!(self.input(Input::Restore(Box::new(restored))), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use lianmai_protocol::{ErrorName, UserId};
 use lianmai_signal_engine::Denial;
-use lianmai_signal_engine::task::{Report, Unfit};
+use lianmai_signal_engine::task::{RefusalReason, Report};
 
 use crate::world::{ACCEPTED, World, add, delete, task, update};
 
@@ -14,10 +14,10 @@ fn tsk_2_what_cannot_be_carried_out_has_no_effect() {
     w.push_url(a, "");
     let tasks = [task("a", "rtmp://h/live/a", &[1]), task("b", "rtmp://h/live/b", &[1])];
     for (why, name, field) in [
-        (Unfit::NoRoom, ErrorName::TaskFailed, "rtmpTasks[1]"),
-        (Unfit::Address, ErrorName::BadTask, "rtmpTasks[1].streamUrl"),
-        (Unfit::OwnAddress, ErrorName::BadTask, "rtmpTasks[1].streamUrl"),
-        (Unfit::PrivateAddress, ErrorName::BadTask, "rtmpTasks[1].streamUrl"),
+        (RefusalReason::NoRoom, ErrorName::TaskFailed, "rtmpTasks[1]"),
+        (RefusalReason::Address, ErrorName::BadTask, "rtmpTasks[1].streamUrl"),
+        (RefusalReason::OwnAddress, ErrorName::BadTask, "rtmpTasks[1].streamUrl"),
+        (RefusalReason::PrivateAddress, ErrorName::BadTask, "rtmpTasks[1].streamUrl"),
     ] {
         w.tasks.unfit = Some(why);
         let error = w.ask(a, add(&tasks)).unwrap_err();
@@ -38,7 +38,7 @@ fn tsk_2_what_cannot_be_carried_out_has_no_effect() {
     w.ok(a, update(&tasks));
     assert!(w.tasks.admissions.is_empty());
     // A change that cannot be carried out leaves the task as it was.
-    w.tasks.unfit = Some(Unfit::NoRoom);
+    w.tasks.unfit = Some(RefusalReason::NoRoom);
     let more = task("b", "rtmp://h/live/c", &[1, 2]);
     assert_eq!(w.ask(a, update(&[more])).unwrap_err().name(), &ErrorName::TaskFailed);
     assert_eq!(w.tasks.admissions.remove(0).tasks[0].life, asked.tasks[1].life);

@@ -31,9 +31,9 @@ use lianmai_protocol::{
 };
 use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, Answer, AppPolicy, AskId, ChannelKey, ConnId, Denial,
+    Access, AddrId, AdminCommand, AdminReply, Answer, AppPolicy, AskId, ChannelKey, ConnId, Denial,
     DuplicatePolicy, Engine, EngineConfig, Grant, Input, JoinRequest, MintRequest, Minted, Note,
-    Peer, QueryId,
+    QueryId,
 };
 use serde_json::Value;
 
@@ -219,8 +219,8 @@ impl World {
         state.methods.insert(1, "join");
         self.conns.insert(conn, state);
         let request = JoinRequest { id: RequestId(1), join: entry.join, grant: entry.grant };
-        let peer = Peer(entry.peer);
-        self.input(Input::Join { conn, peer, request: Box::new(request) });
+        let addr = AddrId(entry.addr);
+        self.input(Input::Join { conn, addr, request: Box::new(request) });
         Client(conn)
     }
 

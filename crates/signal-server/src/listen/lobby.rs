@@ -12,7 +12,7 @@ use lianmai_protocol::message::session::Join;
 use lianmai_protocol::{Appkey, CloseCode, RequestId};
 use lianmai_signal_engine::lobby::LOBBY_MS;
 use lianmai_signal_engine::{
-    ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox, Peer, ReconnectRequest,
+    AddrId, ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox, ReconnectRequest,
     TicketKey,
 };
 use tokio::sync::mpsc::Sender;
@@ -80,8 +80,8 @@ impl LobbyServer {
     }
 
     /// The number by which the engine counts the connections of an address group in an app.
-    fn counted(&self, appkey: &Appkey, peer: IpAddr) -> Peer {
-        Peer(self.numbers.hash_one((appkey.as_str(), group(peer.to_canonical()))))
+    fn counted(&self, appkey: &Appkey, peer: IpAddr) -> AddrId {
+        AddrId(self.numbers.hash_one((appkey.as_str(), group(peer.to_canonical()))))
     }
 
     /// Serves a connection until it has joined, or the server stops. After the join, a separate task moves its frames
@@ -127,13 +127,13 @@ impl LobbyServer {
                     let grant = self.parts.authenticator.verify_join(&join);
                     let request = Box::new(JoinRequest { id, join: *join, grant });
                     let counted = self.counted(&key.appkey, peer);
-                    let entry = Input::Join { conn, peer: counted, request };
+                    let entry = Input::Join { conn, addr: counted, request };
                     return self.enter(conn, peer, &key, entry, reader, sink).await;
                 }
                 Step::Reconnect(request) => {
                     let key = request.claims.channel.clone();
                     let counted = self.counted(&key.appkey, peer);
-                    let entry = Input::Reconnect { conn, peer: counted, request };
+                    let entry = Input::Reconnect { conn, addr: counted, request };
                     return self.enter(conn, peer, &key, entry, reader, sink).await;
                 }
             }

@@ -13,7 +13,7 @@ fn event(seq: u64, at: u64) -> Box<EventRecord> {
 }
 
 fn append(name: &str, seq: u64, at: u64) -> RowOp {
-    RowOp::Append(key(name), event(seq, at))
+    RowOp::AppendEvent(key(name), event(seq, at))
 }
 
 fn demo() -> Appkey {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lianmai_protocol::{Cid, Mid, WallTime};
-use lianmai_signal_engine::history::{Entry, HistoryRecord, Step};
+use lianmai_signal_engine::history::{HistoryEntry, HistoryRecord, HistoryStep};
 use lianmai_signal_engine::{Event, RowOp};
 
 use super::*;
@@ -12,20 +12,20 @@ use crate::records::Records;
 use crate::records::sqlite::Sqlite;
 use crate::records::tests::{Temp, key, opening};
 
-fn entry(name: &str, at: u64, entry: Entry) -> RowOp {
+fn entry(name: &str, at: u64, entry: HistoryEntry) -> RowOp {
     let record = HistoryRecord { at: WallTime(at), cid: Cid(1), entry };
-    RowOp::Remember(key(name), Box::new(record))
+    RowOp::AppendHistory(key(name), Box::new(record))
 }
 
 fn connected(uid: u64, at: u64) -> RowOp {
-    let step = Step::Connected { uid: UserId(uid), mid: Mid([1; 12]) };
-    entry("a", at, Entry::Step(step))
+    let step = HistoryStep::Connected { uid: UserId(uid), mid: Mid([1; 12]) };
+    entry("a", at, HistoryEntry::Step(step))
 }
 
 fn subscribed(uid: u64, of: u64, at: u64) -> RowOp {
     let (uid, of, mid) = (UserId(uid), UserId(of), Mid([1; 12]));
     let media_type = lianmai_protocol::MediaKind::Audio;
-    entry("a", at, Entry::Step(Step::Subscribed { uid, mid, of, media_type }))
+    entry("a", at, HistoryEntry::Step(HistoryStep::Subscribed { uid, mid, of, media_type }))
 }
 
 async fn written(temp: &Temp, ops: Vec<RowOp>) -> Sqlite {
@@ -51,7 +51,7 @@ fn times(found: &Found) -> Vec<u64> {
 #[tokio::test]
 async fn entries_of_a_channel_are_read_in_the_order_of_the_clock_and_in_pages() {
     let temp = Temp::new("history-order");
-    let other = entry("b", 15, Entry::Event(Event::ChannelOpened));
+    let other = entry("b", 15, HistoryEntry::Event(Event::ChannelOpened));
     let ops = vec![connected(1, 10), other, connected(1, 30), connected(1, 20), connected(1, 20)];
     let store = written(&temp, ops).await;
     let desk = store.desk();
@@ -73,7 +73,7 @@ async fn entries_of_a_channel_are_read_in_the_order_of_the_clock_and_in_pages() 
 #[tokio::test]
 async fn what_is_about_others_is_left_out() {
     let temp = Temp::new("history-search");
-    let opened = entry("a", 1, Entry::Event(Event::ChannelOpened));
+    let opened = entry("a", 1, HistoryEntry::Event(Event::ChannelOpened));
     let ops = vec![
         opened,
         connected(1, 2),

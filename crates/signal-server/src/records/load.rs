@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use lianmai_protocol::WallTime;
-use lianmai_signal_engine::{ChannelKey, NoRow, Record, Restored, Row, RowKey};
+use lianmai_signal_engine::{ChannelKey, Record, Restored, Row, RowKey, UnknownRow};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use tracing::{info, warn};
 
@@ -114,8 +114,8 @@ fn read(columns: &rusqlite::Row<'_>) -> Result<(RowKey, Record), Unread> {
     let kind = text(columns, 2)?;
     // First, because rows of a later version may have names that are invalid here.
     let row = Row::read(kind, text(columns, 3)?).map_err(|no| match no {
-        NoRow::Kind => Unread::Unknown(kind.to_owned()),
-        NoRow::Id => Unread::Unreadable("its id is none"),
+        UnknownRow::Kind => Unread::Unknown(kind.to_owned()),
+        UnknownRow::Id => Unread::Unreadable("its id is none"),
     })?;
     let appkey = text(columns, 0)?.parse().map_err(|_| "its appkey is none")?;
     let name = text(columns, 1)?.parse().map_err(|_| "its channel name is none")?;

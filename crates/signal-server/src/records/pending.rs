@@ -107,8 +107,8 @@ impl Pending {
         let full = self.removals >= MAX_ROWS;
         match op {
             RowOp::Put(key, record) => self.set(key, Some(record)),
-            RowOp::Append(channel, record) => self.append(channel, *record),
-            RowOp::Remember(channel, record) => self.remember(channel, *record),
+            RowOp::AppendEvent(channel, record) => self.append(channel, *record),
+            RowOp::AppendHistory(channel, record) => self.remember(channel, *record),
             // The removal of the channel removes this row, too.
             RowOp::Drop(key)
                 if key.row.is_of_a_channel() && self.dropped.contains(&key.channel) =>

@@ -294,10 +294,10 @@ fn a_row_that_cannot_be_read_is_removed() {
         assert_eq!(restored.bans, [(key("good"), UserId(2), ban(5))]);
         assert!(restored.holds.is_empty());
         // Rows that are readable but do not fit are for the engine: of another uid, and without a channel.
-        assert_eq!(restored.unfit.len(), 5);
+        assert_eq!(restored.invalid_rows.len(), 5);
         let count = "SELECT count(*) FROM record";
         let rows: u32 = copy.look().query_row(count, [], |row| row.get(0)).unwrap();
-        assert_eq!(rows as usize, 3 + restored.unfit.len());
+        assert_eq!(rows as usize, 3 + restored.invalid_rows.len());
         let ended = store.0.clone();
         drop(store);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -322,7 +322,7 @@ fn a_row_of_an_unknown_kind_stays() {
     for _ in 0..2 {
         let (store, restored) = copy.open();
         let restored = only(restored);
-        assert_eq!((names(&restored), restored.unfit.len()), (vec![("room", vec![])], 0));
+        assert_eq!((names(&restored), restored.invalid_rows.len()), (vec![("room", vec![])], 0));
         // The end of a channel removes only rows of known kinds.
         store.write(vec![RowOp::DropChannel(key("room"))], None);
         store.write(vec![put_channel(key("room"), channel(1))], None);

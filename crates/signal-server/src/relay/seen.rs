@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lianmai_media_plane::{Hub, PlaySeen as Played, PushSeen as Pushed, StreamSeen};
 use lianmai_protocol::{Gen, Mid};
-use lianmai_signal_engine::{Input, PlaySeen, PushSeen, Seen};
+use lianmai_signal_engine::{Input, PlayStats, PushStats, StreamStats};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::shard::{ShardMsg, Shards};
@@ -24,13 +24,13 @@ pub(crate) async fn look(hub: Hub, shards: Shards) {
         hub.look(|stream| seen.extend(told(stream)));
         for seen in seen {
             let shard = shards.of(seen.generation.route);
-            let _ = shard.send(ShardMsg::Input(Input::Seen(Box::new(seen)))).await;
+            let _ = shard.send(ShardMsg::Input(Input::StreamStats(Box::new(seen)))).await;
         }
     }
 }
 
 /// A snapshot as input of an engine; `None` for a stream that is not of an engine.
-fn told(stream: StreamSeen) -> Option<Seen> {
+fn told(stream: StreamSeen) -> Option<StreamStats> {
     let StreamSeen { stream, passed, push, plays } = stream;
     let generation = stream.name().parse::<Gen>().ok()?;
     let ms = millis(passed);
@@ -38,17 +38,17 @@ fn told(stream: StreamSeen) -> Option<Seen> {
         let Pushed { bytes, frames, keyframe_ms, gaps, longest_gap, audio, video } = push;
         let keyframe_ms = keyframe_ms.map(u64::from);
         let longest_gap_ms = millis(longest_gap);
-        PushSeen { ms, bytes, frames, keyframe_ms, gaps, longest_gap_ms, audio, video }
+        PushStats { ms, bytes, frames, keyframe_ms, gaps, longest_gap_ms, audio, video }
     });
-    let mut viewers: BTreeMap<Mid, PlaySeen> = BTreeMap::new();
+    let mut viewers: BTreeMap<Mid, PlayStats> = BTreeMap::new();
     for Played { viewer, bytes, lag } in plays {
         let Ok(mid) = viewer.parse::<Mid>() else { continue };
         // A viewer with two plays has the lower lag of the two, and the bytes of both.
-        let play = viewers.entry(mid).or_insert(PlaySeen { ms, bytes: 0, lag_ms: u64::MAX });
+        let play = viewers.entry(mid).or_insert(PlayStats { ms, bytes: 0, lag_ms: u64::MAX });
         play.bytes += bytes;
         play.lag_ms = play.lag_ms.min(millis(lag));
     }
-    Some(Seen { generation, push, plays: viewers.into_iter().collect() })
+    Some(StreamStats { generation, push, plays: viewers.into_iter().collect() })
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -84,7 +84,7 @@ mod tests {
         };
         let seen = told(stream.clone()).unwrap();
         assert_eq!((seen.generation, seen.push.unwrap().bytes), (generation, 5));
-        let seen_play = |bytes, lag_ms| PlaySeen { ms: 2_000, bytes, lag_ms };
+        let seen_play = |bytes, lag_ms| PlayStats { ms: 2_000, bytes, lag_ms };
         assert_eq!(seen.plays, [(one, seen_play(4, 20)), (two, seen_play(2, 10))]);
         assert!(told(StreamSeen { stream: StreamName::new("live", "x"), ..stream }).is_none());
     }

@@ -189,7 +189,7 @@ impl Worker {
                 if !reply.is_empty() {
                     self.push(conn, reply);
                 }
-                self.handle(Input::Alive { conn });
+                self.handle(Input::ControlFrame { conn });
                 drop(turn);
             }
             ShardMsg::Writable(conn) => {
@@ -206,7 +206,7 @@ impl Worker {
             }
             ShardMsg::Withdraw(query) => {
                 self.askers.remove(&query);
-                self.handle(Input::Withdraw { query });
+                self.handle(Input::CancelAuthorize { query });
             }
             ShardMsg::Publication { generation, answer } => {
                 let _ = answer.send(self.engine.publication(generation));
@@ -286,7 +286,7 @@ impl Worker {
                 }
             }
             Output::Ask { id, question } => self.answer(id, question),
-            Output::Waits { query } => self.watch(query),
+            Output::AuthorizePending { query } => self.watch(query),
             Output::Verdict { query, verdict } => {
                 if let Some(Asker::Authorize(answer)) = self.askers.remove(&query) {
                     let _ = answer.send(verdict);

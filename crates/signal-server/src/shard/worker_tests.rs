@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use lianmai_protocol::message::session::Join;
 use lianmai_protocol::{Appkey, Gen, KindSet, Mid, RequestId, WallTime};
 use lianmai_signal_engine::{
-    Access, ChannelKey, EngineConfig, Grant, JoinRequest, MediaAddress, MintRequest, Minted, Peer,
+    Access, AddrId, ChannelKey, EngineConfig, Grant, JoinRequest, MediaAddress, MintRequest, Minted,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -116,7 +116,7 @@ impl Stage {
         let join: Join = serde_json::from_str(&text).unwrap();
         let conn = ConnId(number);
         let request = JoinRequest { id: RequestId(1), join, grant: Ok(Grant::debug()) };
-        let entry = Input::Join { conn, peer: Peer::default(), request: Box::new(request) };
+        let entry = Input::Join { conn, addr: AddrId::default(), request: Box::new(request) };
         let shard = self.shards.of(self.key.route());
         shard.send(ShardMsg::Adopt { conn, sink, entry }).await.ok().unwrap();
         let turns = Turns::default();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lianmai_media_plane::is_public;
 use lianmai_media_plane::upstream::UpstreamUrl;
-use lianmai_signal_engine::task::Unfit;
+use lianmai_signal_engine::task::RefusalReason;
 use tokio::net::lookup_host;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -47,13 +47,13 @@ impl Reach {
     ///
     /// # Errors
     /// The reason why not.
-    pub(super) async fn judge(&self, url: &str) -> Result<(), Unfit> {
-        let url = UpstreamUrl::parse(&push_url(url)).map_err(|_| Unfit::Address)?;
+    pub(super) async fn judge(&self, url: &str) -> Result<(), RefusalReason> {
+        let url = UpstreamUrl::parse(&push_url(url)).map_err(|_| RefusalReason::Address)?;
         let host = url.host().strip_suffix('.').unwrap_or(url.host()).to_owned();
         let is_it =
             |(name, port): &(String, u16)| *port == url.port() && name.eq_ignore_ascii_case(&host);
         if self.names.iter().any(is_it) {
-            return Err(Unfit::OwnAddress);
+            return Err(RefusalReason::OwnAddress);
         }
         self.addresses(host, url.port())
             .await
@@ -78,7 +78,7 @@ impl Reach {
         }
     }
 
-    fn look(&self, address: SocketAddr) -> Result<(), Unfit> {
+    fn look(&self, address: SocketAddr) -> Result<(), RefusalReason> {
         let ip = address.ip().to_canonical();
         let is_own = |own: &SocketAddr| {
             let listens = own.ip().to_canonical();
@@ -86,11 +86,11 @@ impl Reach {
                 && (listens == ip || listens.is_unspecified() && is_here(ip) || ip.is_unspecified())
         };
         if self.own.iter().any(is_own) {
-            Err(Unfit::OwnAddress)
+            Err(RefusalReason::OwnAddress)
         } else if self.private || is_public(ip) {
             Ok(())
         } else {
-            Err(Unfit::PrivateAddress)
+            Err(RefusalReason::PrivateAddress)
         }
     }
 }
@@ -123,11 +123,11 @@ mod tests {
             "rtmp://0.0.0.0:1935/live/a",
             "rtmp://Live.Example.com./live/a",
         ] {
-            assert_eq!(reach(true).judge(url).await, Err(Unfit::OwnAddress), "{url}");
+            assert_eq!(reach(true).judge(url).await, Err(RefusalReason::OwnAddress), "{url}");
         }
         assert_eq!(reach(true).judge("rtmp://127.0.0.9:1935/live/a").await, Ok(()));
         assert_eq!(reach(true).judge("rtmp://127.0.0.1:1940/live/a").await, Ok(()));
-        assert_eq!(reach(true).judge("rtmp://h/live/").await, Err(Unfit::Address));
+        assert_eq!(reach(true).judge("rtmp://h/live/").await, Err(RefusalReason::Address));
     }
 
     #[tokio::test]
@@ -141,7 +141,7 @@ mod tests {
             "rtmp://[fd00::1]/live/a",
             "rtmp://[::ffff:192.168.0.1]/live/a",
         ] {
-            assert_eq!(reach(false).judge(url).await, Err(Unfit::PrivateAddress), "{url}");
+            assert_eq!(reach(false).judge(url).await, Err(RefusalReason::PrivateAddress), "{url}");
         }
         assert_eq!(reach(false).judge("rtmp://198.51.99.1/live/a").await, Ok(()));
         // A name that cannot be resolved fails when the compositor connects.

@@ -11,7 +11,7 @@ use lianmai_compositor::message;
 use lianmai_media_plane::Lines;
 use lianmai_signal_engine::Input;
 use lianmai_signal_engine::task::{
-    Admission, Failure, Job, Order, Refusal, Report, RunId, Unfit, Wanted,
+    Admission, Failure, Job, Order, Refusal, RefusalReason, Report, RunId, WantedTask,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -176,7 +176,7 @@ impl Inner {
         for wanted in &tasks {
             looks.push(reach.judge(wanted.spec.address.secret_url()));
         }
-        for (Wanted { at, .. }, judged) in tasks.iter().zip(join_all(looks).await) {
+        for (WantedTask { at, .. }, judged) in tasks.iter().zip(join_all(looks).await) {
             judged.map_err(|why| Refusal { at: *at, why })?;
         }
         let guests = tasks.iter().map(|wanted| Guest {
@@ -188,7 +188,10 @@ impl Inner {
         let guests: Vec<_> = guests.collect();
         self.parts.rooms.admit(&guests, Instant::now()).map_err(|index| {
             self.runs().counts.refused += 1;
-            Refusal { at: tasks.get(index).map_or(0, |wanted| wanted.at), why: Unfit::NoRoom }
+            Refusal {
+                at: tasks.get(index).map_or(0, |wanted| wanted.at),
+                why: RefusalReason::NoRoom,
+            }
         })
     }
 
@@ -230,7 +233,7 @@ impl Inner {
     }
 
     async fn carry_out(self: Arc<Self>, run: RunId, first: Box<Job>, mailbox: Arc<Mailbox>) {
-        let told = first.spec.address.told().to_owned();
+        let told = first.spec.address.redacted_url().to_owned();
         self.log(|| {
             info!(appkey = %run.channel.appkey, channel = ?run.channel.name.as_str(), task = %run.task,
                 run = run.number, url = %told, "a task begins");

@@ -86,7 +86,7 @@ impl Disk {
             match op {
                 RowOp::Put(key, record) => _ = self.rows.insert(key, record),
                 RowOp::Drop(key) => _ = self.rows.remove(&key),
-                RowOp::Append(..) | RowOp::Remember(..) => {}
+                RowOp::AppendEvent(..) | RowOp::AppendHistory(..) => {}
                 RowOp::DropChannel(channel) => {
                     self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
                 }

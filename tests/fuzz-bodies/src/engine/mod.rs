@@ -96,7 +96,7 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
         }
         10 => {
             let conn = any(shell, program);
-            shell.input(Input::Alive { conn });
+            shell.input(Input::ControlFrame { conn });
         }
         11 => {
             let conn = any(shell, program);

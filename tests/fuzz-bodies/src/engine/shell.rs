@@ -15,9 +15,9 @@ use lianmai_protocol::{
 };
 use lianmai_signal_engine::output::MemberView;
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, Answer, AppPolicy, AskId, ChannelKey, Claims, ConnId, Denial,
+    Access, AdminCommand, AdminReply, Answer, AppPolicy, AskId, ChannelKey, ConnId, Denial,
     DuplicatePolicy, Engine, EngineConfig, Grant, Input, MintRequest, Minted, Note, Output,
-    QueryId, Question, Stats,
+    QueryId, Question, Stats, TicketClaims,
 };
 
 use super::client::{Client, Stay, Told};
@@ -206,7 +206,7 @@ impl Shell {
     }
 
     fn key_of(&self, stay: &Stay) -> ChannelKey {
-        let claims = Claims::open(&self.config.ticket_key, &stay.ticket);
+        let claims = TicketClaims::open(&self.config.ticket_key, &stay.ticket);
         claims.expect("the engine gave a genuine ticket").channel
     }
 
@@ -412,7 +412,7 @@ impl Shell {
                 }
             }
             Output::Store(ops) => _ = self.disk.write(ops, None),
-            Output::Waits { query } => {
+            Output::AuthorizePending { query } => {
                 assert!(self.asked.contains(&query), "a question that is open");
             }
             Output::Verdict { query, verdict } => {

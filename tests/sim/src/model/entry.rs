@@ -5,7 +5,7 @@ use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Join, Joined, ResumeReason};
 use lianmai_protocol::{Attributes, CloseCode, ErrorName, Mid, Role, UserId, WallTime};
 use lianmai_signal_engine::{
-    ChannelKey, Claims, ConnId, DuplicatePolicy, Grant, JoinRequest, Peer,
+    AddrId, ChannelKey, ConnId, DuplicatePolicy, Grant, JoinRequest, TicketClaims,
 };
 
 use super::frames::RATE_SLACK;
@@ -73,13 +73,13 @@ impl Model {
         &mut self,
         s: usize,
         conn: ConnId,
-        peer: Peer,
+        addr: AddrId,
         request: &JoinRequest,
         step: &mut Step<'_>,
     ) -> Verdict {
         let JoinRequest { id, join, grant } = request;
         let key = ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
-        match self.admit(s, &key, join, grant, (peer, step.error(conn)), step) {
+        match self.admit(s, &key, join, grant, (addr, step.error(conn)), step) {
             Err(error) => {
                 let error = self.acceptable(s, error, step.error(conn));
                 step.answers.push((conn, Some(*id), Expect::Error(error)));
@@ -118,7 +118,7 @@ impl Model {
         key: &ChannelKey,
         join: &Join,
         grant: &Result<Grant, ErrorName>,
-        (peer, said): (Peer, Option<&ErrorName>),
+        (addr, said): (AddrId, Option<&ErrorName>),
         step: &Step<'_>,
     ) -> Result<Admitted, ErrorName> {
         let shard = &self.shards[s];
@@ -210,7 +210,7 @@ impl Model {
         let limited = said == Some(&ErrorName::RateLimited);
         let owed = self.left_of(s, key, uid, step.now);
         let must = units > 0 && owed < units * 1_000 - RATE_SLACK;
-        let may = (units > 0 && owed < units * 1_000 + RATE_SLACK) || peer != Peer(0);
+        let may = (units > 0 && owed < units * 1_000 + RATE_SLACK) || addr != AddrId(0);
         if must || (limited && may) {
             return Err(ErrorName::RateLimited);
         }
@@ -262,7 +262,7 @@ impl Model {
         step: &Step<'_>,
     ) -> Option<(Grant, Mid)> {
         let shard = &self.shards[s];
-        let claims = Claims::open(&self.rules.key, join.continues.as_deref()?)?;
+        let claims = TicketClaims::open(&self.rules.key, join.continues.as_deref()?)?;
         let whole = claims.issued_at.0 + 24 * 3_600_000;
         let until = claims.token_end.map_or(whole, |end| end.0.min(whole));
         let here = shard.channels.get(key).and_then(|channel| channel.members.get(&claims.uid));

@@ -260,14 +260,14 @@ impl Model {
         step: &mut Step<'_>,
     ) -> Verdict {
         match input {
-            Input::Join { conn, peer, request } => self.join(s, *conn, *peer, request, step),
+            Input::Join { conn, addr, request } => self.join(s, *conn, *addr, request, step),
             Input::Reconnect { conn, request, .. } => self.reconnect(s, *conn, request, step),
             Input::Frame { conn, frame } => self.frame(s, *conn, frame, step),
             Input::BinaryFrame { conn } => {
                 self.drop_seat(s, *conn, CloseCode::PROTOCOL_VIOLATION, step);
                 Ok(())
             }
-            Input::Alive { conn } => {
+            Input::ControlFrame { conn } => {
                 if let Some((key, uid)) = self.seat(s, *conn)
                     && let Some(member) = self.member(Who { s, key: &key, uid })
                 {
@@ -310,7 +310,7 @@ impl Model {
                 Ok(())
             }
             // In these worlds no media client gives up while it waits.
-            Input::Withdraw { .. } => Ok(()),
+            Input::CancelAuthorize { .. } => Ok(()),
             // Like everything after the freeze.
             Input::MediaFlow { .. } if self.shards[s].handed_over_at.is_some() => Ok(()),
             Input::MediaFlow { generation } => {
@@ -348,7 +348,7 @@ impl Model {
             // Tasks have a world of their own.
             Input::Claim { .. } | Input::Release { .. } | Input::Task { .. } => Ok(()),
             // These worlds have no media statistics.
-            Input::Push { .. } | Input::Seen(_) => Ok(()),
+            Input::Push { .. } | Input::StreamStats(_) => Ok(()),
         }
     }
 }

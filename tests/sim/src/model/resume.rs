@@ -2,7 +2,7 @@
 
 use lianmai_protocol::CloseCode;
 use lianmai_protocol::message::session::{Outcome, Reconnect, ResumeReason, Resumed, Want};
-use lianmai_signal_engine::{Claims, ConnId, ReconnectRequest};
+use lianmai_signal_engine::{ConnId, ReconnectRequest, TicketClaims};
 
 use super::notices::action_of;
 use super::state::{Made, Who};
@@ -58,7 +58,7 @@ impl Model {
     fn judge_ticket(
         &self,
         s: usize,
-        claims: &Claims,
+        claims: &TicketClaims,
         attempt: u64,
         wall: u64,
     ) -> Option<ResumeReason> {
@@ -97,7 +97,7 @@ impl Model {
         &mut self,
         s: usize,
         conn: ConnId,
-        claims: &Claims,
+        claims: &TicketClaims,
         reconnect: &Reconnect,
         told: &Resumed,
         step: &mut Step<'_>,

@@ -8,7 +8,7 @@ use lianmai_protocol::limits::MAX_CLIENT_FRAME_BYTES;
 use lianmai_protocol::message::Notice;
 use lianmai_signal_engine::lobby::LOBBY_MS;
 use lianmai_signal_engine::{
-    ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox, Peer,
+    AddrId, ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox,
 };
 
 use super::Phase;
@@ -140,23 +140,23 @@ impl World {
                     self.spy_join(&join);
                     let grant = self.tokens.verify_join(&join);
                     let request = Box::new(JoinRequest { id: request, join: *join, grant });
-                    let (conn, peer) = (ConnId(id.0), self.peer(id));
-                    return self.enter(id, &key, Input::Join { conn, peer, request });
+                    let (conn, addr) = (ConnId(id.0), self.addr(id));
+                    return self.enter(id, &key, Input::Join { conn, addr, request });
                 }
                 LobbyOutput::Reconnect(request) => {
                     let key = request.claims.channel.clone();
-                    let (conn, peer) = (ConnId(id.0), self.peer(id));
-                    return self.enter(id, &key, Input::Reconnect { conn, peer, request });
+                    let (conn, addr) = (ConnId(id.0), self.addr(id));
+                    return self.enter(id, &key, Input::Reconnect { conn, addr, request });
                 }
             }
         }
     }
 
     /// The address of a socket: all SDK clients share one, and each raw client has its own.
-    fn peer(&self, id: LinkId) -> Peer {
+    fn addr(&self, id: LinkId) -> AddrId {
         match self.links.get(&id).map(|link| link.end) {
-            Some(End::Raw(r)) => Peer(1 + r as u64),
-            _ => Peer(0),
+            Some(End::Raw(r)) => AddrId(1 + r as u64),
+            _ => AddrId(0),
         }
     }
 

@@ -181,7 +181,7 @@ impl World {
                 if ping && let Some(shard) = self.shard(shard) {
                     shard.push(id, Frame::Pong.encode().into());
                 }
-                self.engine_input(shard, Input::Alive { conn: ConnId(id.0) });
+                self.engine_input(shard, Input::ControlFrame { conn: ConnId(id.0) });
             }
             Msg::Writable(id) => {
                 if let Some(shard) = self.shard(shard)
@@ -268,7 +268,7 @@ impl World {
                 }
                 Question::Store(ops) => self.store_write(shard, ops, Some(id)),
             },
-            Output::Waits { .. } => self.cov.count("media:waits"),
+            Output::AuthorizePending { .. } => self.cov.count("media:waits"),
             Output::Verdict { query, verdict } => {
                 let asker = self.shard(shard).and_then(|shard| shard.askers.remove(&query));
                 if let Some(Asker::Media(media)) = asker {

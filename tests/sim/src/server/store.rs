@@ -53,13 +53,13 @@ impl Table {
         let mut changed = BTreeSet::new();
         for op in write.ops {
             match op {
-                RowOp::Append(channel, record) => {
+                RowOp::AppendEvent(channel, record) => {
                     let heard = self.follower.append(&channel, &record);
                     self.blame(heard);
                     changed.insert(channel);
                     continue;
                 }
-                RowOp::Remember(..) => continue,
+                RowOp::AppendHistory(..) => continue,
                 RowOp::Put(ref key, _) | RowOp::Drop(ref key) => {
                     changed.insert(key.channel.clone());
                 }
@@ -68,7 +68,7 @@ impl Table {
                 }
             }
             match op {
-                RowOp::Append(..) | RowOp::Remember(..) => {}
+                RowOp::AppendEvent(..) | RowOp::AppendHistory(..) => {}
                 RowOp::Put(key, record) => drop(self.rows.insert(key, record)),
                 RowOp::Drop(key) => drop(self.rows.remove(&key)),
                 RowOp::DropChannel(channel) => {

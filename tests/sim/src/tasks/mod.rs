@@ -29,8 +29,8 @@ use lianmai_protocol::{
     ErrorName, MediaKind, MediaSelector, MonoTime, Now, RequestId, TaskId, UserId, WallTime,
 };
 use lianmai_signal_engine::{
-    AdminCommand, AdminReply, AppPolicy, AskId, ChannelKey, ConnId, DrainPlan, Engine,
-    EngineConfig, Grant, Input, JoinRequest, Output, Peer, QueryId, Record, Row, RowKey, RowOp,
+    AddrId, AdminCommand, AdminReply, AppPolicy, AskId, ChannelKey, ConnId, DrainPlan, Engine,
+    EngineConfig, Grant, Input, JoinRequest, Output, QueryId, Record, Row, RowKey, RowOp,
     SessionTimers, TaskPolicy,
 };
 
@@ -264,7 +264,7 @@ impl TaskWorld {
         let request = JoinRequest { id: RequestId(1), join, grant: Ok(Grant::debug()) };
         self.input(
             shard_of(&key, SHARDS),
-            Input::Join { conn, peer: Peer::default(), request: Box::new(request) },
+            Input::Join { conn, addr: AddrId::default(), request: Box::new(request) },
         );
         self.call(ch, &Call::Publish(Publish { media_type: MediaSelector::Both, uid: None }));
         self.members[ch].publishes = Kinds { audio: true, video: true };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use lianmai_protocol::WallTime;
 use lianmai_protocol::message::media::Urls;
-use lianmai_signal_engine::task::{Refusal, Unfit};
+use lianmai_signal_engine::task::{Refusal, RefusalReason};
 use lianmai_signal_engine::{
     Answer, AskId, Engine, Input, Minted, Output, QueryId, Question, Record, Restored, RowOp,
 };
@@ -37,8 +37,8 @@ impl TaskWorld {
         }
         for (shard, rows) in rows.into_iter().enumerate() {
             let restored = Restored::of(rows, false);
-            if !restored.unfit.is_empty() {
-                self.fail("tasks", format!("rows that fit nowhere: {:?}", restored.unfit));
+            if !restored.invalid_rows.is_empty() {
+                self.fail("tasks", format!("rows that fit nowhere: {:?}", restored.invalid_rows));
             }
             self.input(shard, Input::Restore(Box::new(restored)));
         }
@@ -74,13 +74,13 @@ impl TaskWorld {
                     changed.insert(key.channel.clone());
                     self.rows.remove(&key);
                 }
-                RowOp::Append(channel, record) => {
+                RowOp::AppendEvent(channel, record) => {
                     if let Err(wrong) = self.follower.append(&channel, &record) {
                         self.fail("journal", wrong);
                     }
                     changed.insert(channel);
                 }
-                RowOp::Remember(..) => {}
+                RowOp::AppendHistory(..) => {}
                 RowOp::DropChannel(channel) => {
                     self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
                     changed.insert(channel);
@@ -155,7 +155,7 @@ impl TaskWorld {
                     let refused = !self.is_quiet() && self.rng.chance(50);
                     let at = admission.tasks.first().map_or(0, |task| task.at);
                     let answer = match refused {
-                        true => Err(Refusal { at, why: Unfit::NoRoom }),
+                        true => Err(Refusal { at, why: RefusalReason::NoRoom }),
                         false => Ok(()),
                     };
                     let late = self.now + self.rng.skewed(200);

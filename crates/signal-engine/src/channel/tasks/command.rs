@@ -21,7 +21,7 @@ use crate::channel::{Channel, Outcome, Reply};
 use crate::context::Context;
 use crate::ids::{AskId, QueryId};
 use crate::output::{Note, Output};
-use crate::task::{Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, Wanted};
+use crate::task::{Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, WantedTask};
 
 /// Requests of one channel that may wait. Each session has one at most, so only a crowd or the app's server comes here.
 const MAX_REQUESTS: usize = 64;
@@ -211,7 +211,7 @@ impl Channel {
     }
 
     /// The tasks that are to be carried out when a request takes effect.
-    fn wanted(&self, by: By, change: &TaskChange, planned: &[Planned]) -> Vec<Wanted> {
+    fn wanted(&self, by: By, change: &TaskChange, planned: &[Planned]) -> Vec<WantedTask> {
         let (TaskChange::Add(drafts) | TaskChange::Update(drafts)) = change else {
             return Vec::new();
         };
@@ -219,7 +219,7 @@ impl Channel {
             let draft = drafts.get(planned.at)?;
             let owner = self.tasks.list.get(&draft.id).map_or(by.member(), |task| task.owner);
             let (task, spec) = (draft.id.clone(), draft.spec.clone());
-            Some(Wanted { at: planned.at, task, life: planned.life, owner, spec })
+            Some(WantedTask { at: planned.at, task, life: planned.life, owner, spec })
         };
         planned.iter().filter_map(wanted).collect()
     }

@@ -68,7 +68,7 @@ impl Channel {
                     revision: record.revision,
                     retries: record.retries,
                 };
-                let stream_url = record.spec.address.told().to_owned();
+                let stream_url = record.spec.address.redacted_url().to_owned();
                 self.emit_info(cx, info, stream_url, "The server has restarted without the task.");
             }
             cx.foretell(&self.task_ended(&id, RESTARTED));

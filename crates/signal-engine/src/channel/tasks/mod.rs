@@ -216,7 +216,7 @@ impl Channel {
 
     fn emit_task(&mut self, cx: &mut Context, id: &TaskId, msg: &str) {
         let Some(task) = self.tasks.list.get(id) else { return };
-        let (info, stream_url) = (task.info(id), task.spec.address.told().to_owned());
+        let (info, stream_url) = (task.info(id), task.spec.address.redacted_url().to_owned());
         self.tasks.touched.insert(id.clone());
         self.emit_info(cx, info, stream_url, msg);
     }

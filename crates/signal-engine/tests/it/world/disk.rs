@@ -55,10 +55,10 @@ impl Disk {
                 RowOp::Drop(key) => {
                     self.rows.remove(&key);
                 }
-                RowOp::Append(channel, record) => {
+                RowOp::AppendEvent(channel, record) => {
                     self.journal.push((channel, *record));
                 }
-                RowOp::Remember(channel, record) => {
+                RowOp::AppendHistory(channel, record) => {
                     let text = serde_json::to_string(&record).expect("text");
                     let record = serde_json::from_str(&text).expect("what was written can be read");
                     self.history.push((channel, record));

@@ -10,7 +10,7 @@ use super::World;
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) join: Join,
-    pub(crate) peer: u64,
+    pub(crate) addr: u64,
     pub(crate) grant: Result<Grant, ErrorName>,
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn entry(uid: u64) -> Entry {
         name: None,
         attributes: Attributes::default(),
     };
-    Entry { join, peer: 0, grant: Ok(Grant::debug()) }
+    Entry { join, addr: 0, grant: Ok(Grant::debug()) }
 }
 
 impl Entry {
@@ -42,8 +42,8 @@ impl Entry {
     }
 
     /// From another address than the others.
-    pub(crate) fn from(mut self, peer: u64) -> Entry {
-        self.peer = peer;
+    pub(crate) fn from(mut self, addr: u64) -> Entry {
+        self.addr = addr;
         self
     }
 

@@ -2,7 +2,7 @@
 
 use lianmai_protocol::message::session::{Outcome, Reconnect, ResumeReason, Resumed};
 use lianmai_protocol::{CloseCode, RequestId};
-use lianmai_signal_engine::{Claims, ConnId, Input, Peer, ReconnectRequest};
+use lianmai_signal_engine::{AddrId, ConnId, Input, ReconnectRequest, TicketClaims};
 use serde_json::Value;
 
 use super::{Client, Conn, World};
@@ -57,11 +57,11 @@ impl World {
         state.methods.insert(id, "reconnect");
         state.before = Some(Box::new(before));
         self.conns.insert(conn, state);
-        let claims =
-            Claims::open(&self.config.ticket_key, &reconnect.ticket).expect("a genuine ticket");
+        let claims = TicketClaims::open(&self.config.ticket_key, &reconnect.ticket)
+            .expect("a genuine ticket");
         let request = ReconnectRequest { id: RequestId(id), reconnect, claims };
-        let peer = Peer::default();
-        self.input(Input::Reconnect { conn, peer, request: Box::new(request) });
+        let addr = AddrId::default();
+        self.input(Input::Reconnect { conn, addr, request: Box::new(request) });
         Client(conn)
     }
 

@@ -58,7 +58,7 @@ impl World {
                     inputs.push_back(Input::Answer { id, answer });
                 }
             }
-            Output::Waits { query } => {
+            Output::AuthorizePending { query } => {
                 assert!(self.waiting.insert(query), "it is said once");
             }
             Output::Verdict { query, verdict } => {

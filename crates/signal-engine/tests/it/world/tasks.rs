@@ -9,7 +9,9 @@ use lianmai_protocol::message::task::{
 };
 use lianmai_protocol::{MonoTime, RpcError, UserId};
 use lianmai_signal_engine::output::TaskView;
-use lianmai_signal_engine::task::{Admission, Claim, Job, Order, Refusal, Report, RunId, Unfit};
+use lianmai_signal_engine::task::{
+    Admission, Claim, Job, Order, Refusal, RefusalReason, Report, RunId,
+};
 use lianmai_signal_engine::{
     AdminCommand, AdminReply, AskId, Input, QueryId, TaskChange, TaskPolicy,
 };
@@ -32,7 +34,7 @@ pub(crate) struct TaskShell {
     /// Admissions are not answered.
     pub(crate) nobody_admits: bool,
     /// Why all admissions are refused.
-    pub(crate) unfit: Option<Unfit>,
+    pub(crate) unfit: Option<RefusalReason>,
 }
 
 /// A task that shows these users side by side.

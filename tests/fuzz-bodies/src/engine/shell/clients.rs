@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use lianmai_protocol::message::session::ResumeReason;
 use lianmai_signal_engine::{
-    AdminCommand, AdminReply, Claims, ConnId, Grant, Input, JoinRequest, Lobby, LobbyOutput, Peer,
-    Stats,
+    AddrId, AdminCommand, AdminReply, ConnId, Grant, Input, JoinRequest, Lobby, LobbyOutput, Stats,
+    TicketClaims,
 };
 use serde_json::{Value, json};
 
@@ -124,11 +124,11 @@ impl Shell {
                         Some(token) => grant(token, self.now.wall),
                     };
                     let request = Box::new(JoinRequest { id, join: *join, grant });
-                    self.input(Input::Join { conn, peer: Peer(conn.0 % 3), request });
+                    self.input(Input::Join { conn, addr: AddrId(conn.0 % 3), request });
                 }
                 LobbyOutput::Reconnect(request) => {
                     client.place = Place::Engine;
-                    self.input(Input::Reconnect { conn, peer: Peer(conn.0 % 3), request });
+                    self.input(Input::Reconnect { conn, addr: AddrId(conn.0 % 3), request });
                 }
             }
         }
@@ -150,7 +150,7 @@ impl Shell {
         let sent = std::mem::take(&mut stay.sent);
         let ticket = (how.change)(&stay.ticket);
         let genuine = ticket == stay.ticket;
-        let claims = Claims::open(&self.config.ticket_key, &ticket);
+        let claims = TicketClaims::open(&self.config.ticket_key, &ticket);
         assert_eq!(claims.is_some(), genuine, "a ticket that was changed is none: {ticket}");
         let newest = genuine && self.tickets.get(&stay.mid) == Some(&ticket);
         let is_member = claims.as_ref().is_some_and(|claims| self.is_member(claims));
@@ -216,7 +216,7 @@ impl Shell {
         }
     }
 
-    fn is_member(&mut self, claims: &Claims) -> bool {
+    fn is_member(&mut self, claims: &TicketClaims) -> bool {
         match self.admin(AdminCommand::GetChannel(claims.channel.clone())) {
             Some(Ok(AdminReply::Channel(_, members))) => {
                 members.iter().any(|member| member.mid == claims.mid)

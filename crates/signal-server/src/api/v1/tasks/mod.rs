@@ -90,7 +90,8 @@ impl From<TaskView> for TaskDto {
     fn from(view: TaskView) -> Self {
         let TaskView { info, address, record, run } = view;
         let TaskInfo { task_id, uid, state, code, revision, retries } = info;
-        let (state, stream_url) = (TaskStateDto::of(state.as_ref()), address.told().to_owned());
+        let (state, stream_url) =
+            (TaskStateDto::of(state.as_ref()), address.redacted_url().to_owned());
         TaskDto { task_id, uid, state, code, revision, retries, stream_url, record, run }
     }
 }

@@ -16,18 +16,18 @@ pub enum PushState {
 
 /// Measurements of a stream, since those before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct StreamStats {
     /// The stream.
     pub generation: Gen,
     /// Its push; `None` while there is none.
-    pub push: Option<PushSeen>,
+    pub push: Option<PushStats>,
     /// Its plays, each viewer once.
-    pub plays: Vec<(Mid, PlaySeen)>,
+    pub plays: Vec<(Mid, PlayStats)>,
 }
 
 /// A push since the measurement before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PushSeen {
+pub struct PushStats {
     /// Length of this time in milliseconds.
     pub ms: u64,
     /// Bytes of media.
@@ -48,7 +48,7 @@ pub struct PushSeen {
 
 /// A play since the measurement before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PlaySeen {
+pub struct PlayStats {
     /// Length of this time in milliseconds.
     pub ms: u64,
     /// Bytes that were handed to the player.
