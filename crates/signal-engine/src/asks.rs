@@ -1,11 +1,11 @@
 //! Questions of an engine to the shell: a URL, a check of a token, a write. Comes in: a question and the continuation
-//! (`Then`) of its answer. Goes out: the continuation, once, at the answer or the deadline. A further question is one
-//! more variant of `Question`, `Answer` and `Then`.
+//! (`Continuation`) of its answer. Goes out: the continuation, once, at the answer or the deadline. A further question
+//! is one more variant of `Question`, `Answer` and `Continuation`.
 //!
 //! ```text
 //!   command -> Output::Ask { id, question } -> shell
 //!                   |                            |
-//!                [ Then ] <-- Input::Answer { id, answer }, or at the deadline: the answer that it failed
+//!            [ Continuation ] <-- Input::Answer { id, answer }, or at the deadline: the answer that it failed
 //! ```
 //!
 //! Deliberately absent: the effects of answers (`engine/answers.rs` and the channels).
@@ -100,22 +100,22 @@ impl std::fmt::Debug for Token {
 
 /// The continuation of a question.
 #[derive(Debug)]
-pub(crate) enum Then {
+pub(crate) enum Continuation {
     /// Continues a command of the member with its URL, or sends the URL to the member.
-    Url { seat: Seat, wanted: WantedUrl },
+    Url { seat: Seat, purpose: UrlPurpose },
     /// Continues a `renewToken` of the member.
     Token { seat: Seat },
     /// Continues a request for tasks of the channel.
     Admit { channel: ChannelRef, request: AskId },
     /// Continues a task of the channel, or a request for tasks.
-    Claim { channel: ChannelRef, claim: Claim, of: ClaimOf },
+    Claim { channel: ChannelRef, claim: Claim, of: ClaimPurpose },
     /// Continues after a write.
-    Written(Written),
+    AfterWrite(AfterWrite),
 }
 
 /// The purpose of a claim.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum ClaimOf {
+pub(crate) enum ClaimPurpose {
     /// A request for tasks, identified by its ticket.
     Request(AskId),
     /// A task that was restored from an earlier process.
@@ -124,7 +124,7 @@ pub(crate) enum ClaimOf {
 
 /// The purpose of a URL.
 #[derive(Debug)]
-pub(crate) enum WantedUrl {
+pub(crate) enum UrlPurpose {
     /// `publish`: the push URL of a generation, which is new or `renewed`.
     Push { generation: Gen, kinds: KindSet, renewed: bool },
     /// `subscribe`: the pull URL of a publication.
@@ -135,30 +135,30 @@ pub(crate) enum WantedUrl {
 
 /// The continuation of a write.
 #[derive(Debug)]
-pub(crate) enum Written {
+pub(crate) enum AfterWrite {
     /// Answers a member whose change took effect already. `of`: the changed member; `None` for tasks.
     Change { seat: Seat, of: Option<UserId> },
     /// Kicks a member, if it still has this membership.
-    Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: By },
+    Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: Caller },
     /// Closes a channel.
-    Close { channel: ChannelRef, text: Option<String>, by: By },
+    Close { channel: ChannelRef, text: Option<String>, by: Caller },
     /// Answers the admin API that `lifted` restrictions ended, with the demotions that ended in `channels`.
     Lift { query: QueryId, lifted: usize, channels: Vec<ChannelRef> },
     /// Answers a change of tasks by the app's server.
-    Tasks { by: By },
+    Tasks { by: Caller },
     /// Starts a run whose number was written.
     Run { channel: ChannelRef, task: TaskId, life: u64, number: u64 },
     /// Answers a claim of a push address.
     Claim { query: QueryId, claim: Claim },
     /// Answers a request of the admin API that took effect already in a channel. `of`: the member that it was about.
-    Told { query: QueryId, channel: ChannelRef, of: Option<UserId>, news: News },
+    AdminChange { query: QueryId, channel: ChannelRef, of: Option<UserId>, outcome: AdminOutcome },
     /// Ends the drain: the state was handed over.
     HandOver,
 }
 
 /// The admin API's answer when the row of a channel is written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum News {
+pub(crate) enum AdminOutcome {
     /// The channel is as the request asked for.
     Done,
     /// The request created the channel; the answer shows it.
@@ -169,93 +169,93 @@ pub(crate) enum News {
 
 /// The caller of a change that must be written first.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum By {
+pub(crate) enum Caller {
     /// A member, by command.
     Member(UserId),
     /// The admin API.
     Admin(QueryId),
 }
 
-impl By {
+impl Caller {
     pub(crate) fn member(self) -> Option<UserId> {
         match self {
-            By::Member(uid) => Some(uid),
-            By::Admin(_) => None,
+            Caller::Member(uid) => Some(uid),
+            Caller::Admin(_) => None,
         }
     }
 }
 
-impl Then {
+impl Continuation {
     /// Milliseconds until the deadline of the answer. A hand-over has the deadline of its drain.
-    pub(crate) fn patience_ms(&self) -> Option<u64> {
+    pub(crate) fn timeout_ms(&self) -> Option<u64> {
         match self {
-            Then::Url { .. } => Some(MINT_MS),
-            Then::Token { .. } => Some(VERIFY_MS),
-            Then::Admit { .. } => Some(ADMIT_MS),
-            Then::Claim { .. } => Some(CLAIM_MS),
-            Then::Written(Written::HandOver) => None,
-            Then::Written(_) => Some(WRITE_MS),
+            Continuation::Url { .. } => Some(MINT_MS),
+            Continuation::Token { .. } => Some(VERIFY_MS),
+            Continuation::Admit { .. } => Some(ADMIT_MS),
+            Continuation::Claim { .. } => Some(CLAIM_MS),
+            Continuation::AfterWrite(AfterWrite::HandOver) => None,
+            Continuation::AfterWrite(_) => Some(WRITE_MS),
         }
     }
 
     fn is_write(&self) -> bool {
-        matches!(self, Then::Written(_) | Then::Claim { .. })
+        matches!(self, Continuation::AfterWrite(_) | Continuation::Claim { .. })
     }
 
     /// The answer that stands for a missing one.
     fn failed(&self) -> Answer {
         match self {
-            Then::Url { .. } => Answer::Minted(None),
-            Then::Token { .. } => Answer::Verified(Err(ErrorName::InternalError)),
-            Then::Admit { .. } => Answer::Admitted(None),
-            Then::Claim { .. } => Answer::Claimed(Claimed::Unavailable),
-            Then::Written(_) => Answer::Stored(false),
+            Continuation::Url { .. } => Answer::Minted(None),
+            Continuation::Token { .. } => Answer::Verified(Err(ErrorName::InternalError)),
+            Continuation::Admit { .. } => Answer::Admitted(None),
+            Continuation::Claim { .. } => Answer::Claimed(Claimed::Unavailable),
+            Continuation::AfterWrite(_) => Answer::Stored(false),
         }
     }
 }
 
 /// The open questions.
 #[derive(Debug, Default)]
-pub(crate) struct Asks {
+pub(crate) struct OpenQuestions {
     last: u64,
-    open: BTreeMap<AskId, Then>,
+    open: BTreeMap<AskId, Continuation>,
 }
 
-impl Asks {
+impl OpenQuestions {
     /// A number that no question uses, for a request that waits for several questions.
     pub(crate) fn reserve(&mut self) -> AskId {
         self.last += 1;
         AskId(self.last)
     }
 
-    pub(crate) fn open(&mut self, then: Then) -> AskId {
+    pub(crate) fn open(&mut self, then: Continuation) -> AskId {
         let id = self.reserve();
         self.open.insert(id, then);
         id
     }
 
     /// Removes an open question and returns its continuation; `None` if it was never asked or is answered already.
-    pub(crate) fn take(&mut self, id: AskId) -> Option<Then> {
+    pub(crate) fn take(&mut self, id: AskId) -> Option<Continuation> {
         self.open.remove(&id)
     }
 
     /// Reopens a question whose answer was of another kind.
-    pub(crate) fn put_back(&mut self, id: AskId, then: Then) {
+    pub(crate) fn put_back(&mut self, id: AskId, then: Continuation) {
         self.open.insert(id, then);
     }
 
     /// The answer of an open question whose deadline has passed.
     pub(crate) fn failed(&self, id: AskId) -> Option<Answer> {
-        self.open.get(&id).map(Then::failed)
+        self.open.get(&id).map(Continuation::failed)
     }
 
     /// Whether an open question is a write, or a claim, which another engine writes.
     pub(crate) fn is_write(&self, id: AskId) -> bool {
-        self.open.get(&id).is_some_and(Then::is_write)
+        self.open.get(&id).is_some_and(Continuation::is_write)
     }
 
     /// Whether a write or a claim is open.
     pub(crate) fn has_writes(&self) -> bool {
-        self.open.values().any(Then::is_write)
+        self.open.values().any(Continuation::is_write)
     }
 }

@@ -90,7 +90,7 @@ impl SessionTimers {
     }
 
     /// The timers in the answer of `join`.
-    pub(crate) fn told(&self) -> Timers {
+    pub(crate) fn for_clients(&self) -> Timers {
         Timers {
             ping_interval_ms: self.ping_interval_ms,
             dead_after_ms: self.dead_after_ms,

@@ -14,7 +14,7 @@ use lianmai_protocol::{
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
-use crate::asks::{Asks, Question, Then, Written};
+use crate::asks::{AfterWrite, Continuation, OpenQuestions, Question};
 use crate::budgets::Budgets;
 use crate::config::EngineConfig;
 use crate::drain::Drain;
@@ -39,7 +39,7 @@ pub(crate) struct Context {
     pub(crate) timers: Timers,
     pub(crate) seats: BTreeMap<ConnId, Seat>,
     pub(crate) streams: BTreeMap<Gen, ChannelRef>,
-    pub(crate) asks: Asks,
+    pub(crate) asks: OpenQuestions,
     pub(crate) restrictions: Restrictions,
     pub(crate) budgets: Budgets,
     pub(crate) endings: Endings,
@@ -67,7 +67,7 @@ impl Context {
             timers: Timers::default(),
             seats: BTreeMap::new(),
             streams: BTreeMap::new(),
-            asks: Asks::default(),
+            asks: OpenQuestions::default(),
             restrictions,
             budgets: Budgets::default(),
             endings: Endings::default(),
@@ -190,10 +190,10 @@ impl Context {
     }
 
     /// Asks the shell; `then` continues with the answer, or at the deadline.
-    pub(crate) fn ask(&mut self, question: Question, then: Then) -> AskId {
-        let patience_ms = then.patience_ms();
+    pub(crate) fn ask(&mut self, question: Question, then: Continuation) -> AskId {
+        let timeout_ms = then.timeout_ms();
         let id = self.asks.open(then);
-        if let Some(ms) = patience_ms {
+        if let Some(ms) = timeout_ms {
             self.arm_in(ms, Timer::Ask(id));
         }
         self.outputs.push_back(Output::Ask { id, question });
@@ -201,9 +201,9 @@ impl Context {
     }
 
     /// Writes the pending row operations, and continues with `then` after that.
-    pub(crate) fn store(&mut self, then: Written) -> AskId {
+    pub(crate) fn store(&mut self, then: AfterWrite) -> AskId {
         let ops = std::mem::take(&mut self.ops);
-        self.ask(Question::Store(ops), Then::Written(then))
+        self.ask(Question::Store(ops), Continuation::AfterWrite(then))
     }
 
     /// Writes the pending row operations; nothing waits for the result.

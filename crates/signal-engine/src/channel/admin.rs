@@ -204,13 +204,19 @@ impl Channel {
         }
         let mut delivered = 0;
         for recipient in to.iter().collect::<std::collections::BTreeSet<_>>() {
-            delivered += u64::from(self.tell(cx, *recipient, uid, data));
+            delivered += u64::from(self.send_targeted(cx, *recipient, uid, data));
         }
         Ok(delivered)
     }
 
     /// Sends a targeted message, and keeps it until it has arrived (RES-8). Returns whether the recipient is a member.
-    pub(super) fn tell(&mut self, cx: &mut Context, to: UserId, from: UserId, data: &str) -> bool {
+    pub(super) fn send_targeted(
+        &mut self,
+        cx: &mut Context,
+        to: UserId,
+        from: UserId,
+        data: &str,
+    ) -> bool {
         let Some(member) = self.members.get_mut(&to) else { return false };
         let n = member.messages.head + 1;
         let message = TargetedMessage { uid: from, data: data.to_owned(), n };

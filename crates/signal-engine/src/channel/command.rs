@@ -178,7 +178,7 @@ impl Channel {
         conn: ConnId,
         cost: Cost,
     ) -> Option<u64> {
-        let full = self.members.get(&uid).and_then(|m| self.said_too_much(cx, m, cost));
+        let full = self.members.get(&uid).and_then(|m| self.channel_wait_ms(cx, m, cost));
         let member = self.member_on(uid, conn)?;
         let taken = member.rate.take(cx.mono(), cost.units, &cx.config.limits);
         if let (Ok(()), Some(wait_ms)) = (taken, full) {
@@ -240,7 +240,7 @@ impl Channel {
             if reading.units == 1
                 && let Ok(request) = enclosed.open()
             {
-                self.tell_renewed(cx, uid, &request.call);
+                self.notify_renewed_url(cx, uid, &request.call);
             }
             self.close_limited(cx, uid, conn);
             return;

@@ -35,13 +35,13 @@ pub(super) struct Cost {
     /// Units of its session's rate.
     pub(super) units: u32,
     /// Bytes of its channel's rate, which all members get. 0 if there is no such event, or if it must be sent.
-    told: usize,
+    event_bytes: usize,
 }
 
 impl Cost {
     /// The cost of reading so many bytes.
     pub(super) fn reading(bytes: usize) -> Self {
-        Cost { bytes, units: units(bytes), told: 0 }
+        Cost { bytes, units: units(bytes), event_bytes: 0 }
     }
 
     /// The cost of reading the same command.
@@ -60,8 +60,8 @@ fn units(bytes: usize) -> u32 {
 }
 
 /// Units for a name and attributes of so many bytes that all members get.
-pub(super) fn told_units(told: usize) -> u32 {
-    units(told) - 1
+pub(super) fn event_units(event_bytes: usize) -> u32 {
+    units(event_bytes) - 1
 }
 
 /// Bytes of a frame that belong neither to parameters nor to the free envelopes.
@@ -71,12 +71,12 @@ pub(super) fn padding(frame: usize, params: usize, elements: usize) -> usize {
 
 /// Bytes that a channel has sent lately and has not earned again at its rate.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct EventRate {
     bytes: usize,
     at: MonoTime,
 }
 
-impl Said {
+impl EventRate {
     fn now(&self, now: MonoTime, per_second: u32) -> usize {
         let passed = now.since(self.at).saturating_mul(u64::from(per_second)) / 1_000;
         self.bytes.saturating_sub(usize::try_from(passed).unwrap_or(usize::MAX))
@@ -95,46 +95,46 @@ impl Channel {
         let bytes = reading.bytes;
         let own = self.members.get(&uid);
         // Bytes of names and attributes that the event repeats as a whole.
-        let (repeats, is_told) = match call {
+        let (repeats, is_event) = match call {
             Call::SendMessage(message) => (0, message.to.is_none()),
             Call::SetAttributes(set) if set.target == Some(AttributeTarget::Channel) => {
                 (self.attributes.bytes(), true)
             }
             Call::SetAttributes(_) => {
                 let visible = own.filter(|member| member.is_visible());
-                (visible.map_or(0, Member::told_bytes), visible.is_some())
+                (visible.map_or(0, Member::text_bytes), visible.is_some())
             }
             Call::SetRole(set) if set.role == Role::Broadcaster => {
                 let of = set.uid.map_or(own, |uid| self.members.get(&uid));
                 let hidden = of.filter(|member| !member.is_visible());
-                (hidden.map_or(0, Member::told_bytes), hidden.is_some())
+                (hidden.map_or(0, Member::text_bytes), hidden.is_some())
             }
             _ => (0, false),
         };
-        let told = if is_told { bytes + repeats + EVENT_BYTES } else { 0 };
-        Cost { units: reading.units.max(told_units(repeats)), told, ..reading }
+        let event_bytes = if is_event { bytes + repeats + EVENT_BYTES } else { 0 };
+        Cost { units: reading.units.max(event_units(repeats)), event_bytes, ..reading }
     }
 
     /// Milliseconds until the channel may send what a member wants to say; `None` for now. The less is left, the less
     /// may a member send that has sent much lately (IDS-8).
-    pub(super) fn said_too_much(&self, cx: &Context, member: &Member, cost: Cost) -> Option<u64> {
-        let Cost { units, told, .. } = cost;
-        if told == 0 {
+    pub(super) fn channel_wait_ms(&self, cx: &Context, member: &Member, cost: Cost) -> Option<u64> {
+        let Cost { units, event_bytes, .. } = cost;
+        if event_bytes == 0 {
             return None;
         }
         let (now, limits) = (cx.mono(), &cx.config.limits);
         let per_second = limits.channel_bytes_per_second.max(1);
         let most = cx.config.channel_burst_bytes.max(LEAST_BURST_BYTES);
-        let left = most.saturating_sub(self.said.now(now, per_second));
+        let left = most.saturating_sub(self.event_rate.now(now, per_second));
         // As if all units that it has not earned again had been for commands like this one.
         let used = usize::try_from(member.rate.used(now, limits)).unwrap_or(usize::MAX);
-        let held = used.saturating_mul(told) / usize::try_from(units.max(1)).unwrap_or(1);
-        let quiet = told <= UNIT_BYTES && held <= QUIET_BYTES;
+        let held = used.saturating_mul(event_bytes) / usize::try_from(units.max(1)).unwrap_or(1);
+        let quiet = event_bytes <= UNIT_BYTES && held <= QUIET_BYTES;
         let left = if quiet { left } else { left.saturating_sub(most / QUIET_PART) };
-        if SPEAKER_SHARE.room(left, held) >= told {
+        if SPEAKER_SHARE.room(left, held) >= event_bytes {
             return None;
         }
-        let missing = (2 * told).saturating_add(held).saturating_sub(left);
+        let missing = (2 * event_bytes).saturating_add(held).saturating_sub(left);
         let ms = missing as u64 * 1_000 / u64::from(per_second);
         Some(ms.clamp(1, 1_000))
     }
@@ -151,7 +151,7 @@ mod tests {
             [0, 1_023, 1_024, 65_536].map(|bytes| Cost::reading(bytes).units),
             [1, 1, 2, 65]
         );
-        assert_eq!([0, 1_023, 1_024, 4_100].map(told_units), [0, 0, 1, 4]);
+        assert_eq!([0, 1_023, 1_024, 4_100].map(event_units), [0, 0, 1, 4]);
         assert_eq!((padding(300, 100, 1), padding(5_000, 100, 2)), (0, 4_388));
     }
 
@@ -159,10 +159,10 @@ mod tests {
     #[test]
     fn what_was_said_passes() {
         let limits = Limits { channel_bytes_per_second: 10_000, ..Limits::default() };
-        let mut said = Said::default();
-        said.add(5_000, MonoTime(1_000), &limits);
-        said.add(1_000, MonoTime(1_100), &limits);
-        assert_eq!(said.now(MonoTime(1_100), 10_000), 5_000);
-        assert_eq!((said.now(MonoTime(1_599), 10_000), said.now(MonoTime(9_999), 10_000)), (10, 0));
+        let mut rate = EventRate::default();
+        rate.add(5_000, MonoTime(1_000), &limits);
+        rate.add(1_000, MonoTime(1_100), &limits);
+        assert_eq!(rate.now(MonoTime(1_100), 10_000), 5_000);
+        assert_eq!((rate.now(MonoTime(1_599), 10_000), rate.now(MonoTime(9_999), 10_000)), (10, 0));
     }
 }

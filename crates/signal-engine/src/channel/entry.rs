@@ -17,7 +17,7 @@ use lianmai_protocol::message::event::{ClientLeave, LeaveReason, RoomCloseReason
 use lianmai_protocol::message::session::{Done, Join};
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, Role, RpcError, UserId, codec};
 
-use super::cost::told_units;
+use super::cost::event_units;
 use super::log::EventLog;
 use super::member::Member;
 use super::moderation::client_join;
@@ -25,7 +25,7 @@ use super::session::{Answers, Asked, Messages, Tickets};
 use super::snapshot::SnapshotCache;
 use super::talk::{check_attributes, check_name};
 use super::tasks::Tasks;
-use super::told::{Taken, told_bytes};
+use super::text_budget::{TextUsage, text_bytes};
 use super::{Channel, Outcome, Reply};
 use crate::admission::Grant;
 use crate::config::{AppPolicy, DuplicatePolicy};
@@ -68,18 +68,18 @@ impl Channel {
             log: EventLog::new(cx.new_epoch()),
             members: BTreeMap::new(),
             broadcasters: 0,
-            told: Default::default(),
-            said: Default::default(),
+            text_budget: Default::default(),
+            event_rate: Default::default(),
             demoted: BTreeMap::new(),
             barred: BTreeMap::new(),
             streams: BTreeMap::new(),
             tasks: Tasks::default(),
             snapshot: SnapshotCache::default(),
-            count_told: 0,
+            announced_count: 0,
             count_armed: false,
             replaced: BTreeMap::new(),
             flows: Default::default(),
-            spent: Default::default(),
+            history_budget: Default::default(),
             touched: Default::default(),
             unwritten: true,
             unstored: None,
@@ -151,16 +151,16 @@ impl Channel {
             // join count.
             Some(old) if old.is_visible() && (rights.message || old.rights.message) => texts,
             Some(old) if old.is_visible() => (old.name.clone(), old.attributes.clone()),
-            _ => self.told.texts(uid, rights.message, texts),
+            _ => self.text_budget.texts(uid, rights.message, texts),
         };
-        let taken = Taken {
+        let taken = TextUsage {
             visible: role == Role::Broadcaster,
-            bytes: told_bytes(name.as_deref(), &attributes),
+            bytes: text_bytes(name.as_deref(), &attributes),
         };
-        self.told.check(cx, self.members.get(&uid).map(Taken::of), taken)?;
+        self.text_budget.check(cx, self.members.get(&uid).map(TextUsage::of), taken)?;
         self.check_room(cx, uid, &role)?;
         // All members get its join event; its end takes a unit (see `end_membership`).
-        let units = if taken.visible { told_units(taken.bytes) } else { 0 };
+        let units = if taken.visible { event_units(taken.bytes) } else { 0 };
         let free = if taken.visible { units.max(1) } else { 0 };
         let addr = grant.uid.is_none().then_some(arrival.addr);
         self.check_debts(cx, uid, addr, free)?;
@@ -213,7 +213,7 @@ impl Channel {
             pushes: [None; 3],
             pulls: Vec::new(),
         };
-        self.told.add(taken);
+        self.text_budget.add(taken);
         cx.stats.members += 1;
         let (channel, cid) = (self.key.clone(), self.cid);
         if !std::mem::replace(&mut self.opened, true) {
@@ -287,7 +287,7 @@ impl Channel {
         self.touch(uid);
         self.connection_changed(cx, uid, true);
         self.enter(cx, arrival, uid, k);
-        self.tell_levels(cx, uid);
+        self.notify_levels(cx, uid);
     }
 
     /// Gives a membership its connection and answers the join: a snapshot now, events from here on.
@@ -301,7 +301,7 @@ impl Channel {
         for message in messages.unwrap_or_default() {
             cx.send(conn, message);
         }
-        self.tell_moved(cx, uid);
+        self.notify_moved_urls(cx, uid);
     }
 
     /// Another join of the same uid (JOI-3).
@@ -397,8 +397,8 @@ impl Channel {
             self.end_tasks_of(cx, uid);
         }
         self.touch(uid);
-        self.told.remove(Taken::of(&member));
-        self.told.gone(&member);
+        self.text_budget.remove(TextUsage::of(&member));
+        self.text_budget.keep_hidden_texts(&member);
         let (now, owed) = (cx.mono(), member.rate.owed(cx.mono()));
         cx.budgets.part(now, &self.key, uid, owed);
         if let Some(addr) = member.addr {

@@ -41,7 +41,7 @@ pub(super) struct Figures {
 }
 
 /// A window: its begin, and the figures of both sides.
-pub(super) type Told = (WallTime, Option<ServerFigures>, Option<ClientFigures>);
+pub(super) type WindowFigures = (WallTime, Option<ServerFigures>, Option<ClientFigures>);
 
 #[derive(Debug, Default)]
 struct Tally {
@@ -66,7 +66,7 @@ impl Tally {
 }
 
 #[derive(Debug, Default)]
-struct Server {
+struct ServerTallies {
     kbps: Tally,
     fps: Tally,
     lag_ms: Tally,
@@ -75,7 +75,7 @@ struct Server {
 }
 
 #[derive(Debug, Default)]
-struct Client {
+struct ClientTallies {
     kbps: Tally,
     fps: Tally,
     rtt_ms: Tally,
@@ -91,12 +91,12 @@ pub(super) struct Flow {
     /// The slot of the stream with its owner.
     pub(super) slot: usize,
     /// It was permitted or measured, and is not known to be over.
-    pub(super) is_here: bool,
-    came: MonoTime,
-    looks: u32,
+    pub(super) is_active: bool,
+    began_at: MonoTime,
+    measurements: u32,
     since: Now,
-    server: Option<Box<Server>>,
-    client: Option<Box<Client>>,
+    server: Option<Box<ServerTallies>>,
+    client: Option<Box<ClientTallies>>,
     server_level: u8,
     client_level: (u8, MonoTime),
 }
@@ -107,9 +107,9 @@ impl Flow {
             uid,
             mid,
             slot,
-            is_here: false,
-            came: now.mono,
-            looks: 0,
+            is_active: false,
+            began_at: now.mono,
+            measurements: 0,
             since: now,
             server: None,
             client: None,
@@ -120,41 +120,41 @@ impl Flow {
 
     /// It begins, or begins again.
     pub(super) fn begin(&mut self, now: MonoTime) {
-        self.is_here = true;
-        self.came = now;
-        self.looks = 0;
+        self.is_active = true;
+        self.began_at = now;
+        self.measurements = 0;
         self.server_level = 0;
     }
 
     /// It is over, and may begin again.
     pub(super) fn end(&mut self) {
-        self.is_here = false;
+        self.is_active = false;
         self.server_level = DOWN;
     }
 
     /// Whether it should be in a measurement by now.
-    pub(super) fn should_be_seen(&self, now: MonoTime) -> bool {
-        self.is_here && (self.looks > 0 || now.since(self.came) >= LATE_MS)
+    pub(super) fn is_expected(&self, now: MonoTime) -> bool {
+        self.is_active && (self.measurements > 0 || now.since(self.began_at) >= LATE_MS)
     }
 
     /// Counts a measurement. `None` for the first one: it covers a part of its time only, so it says nothing about
     /// quality.
-    fn looked(&mut self, now: Now) -> Option<&mut Server> {
-        if !self.is_here {
+    fn count_measurement(&mut self, now: Now) -> Option<&mut ServerTallies> {
+        if !self.is_active {
             self.begin(now.mono);
         }
-        self.looks = self.looks.saturating_add(1);
-        if self.looks == 1 {
+        self.measurements = self.measurements.saturating_add(1);
+        if self.measurements == 1 {
             return None;
         }
         open(&mut self.since, self.server.is_none() && self.client.is_none(), now);
-        let server: &mut Server = self.server.get_or_insert_default();
+        let server: &mut ServerTallies = self.server.get_or_insert_default();
         Some(server)
     }
 
     /// A measurement of the push. `is_quiet`: it need send nothing.
     pub(super) fn pushed(&mut self, now: Now, seen: &PushStats, is_quiet: bool) {
-        let Some(server) = self.looked(now).filter(|_| seen.ms > 0) else { return };
+        let Some(server) = self.count_measurement(now).filter(|_| seen.ms > 0) else { return };
         server.kbps.add(seen.bytes.saturating_mul(8) / seen.ms);
         if seen.frames > 0 {
             server.fps.add(seen.frames.saturating_mul(1_000) / seen.ms);
@@ -174,7 +174,7 @@ impl Flow {
 
     /// A measurement of the play. If no data waits, there was nothing to play.
     pub(super) fn played(&mut self, now: Now, seen: &PlayStats) {
-        let Some(server) = self.looked(now).filter(|_| seen.ms > 0) else { return };
+        let Some(server) = self.count_measurement(now).filter(|_| seen.ms > 0) else { return };
         server.kbps.add(seen.bytes.saturating_mul(8) / seen.ms);
         server.lag_ms.add(seen.lag_ms);
         self.server_level = match (seen.bytes, seen.lag_ms) {
@@ -224,7 +224,7 @@ impl Flow {
     }
 
     /// Takes its figures; `None` where there are none.
-    pub(super) fn take(&mut self) -> Option<Told> {
+    pub(super) fn take(&mut self) -> Option<WindowFigures> {
         let (server, client) = (self.server.take(), self.client.take());
         if server.is_none() && client.is_none() {
             return None;

@@ -23,28 +23,28 @@ const WINDOW_MS: u64 = 60_000;
 
 /// How many steps of each member the history got lately; `None` for non-members.
 #[derive(Debug, Default)]
-pub(super) struct Spent(BTreeMap<Option<UserId>, Window>);
+pub(super) struct HistoryBudget(BTreeMap<Option<UserId>, BudgetWindow>);
 
 #[derive(Debug, Default)]
-struct Window {
+struct BudgetWindow {
     since: MonoTime,
     steps: u32,
     qualities: u32,
     missed: u32,
 }
 
-impl Spent {
-    fn is_over(window: &Window, now: MonoTime) -> bool {
+impl HistoryBudget {
+    fn is_over(window: &BudgetWindow, now: MonoTime) -> bool {
         now.since(window.since) >= WINDOW_MS
     }
 
     /// Counts one more step of a member. Returns whether it may be recorded, and how many of an earlier window were
     /// left out.
     fn take(&mut self, now: MonoTime, of: Option<UserId>, quality: bool) -> (bool, u32) {
-        let fresh = || Window { since: now, ..Window::default() };
+        let fresh = || BudgetWindow { since: now, ..BudgetWindow::default() };
         let window = self.0.entry(of).or_insert_with(fresh);
         let mut missed = 0;
-        if Spent::is_over(window, now) {
+        if HistoryBudget::is_over(window, now) {
             missed = std::mem::replace(window, fresh()).missed;
         }
         let (count, most) = match quality {
@@ -64,22 +64,22 @@ impl Spent {
 impl Channel {
     /// Records a step of a member, or of a non-member.
     pub(crate) fn remember(&mut self, cx: &mut Context, of: Option<UserId>, step: HistoryStep) {
-        if self.may_remember(cx, of, matches!(step, HistoryStep::Quality(_))) {
+        if self.take_step(cx, of, matches!(step, HistoryStep::Quality(_))) {
             cx.remember(&self.key, self.cid, HistoryEntry::Step(step));
         }
     }
 
     /// Whether one more step may be recorded; it is counted.
-    fn may_remember(&mut self, cx: &mut Context, of: Option<UserId>, quality: bool) -> bool {
+    fn take_step(&mut self, cx: &mut Context, of: Option<UserId>, quality: bool) -> bool {
         if !cx.config.history {
             return false;
         }
-        let (free, missed) = self.spent.take(cx.mono(), of, quality);
-        self.tell_missed(cx, of, missed);
+        let (free, missed) = self.history_budget.take(cx.mono(), of, quality);
+        self.record_missed(cx, of, missed);
         free
     }
 
-    fn tell_missed(&self, cx: &mut Context, uid: Option<UserId>, count: u32) {
+    fn record_missed(&self, cx: &mut Context, uid: Option<UserId>, count: u32) {
         if count > 0 {
             cx.remember(
                 &self.key,
@@ -92,10 +92,14 @@ impl Channel {
     /// Records how many steps were left out in windows that are over, or in all of them.
     pub(super) fn close_windows(&mut self, cx: &mut Context, all: bool) {
         let now = cx.mono();
-        let over = self.spent.0.iter().filter(|(_, window)| all || Spent::is_over(window, now));
+        let over = self
+            .history_budget
+            .0
+            .iter()
+            .filter(|(_, window)| all || HistoryBudget::is_over(window, now));
         for (of, missed) in over.map(|(of, window)| (*of, window.missed)).collect::<Vec<_>>() {
-            self.spent.0.remove(&of);
-            self.tell_missed(cx, of, missed);
+            self.history_budget.0.remove(&of);
+            self.record_missed(cx, of, missed);
         }
     }
 
@@ -202,7 +206,7 @@ impl Channel {
         };
         if let Some(denied) = denied {
             // The member is only looked up if the step may be recorded.
-            let Some(mid) = viewer.filter(|_| self.may_remember(cx, None, false)) else { return };
+            let Some(mid) = viewer.filter(|_| self.take_step(cx, None, false)) else { return };
             let uid = self.members.values().find(|member| member.mid == mid).map(|m| m.uid);
             let error = denied.code().to_owned();
             let step = HistoryStep::MediaRefused { uid, mid, of, stream, error };
@@ -223,7 +227,7 @@ impl Channel {
             PushState::Ended => HistoryStep::PushEnded { uid, mid, stream },
         };
         self.remember(cx, Some(uid), step);
-        self.push_told(cx, stream, state);
+        self.push_state_changed(cx, stream, state);
     }
 }
 
@@ -240,12 +244,12 @@ mod tests {
 
     #[test]
     fn who_does_too_much_is_remembered_less_and_that_is_said() {
-        let (mut spent, one) = (Spent::default(), Some(UserId(1)));
-        let taken = (0..MAX_STEPS + 3).filter(|_| spent.take(MonoTime(5), one, false).0).count();
+        let (mut budget, one) = (HistoryBudget::default(), Some(UserId(1)));
+        let taken = (0..MAX_STEPS + 3).filter(|_| budget.take(MonoTime(5), one, false).0).count();
         assert_eq!(taken, MAX_STEPS as usize);
-        assert_eq!(spent.take(MonoTime(5), one, true), (true, 0), "figures count by themselves");
-        assert_eq!(spent.take(MonoTime(5), None, false), (true, 0), "and so do others");
-        assert_eq!(spent.take(MonoTime(4 + WINDOW_MS), one, false), (false, 0));
-        assert_eq!(spent.take(MonoTime(5 + WINDOW_MS), one, false), (true, 4));
+        assert_eq!(budget.take(MonoTime(5), one, true), (true, 0), "figures count by themselves");
+        assert_eq!(budget.take(MonoTime(5), None, false), (true, 0), "and so do others");
+        assert_eq!(budget.take(MonoTime(4 + WINDOW_MS), one, false), (false, 0));
+        assert_eq!(budget.take(MonoTime(5 + WINDOW_MS), one, false), (true, 4));
     }
 }

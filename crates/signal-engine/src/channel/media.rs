@@ -13,7 +13,7 @@ use super::member::{SLOT_KINDS, WaitingOn, slot_of};
 use super::session::Asked;
 use super::urls::Url;
 use super::{Channel, Outcome, Reply};
-use crate::asks::{MintRequest, Question, Then, WantedUrl};
+use crate::asks::{Continuation, MintRequest, Question, UrlPurpose};
 use crate::context::Context;
 use crate::ids::AskId;
 use crate::input::Access;
@@ -69,8 +69,8 @@ impl Channel {
         let renewed = live.is_some();
         let generation = live.unwrap_or_else(|| cx.new_generation(self.key.route()));
         let request = MintRequest { appkey: self.key.appkey.clone(), generation, viewer: None };
-        let wanted = WantedUrl::Push { generation, kinds, renewed };
-        let then = Then::Url { seat: self.seat(uid), wanted };
+        let purpose = UrlPurpose::Push { generation, kinds, renewed };
+        let then = Continuation::Url { seat: self.seat(uid), purpose };
         let ask = cx.ask(Question::Mint(request), then);
         self.wait(uid, asked, ask, WaitingOn::Push);
         Ok(Reply::Later)
@@ -100,7 +100,7 @@ impl Channel {
             self.emit(cx, &ChannelEvent::StreamAdded(change));
         }
         if !new.is_empty() {
-            self.tell_published(cx, generation);
+            self.announce_published(cx, generation);
         }
         Reply::Published { url: minted.url, urls: minted.urls, generation }
     }
@@ -147,7 +147,7 @@ impl Channel {
             let Some(generation) = generation else { continue };
             if left.iter().any(|kind| slot_of(kind) == Some(slot)) {
                 if gone.iter().any(|kind| slot_of(kind) == Some(slot)) {
-                    self.tell_published(cx, generation);
+                    self.announce_published(cx, generation);
                 }
                 self.drop_viewer_kinds(cx, generation, kinds);
             } else {
@@ -181,7 +181,7 @@ impl Channel {
         owner.map_or(KindSet::NONE, |owner| owner.published_on(generation))
     }
 
-    fn tell_published(&self, cx: &mut Context, generation: Gen) {
+    fn announce_published(&self, cx: &mut Context, generation: Gen) {
         let (appkey, kinds) = (self.key.appkey.clone(), self.published_on(generation));
         cx.outputs.push_back(Output::SetPublished { appkey, generation, kinds });
     }
@@ -288,8 +288,8 @@ impl Channel {
         let request =
             MintRequest { appkey: self.key.appkey.clone(), generation, viewer: Some(mid) };
         let (publisher, kind) = (params.uid, params.media_type.clone());
-        let wanted = WantedUrl::Pull { generation, publisher, kind, publication };
-        let then = Then::Url { seat: self.seat(uid), wanted };
+        let purpose = UrlPurpose::Pull { generation, publisher, kind, publication };
+        let then = Continuation::Url { seat: self.seat(uid), purpose };
         let ask = cx.ask(Question::Mint(request), then);
         self.wait(uid, asked, ask, WaitingOn::Pull);
         Ok(Reply::Later)
@@ -330,18 +330,18 @@ impl Channel {
         cx: &mut Context,
         uid: UserId,
         ask: AskId,
-        wanted: WantedUrl,
+        purpose: UrlPurpose,
         result: Option<Minted>,
     ) {
-        if let WantedUrl::Moved { generation, mid } = wanted {
+        if let UrlPurpose::Moved { generation, mid } = purpose {
             return self.url_renewed(cx, uid, generation, mid, result);
         }
         if !self.waits_for(uid, ask) {
             return;
         }
-        match wanted {
-            WantedUrl::Moved { .. } => {}
-            WantedUrl::Push { generation, kinds, renewed } => {
+        match purpose {
+            UrlPurpose::Moved { .. } => {}
+            UrlPurpose::Push { generation, kinds, renewed } => {
                 let outcome = if renewed && !self.streams.contains_key(&generation) {
                     // The stream ended meanwhile; a generation never comes back (URL-5).
                     Err(ErrorName::Superseded.into())
@@ -350,7 +350,7 @@ impl Channel {
                 };
                 self.resume_waiting(cx, uid, "publish", outcome);
             }
-            WantedUrl::Pull { generation, publisher, kind, publication } => {
+            UrlPurpose::Pull { generation, publisher, kind, publication } => {
                 let current = self.members.get(&publisher).and_then(|m| m.publication(&kind));
                 let outcome = if current == Some(publication) {
                     self.pull_minted(cx, uid, publisher, generation, &kind, result)
@@ -418,11 +418,11 @@ impl Channel {
         self.url_issued(cx, uid, generation);
         if before.is_none() {
             self.subscribed(cx, (uid, mid), publisher, (KindSet::NONE, kind));
-            self.tell_levels_of(cx, uid, publisher);
+            self.notify_levels_of(cx, uid, publisher);
         }
         self.set_viewer_kinds(cx, generation, mid, kinds.union(kind));
         if let Some(before) = before {
-            self.tell_others(cx, uid, generation, &before, kind);
+            self.notify_other_kinds(cx, uid, generation, &before, kind);
         }
         let Minted { url, urls, .. } = minted;
         Ok(Reply::Subscribed { uid: publisher, url, urls })

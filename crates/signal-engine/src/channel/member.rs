@@ -11,7 +11,7 @@ use lianmai_protocol::{
 
 use super::cost::Cost;
 use super::session::{Answers, Asked, Messages, Tickets};
-use super::told::told_bytes;
+use super::text_budget::text_bytes;
 use crate::ids::{AddrId, AskId, ConnId};
 use crate::output::PushKind;
 use crate::rate::Rate;
@@ -161,8 +161,8 @@ impl Member {
     }
 
     /// Bytes that it takes of `channel_attribute_bytes`.
-    pub(crate) fn told_bytes(&self) -> usize {
-        told_bytes(self.name.as_deref(), &self.attributes)
+    pub(crate) fn text_bytes(&self) -> usize {
+        text_bytes(self.name.as_deref(), &self.attributes)
     }
 
     pub(crate) fn is_visible(&self) -> bool {

@@ -28,7 +28,7 @@ mod session;
 mod snapshot;
 mod talk;
 mod tasks;
-mod told;
+mod text_budget;
 mod urls;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -45,15 +45,15 @@ use lianmai_protocol::{
 pub(crate) use self::moderation::{check_kick, not_stored};
 pub(crate) use self::tasks::RESTARTED;
 
-use self::cost::Said;
-use self::history::Spent;
+use self::cost::EventRate;
+use self::history::HistoryBudget;
 use self::log::{EVENT_COST, EventLog};
 use self::media::Stream;
 use self::member::Member;
 use self::quality::Flows;
 use self::snapshot::SnapshotCache;
 use self::tasks::Tasks;
-use self::told::Told;
+use self::text_budget::TextBudget;
 use crate::config::AppPolicy;
 use crate::context::Context;
 use crate::ids::{AskId, ChannelRef, ConnId, Seat};
@@ -114,9 +114,9 @@ pub(crate) struct Channel {
     members: BTreeMap<UserId, Member>,
     broadcasters: usize,
     /// Bytes that names and attributes take.
-    told: Told,
+    text_budget: TextBudget,
     /// Bytes of events lately.
-    said: Said,
+    event_rate: EventRate,
     /// Members that were made audience: the moderator that did it (`None`: an operator), and the place of the
     /// restriction (ROL-4).
     demoted: BTreeMap<UserId, (Option<UserId>, Option<Place>)>,
@@ -125,13 +125,13 @@ pub(crate) struct Channel {
     streams: BTreeMap<Gen, Stream>,
     tasks: Tasks,
     snapshot: SnapshotCache,
-    count_told: usize,
+    announced_count: usize,
     count_armed: bool,
     /// Recent replacements by uid: how many, and since when (JOI-4).
     replaced: BTreeMap<UserId, (u32, lianmai_protocol::MonoTime)>,
     /// Quality of media, and the number of steps that the history got lately.
     flows: Flows,
-    spent: Spent,
+    history_budget: HistoryBudget,
     /// Members that differ from their rows, and whether the channel differs from its row.
     touched: BTreeSet<UserId>,
     unwritten: bool,
@@ -221,7 +221,7 @@ impl Channel {
             return;
         }
         let bytes = self.log.append(event, cx.mono());
-        self.said.add(bytes - EVENT_COST, cx.mono(), &cx.config.limits);
+        self.event_rate.add(bytes - EVENT_COST, cx.mono(), &cx.config.limits);
         cx.stats.log_bytes += bytes;
         cx.stats.events += 1;
         if let ChannelEvent::StreamAdded(change) | ChannelEvent::StreamRemoved(change) = event {
@@ -248,7 +248,7 @@ impl Channel {
             }
         }
         self.write_down(cx);
-        if !self.count_armed && self.count_told != self.members.len() && !self.is_over() {
+        if !self.count_armed && self.announced_count != self.members.len() && !self.is_over() {
             self.count_armed = true;
             cx.arm_in(COUNT_INTERVAL_MS, Timer::Count(self.id));
         }
@@ -310,11 +310,11 @@ impl Channel {
 
     pub(crate) fn count_due(&mut self, cx: &mut Context) {
         self.count_armed = false;
-        if self.count_told == self.members.len() {
+        if self.announced_count == self.members.len() {
             return;
         }
-        self.count_told = self.members.len();
-        let notice = Notice::MemberCount(MemberCount { count: self.count_told as u64 });
+        self.announced_count = self.members.len();
+        let notice = Notice::MemberCount(MemberCount { count: self.announced_count as u64 });
         let frame = Bytes::from(codec::encode_notice(&notice));
         for conn in self.members.values().filter_map(|member| member.conn) {
             cx.send(conn, frame.clone());

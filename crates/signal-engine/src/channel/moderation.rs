@@ -14,9 +14,9 @@ use lianmai_protocol::{
 
 use super::member::WaitingOn;
 use super::session::Asked;
-use super::told::Taken;
+use super::text_budget::TextUsage;
 use super::{Channel, Outcome, Reply};
-use crate::asks::{By, Written};
+use crate::asks::{AfterWrite, Caller};
 use crate::context::Context;
 use crate::ids::AskId;
 use crate::output::Note;
@@ -75,7 +75,7 @@ impl Channel {
         self.unwritten |= demotes;
         self.touch(target);
         self.write_down(cx);
-        let ask = cx.store(Written::Change { seat: self.seat(caller), of: Some(target) });
+        let ask = cx.store(AfterWrite::Change { seat: self.seat(caller), of: Some(target) });
         if demotes {
             self.unstored = Some(ask);
         }
@@ -127,13 +127,13 @@ impl Channel {
     }
 
     /// The maker of a restriction by a command.
-    fn maker(&self, by: By) -> Maker {
+    fn maker(&self, by: Caller) -> Maker {
         match by {
-            By::Admin(_) => Maker::Operator,
-            By::Member(uid) if self.members.get(&uid).is_some_and(|member| member.named) => {
+            Caller::Admin(_) => Maker::Operator,
+            Caller::Member(uid) if self.members.get(&uid).is_some_and(|member| member.named) => {
                 Maker::Moderator(uid)
             }
-            By::Member(uid) => Maker::Unnamed(uid),
+            Caller::Member(uid) => Maker::Unnamed(uid),
         }
     }
 
@@ -159,7 +159,7 @@ impl Channel {
     ) -> Result<(), RpcError> {
         let own = self.demoted.values().filter(|(of, _)| *of == by).count();
         let place = if own < MAX_DEMOTED {
-            let maker = by.map_or(Maker::Operator, |by| self.maker(By::Member(by)));
+            let maker = by.map_or(Maker::Operator, |by| self.maker(Caller::Member(by)));
             Some(cx.restrictions.place(&self.key.appkey, maker)?)
         } else {
             // The demotion of a uid that has left makes room.
@@ -192,11 +192,11 @@ impl Channel {
         if !moderated && self.demoted.contains_key(&uid) {
             return forbidden("A moderator made the member audience, and has to allow it.");
         }
-        let old = Taken::of(member);
-        let new = Taken { visible: true, ..old };
-        self.told.check(cx, Some(old), new)?;
-        self.told.remove(old);
-        self.told.add(new);
+        let old = TextUsage::of(member);
+        let new = TextUsage { visible: true, ..old };
+        self.text_budget.check(cx, Some(old), new)?;
+        self.text_budget.remove(old);
+        self.text_budget.add(new);
         member.role = Role::Broadcaster;
         self.touched.insert(uid);
         let mid = member.mid;
@@ -212,11 +212,11 @@ impl Channel {
         self.remove_streams(cx, uid, KindSet::ALL);
         self.touch(uid);
         let Some(member) = self.members.get_mut(&uid) else { return };
-        self.told.gone(member);
-        self.told.remove(Taken::of(member));
+        self.text_budget.keep_hidden_texts(member);
+        self.text_budget.remove(TextUsage::of(member));
         member.role = Role::Audience;
         // Without a check: it has these texts already.
-        self.told.add(Taken::of(member));
+        self.text_budget.add(TextUsage::of(member));
         let mid = member.mid;
         self.broadcasters -= 1;
         self.role_changed(cx, uid, mid, Role::Audience);
@@ -279,7 +279,7 @@ impl Channel {
         if params.uid == caller {
             return Err(ErrorName::SelfTarget.into());
         }
-        let ask = self.fence(cx, params, By::Member(caller))?;
+        let ask = self.fence(cx, params, Caller::Member(caller))?;
         self.wait(caller, asked, ask, WaitingOn::Write);
         Ok(Reply::Later)
     }
@@ -290,7 +290,7 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         params: Kick,
-        by: By,
+        by: Caller,
     ) -> Result<AskId, RpcError> {
         check_kick(&params)?;
         let there = self.members.contains_key(&params.uid);
@@ -307,7 +307,7 @@ impl Channel {
         // In one write with the ban: no crash brings back a banned member.
         self.touch(params.uid);
         self.write_down(cx);
-        Ok(cx.store(Written::Kick { channel: Some(self.id), mid, params, by }))
+        Ok(cx.store(AfterWrite::Kick { channel: Some(self.id), mid, params, by }))
     }
 
     /// Second step: the membership ends.
@@ -349,7 +349,7 @@ impl Channel {
         params: CloseChannel,
     ) -> Outcome {
         self.require_moderator(caller)?;
-        let ask = self.hold(cx, params, By::Member(caller))?;
+        let ask = self.hold(cx, params, Caller::Member(caller))?;
         self.wait(caller, asked, ask, WaitingOn::Write);
         Ok(Reply::Later)
     }
@@ -359,14 +359,14 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         params: CloseChannel,
-        by: By,
+        by: Caller,
     ) -> Result<AskId, RpcError> {
         check_close(&params)?;
         cx.hold(&self.key, &params, self.maker(by))?;
         self.foretell_end(cx);
         cx.ops.push(RowOp::DropChannel(self.key.clone()));
         self.ending = true;
-        Ok(cx.store(Written::Close { channel: self.id, text: params.reason, by }))
+        Ok(cx.store(AfterWrite::Close { channel: self.id, text: params.reason, by }))
     }
 
     /// Second step: the channel ends.

@@ -11,7 +11,7 @@ use super::log::EventLog;
 use super::media::{Stream, Viewer};
 use super::member::{Member, slot_of};
 use super::session::{Answers, Asked, Messages, Tickets};
-use super::told::Taken;
+use super::text_budget::TextUsage;
 use super::urls::Url;
 use crate::config::AppPolicy;
 use crate::context::Context;
@@ -190,7 +190,7 @@ impl Channel {
                 member.pulls.push(generation);
             }
         }
-        channel.count_told = channel.members.len();
+        channel.announced_count = channel.members.len();
         channel.remember(cx, None, HistoryStep::Restarted);
         channel
     }
@@ -286,7 +286,7 @@ impl Channel {
             pushes,
             pulls: Vec::new(),
         };
-        self.told.add(Taken::of(&member));
+        self.text_budget.add(TextUsage::of(&member));
         self.broadcasters += usize::from(member.is_visible());
         cx.stats.members += 1;
         if cx.crash_over.is_some() {

@@ -54,7 +54,7 @@ impl Channel {
     ) -> Option<(UserId, Mid)> {
         let flow = self.flow(cx, (stream, viewer))?;
         // The relay refuses a second push with the URL of one that goes on.
-        if !flow.is_here {
+        if !flow.is_active {
             flow.begin(cx.mono());
         }
         Some((flow.uid, flow.mid))
@@ -75,7 +75,7 @@ impl Channel {
     }
 
     /// The relay reports the state of a push.
-    pub(super) fn push_told(&mut self, cx: &mut Context, stream: Gen, state: PushState) {
+    pub(super) fn push_state_changed(&mut self, cx: &mut Context, stream: Gen, state: PushState) {
         let Some(owner) = self.streams.get(&stream).map(|stream| stream.owner) else { return };
         let Some(flow) = self.flow(cx, (stream, None)) else { return };
         match state {
@@ -84,14 +84,14 @@ impl Channel {
             PushState::Stalled => return,
             PushState::Ended => {
                 flow.end();
-                self.tell_figures(cx, (stream, None));
+                self.record_figures(cx, (stream, None));
             }
         }
         self.level_changed(cx, (owner, None));
     }
 
     /// The relay has measured a stream.
-    pub(crate) fn seen(&mut self, cx: &mut Context, seen: &StreamStats) {
+    pub(crate) fn measured(&mut self, cx: &mut Context, seen: &StreamStats) {
         let stream = seen.generation;
         let Some(live) = self.streams.get(&stream) else { return };
         let Some(owner) = self.members.get(&live.owner) else { return };
@@ -110,9 +110,9 @@ impl Channel {
             flow.played(now, play);
             present.insert(*mid);
         }
-        for mid in self.viewers_seen(stream) {
+        for mid in self.tracked_viewers(stream) {
             let key = (stream, Some(mid));
-            let is_late = |flow: &Flow| flow.should_be_seen(now.mono);
+            let is_late = |flow: &Flow| flow.is_expected(now.mono);
             if !present.contains(&mid) && self.flows.flows.get(&key).is_some_and(is_late) {
                 self.play_ended(cx, key, uid);
             } else {
@@ -122,7 +122,7 @@ impl Channel {
         self.level_changed(cx, (uid, None));
         for key in self.keys_of(stream) {
             if self.flows.flows.get(&key).is_some_and(|flow| flow.is_due(now.mono)) {
-                self.tell_figures(cx, key);
+                self.record_figures(cx, key);
             }
         }
     }
@@ -134,7 +134,7 @@ impl Channel {
         let Some(flow) = self.flow(cx, key) else { return };
         flow.reported(now, figures);
         if flow.is_due(now.mono) {
-            self.tell_figures(cx, key);
+            self.record_figures(cx, key);
         }
         self.level_changed(cx, (owner, key.1));
     }
@@ -145,12 +145,12 @@ impl Channel {
         flows.map(|(key, _)| *key).take_while(|key| key.0 == stream).collect()
     }
 
-    fn viewers_seen(&self, stream: Gen) -> Vec<Mid> {
+    fn tracked_viewers(&self, stream: Gen) -> Vec<Mid> {
         self.keys_of(stream).into_iter().filter_map(|(_, viewer)| viewer).collect()
     }
 
     /// Records the figures of a flow since the last record.
-    fn tell_figures(&mut self, cx: &mut Context, key: FlowKey) {
+    fn record_figures(&mut self, cx: &mut Context, key: FlowKey) {
         let Some(flow) = self.flows.flows.get_mut(&key) else { return };
         let Some((from, server, client)) = flow.take() else { return };
         let (uid, mid, carries) = (flow.uid, flow.mid, SLOT_KINDS[flow.slot].as_str().to_owned());
@@ -165,7 +165,7 @@ impl Channel {
 
     /// A play is no longer there.
     fn play_ended(&mut self, cx: &mut Context, key: FlowKey, of: UserId) {
-        self.tell_figures(cx, key);
+        self.record_figures(cx, key);
         let Some(flow) = self.flows.flows.remove(&key) else { return };
         let (uid, mid, stream) = (flow.uid, flow.mid, key.0);
         self.remember(cx, Some(uid), HistoryStep::PlayEnded { uid, mid, of, stream });
@@ -176,9 +176,9 @@ impl Channel {
     pub(super) fn play_cut(&mut self, cx: &mut Context, stream: Gen, viewer: Mid) {
         let key = (stream, Some(viewer));
         let Some(of) = self.streams.get(&stream).map(|stream| stream.owner) else { return };
-        self.tell_figures(cx, key);
+        self.record_figures(cx, key);
         let Some(flow) = self.flows.flows.remove(&key) else { return };
-        if flow.is_here {
+        if flow.is_active {
             let (uid, mid) = (flow.uid, flow.mid);
             self.remember(cx, Some(uid), HistoryStep::PlayCut { uid, mid, of, stream });
         }
@@ -189,9 +189,9 @@ impl Channel {
     pub(super) fn push_cut(&mut self, cx: &mut Context, stream: Gen) {
         let Some(of) = self.streams.get(&stream).map(|stream| stream.owner) else { return };
         for key in self.keys_of(stream) {
-            self.tell_figures(cx, key);
+            self.record_figures(cx, key);
             let Some(flow) = self.flows.flows.remove(&key) else { continue };
-            if flow.is_here && key.1.is_none() {
+            if flow.is_active && key.1.is_none() {
                 let (uid, mid) = (flow.uid, flow.mid);
                 self.remember(cx, Some(uid), HistoryStep::PushCut { uid, mid, stream });
             }
@@ -202,7 +202,7 @@ impl Channel {
     /// Records all figures, at the end of the channel or the process.
     pub(super) fn close_flows(&mut self, cx: &mut Context) {
         for key in self.flows.flows.keys().copied().collect::<Vec<_>>() {
-            self.tell_figures(cx, key);
+            self.record_figures(cx, key);
         }
     }
 
@@ -273,17 +273,17 @@ impl Channel {
     }
 
     /// Tells a member every level of its streams and of those that it plays (NOT-1).
-    pub(super) fn tell_levels(&mut self, cx: &mut Context, uid: UserId) {
+    pub(super) fn notify_levels(&mut self, cx: &mut Context, uid: UserId) {
         let Some(member) = self.members.get(&uid) else { return };
         let pulls = member.pulls.iter().filter_map(|pull| self.streams.get(pull));
         let owners: BTreeSet<_> = pulls.map(|stream| stream.owner).chain([uid]).collect();
         for owner in owners {
-            self.tell_levels_of(cx, uid, owner);
+            self.notify_levels_of(cx, uid, owner);
         }
     }
 
     /// Tells a member the levels of the streams of `owner`.
-    pub(super) fn tell_levels_of(&mut self, cx: &mut Context, uid: UserId, owner: UserId) {
+    pub(super) fn notify_levels_of(&mut self, cx: &mut Context, uid: UserId, owner: UserId) {
         let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
         for (viewer, direction) in [(None, Direction::Push), (Some(mid), Direction::Pull)] {
             if let Some((level, _)) = self.flows.levels.get(&(owner, viewer)).copied() {

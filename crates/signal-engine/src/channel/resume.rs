@@ -118,8 +118,8 @@ impl Channel {
         if let Some(restarting) = cx.restarting() {
             cx.send_text(conn, restarting);
         }
-        self.tell_moved(cx, uid);
-        self.tell_levels(cx, uid);
+        self.notify_moved_urls(cx, uid);
+        self.notify_levels(cx, uid);
         self.touch(uid);
         self.connection_changed(cx, uid, true);
         let channel = self.key.clone();
@@ -161,8 +161,8 @@ impl Channel {
         member.lost_at = None;
         member.cursor = head;
         // It is told a member count that others may not know yet, so the next count goes to all.
-        if self.count_told != self.members.len() {
-            self.count_told = usize::MAX;
+        if self.announced_count != self.members.len() {
+            self.announced_count = usize::MAX;
         }
         cx.seats.insert(conn, seat);
         cx.stats.connected += 1;

@@ -110,7 +110,7 @@ impl Channel {
             members,
             own: self.own(cx, member),
             member_count: self.members.len() as u64,
-            timers: cx.config.timers.told(),
+            timers: cx.config.timers.for_clients(),
         }
     }
 

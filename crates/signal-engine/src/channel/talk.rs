@@ -12,10 +12,10 @@ use lianmai_protocol::{Attributes, CloseCode, ErrorName, Map, Role, RpcError, Us
 
 use super::member::WaitingOn;
 use super::session::Asked;
-use super::told::{Taken, told_bytes};
+use super::text_budget::{TextUsage, text_bytes};
 use super::{Channel, Outcome, Reply};
 use crate::admission::Grant;
-use crate::asks::{Question, Then, Token, TokenRequest};
+use crate::asks::{Continuation, Question, Token, TokenRequest};
 use crate::context::Context;
 use crate::ids::AskId;
 use crate::key::ChannelKey;
@@ -90,7 +90,7 @@ impl Channel {
         // The answer does not tell which uids are in the audience (MSG-2).
         let delivered = recipients.len() as u64;
         for recipient in recipients {
-            self.tell(cx, recipient, uid, &params.data);
+            self.send_targeted(cx, recipient, uid, &params.data);
         }
         Ok(Reply::Sent { delivered })
     }
@@ -114,11 +114,11 @@ impl Channel {
                 let (attributes, mut changed) =
                     patched(&member.attributes, &params.attributes, max_bytes)?;
                 let name = params.name.as_deref().or(member.name.as_deref());
-                let old = Taken::of(member);
-                let new = Taken { bytes: told_bytes(name, &attributes), ..old };
-                self.told.check(cx, Some(old), new)?;
-                self.told.remove(old);
-                self.told.add(new);
+                let old = TextUsage::of(member);
+                let new = TextUsage { bytes: text_bytes(name, &attributes), ..old };
+                self.text_budget.check(cx, Some(old), new)?;
+                self.text_budget.remove(old);
+                self.text_budget.add(new);
                 let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
                 member.attributes = attributes;
                 if let Some(name) = &params.name {
@@ -167,7 +167,7 @@ impl Channel {
     ) -> Outcome {
         let ChannelKey { appkey, name: channel } = self.key.clone();
         let request = TokenRequest { appkey, uid, channel, token: Token(params.token) };
-        let ask = cx.ask(Question::Verify(request), Then::Token { seat: self.seat(uid) });
+        let ask = cx.ask(Question::Verify(request), Continuation::Token { seat: self.seat(uid) });
         self.wait(uid, asked, ask, WaitingOn::Token);
         Ok(Reply::Later)
     }

@@ -13,7 +13,7 @@ use lianmai_protocol::{Gen, KindSet, Mid, UserId};
 use super::Channel;
 use super::media::Viewer;
 use super::member::slot_of;
-use crate::asks::{MintRequest, Question, Then, WantedUrl};
+use crate::asks::{Continuation, MintRequest, Question, UrlPurpose};
 use crate::context::Context;
 use crate::record::Minted;
 
@@ -42,7 +42,7 @@ impl Url {
 
 impl Channel {
     /// A member is back: it is told every URL that it holds whose address has changed since it was answered.
-    pub(super) fn tell_moved(&mut self, cx: &mut Context, uid: UserId) {
+    pub(super) fn notify_moved_urls(&mut self, cx: &mut Context, uid: UserId) {
         let Some(member) = self.members.get(&uid) else { return };
         let mid = member.mid;
         let held = member.pushes.iter().flatten().chain(&member.pulls).copied();
@@ -52,21 +52,21 @@ impl Channel {
                 continue;
             }
             if url.renewed {
-                self.tell_url(cx, uid, generation, mid);
+                self.notify_url(cx, uid, generation, mid);
                 continue;
             }
             let viewer = (!self.is_owner(generation, uid)).then_some(mid);
             let request = MintRequest { appkey: self.key.appkey.clone(), generation, viewer };
-            let wanted = WantedUrl::Moved { generation, mid };
-            cx.ask(Question::Mint(request), Then::Url { seat: self.seat(uid), wanted });
+            let purpose = UrlPurpose::Moved { generation, mid };
+            cx.ask(Question::Mint(request), Continuation::Url { seat: self.seat(uid), purpose });
         }
     }
 
     /// The answer of `call` was repeated: the URL in it may be older than one that a notice has told since.
-    pub(super) fn tell_renewed(&mut self, cx: &mut Context, uid: UserId, call: &Call) {
+    pub(super) fn notify_renewed_url(&mut self, cx: &mut Context, uid: UserId, call: &Call) {
         let (of, kind) = match call {
-            Call::Publish(asked) => (uid, asked.media_type.kinds().iter().next().cloned()),
-            Call::Subscribe(asked) => (asked.uid, Some(asked.media_type.clone())),
+            Call::Publish(params) => (uid, params.media_type.kinds().iter().next().cloned()),
+            Call::Subscribe(params) => (params.uid, Some(params.media_type.clone())),
             _ => return,
         };
         let push = |slot: usize| self.members.get(&of).and_then(|member| member.pushes[slot]);
@@ -75,7 +75,7 @@ impl Channel {
         let mid = member.mid;
         let url = self.url_of(generation, uid, mid);
         if url.is_some_and(|(url, address)| url.address != address && url.renewed) {
-            self.tell_url(cx, uid, generation, mid);
+            self.notify_url(cx, uid, generation, mid);
         }
     }
 
@@ -95,13 +95,13 @@ impl Channel {
         {
             (url.minted, url.renewed) = (minted, true);
             self.url_issued(cx, uid, generation);
-            self.tell_url(cx, uid, generation, mid);
+            self.notify_url(cx, uid, generation, mid);
         }
     }
 
     /// A pull URL was issued for one kind of a stream. If its holder has an earlier URL for other kinds of the stream,
     /// it is told the new one for these, and the URL does not count as answered before it is answered for these, too.
-    pub(super) fn tell_others(
+    pub(super) fn notify_other_kinds(
         &mut self,
         cx: &mut Context,
         uid: UserId,
@@ -114,7 +114,7 @@ impl Channel {
         let Some((url, address)) = self.url_of(generation, uid, mid) else { return };
         if !others.is_empty() && before.url.address != address {
             (url.address, url.renewed) = (before.url.address, true);
-            self.tell_kinds(cx, uid, generation, others);
+            self.notify_kinds(cx, uid, generation, others);
         }
     }
 
@@ -133,7 +133,7 @@ impl Channel {
     }
 
     /// `syncDone`: once for a push URL, for a pull URL once for each kind that is subscribed on it.
-    fn tell_url(&mut self, cx: &mut Context, uid: UserId, generation: Gen, mid: Mid) {
+    fn notify_url(&mut self, cx: &mut Context, uid: UserId, generation: Gen, mid: Mid) {
         let Some(stream) = self.streams.get(&generation) else { return };
         let kinds = if stream.owner == uid {
             let Some(publisher) = self.members.get(&uid) else { return };
@@ -141,11 +141,11 @@ impl Channel {
         } else {
             stream.viewers.get(&mid).map_or(KindSet::NONE, |viewer| viewer.kinds)
         };
-        self.tell_kinds(cx, uid, generation, kinds);
+        self.notify_kinds(cx, uid, generation, kinds);
     }
 
     /// `syncDone` for these kinds of a stream.
-    fn tell_kinds(&mut self, cx: &mut Context, uid: UserId, generation: Gen, kinds: KindSet) {
+    fn notify_kinds(&mut self, cx: &mut Context, uid: UserId, generation: Gen, kinds: KindSet) {
         let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
         let Some(of) = self.streams.get(&generation).map(|stream| stream.owner) else { return };
         let Some((url, _)) = self.url_of(generation, uid, mid) else { return };
@@ -153,8 +153,8 @@ impl Channel {
         let direction = if of == uid { Direction::Push } else { Direction::Pull };
         for media_type in kinds.iter().cloned() {
             let (url, urls, direction) = (url.clone(), urls.clone(), direction.clone());
-            let told = SyncDone { uid: of, direction, media_type, url, urls };
-            self.notify(cx, uid, &Notice::SyncDone(told));
+            let notice = SyncDone { uid: of, direction, media_type, url, urls };
+            self.notify(cx, uid, &Notice::SyncDone(notice));
         }
     }
 }

@@ -5,7 +5,7 @@ use lianmai_protocol::message::session::{CloseChannel, Kick};
 use lianmai_protocol::{Appkey, Attributes, ChannelName, ErrorName, RpcError, UserId};
 
 use super::Engine;
-use crate::asks::{By, News, Written};
+use crate::asks::{AdminOutcome, AfterWrite, Caller};
 use crate::channel::{Channel, check_kick};
 use crate::context::Context;
 use crate::ids::{ChannelRef, QueryId};
@@ -15,13 +15,13 @@ use crate::output::AdminReply;
 use crate::record::ChannelRules;
 use crate::restrictions::Maker;
 
-type Answered = Result<Option<AdminReply>, RpcError>;
+type AdminResult = Result<Option<AdminReply>, RpcError>;
 
 impl Engine {
     /// Runs a command of the admin API; `None` if the answer comes after a write.
-    pub(super) fn admin(&mut self, query: QueryId, command: AdminCommand) -> Answered {
+    pub(super) fn admin(&mut self, query: QueryId, command: AdminCommand) -> AdminResult {
         let find = |key: &ChannelKey| self.find(key);
-        let by = By::Admin(query);
+        let by = Caller::Admin(query);
         match command {
             AdminCommand::ListChannels => {
                 let views = self.channels.values().map(Channel::view).collect();
@@ -49,7 +49,7 @@ impl Engine {
                         return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
                     }
                     self.context.ban(&channel, &params, Maker::Operator)?;
-                    self.context.store(Written::Kick { channel: None, mid: None, params, by });
+                    self.context.store(AfterWrite::Kick { channel: None, mid: None, params, by });
                     self.sweep_from_now_on();
                     return Ok(None);
                 };
@@ -146,7 +146,7 @@ impl Engine {
         key: &ChannelKey,
         of: Option<UserId>,
         run: impl FnOnce(&mut Channel, &mut Context) -> Result<(), RpcError>,
-    ) -> Answered {
+    ) -> AdminResult {
         let id = self.find(key)?;
         let mut result = Ok(());
         self.with_channel(id, |channel, cx| {
@@ -156,13 +156,19 @@ impl Engine {
             }
         });
         result?;
-        self.tell(query, id, of, News::Done);
+        self.reply_when_stored(query, id, of, AdminOutcome::Done);
         Ok(None)
     }
 
     /// Answers when all rows that a channel has handed out are written.
-    fn tell(&mut self, query: QueryId, channel: ChannelRef, of: Option<UserId>, news: News) {
-        let ask = self.context.store(Written::Told { query, channel, of, news });
+    fn reply_when_stored(
+        &mut self,
+        query: QueryId,
+        channel: ChannelRef,
+        of: Option<UserId>,
+        outcome: AdminOutcome,
+    ) {
+        let ask = self.context.store(AfterWrite::AdminChange { query, channel, of, outcome });
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.is_in(of, ask);
         }
@@ -176,7 +182,7 @@ impl Engine {
         creator: Option<UserId>,
         rules: ChannelRules,
         attributes: Attributes,
-    ) -> Answered {
+    ) -> AdminResult {
         let cx = &mut self.context;
         let policy = cx.config.apps.get(&key.appkey).ok_or(ErrorName::BadAppkey)?.clone();
         if cx.drain.is_some() {
@@ -184,7 +190,7 @@ impl Engine {
         }
         if let Some(&id) = self.names.get(&key) {
             self.with_channel(id, |channel, cx| channel.rewrite(cx, None));
-            self.tell(query, id, None, News::Exists);
+            self.reply_when_stored(query, id, None, AdminOutcome::Exists);
             return Ok(None);
         }
         if self.channels.len() >= cx.config.limits.channels {
@@ -199,7 +205,7 @@ impl Engine {
         self.names.insert(key, id);
         self.channels.insert(id, channel);
         self.sweep_from_now_on();
-        self.tell(query, id, None, News::Made);
+        self.reply_when_stored(query, id, None, AdminOutcome::Made);
         Ok(None)
     }
 
@@ -240,7 +246,7 @@ impl Engine {
         if rows == 0 && channels.is_empty() {
             return Some(AdminReply::Lifted(0));
         }
-        let ask = cx.store(Written::Lift { query, lifted, channels: channels.clone() });
+        let ask = cx.store(AfterWrite::Lift { query, lifted, channels: channels.clone() });
         cx.restrictions.is_in(&is_meant, ask);
         for id in channels {
             if let Some(channel) = self.channels.get_mut(&id) {

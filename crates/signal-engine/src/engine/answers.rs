@@ -5,7 +5,7 @@
 use lianmai_protocol::{ErrorName, RpcError, UserId};
 
 use super::Engine;
-use crate::asks::{Answer, By, News, Then, Written};
+use crate::asks::{AdminOutcome, AfterWrite, Answer, Caller, Continuation};
 use crate::channel::not_stored;
 use crate::ids::{AskId, ChannelRef};
 use crate::output::{AdminReply, Output};
@@ -14,27 +14,29 @@ impl Engine {
     pub(super) fn answered(&mut self, id: AskId, answer: Answer) {
         let Some(then) = self.context.asks.take(id) else { return };
         match (then, answer) {
-            (Then::Url { seat, wanted }, Answer::Minted(minted)) => {
+            (Continuation::Url { seat, purpose }, Answer::Minted(minted)) => {
                 self.with_channel(seat.channel, |channel, cx| {
-                    channel.minted(cx, seat.uid, id, wanted, minted);
+                    channel.minted(cx, seat.uid, id, purpose, minted);
                 });
             }
-            (Then::Token { seat }, Answer::Verified(grant)) => {
+            (Continuation::Token { seat }, Answer::Verified(grant)) => {
                 self.with_channel(seat.channel, |channel, cx| {
                     channel.token_verified(cx, seat.uid, id, grant);
                 });
             }
-            (Then::Admit { channel, request }, Answer::Admitted(admitted)) => {
+            (Continuation::Admit { channel, request }, Answer::Admitted(admitted)) => {
                 self.with_channel(channel, |channel, cx| channel.admitted(cx, request, admitted));
             }
-            (Then::Claim { channel, claim, of }, Answer::Claimed(claimed)) => {
+            (Continuation::Claim { channel, claim, of }, Answer::Claimed(claimed)) => {
                 if !self.channels.contains_key(&channel) {
                     // The channel is gone. The claim may have been granted.
                     return self.context.release(claim, true);
                 }
                 self.with_channel(channel, |channel, cx| channel.claimed(cx, of, claim, claimed));
             }
-            (Then::Written(then), Answer::Stored(stored)) => self.written(id, then, stored),
+            (Continuation::AfterWrite(then), Answer::Stored(stored)) => {
+                self.written(id, then, stored)
+            }
             (then, _) => self.context.asks.put_back(id, then),
         }
     }
@@ -47,11 +49,11 @@ impl Engine {
     }
 
     /// The admin API's answer to a request whose change is stored.
-    fn told(&self, id: ChannelRef, news: News) -> Result<AdminReply, RpcError> {
-        match news {
-            News::Done => Ok(AdminReply::Done),
-            News::Exists => Ok(AdminReply::Exists),
-            News::Made => {
+    fn admin_outcome(&self, id: ChannelRef, outcome: AdminOutcome) -> Result<AdminReply, RpcError> {
+        match outcome {
+            AdminOutcome::Done => Ok(AdminReply::Done),
+            AdminOutcome::Exists => Ok(AdminReply::Exists),
+            AdminOutcome::Made => {
                 // It may have been closed meanwhile.
                 let channel = self.channels.get(&id).ok_or(ErrorName::ChannelClosed)?;
                 Ok(AdminReply::Detail(Box::new(channel.detail())))
@@ -73,18 +75,18 @@ impl Engine {
         }
     }
 
-    fn written(&mut self, id: AskId, then: Written, stored: bool) {
+    fn written(&mut self, id: AskId, then: AfterWrite, stored: bool) {
         let by = match then {
-            Written::HandOver => {
+            AfterWrite::HandOver => {
                 self.context.outputs.push_back(Output::Drained { handed_over: stored });
                 return;
             }
-            Written::Change { seat, of } => {
+            AfterWrite::Change { seat, of } => {
                 return self.with_channel(seat.channel, |channel, cx| {
                     channel.written(cx, seat.uid, of, id, stored);
                 });
             }
-            Written::Lift { query, lifted, channels } => {
+            AfterWrite::Lift { query, lifted, channels } => {
                 if stored {
                     self.context.restrictions.stored(id);
                     self.stored(channels, None, id);
@@ -93,22 +95,23 @@ impl Engine {
                 self.context.outputs.push_back(Output::AdminReply { query, reply });
                 return;
             }
-            Written::Run { channel, task, life, number } => {
+            AfterWrite::Run { channel, task, life, number } => {
                 return self.with_channel(channel, |channel, cx| {
                     channel.run_numbered(cx, &task, life, number, stored);
                 });
             }
-            Written::Claim { query, claim } => return self.claim_written(query, &claim, stored),
-            Written::Tasks { by } => by,
-            Written::Told { query, channel, of, news } => {
+            AfterWrite::Claim { query, claim } => return self.claim_written(query, &claim, stored),
+            AfterWrite::Tasks { by } => by,
+            AfterWrite::AdminChange { query, channel, of, outcome } => {
                 if stored {
                     self.stored([channel], of, id);
                 }
-                let reply = if stored { self.told(channel, news) } else { Err(not_stored()) };
+                let reply =
+                    if stored { self.admin_outcome(channel, outcome) } else { Err(not_stored()) };
                 self.context.outputs.push_back(Output::AdminReply { query, reply });
                 return;
             }
-            Written::Kick { channel, mid, params, by } => {
+            AfterWrite::Kick { channel, mid, params, by } => {
                 let caller = by.member().map(|uid| (uid, id));
                 if let Some(channel) = channel {
                     self.with_channel(channel, |channel, cx| {
@@ -117,13 +120,13 @@ impl Engine {
                 }
                 by
             }
-            Written::Close { channel, text, by } => {
+            AfterWrite::Close { channel, text, by } => {
                 let caller = by.member().map(|uid| (uid, id));
                 self.with_channel(channel, |channel, cx| channel.held(cx, text, caller, stored));
                 by
             }
         };
-        if let By::Admin(query) = by {
+        if let Caller::Admin(query) = by {
             let reply = if stored { Ok(AdminReply::Done) } else { Err(not_stored()) };
             self.context.outputs.push_back(Output::AdminReply { query, reply });
         }

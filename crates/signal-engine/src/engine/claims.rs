@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use lianmai_protocol::{MonoTime, WallTime};
 
 use super::Engine;
-use crate::asks::Written;
+use crate::asks::AfterWrite;
 use crate::ids::QueryId;
 use crate::output::Output;
 use crate::record::ClaimRecord;
@@ -61,7 +61,7 @@ impl Engine {
                 self.claims.0.insert(key, Kept { holder: Some(holder.clone()), free_at: None });
                 let record = ClaimRecord { holder: Some(holder), rests_until: None };
                 self.context.ops.push(RowOp::put_claim(key, record));
-                self.context.store(Written::Claim { query, claim });
+                self.context.store(AfterWrite::Claim { query, claim });
                 self.sweep_from_now_on();
                 return;
             }

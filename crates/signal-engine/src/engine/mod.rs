@@ -161,9 +161,9 @@ impl Engine {
                     });
                 }
             }
-            Input::StreamStats(seen) => {
-                if let Some(&id) = self.context.streams.get(&seen.generation) {
-                    self.with_channel(id, |channel, cx| channel.seen(cx, &seen));
+            Input::StreamStats(stats) => {
+                if let Some(&id) = self.context.streams.get(&stats.generation) {
+                    self.with_channel(id, |channel, cx| channel.measured(cx, &stats));
                 }
             }
             Input::Claim { query, claim } => self.claim(query, claim),

@@ -12,7 +12,7 @@ use lianmai_protocol::message::session::ResumeReason;
 use lianmai_protocol::{CloseCode, ErrorName, RpcError};
 
 use super::Engine;
-use crate::asks::{Answer, Written};
+use crate::asks::{AfterWrite, Answer};
 use crate::channel::{Channel, RESTARTED};
 use crate::drain::{Drain, DrainPlan};
 use crate::ids::ChannelRef;
@@ -187,6 +187,6 @@ impl Engine {
             channel.hand_over(now, &mut ops);
         }
         self.context.ops = ops;
-        self.context.store(Written::HandOver);
+        self.context.store(AfterWrite::HandOver);
     }
 }

@@ -13,8 +13,8 @@ use lianmai_protocol::message::task::{TaskIds, TaskState, Tasks as WireTasks};
 use lianmai_protocol::{ErrorName, RpcError, UserId};
 
 use super::judge::{check, read_drafts};
-use super::{Phase, Task, Told};
-use crate::asks::{By, ClaimOf, Question, Then, Written};
+use super::{AnnouncedState, Phase, Task};
+use crate::asks::{AfterWrite, Caller, ClaimPurpose, Continuation, Question};
 use crate::channel::member::WaitingOn;
 use crate::channel::session::Asked;
 use crate::channel::{Channel, Outcome, Reply};
@@ -29,7 +29,7 @@ const MAX_REQUESTS: usize = 64;
 /// A request that waits for its turn, its admission or its claims.
 #[derive(Debug)]
 pub(super) struct Request {
-    by: By,
+    by: Caller,
     /// The question that the member's command waits for meanwhile.
     ticket: AskId,
     change: TaskChange,
@@ -101,7 +101,7 @@ impl Channel {
     ) -> Outcome {
         let ticket = cx.asks.reserve();
         self.wait(uid, asked, ticket, WaitingOn::Claims);
-        if let Err(error) = self.enqueue(By::Member(uid), ticket, change) {
+        if let Err(error) = self.enqueue(Caller::Member(uid), ticket, change) {
             if let Some(member) = self.members.get_mut(&uid) {
                 member.waiting = None;
             }
@@ -117,7 +117,7 @@ impl Channel {
         let served = if cx.config.tasks.is_none() {
             Err(ErrorName::MethodNotFound.into())
         } else {
-            self.enqueue(By::Admin(query), ticket, change)
+            self.enqueue(Caller::Admin(query), ticket, change)
         };
         if let Err(error) = served {
             cx.outputs.push_back(Output::AdminReply { query, reply: Err(error) });
@@ -125,7 +125,7 @@ impl Channel {
         self.work_off_tasks(cx);
     }
 
-    fn enqueue(&mut self, by: By, ticket: AskId, change: TaskChange) -> Result<(), RpcError> {
+    fn enqueue(&mut self, by: Caller, ticket: AskId, change: TaskChange) -> Result<(), RpcError> {
         if self.ending || self.closed {
             return Err(ErrorName::TaskChannelGone.into());
         }
@@ -201,7 +201,7 @@ impl Channel {
                     answered(planned, None)
                 } else {
                     let admission = Box::new(Admission { channel: self.key.clone(), tasks });
-                    let then = Then::Admit { channel: self.id, request: request.ticket };
+                    let then = Continuation::Admit { channel: self.id, request: request.ticket };
                     cx.ask(Question::Admit(admission), then);
                     Stage::Admitting { claims, planned }
                 }
@@ -211,7 +211,7 @@ impl Channel {
     }
 
     /// The tasks that are to be carried out when a request takes effect.
-    fn wanted(&self, by: By, change: &TaskChange, planned: &[Planned]) -> Vec<WantedTask> {
+    fn wanted(&self, by: Caller, change: &TaskChange, planned: &[Planned]) -> Vec<WantedTask> {
         let (TaskChange::Add(drafts) | TaskChange::Update(drafts)) = change else {
             return Vec::new();
         };
@@ -246,8 +246,8 @@ impl Channel {
         for claim in claims {
             // The task may come back to an address whose claim is about to be released.
             cx.stopping.keep(&claim);
-            let of = ClaimOf::Request(ticket);
-            let then = Then::Claim { channel: self.id, claim: claim.clone(), of };
+            let of = ClaimPurpose::Request(ticket);
+            let then = Continuation::Claim { channel: self.id, claim: claim.clone(), of };
             cx.ask(Question::Claim(claim), then);
         }
         self.work_off_tasks(cx);
@@ -382,7 +382,13 @@ impl Channel {
         }
     }
 
-    fn change_tasks(&mut self, cx: &mut Context, by: By, change: TaskChange, planned: &[Planned]) {
+    fn change_tasks(
+        &mut self,
+        cx: &mut Context,
+        by: Caller,
+        change: TaskChange,
+        planned: &[Planned],
+    ) {
         match change {
             TaskChange::Add(drafts) => {
                 let drafts = planned.iter().map(|Planned { at, life }| (&drafts[*at], *life));
@@ -404,7 +410,7 @@ impl Channel {
     fn answer_request(
         &mut self,
         cx: &mut Context,
-        by: By,
+        by: Caller,
         ticket: AskId,
         outcome: Result<(), RpcError>,
     ) {
@@ -412,9 +418,9 @@ impl Channel {
             self.write_down(cx);
         }
         match by {
-            By::Member(uid) if self.waits_for(uid, ticket) => match outcome {
+            Caller::Member(uid) if self.waits_for(uid, ticket) => match outcome {
                 Ok(()) => {
-                    let ask = cx.store(Written::Change { seat: self.seat(uid), of: None });
+                    let ask = cx.store(AfterWrite::Change { seat: self.seat(uid), of: None });
                     if let Some(waiting) =
                         self.members.get_mut(&uid).and_then(|m| m.waiting.as_mut())
                     {
@@ -423,10 +429,10 @@ impl Channel {
                 }
                 Err(error) => self.resume_waiting(cx, uid, "tasks", Err(error)),
             },
-            By::Member(_) => {}
-            By::Admin(query) => match outcome {
+            Caller::Member(_) => {}
+            Caller::Admin(query) => match outcome {
                 Ok(()) => {
-                    cx.store(Written::Tasks { by });
+                    cx.store(AfterWrite::Tasks { by });
                 }
                 Err(error) => {
                     cx.outputs.push_back(Output::AdminReply { query, reply: Err(error) });
@@ -454,7 +460,7 @@ impl Channel {
                 viewer: None,
                 shown: Composition::default(),
                 empty_since: Some(cx.mono()),
-                told: Told::of(TaskState::Idle, 0, revision),
+                announced: AnnouncedState::of(TaskState::Idle, 0, revision),
             };
             self.tasks.list.insert(draft.id.clone(), task);
             // Its row and its journal event must be in the same write.
@@ -506,7 +512,7 @@ impl Channel {
                     self.take_back(cx, claim);
                 }
             }
-            if let By::Admin(query) = request.by {
+            if let Caller::Admin(query) = request.by {
                 let reply = Err(ErrorName::TaskChannelGone.into());
                 cx.outputs.push_back(Output::AdminReply { query, reply });
             }

@@ -8,14 +8,14 @@ use lianmai_protocol::message::task::Tasks as WireTasks;
 use lianmai_protocol::{ErrorName, RpcError, TaskId, UserId};
 
 use super::Phase;
-use crate::asks::By;
+use crate::asks::Caller;
 use crate::channel::Channel;
 use crate::context::Context;
 use crate::task::spec::MAX_REVISION;
 use crate::task::{Draft, TaskChange};
 
 impl Channel {
-    fn may_change(&self, by: By, owner: Option<UserId>) -> bool {
+    fn may_change(&self, by: Caller, owner: Option<UserId>) -> bool {
         by.member().is_none_or(|uid| {
             owner == Some(uid) || self.members.get(&uid).is_some_and(|m| m.rights.moderate)
         })
@@ -25,7 +25,7 @@ impl Channel {
     pub(super) fn judge(
         &self,
         cx: &Context,
-        by: By,
+        by: Caller,
         change: &TaskChange,
     ) -> Result<Vec<usize>, RpcError> {
         match change {
@@ -35,7 +35,12 @@ impl Channel {
         }
     }
 
-    fn judge_add(&self, cx: &Context, by: By, drafts: &[Draft]) -> Result<Vec<usize>, RpcError> {
+    fn judge_add(
+        &self,
+        cx: &Context,
+        by: Caller,
+        drafts: &[Draft],
+    ) -> Result<Vec<usize>, RpcError> {
         let mut new = Vec::new();
         for (at, draft) in drafts.iter().enumerate() {
             match self.tasks.list.get(&draft.id) {
@@ -54,7 +59,7 @@ impl Channel {
         Ok(new)
     }
 
-    fn judge_update(&self, by: By, drafts: &[Draft]) -> Result<Vec<usize>, RpcError> {
+    fn judge_update(&self, by: Caller, drafts: &[Draft]) -> Result<Vec<usize>, RpcError> {
         let mut changes = Vec::new();
         for (at, draft) in drafts.iter().enumerate() {
             let id_field = format!("rtmpTasks[{at}].taskId");
@@ -80,7 +85,7 @@ impl Channel {
         Ok(changes)
     }
 
-    fn judge_delete(&self, by: By, ids: &[TaskId]) -> Result<Vec<usize>, RpcError> {
+    fn judge_delete(&self, by: Caller, ids: &[TaskId]) -> Result<Vec<usize>, RpcError> {
         for (at, id) in ids.iter().enumerate() {
             let field = format!("taskIds[{at}]");
             let Some(task) = self.tasks.list.get(id) else {

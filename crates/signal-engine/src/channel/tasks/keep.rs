@@ -6,7 +6,7 @@ use lianmai_protocol::TaskId;
 use lianmai_protocol::message::task::{TaskInfo, TaskState};
 
 use super::run::LEASE_SLACK_MS;
-use super::{Phase, Task, Told};
+use super::{AnnouncedState, Phase, Task};
 use crate::channel::Channel;
 use crate::context::Context;
 use crate::record::{MAX_NUMBER, TaskRecord};
@@ -43,7 +43,7 @@ impl Channel {
     ) {
         for record in records {
             let id = record.task.clone();
-            let before = Told {
+            let before = AnnouncedState {
                 state: record.state.clone(),
                 code: record.code,
                 retries: record.retries,
@@ -51,7 +51,7 @@ impl Channel {
             };
             if let Some(task) = self.restored_task(cx, &record, before.clone(), clean) {
                 // The journal goes on across processes, so it gets the new state.
-                let is_news = task.told != before;
+                let is_news = task.announced != before;
                 self.tasks.list.insert(id.clone(), task);
                 if is_news {
                     self.note_task(cx, &id, RESTARTED);
@@ -76,7 +76,7 @@ impl Channel {
         }
         self.look_at_publishers(cx);
         for id in self.tasks.list.keys().cloned().collect::<Vec<_>>() {
-            self.tell_task(cx, &id, RESTARTED);
+            self.announce_task(cx, &id, RESTARTED);
         }
     }
 
@@ -84,7 +84,7 @@ impl Channel {
         &self,
         cx: &Context,
         record: &TaskRecord,
-        told: Told,
+        announced: AnnouncedState,
         clean: bool,
     ) -> Option<Task> {
         let policy = cx.config.tasks?;
@@ -99,7 +99,7 @@ impl Channel {
         let failed = record.state == TaskState::Failed;
         let retries = if failed { record.retries } else { 0 };
         let state = if failed { TaskState::Failed } else { TaskState::Idle };
-        let fresh = Told::of(state, retries, record.revision);
+        let fresh = AnnouncedState::of(state, retries, record.revision);
         Some(Task {
             life: record.life,
             owner: record.owner,
@@ -114,7 +114,7 @@ impl Channel {
             viewer: None,
             shown: Composition::default(),
             empty_since: Some(now),
-            told: if clean { told } else { fresh },
+            announced: if clean { announced } else { fresh },
         })
     }
 }
@@ -127,8 +127,8 @@ fn record(id: &TaskId, task: &Task) -> TaskRecord {
         spec: task.spec.clone(),
         revision: task.revision,
         run: task.run,
-        state: task.told.state.clone(),
-        code: task.told.code,
-        retries: task.told.retries,
+        state: task.announced.state.clone(),
+        code: task.announced.code,
+        retries: task.announced.retries,
     }
 }

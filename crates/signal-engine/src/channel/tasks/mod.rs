@@ -54,16 +54,16 @@ enum Phase {
 
 /// The state that members were told last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
+struct AnnouncedState {
     state: TaskState,
     code: u16,
     retries: u32,
     revision: u64,
 }
 
-impl Told {
-    fn of(state: TaskState, retries: u32, revision: u64) -> Told {
-        Told { code: state.code(), state, retries, revision }
+impl AnnouncedState {
+    fn of(state: TaskState, retries: u32, revision: u64) -> AnnouncedState {
+        AnnouncedState { code: state.code(), state, retries, revision }
     }
 }
 
@@ -92,7 +92,7 @@ struct Task {
     shown: Composition,
     /// Since when no member is seen or heard.
     empty_since: Option<MonoTime>,
-    told: Told,
+    announced: AnnouncedState,
 }
 
 impl Task {
@@ -115,10 +115,10 @@ impl Task {
         TaskInfo {
             task_id: id.clone(),
             uid: self.owner,
-            state: Some(self.told.state.clone()),
-            code: self.told.code,
-            revision: self.told.revision,
-            retries: self.told.retries,
+            state: Some(self.announced.state.clone()),
+            code: self.announced.code,
+            revision: self.announced.revision,
+            retries: self.announced.retries,
         }
     }
 }
@@ -170,22 +170,22 @@ impl Channel {
     }
 
     /// Tells all members the state of a task, if it has changed.
-    fn tell_task(&mut self, cx: &mut Context, id: &TaskId, msg: &str) {
+    fn announce_task(&mut self, cx: &mut Context, id: &TaskId, msg: &str) {
         let Some(task) = self.tasks.list.get_mut(id) else { return };
-        let told = Told::of(task.state(), task.retries, task.revision);
-        if task.told == told {
+        let announced = AnnouncedState::of(task.state(), task.retries, task.revision);
+        if task.announced == announced {
             return;
         }
-        task.told = told;
+        task.announced = announced;
         self.emit_task(cx, id, msg);
         self.note_task(cx, id, msg);
     }
 
     /// A picture of a running task could not be used.
-    fn tell_image(&mut self, cx: &mut Context, id: &TaskId) {
+    fn announce_image_failure(&mut self, cx: &mut Context, id: &TaskId) {
         let Some(task) = self.tasks.list.get_mut(id) else { return };
-        if task.told.code != TASK_IMAGE_FAILED {
-            task.told.code = TASK_IMAGE_FAILED;
+        if task.announced.code != TASK_IMAGE_FAILED {
+            task.announced.code = TASK_IMAGE_FAILED;
             let msg = "A picture of the layout could not be used.";
             self.emit_task(cx, id, msg);
             self.note_task(cx, id, msg);

@@ -5,8 +5,8 @@
 use lianmai_protocol::message::task::TaskState;
 use lianmai_protocol::{Gen, MediaKind, Mid, MonoTime, TaskId};
 
-use super::{CHANNEL_ENDED, Phase, Task, Told};
-use crate::asks::{ClaimOf, Question, Then, Written};
+use super::{AnnouncedState, CHANNEL_ENDED, Phase, Task};
+use crate::asks::{AfterWrite, ClaimPurpose, Continuation, Question};
 use crate::channel::Channel;
 use crate::config::TaskPolicy;
 use crate::context::Context;
@@ -132,7 +132,11 @@ impl Channel {
             task.claim_at = None;
             let (life, spec) = (task.life, task.spec.clone());
             let claim = self.claim_of(id, life, &spec);
-            let then = Then::Claim { channel: self.id, claim: claim.clone(), of: ClaimOf::Task };
+            let then = Continuation::Claim {
+                channel: self.id,
+                claim: claim.clone(),
+                of: ClaimPurpose::Task,
+            };
             cx.ask(Question::Claim(claim), then);
         }
         let Some(task) = self.tasks.list.get_mut(id) else { return };
@@ -141,7 +145,7 @@ impl Channel {
             Phase::Idle if task.empty_since.is_none() => {
                 task.phase = Phase::Waiting { at: now };
                 task.retries = 0;
-                self.tell_task(cx, id, "The task is about to push.");
+                self.announce_task(cx, id, "The task is about to push.");
             }
             Phase::Idle | Phase::Failed | Phase::Numbering => {}
             _ if deserted => {
@@ -150,7 +154,7 @@ impl Channel {
                     task.phase = Phase::Idle;
                     task.retries = 0;
                 }
-                self.tell_task(cx, id, "Nobody publishes what the task shows.");
+                self.announce_task(cx, id, "Nobody publishes what the task shows.");
             }
             Phase::Offered { until } if until <= now => {
                 self.order_stop(cx, id);
@@ -179,10 +183,10 @@ impl Channel {
         self.tasks.touched.insert(id.clone());
         // An update of several tasks may be half told here: each row gets its journal event in the same write.
         for touched in self.tasks.touched.clone() {
-            self.tell_task(cx, &touched, UPDATED);
+            self.announce_task(cx, &touched, UPDATED);
         }
         self.write_down(cx);
-        cx.store(Written::Run { channel: self.id, task: id.clone(), life, number });
+        cx.store(AfterWrite::Run { channel: self.id, task: id.clone(), life, number });
     }
 
     /// The number of a run was written, or could not be.
@@ -293,7 +297,7 @@ impl Channel {
             Phase::Failed
         };
         self.cut_inputs(cx, viewer, streams);
-        self.tell_task(cx, id, why.text());
+        self.announce_task(cx, id, why.text());
     }
 
     /// Handles a report of an executor. False if it is not about the present run of a task.
@@ -334,9 +338,9 @@ impl Channel {
             (Report::Pushing, Phase::Leased { until, pushing_since: None }) => {
                 task.phase = Phase::Leased { until, pushing_since: Some(now) };
                 // No executor has an encoder for HE-AAC (ADR 0045).
-                let is_told = task.spec.sound.codec_profile == 0;
-                let msg = if is_told { PUSHES } else { PUSHES_LC };
-                self.tell_task(cx, id, msg);
+                let is_as_asked = task.spec.sound.codec_profile == 0;
+                let msg = if is_as_asked { PUSHES } else { PUSHES_LC };
+                self.announce_task(cx, id, msg);
             }
             (Report::Retrying(why), Phase::Leased { until, .. }) => {
                 if count_failure(cx, task) {
@@ -347,9 +351,9 @@ impl Channel {
                         task.phase = Phase::Failed;
                     }
                 }
-                self.tell_task(cx, id, why.text());
+                self.announce_task(cx, id, why.text());
             }
-            (Report::ImageFailed, _) => self.tell_image(cx, id),
+            (Report::ImageFailed, _) => self.announce_image_failure(cx, id),
             (Report::Failed(why), _) => self.run_failed(cx, id, why),
             (Report::Stopped, _) => self.run_failed(cx, id, Failure::Internal),
             _ => {}
@@ -374,7 +378,7 @@ impl Channel {
             Claimed::Unavailable => task.claim_at = Some(now + CLAIM_AGAIN_MS),
             Claimed::Busy { .. } => {
                 task.phase = Phase::Failed;
-                self.tell_task(cx, &id, "The address belongs to another task.");
+                self.announce_task(cx, &id, "The address belongs to another task.");
             }
         }
     }
@@ -383,13 +387,13 @@ impl Channel {
     pub(crate) fn claimed(
         &mut self,
         cx: &mut Context,
-        of: ClaimOf,
+        of: ClaimPurpose,
         claim: Claim,
         claimed: Claimed,
     ) {
         match of {
-            ClaimOf::Request(ticket) => self.request_claimed(cx, ticket, claim, claimed),
-            ClaimOf::Task => self.task_claimed(cx, claim, claimed),
+            ClaimPurpose::Request(ticket) => self.request_claimed(cx, ticket, claim, claimed),
+            ClaimPurpose::Task => self.task_claimed(cx, claim, claimed),
         }
     }
 
@@ -412,13 +416,13 @@ impl Channel {
             // A second update if the composition has changed as well: the last one counts.
             self.update_run(cx, id);
         }
-        self.tell_task(cx, id, UPDATED);
+        self.announce_task(cx, id, UPDATED);
     }
 
     /// The only place where a task ends: its run is told to stop, its claim is released, its row is deleted.
     pub(super) fn end_task(&mut self, cx: &mut Context, id: &TaskId, msg: &str) {
         let Some(task) = self.tasks.list.get_mut(id) else { return };
-        task.told = Told::of(TaskState::Ended, task.retries, task.revision);
+        task.announced = AnnouncedState::of(TaskState::Ended, task.retries, task.revision);
         self.emit_task(cx, id, msg);
         cx.note(self.task_ended(id, msg));
         self.stop_run(cx, id);

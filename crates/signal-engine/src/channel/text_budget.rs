@@ -18,48 +18,48 @@ use crate::context::Context;
 /// Share of one member in the rest of a budget; at least a usual name.
 const SHARE: Share = Share::of(1, 16).at_least(MAX_NAME_BYTES + 3);
 /// Most bytes of remembered texts of members that are no longer visible.
-const MAX_SILENT_BYTES: usize = 64 * 1024;
+const MAX_HIDDEN_BYTES: usize = 64 * 1024;
 /// Bytes that each of them costs besides its texts.
-const SILENT_COST: usize = 64;
+const HIDDEN_COST: usize = 64;
 
 /// A name and attributes.
 pub(super) type Texts = (Option<Box<str>>, Attributes);
 
 /// The bytes that the members of a channel take.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct TextBudget {
     /// Bytes of broadcasters, and of the audience.
     bytes: [usize; 2],
     /// Last visible texts of members that are no longer visible and have no right `message`, with a number that grows.
-    silent: BTreeMap<UserId, (u64, Texts)>,
-    silent_bytes: usize,
-    silent_last: u64,
+    hidden: BTreeMap<UserId, (u64, Texts)>,
+    hidden_bytes: usize,
+    hidden_last: u64,
 }
 
 /// The bytes that a member takes, and whether as a broadcaster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct TextUsage {
     pub(super) visible: bool,
     pub(super) bytes: usize,
 }
 
-impl Taken {
+impl TextUsage {
     pub(super) fn of(member: &Member) -> Self {
-        Taken { visible: member.is_visible(), bytes: member.told_bytes() }
+        TextUsage { visible: member.is_visible(), bytes: member.text_bytes() }
     }
 }
 
 fn cost((name, attributes): &Texts) -> usize {
-    SILENT_COST + told_bytes(name.as_deref(), attributes)
+    HIDDEN_COST + text_bytes(name.as_deref(), attributes)
 }
 
 /// Bytes of a name and attributes in a snapshot.
-pub(crate) fn told_bytes(name: Option<&str>, attributes: &Attributes) -> usize {
+pub(crate) fn text_bytes(name: Option<&str>, attributes: &Attributes) -> usize {
     name.map_or(0, json_bytes) + attributes.bytes()
 }
 
-impl Told {
-    fn pool(&mut self, of: Taken) -> &mut usize {
+impl TextBudget {
+    fn pool(&mut self, of: TextUsage) -> &mut usize {
         &mut self.bytes[usize::from(!of.visible)]
     }
 
@@ -67,8 +67,8 @@ impl Told {
     pub(super) fn check(
         &self,
         cx: &Context,
-        old: Option<Taken>,
-        new: Taken,
+        old: Option<TextUsage>,
+        new: TextUsage,
     ) -> Result<(), RpcError> {
         let before = old.filter(|old| old.visible == new.visible).map_or(0, |old| old.bytes);
         let others = self.bytes[usize::from(!new.visible)] - before;
@@ -80,17 +80,17 @@ impl Told {
         Ok(())
     }
 
-    pub(super) fn add(&mut self, new: Taken) {
+    pub(super) fn add(&mut self, new: TextUsage) {
         *self.pool(new) += new.bytes;
     }
 
-    pub(super) fn remove(&mut self, old: Taken) {
+    pub(super) fn remove(&mut self, old: TextUsage) {
         *self.pool(old) -= old.bytes;
     }
 
     /// A member is no longer visible. Without the right `message` it keeps its texts for its return, since a new name
     /// would be a message. For other members nothing is kept, and texts from before are forgotten.
-    pub(super) fn gone(&mut self, member: &Member) {
+    pub(super) fn keep_hidden_texts(&mut self, member: &Member) {
         if !member.is_visible() {
             return;
         }
@@ -99,30 +99,30 @@ impl Told {
             return;
         }
         let texts = (member.name.clone(), member.attributes.clone());
-        self.silent_bytes += cost(&texts);
-        self.silent_last += 1;
-        self.silent.insert(member.uid, (self.silent_last, texts));
-        while self.silent_bytes > MAX_SILENT_BYTES
-            && let Some(uid) = self.oldest_silent()
+        self.hidden_bytes += cost(&texts);
+        self.hidden_last += 1;
+        self.hidden.insert(member.uid, (self.hidden_last, texts));
+        while self.hidden_bytes > MAX_HIDDEN_BYTES
+            && let Some(uid) = self.oldest_hidden()
         {
             self.forget(uid);
         }
     }
 
-    fn oldest_silent(&self) -> Option<UserId> {
-        self.silent.iter().min_by_key(|(_, (number, _))| *number).map(|(uid, _)| *uid)
+    fn oldest_hidden(&self) -> Option<UserId> {
+        self.hidden.iter().min_by_key(|(_, (number, _))| *number).map(|(uid, _)| *uid)
     }
 
     fn forget(&mut self, uid: UserId) {
-        if let Some((_, texts)) = self.silent.remove(&uid) {
-            self.silent_bytes -= cost(&texts);
+        if let Some((_, texts)) = self.hidden.remove(&uid) {
+            self.hidden_bytes -= cost(&texts);
         }
     }
 
     /// The name and attributes of a uid that joins with `texts`: these, or its last visible ones if it may not send
     /// messages.
     pub(super) fn texts(&self, uid: UserId, may_speak: bool, texts: Texts) -> Texts {
-        let seen = self.silent.get(&uid).filter(|_| !may_speak);
+        let seen = self.hidden.get(&uid).filter(|_| !may_speak);
         seen.map_or(texts, |(_, seen)| seen.clone())
     }
 }
