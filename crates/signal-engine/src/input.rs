@@ -278,8 +278,8 @@ pub enum Input {
         /// Push or play.
         access: Access,
     },
-    /// The answer to a question of [`crate::Output::AuthorizePending`] is no longer needed. None follows, unless it is in
-    /// the queue already.
+    /// The answer to a question of [`crate::Output::AuthorizePending`] is no longer needed. None follows, unless it
+    /// is in the queue already.
     CancelAuthorize {
         /// Number of the question.
         query: QueryId,
