@@ -116,7 +116,7 @@ pub(crate) enum Continuation {
 /// The purpose of a claim.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ClaimPurpose {
-    /// A request for tasks, identified by its ticket.
+    /// A request for tasks, identified by its ask.
     Request(AskId),
     /// A task that was restored from an earlier process.
     Task,

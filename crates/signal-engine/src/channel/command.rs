@@ -11,9 +11,9 @@ use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{CloseCode, ErrorName, RequestId, RpcError, UserId};
 
 use super::cost::{self, Cost};
-use super::member::{Held, Member, Waiting, WaitingOn};
-use super::session::{Asked, Seen};
-use super::{Channel, Outcome, Reply, not_stored};
+use super::member::{Member, PendingCommand, PendingOn, QueuedCommand};
+use super::session::{CommandKey, IdStatus};
+use super::{Channel, CommandResult, Reply, not_stored};
 use crate::context::Context;
 use crate::ids::{AskId, ConnId};
 use crate::key;
@@ -219,19 +219,19 @@ impl Channel {
             return;
         }
         let text = enclosed.method.bytes().chain([0]).chain(enclosed.params.bytes());
-        let asked = Asked { id, hash: key::hash(text) };
+        let command = CommandKey { id, hash: key::hash(text) };
         let Some(member) = self.member_on(uid, conn) else { return };
-        let waiting = member.waiting.as_ref().and_then(|waiting| waiting.same_id(id));
-        if waiting == Some(asked) {
+        let pending = member.pending.as_ref().and_then(|pending| pending.find(id));
+        if pending == Some(command) {
             self.count_limited(cx, uid, conn, Cost::reading(0));
             self.close_limited(cx, uid, conn);
             return;
         }
-        let seen = match waiting {
-            Some(_) => Seen::Reused,
-            None => member.answers.seen(asked),
+        let status = match pending {
+            Some(_) => IdStatus::Reused,
+            None => member.answers.status(command),
         };
-        if let Seen::Answered(answer) = seen {
+        if let IdStatus::Answered(answer) = status {
             // The command took effect, so its answer is repeated even above the rate; too many repeats close the
             // connection.
             self.count_limited(cx, uid, conn, Cost::reading(0));
@@ -262,55 +262,55 @@ impl Channel {
             return;
         }
         let method = request.call.method();
-        let refused = match seen {
-            Seen::Reused => Some(ErrorName::IdReuse),
-            Seen::TooOld => Some(ErrorName::IdTooOld),
-            Seen::New | Seen::Answered(_) => None,
+        let refused = match status {
+            IdStatus::Reused => Some(ErrorName::IdReuse),
+            IdStatus::TooOld => Some(ErrorName::IdTooOld),
+            IdStatus::New | IdStatus::Answered(_) => None,
         };
         if let Some(error) = refused {
-            self.refuse(cx, conn, Some(asked.id), Some(method), &error.into());
+            self.refuse(cx, conn, Some(command.id), Some(method), &error.into());
             return;
         }
         let Some(member) = self.member_on(uid, conn) else { return };
-        member.answers.last_id = Some(asked.id);
+        member.answers.last_id = Some(command.id);
         let leaves = matches!(request.call, Call::Leave(_));
-        if let Some(waiting) = &mut member.waiting
-            && !(leaves && waiting.can_be_left())
+        if let Some(pending) = &mut member.pending
+            && !(leaves && pending.can_leave_overtake())
         {
-            if waiting.held.len() + 1 < MAX_IN_FLIGHT || (leaves && !waiting.is_left()) {
-                waiting.held.push_back(Held { asked, request, paid: cost });
+            if pending.queue.len() + 1 < MAX_IN_FLIGHT || (leaves && !pending.has_queued_leave()) {
+                pending.queue.push_back(QueuedCommand { command, request, paid: cost });
             } else {
-                self.answer(cx, uid, asked, Some(method), Err(ErrorName::TooManyInFlight.into()));
+                self.answer(cx, uid, command, Some(method), Err(ErrorName::TooManyInFlight.into()));
             }
             return;
         }
-        self.execute(cx, uid, asked, request);
+        self.execute(cx, uid, command, request);
     }
 
-    fn execute(&mut self, cx: &mut Context, uid: UserId, asked: Asked, request: Request) {
+    fn execute(&mut self, cx: &mut Context, uid: UserId, command: CommandKey, request: Request) {
         let method = request.call.method();
         let outcome = match request.call {
-            Call::Leave(_) => self.leave(cx, uid, asked),
-            Call::Publish(params) => self.publish(cx, uid, asked, &params),
-            Call::Unpublish(params) => self.unpublish(cx, uid, asked, &params),
-            Call::Subscribe(params) => self.subscribe(cx, uid, asked, &params),
+            Call::Leave(_) => self.leave(cx, uid, command),
+            Call::Publish(params) => self.publish(cx, uid, command, &params),
+            Call::Unpublish(params) => self.unpublish(cx, uid, command, &params),
+            Call::Subscribe(params) => self.subscribe(cx, uid, command, &params),
             Call::Unsubscribe(params) => self.unsubscribe(cx, uid, &params),
-            Call::SetRole(params) => self.set_role(cx, uid, asked, &params),
-            Call::Mute(params) => self.mute(cx, uid, asked, &params, true),
-            Call::Unmute(params) => self.mute(cx, uid, asked, &params, false),
-            Call::Kick(params) => self.kick(cx, uid, asked, params),
-            Call::CloseChannel(params) => self.close_channel(cx, uid, asked, params),
+            Call::SetRole(params) => self.set_role(cx, uid, command, &params),
+            Call::Mute(params) => self.mute(cx, uid, command, &params, true),
+            Call::Unmute(params) => self.mute(cx, uid, command, &params, false),
+            Call::Kick(params) => self.kick(cx, uid, command, params),
+            Call::CloseChannel(params) => self.close_channel(cx, uid, command, params),
             Call::SendMessage(params) => self.send_message(cx, uid, params),
             Call::SetAttributes(params) => self.set_attributes(cx, uid, &params),
-            Call::RenewToken(params) => self.renew_token(cx, uid, asked, params),
+            Call::RenewToken(params) => self.renew_token(cx, uid, command, params),
             Call::Report(params) => self.report(cx, uid, &params),
             // Not commands: `element` or the lobby answers them.
             Call::Join(_) | Call::Reconnect(_) | Call::Ping(_) => return,
-            Call::AddTasks(params) => self.add_tasks(cx, uid, asked, &params),
-            Call::UpdateTasks(params) => self.update_tasks(cx, uid, asked, &params),
-            Call::DeleteTasks(params) => self.delete_tasks(cx, uid, asked, params),
+            Call::AddTasks(params) => self.add_tasks(cx, uid, command, &params),
+            Call::UpdateTasks(params) => self.update_tasks(cx, uid, command, &params),
+            Call::DeleteTasks(params) => self.delete_tasks(cx, uid, command, params),
         };
-        self.answer(cx, uid, asked, Some(method), outcome);
+        self.answer(cx, uid, command, Some(method), outcome);
     }
 
     /// Answers a request behind every event up to its effect (ORD-4), and remembers the answer.
@@ -318,13 +318,13 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        asked: Asked,
+        command: CommandKey,
         method: Option<&'static str>,
-        outcome: Outcome,
+        outcome: CommandResult,
     ) {
-        let (id, seq) = (asked.id, self.log.head());
+        let (id, seq) = (command.id, self.log.head());
         let text = match outcome {
-            Ok(Reply::Later | Reply::Over) => return,
+            Ok(Reply::Deferred | Reply::AlreadyAnswered) => return,
             Ok(reply) => {
                 cx.stats.commands += 1;
                 match reply {
@@ -342,7 +342,7 @@ impl Channel {
                         let renewed = TokenRenewed { seq, rights, token_expires_in_ms };
                         codec::encode_result(id, &renewed)
                     }
-                    Reply::Nothing | Reply::Later | Reply::Over => {
+                    Reply::Empty | Reply::Deferred | Reply::AlreadyAnswered => {
                         codec::encode_result(id, &Empty {})
                     }
                 }
@@ -358,53 +358,53 @@ impl Channel {
         };
         let text = Bytes::from(text.into_boxed_str().into_boxed_bytes());
         if let Some(member) = self.members.get_mut(&uid) {
-            member.answers.keep(asked, text.clone());
+            member.answers.keep(command, text.clone());
         }
         self.send_behind_events(cx, uid, text);
     }
 
-    /// Continues a session whose command waited for the shell: answers it, then runs the held commands.
-    pub(super) fn resume_waiting(
+    /// Continues a session whose command waited for the shell: answers it, then runs the queued commands.
+    pub(super) fn finish_pending(
         &mut self,
         cx: &mut Context,
         uid: UserId,
         method: &'static str,
-        outcome: Outcome,
+        outcome: CommandResult,
     ) {
-        let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.take()) else {
+        let Some(pending) = self.members.get_mut(&uid).and_then(|m| m.pending.take()) else {
             return;
         };
-        let Waiting { asked, mut held, .. } = *waiting;
-        self.answer(cx, uid, asked, Some(method), outcome);
-        while let Some(Held { asked, request, paid }) = held.pop_front() {
+        let PendingCommand { command, mut queue, .. } = *pending;
+        self.answer(cx, uid, command, Some(method), outcome);
+        while let Some(QueuedCommand { command, request, paid }) = queue.pop_front() {
             // A leave that had to wait overtakes the others (LEA-3).
-            if held.iter().any(|later| matches!(later.request.call, Call::Leave(_))) {
-                self.answer(cx, uid, asked, None, Err(ErrorName::Superseded.into()));
+            if queue.iter().any(|later| matches!(later.request.call, Call::Leave(_))) {
+                self.answer(cx, uid, command, None, Err(ErrorName::Superseded.into()));
                 continue;
             }
             self.pay_more(cx, uid, &request.call, paid);
-            self.execute(cx, uid, asked, request);
-            // A held command may wait itself; the rest stays behind it.
+            self.execute(cx, uid, command, request);
+            // A queued command may wait itself; the rest stays behind it.
             let Some(member) = self.members.get_mut(&uid) else { return };
-            if let Some(waiting) = &mut member.waiting {
-                waiting.held = held;
+            if let Some(pending) = &mut member.pending {
+                pending.queue = queue;
                 return;
             }
         }
     }
 
-    /// Continues the sessions whose command was superseded in this turn. A held command may supersede a command of
+    /// Continues the sessions whose command was superseded in this turn. A queued command may supersede a command of
     /// another session, which then joins this queue: the stack does not grow with a chain of sessions.
     pub(super) fn resume_superseded(&mut self, cx: &mut Context) {
         while let Some(uid) = self.superseded.pop_front() {
-            let waiting = self.members.get(&uid).and_then(|member| member.waiting.as_ref());
-            if waiting.is_some_and(|waiting| waiting.on == WaitingOn::Turn) {
-                self.resume_waiting(cx, uid, "publish", Err(ErrorName::Superseded.into()));
+            let pending = self.members.get(&uid).and_then(|member| member.pending.as_ref());
+            if pending.is_some_and(|pending| pending.on == PendingOn::Superseded) {
+                self.finish_pending(cx, uid, "publish", Err(ErrorName::Superseded.into()));
             }
         }
     }
 
-    /// Charges a held command for the growth of its event: earlier commands may have made it larger than when it came.
+    /// Charges a queued command for the growth of its event: earlier commands may have made it larger than when it came.
     fn pay_more(&mut self, cx: &Context, uid: UserId, call: &Call, paid: Cost) {
         let more = self.cost(uid, call, paid.reading_again()).units.saturating_sub(paid.units);
         if let Some(member) = self.members.get_mut(&uid) {
@@ -413,13 +413,13 @@ impl Channel {
     }
 
     /// A member leaves: the commands of its session that wait are answered with `superseded`.
-    pub(super) fn supersede_waiting(&mut self, cx: &mut Context, uid: UserId) {
-        let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.take()) else {
+    pub(super) fn supersede_pending(&mut self, cx: &mut Context, uid: UserId) {
+        let Some(pending) = self.members.get_mut(&uid).and_then(|m| m.pending.take()) else {
             return;
         };
-        let held = waiting.held.iter().map(|held| held.asked);
-        for asked in std::iter::once(waiting.asked).chain(held) {
-            self.answer(cx, uid, asked, None, Err(ErrorName::Superseded.into()));
+        let queued = pending.queue.iter().map(|queued| queued.command);
+        for command in std::iter::once(pending.command).chain(queued) {
+            self.answer(cx, uid, command, None, Err(ErrorName::Superseded.into()));
         }
     }
 
@@ -435,9 +435,9 @@ impl Channel {
         if stored {
             self.stored(of, ask);
         }
-        if self.waits_for(uid, ask) {
+        if self.awaits(uid, ask) {
             let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
-            self.resume_waiting(cx, uid, "write", outcome);
+            self.finish_pending(cx, uid, "write", outcome);
         }
     }
 
@@ -450,16 +450,22 @@ impl Channel {
     }
 
     /// A command of a member waits for the answer to `ask`.
-    pub(super) fn wait(&mut self, uid: UserId, asked: Asked, ask: AskId, on: WaitingOn) {
+    pub(super) fn set_pending(
+        &mut self,
+        uid: UserId,
+        command: CommandKey,
+        ask: AskId,
+        on: PendingOn,
+    ) {
         if let Some(member) = self.members.get_mut(&uid) {
-            let held = Default::default();
-            member.waiting = Some(Box::new(Waiting { asked, ask, on, held }));
+            let queue = Default::default();
+            member.pending = Some(Box::new(PendingCommand { command, ask, on, queue }));
         }
     }
 
     /// Whether a command of a member waits for the answer to `ask` still.
-    pub(super) fn waits_for(&self, uid: UserId, ask: AskId) -> bool {
-        let waiting = self.members.get(&uid).and_then(|member| member.waiting.as_ref());
-        waiting.is_some_and(|waiting| waiting.ask == ask)
+    pub(super) fn awaits(&self, uid: UserId, ask: AskId) -> bool {
+        let pending = self.members.get(&uid).and_then(|member| member.pending.as_ref());
+        pending.is_some_and(|pending| pending.ask == ask)
     }
 }

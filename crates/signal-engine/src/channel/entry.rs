@@ -21,19 +21,19 @@ use super::cost::event_units;
 use super::log::EventLog;
 use super::member::Member;
 use super::moderation::client_join;
-use super::session::{Answers, Asked, Messages, Tickets};
+use super::session::{Answers, CommandKey, Messages, Tickets};
 use super::snapshot::SnapshotCache;
 use super::talk::{check_attributes, check_name};
 use super::tasks::Tasks;
 use super::text_budget::{TextUsage, text_bytes};
-use super::{Channel, Outcome, Reply};
+use super::{Channel, CommandResult, Reply};
 use crate::admission::Grant;
 use crate::config::{AppPolicy, DuplicatePolicy};
 use crate::context::Context;
 use crate::ids::{AddrId, Arrival, ChannelRef, ConnId};
 use crate::key::{self, ChannelKey};
 use crate::output::{Note, Output};
-use crate::rate::Rate;
+use crate::rate::RateLimiter;
 use crate::record::ChannelRules;
 use crate::timers::Timer;
 
@@ -168,7 +168,7 @@ impl Channel {
             self.replace(cx, uid)?;
         }
         let now = cx.mono();
-        let carried = Rate::owing(now, cx.budgets.owed(now, &self.key, uid));
+        let carried = RateLimiter::owing(now, cx.budgets.owed(now, &self.key, uid));
         let mut rate = carried;
         rate.spend(now, units, &cx.config.limits);
         cx.budgets.taken(now, &self.key, uid);
@@ -200,7 +200,7 @@ impl Channel {
             carried,
             limited: 0,
             pinged: false,
-            waiting: None,
+            pending: None,
             tickets: Tickets::new(),
             attempt: 0,
             answers: Answers::default(),
@@ -249,7 +249,9 @@ impl Channel {
         let owed = cx.budgets.owed(now, &self.key, uid).max(present);
         let own = match units {
             0 => 0,
-            _ => Rate::owing(now, owed).may(now, units, &cx.config.limits).err().unwrap_or(0),
+            _ => {
+                RateLimiter::owing(now, owed).may(now, units, &cx.config.limits).err().unwrap_or(0)
+            }
         };
         let barred = addr.map_or(0, |addr| cx.budgets.barred_ms(now, addr, &cx.config.limits));
         match own.max(barred) {
@@ -278,7 +280,7 @@ impl Channel {
         let epoch = self.log.epoch();
         let Some(member) = self.members.get_mut(&uid) else { return };
         // The caller of `join` has no other request open, and begins with any id.
-        member.waiting = None;
+        member.pending = None;
         member.answers = Answers::default();
         member.attempt = 0;
         member.is_back(epoch);
@@ -332,18 +334,23 @@ impl Channel {
         self.replaced.retain(|_, (_, since)| now.since(*since) < REPLACEMENT_WINDOW_MS);
     }
 
-    pub(super) fn leave(&mut self, cx: &mut Context, uid: UserId, asked: Asked) -> Outcome {
-        self.supersede_waiting(cx, uid);
+    pub(super) fn leave(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        command: CommandKey,
+    ) -> CommandResult {
+        self.supersede_pending(cx, uid);
         let Some(member) = self.end_membership(cx, uid, LeaveReason::Left) else {
-            return Ok(Reply::Over);
+            return Ok(Reply::AlreadyAnswered);
         };
         cx.stats.commands += 1;
-        let done = codec::encode_result(asked.id, &Done { seq: self.log.head() });
+        let done = codec::encode_result(command.id, &Done { seq: self.log.head() });
         if let Some(conn) = member.conn {
             self.part(cx, conn, member.cursor, Some(done.into()), CloseCode::NORMAL);
         }
         self.dissolve_after(cx, &member);
-        Ok(Reply::Over)
+        Ok(Reply::AlreadyAnswered)
     }
 
     /// Ends a membership, whatever the reason, and the channel if that follows from it.

@@ -9,10 +9,10 @@ use lianmai_protocol::message::event::StreamChange;
 use lianmai_protocol::message::media::{Publish, Subscribe};
 use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, MediaSelector, Mid, RpcError, UserId};
 
-use super::member::{SLOT_KINDS, WaitingOn, slot_of};
-use super::session::Asked;
-use super::urls::Url;
-use super::{Channel, Outcome, Reply};
+use super::member::{PendingOn, SLOT_KINDS, slot_of};
+use super::session::CommandKey;
+use super::urls::IssuedUrl;
+use super::{Channel, CommandResult, Reply};
 use crate::asks::{Continuation, MintRequest, Question, UrlPurpose};
 use crate::context::Context;
 use crate::ids::AskId;
@@ -25,14 +25,14 @@ use crate::record::Minted;
 pub(crate) struct Viewer {
     pub(crate) uid: UserId,
     pub(crate) kinds: KindSet,
-    pub(crate) url: Url,
+    pub(crate) url: IssuedUrl,
 }
 
 /// One life of one push URL.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) owner: UserId,
-    pub(crate) url: Url,
+    pub(crate) url: IssuedUrl,
     pub(crate) viewers: BTreeMap<Mid, Viewer>,
 }
 
@@ -41,9 +41,9 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        asked: Asked,
+        command: CommandKey,
         params: &Publish,
-    ) -> Outcome {
+    ) -> CommandResult {
         let barred = self.barred_of(uid);
         let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
         if params.uid.is_some_and(|other| other != uid) {
@@ -61,7 +61,7 @@ impl Channel {
         let live = member.pushes[slot];
         if let Some(generation) = live
             && let Some(stream) = self.streams.get(&generation)
-            && stream.url.is_good(cx, self.policy.media.push)
+            && stream.url.is_current(cx, self.policy.media.push)
         {
             let minted = stream.url.minted.clone();
             return Ok(self.published(cx, uid, generation, kinds, minted));
@@ -72,8 +72,8 @@ impl Channel {
         let purpose = UrlPurpose::Push { generation, kinds, renewed };
         let then = Continuation::Url { seat: self.seat(uid), purpose };
         let ask = cx.ask(Question::Mint(request), then);
-        self.wait(uid, asked, ask, WaitingOn::Push);
-        Ok(Reply::Later)
+        self.set_pending(uid, command, ask, PendingOn::Push);
+        Ok(Reply::Deferred)
     }
 
     /// The URL exists: announces the kinds that are new on it.
@@ -109,14 +109,14 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        asked: Asked,
+        command: CommandKey,
         params: &Publish,
-    ) -> Outcome {
+    ) -> CommandResult {
         let target = self.own_or_moderated(uid, params.uid)?;
         let (_, kinds) = selected(&params.media_type)?;
         let before = self.log.head();
         self.remove_streams(cx, target, kinds);
-        self.done(cx, uid, asked, target, before != self.log.head(), false)
+        self.done(cx, uid, command, target, before != self.log.head(), false)
     }
 
     /// Ends publications: `streamRemoved` for each, their subscriptions, and each URL that carries no kind any more.
@@ -248,9 +248,9 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        asked: Asked,
+        command: CommandKey,
         params: &Subscribe,
-    ) -> Outcome {
+    ) -> CommandResult {
         let member = self.members.get(&uid).ok_or(ErrorName::NotJoined)?;
         let slot = slot_of(&params.media_type)
             .ok_or_else(|| RpcError::new(ErrorName::BadMediaType).field("mediaType"))?;
@@ -278,7 +278,7 @@ impl Channel {
             return Err(ErrorName::TooManySubscriptions.into());
         }
         if let Some(viewer) = viewer
-            && viewer.url.is_good(cx, self.policy.media.pull)
+            && viewer.url.is_current(cx, self.policy.media.pull)
         {
             let kinds = viewer.kinds.union(KindSet::of(&params.media_type));
             let Minted { url, urls, .. } = viewer.url.minted.clone();
@@ -291,8 +291,8 @@ impl Channel {
         let purpose = UrlPurpose::Pull { generation, publisher, kind, publication };
         let then = Continuation::Url { seat: self.seat(uid), purpose };
         let ask = cx.ask(Question::Mint(request), then);
-        self.wait(uid, asked, ask, WaitingOn::Pull);
-        Ok(Reply::Later)
+        self.set_pending(uid, command, ask, PendingOn::Pull);
+        Ok(Reply::Deferred)
     }
 
     fn subscription_count(&self, uid: UserId) -> usize {
@@ -309,7 +309,7 @@ impl Channel {
         cx: &mut Context,
         uid: UserId,
         params: &Subscribe,
-    ) -> Outcome {
+    ) -> CommandResult {
         let slot = slot_of(&params.media_type)
             .ok_or_else(|| RpcError::new(ErrorName::BadMediaType).field("mediaType"))?;
         let mid = self.members.get(&uid).ok_or(ErrorName::NotJoined)?.mid;
@@ -336,7 +336,7 @@ impl Channel {
         if let UrlPurpose::Moved { generation, mid } = purpose {
             return self.url_renewed(cx, uid, generation, mid, result);
         }
-        if !self.waits_for(uid, ask) {
+        if !self.awaits(uid, ask) {
             return;
         }
         match purpose {
@@ -348,7 +348,7 @@ impl Channel {
                 } else {
                     self.push_minted(cx, uid, generation, kinds, result)
                 };
-                self.resume_waiting(cx, uid, "publish", outcome);
+                self.finish_pending(cx, uid, "publish", outcome);
             }
             UrlPurpose::Pull { generation, publisher, kind, publication } => {
                 let current = self.members.get(&publisher).and_then(|m| m.publication(&kind));
@@ -357,7 +357,7 @@ impl Channel {
                 } else {
                     Err(ErrorName::Superseded.into())
                 };
-                self.resume_waiting(cx, uid, "subscribe", outcome);
+                self.finish_pending(cx, uid, "subscribe", outcome);
             }
         }
     }
@@ -369,7 +369,7 @@ impl Channel {
         generation: Gen,
         kinds: KindSet,
         result: Option<Minted>,
-    ) -> Outcome {
+    ) -> CommandResult {
         let minted = result.ok_or(ErrorName::UrlUnavailable)?;
         let Some(member) = self.members.get_mut(&uid).filter(|member| member.is_visible()) else {
             return Err(ErrorName::Superseded.into());
@@ -377,7 +377,7 @@ impl Channel {
         if let Some(slot) = kinds.iter().next().and_then(slot_of) {
             member.pushes[slot] = Some(generation);
         }
-        let url = Url::answered(minted.clone(), self.policy.media.push);
+        let url = IssuedUrl::answered(minted.clone(), self.policy.media.push);
         if let Some(stream) = self.streams.get_mut(&generation) {
             stream.url = url;
         } else {
@@ -397,7 +397,7 @@ impl Channel {
         generation: Gen,
         kind: &MediaKind,
         result: Option<Minted>,
-    ) -> Outcome {
+    ) -> CommandResult {
         let minted = result.ok_or(ErrorName::UrlUnavailable)?;
         let (Some(member), Some(stream)) =
             (self.members.get_mut(&uid), self.streams.get_mut(&generation))
@@ -409,7 +409,7 @@ impl Channel {
             member.pulls.push(generation);
         }
         let address = self.policy.media.pull;
-        let held = Url::answered(minted.clone(), address);
+        let held = IssuedUrl::answered(minted.clone(), address);
         let before = stream.viewers.remove(&mid);
         // A new viewer has its kinds from here on: the verdict on its play contains them, so they need no
         // `SetSubscribed`.
@@ -431,11 +431,11 @@ impl Channel {
     /// Ends a command that waits for a push URL, since its member may no longer publish. The session continues at the
     /// end of the turn.
     pub(super) fn supersede_push(&mut self, uid: UserId) {
-        let waiting = self.members.get_mut(&uid).and_then(|member| member.waiting.as_mut());
-        if let Some(waiting) = waiting
-            && waiting.on == WaitingOn::Push
+        let pending = self.members.get_mut(&uid).and_then(|member| member.pending.as_mut());
+        if let Some(pending) = pending
+            && pending.on == PendingOn::Push
         {
-            waiting.on = WaitingOn::Turn;
+            pending.on = PendingOn::Superseded;
             self.superseded.push_back(uid);
         }
     }

@@ -10,11 +10,11 @@ use lianmai_protocol::{
 };
 
 use super::cost::Cost;
-use super::session::{Answers, Asked, Messages, Tickets};
+use super::session::{Answers, CommandKey, Messages, Tickets};
 use super::text_budget::text_bytes;
 use crate::ids::{AddrId, AskId, ConnId};
 use crate::output::PushKind;
-use crate::rate::Rate;
+use crate::rate::RateLimiter;
 
 /// Push URLs that a member can have: audio and video share the first.
 pub(crate) const SLOTS: usize = 3;
@@ -35,25 +35,25 @@ pub(crate) const SLOT_KINDS: [PushKind; SLOTS] =
 
 /// A command that waits for the shell; the session's later commands wait behind it (ORD-5).
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) asked: Asked,
+pub(crate) struct PendingCommand {
+    pub(crate) command: CommandKey,
     /// The question; its continuation is kept with the engine's questions.
     pub(crate) ask: AskId,
-    pub(crate) on: WaitingOn,
-    pub(crate) held: VecDeque<Held>,
+    pub(crate) on: PendingOn,
+    pub(crate) queue: VecDeque<QueuedCommand>,
 }
 
 /// A command that waits behind another, and what it was charged when it came.
 #[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) asked: Asked,
+pub(crate) struct QueuedCommand {
+    pub(crate) command: CommandKey,
     pub(crate) request: Request,
     pub(super) paid: Cost,
 }
 
 /// What a command waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WaitingOn {
+pub(crate) enum PendingOn {
     /// `publish`: a push URL.
     Push,
     /// `subscribe`: a pull URL.
@@ -65,24 +65,24 @@ pub(crate) enum WaitingOn {
     /// A write: of a kick or close, which takes effect after it, or of a change that took effect already.
     Write,
     /// Nothing: it is superseded, and answered with that at the end of the turn.
-    Turn,
+    Superseded,
 }
 
-impl Waiting {
-    /// The command with that id, if it waits, or is held behind the one that waits.
-    pub(crate) fn same_id(&self, id: RequestId) -> Option<Asked> {
-        let held = self.held.iter().map(|held| held.asked);
-        std::iter::once(self.asked).chain(held).find(|asked| asked.id == id)
+impl PendingCommand {
+    /// The command with that id, if it waits, or is queued behind the one that waits.
+    pub(crate) fn find(&self, id: RequestId) -> Option<CommandKey> {
+        let queued = self.queue.iter().map(|queued| queued.command);
+        std::iter::once(self.command).chain(queued).find(|command| command.id == id)
     }
 
     /// Whether a `leave` waits already.
-    pub(crate) fn is_left(&self) -> bool {
-        self.held.iter().any(|held| matches!(held.request.call, Call::Leave(_)))
+    pub(crate) fn has_queued_leave(&self) -> bool {
+        self.queue.iter().any(|queued| matches!(queued.request.call, Call::Leave(_)))
     }
 
     /// Whether a `leave` may overtake it: a command that is being stored is answered first.
-    pub(crate) fn can_be_left(&self) -> bool {
-        self.on != WaitingOn::Write
+    pub(crate) fn can_leave_overtake(&self) -> bool {
+        self.on != PendingOn::Write
     }
 }
 
@@ -117,14 +117,14 @@ pub(crate) struct Member {
     pub(crate) last_media: Option<MonoTime>,
     /// Last event that was sent on the present connection.
     pub(crate) cursor: u64,
-    pub(crate) rate: Rate,
+    pub(crate) rate: RateLimiter,
     /// The rate at the begin: what earlier memberships have used.
-    pub(crate) carried: Rate,
+    pub(crate) carried: RateLimiter,
     /// `rateLimited` answers, less the commands that passed since.
     pub(crate) limited: u32,
     /// A ping of the server has no answer yet.
     pub(crate) pinged: bool,
-    pub(crate) waiting: Option<Box<Waiting>>,
+    pub(crate) pending: Option<Box<PendingCommand>>,
     pub(crate) tickets: Tickets,
     /// Last attempt to resume that was accepted.
     pub(crate) attempt: u64,

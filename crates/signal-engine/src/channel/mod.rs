@@ -70,7 +70,7 @@ const COUNT_INTERVAL_MS: u64 = 1_000;
 #[derive(Debug)]
 enum Reply {
     Done,
-    Nothing,
+    Empty,
     Published {
         url: String,
         urls: Urls,
@@ -89,12 +89,12 @@ enum Reply {
         token_expires_in_ms: Option<u64>,
     },
     /// The answer comes after that of the shell.
-    Later,
+    Deferred,
     /// Answered and closed already.
-    Over,
+    AlreadyAnswered,
 }
 
-type Outcome = Result<Reply, RpcError>;
+type CommandResult = Result<Reply, RpcError>;
 
 pub(crate) struct Channel {
     id: ChannelRef,

@@ -12,10 +12,10 @@ use lianmai_protocol::{
     CloseCode, ErrorName, KindSet, Mid, RequestId, Role, RpcError, UserId, codec,
 };
 
-use super::member::WaitingOn;
-use super::session::Asked;
+use super::member::PendingOn;
+use super::session::CommandKey;
 use super::text_budget::TextUsage;
-use super::{Channel, Outcome, Reply};
+use super::{Channel, CommandResult, Reply};
 use crate::asks::{AfterWrite, Caller};
 use crate::context::Context;
 use crate::ids::AskId;
@@ -57,11 +57,11 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         caller: UserId,
-        asked: Asked,
+        command: CommandKey,
         target: UserId,
         changed: bool,
         demotes: bool,
-    ) -> Outcome {
+    ) -> CommandResult {
         let Some(member) = self.members.get(&target).filter(|_| caller != target) else {
             return Ok(Reply::Done);
         };
@@ -82,8 +82,8 @@ impl Channel {
         if let Some(member) = self.members.get_mut(&target) {
             member.unstored = Some(ask);
         }
-        self.wait(caller, asked, ask, WaitingOn::Write);
-        Ok(Reply::Later)
+        self.set_pending(caller, command, ask, PendingOn::Write);
+        Ok(Reply::Deferred)
     }
 
     /// Marks a change by somebody else: after a crash the client must not undo it before it has seen it (RES-10).
@@ -99,9 +99,9 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         caller: UserId,
-        asked: Asked,
+        command: CommandKey,
         params: &SetRole,
-    ) -> Outcome {
+    ) -> CommandResult {
         let uid = self.own_or_moderated(caller, params.uid)?;
         let member = self.members.get(&uid).ok_or(ErrorName::NoSuchMember)?;
         let (changes, moderated) = (member.role != params.role, uid != caller);
@@ -123,7 +123,7 @@ impl Channel {
             _ => return Err(RpcError::new(ErrorName::BadRole).field("role")),
         }
         let demotes = kept != self.demoted.contains_key(&uid);
-        self.done(cx, caller, asked, uid, changes || demotes, demotes)
+        self.done(cx, caller, command, uid, changes || demotes, demotes)
     }
 
     /// The maker of a restriction by a command.
@@ -235,10 +235,10 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         caller: UserId,
-        asked: Asked,
+        command: CommandKey,
         params: &Mute,
         on: bool,
-    ) -> Outcome {
+    ) -> CommandResult {
         let before = self.log.head();
         let uid = self.own_or_moderated(caller, params.uid)?;
         let kinds = params.media_type.kinds();
@@ -265,23 +265,23 @@ impl Channel {
                 if on { ChannelEvent::Muted(change) } else { ChannelEvent::Unmuted(change) };
             self.emit(cx, &event);
         }
-        self.done(cx, caller, asked, uid, before != self.log.head(), false)
+        self.done(cx, caller, command, uid, before != self.log.head(), false)
     }
 
     pub(super) fn kick(
         &mut self,
         cx: &mut Context,
         caller: UserId,
-        asked: Asked,
+        command: CommandKey,
         params: Kick,
-    ) -> Outcome {
+    ) -> CommandResult {
         self.require_moderator(caller)?;
         if params.uid == caller {
             return Err(ErrorName::SelfTarget.into());
         }
         let ask = self.fence(cx, params, Caller::Member(caller))?;
-        self.wait(caller, asked, ask, WaitingOn::Write);
-        Ok(Reply::Later)
+        self.set_pending(caller, command, ask, PendingOn::Write);
+        Ok(Reply::Deferred)
     }
 
     /// First step of a kick: the member's input is ignored, and its ban is written (KIC-1, RST-5). A uid that is no
@@ -301,7 +301,7 @@ impl Channel {
         self.foretell_leave(cx, params.uid, LeaveReason::Kicked);
         let mid = self.members.get_mut(&params.uid).map(|member| {
             member.fenced = true;
-            member.waiting = None;
+            member.pending = None;
             member.mid
         });
         // In one write with the ban: no crash brings back a banned member.
@@ -330,10 +330,10 @@ impl Channel {
             gone = self.remove_member(cx, uid, LeaveReason::Kicked, CloseCode::KICKED);
         }
         if let Some((caller, ask)) = caller
-            && self.waits_for(caller, ask)
+            && self.awaits(caller, ask)
         {
             let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
-            self.resume_waiting(cx, caller, "kick", outcome);
+            self.finish_pending(cx, caller, "kick", outcome);
         }
         // If the kicked member was the creator, the channel may end: the answer comes before that.
         if let Some(gone) = gone {
@@ -345,13 +345,13 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         caller: UserId,
-        asked: Asked,
+        command: CommandKey,
         params: CloseChannel,
-    ) -> Outcome {
+    ) -> CommandResult {
         self.require_moderator(caller)?;
         let ask = self.hold(cx, params, Caller::Member(caller))?;
-        self.wait(caller, asked, ask, WaitingOn::Write);
-        Ok(Reply::Later)
+        self.set_pending(caller, command, ask, PendingOn::Write);
+        Ok(Reply::Deferred)
     }
 
     /// First step of a close: the hold is written.
@@ -377,12 +377,12 @@ impl Channel {
         caller: Option<(UserId, AskId)>,
         stored: bool,
     ) {
-        let waiting = caller.filter(|(caller, ask)| self.waits_for(*caller, *ask));
+        let pending = caller.filter(|(caller, ask)| self.awaits(*caller, *ask));
         let reason =
             if caller.is_some() { RoomCloseReason::Closed } else { RoomCloseReason::Admin };
-        let answer = waiting.and_then(|(caller, _)| {
-            let waiting = self.members.get_mut(&caller)?.waiting.take()?;
-            Some((caller, waiting.asked.id, stored))
+        let answer = pending.and_then(|(caller, _)| {
+            let pending = self.members.get_mut(&caller)?.pending.take()?;
+            Some((caller, pending.command.id, stored))
         });
         self.close(cx, reason, text, answer);
     }

@@ -10,16 +10,16 @@ use super::Channel;
 use super::log::EventLog;
 use super::media::{Stream, Viewer};
 use super::member::{Member, slot_of};
-use super::session::{Answers, Asked, Messages, Tickets};
+use super::session::{Answers, CommandKey, Messages, Tickets};
 use super::text_budget::TextUsage;
-use super::urls::Url;
+use super::urls::IssuedUrl;
 use crate::config::AppPolicy;
 use crate::context::Context;
 use crate::history::HistoryStep;
 use crate::ids::ChannelRef;
 use crate::key::ChannelKey;
 use crate::output::Note;
-use crate::rate::Rate;
+use crate::rate::RateLimiter;
 use crate::record::{
     ChannelRecord, MAX_NUMBER, MemberRecord, PullRecord, PushRecord, SessionRecord,
 };
@@ -126,15 +126,15 @@ impl Channel {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let pulls = member.pulls.iter().filter_map(|generation| {
             let viewer = self.streams.get(generation)?.viewers.get(&member.mid)?;
-            let Url { minted, address, .. } = &viewer.url;
+            let IssuedUrl { minted, address, .. } = &viewer.url;
             Some(PullRecord(*generation, viewer.kinds, minted.clone(), Some(*address)))
         });
         // A command that waits has not run: the client sends it again, and its id must be new then.
-        let waiting = member.waiting.as_ref().map(|waiting| waiting.asked.id.0 - 1);
+        let pending = member.pending.as_ref().map(|pending| pending.command.id.0 - 1);
         SessionRecord {
             offered: member.tickets.offered,
             attempt: member.attempt.min(MAX_NUMBER),
-            last_id: waiting.or(member.answers.last_id.map(|id| id.0)),
+            last_id: pending.or(member.answers.last_id.map(|id| id.0)),
             answers: member.answers.iter().map(|(a, t)| (a.id.0, a.hash, text(t))).collect(),
             message_head: member.messages.head,
             messages: member.messages.iter().map(text).collect(),
@@ -183,7 +183,7 @@ impl Channel {
             channel.restore_member(cx, record);
         }
         for (uid, PullRecord(generation, kinds, minted, address)) in pulls {
-            let url = Url::answered(minted, address.unwrap_or(channel.policy.media.pull));
+            let url = IssuedUrl::answered(minted, address.unwrap_or(channel.policy.media.pull));
             let Some(member) = channel.members.get_mut(&uid) else { continue };
             if let Some(stream) = channel.streams.get_mut(&generation) {
                 stream.viewers.insert(member.mid, Viewer { uid, kinds, url });
@@ -216,7 +216,7 @@ impl Channel {
             }
             pushes[slot] = Some(push.generation);
             let address = push.address.unwrap_or(self.policy.media.push);
-            let url = Url::answered(push.minted.clone(), address);
+            let url = IssuedUrl::answered(push.minted.clone(), address);
             let stream = Stream { owner: uid, url, viewers: BTreeMap::new() };
             self.streams.insert(push.generation, stream);
             cx.streams.insert(push.generation, self.id);
@@ -242,8 +242,8 @@ impl Channel {
             tickets.floor_only = live.floor_only;
             answers.last_id = live.last_id.map(RequestId);
             for (id, hash, text) in &live.answers {
-                let asked = Asked { id: RequestId(*id), hash: *hash };
-                answers.keep(asked, Bytes::from(text.clone()));
+                let command = CommandKey { id: RequestId(*id), hash: *hash };
+                answers.keep(command, Bytes::from(text.clone()));
             }
             let kept = live.messages.iter().map(|text| Bytes::from(text.clone()));
             messages = Messages::restored(live.message_head, kept);
@@ -269,11 +269,11 @@ impl Channel {
             first_lost: Some(now - live.as_ref().map_or(0, |live| live.first_lost_ms)),
             last_media: live.as_ref().and_then(|live| live.media_ms).map(|ms| now - ms),
             cursor: 0,
-            rate: Rate::default(),
-            carried: Rate::default(),
+            rate: RateLimiter::default(),
+            carried: RateLimiter::default(),
             limited: 0,
             pinged: false,
-            waiting: None,
+            pending: None,
             tickets,
             attempt: live.as_ref().map_or(0, |live| live.attempt),
             answers,

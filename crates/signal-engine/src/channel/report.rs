@@ -7,7 +7,7 @@ use lianmai_protocol::{ErrorName, RpcError, UserId};
 use serde_json::{Map, Value};
 
 use super::flow::{Figures, FlowKey};
-use super::{Channel, Outcome, Reply};
+use super::{Channel, CommandResult, Reply};
 use crate::context::Context;
 
 /// The greatest plausible figures: of kbit/s, of frames per second, of milliseconds.
@@ -21,7 +21,12 @@ const CODES: std::ops::RangeInclusive<i64> = -999_999..=999_999;
 
 impl Channel {
     /// `report`: counts for the stream that it is about, if there is one.
-    pub(super) fn report(&mut self, cx: &mut Context, uid: UserId, params: &Report) -> Outcome {
+    pub(super) fn report(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        params: &Report,
+    ) -> CommandResult {
         if params.data.get().len() > MAX_REPORT_BYTES {
             return Err(RpcError::new(ErrorName::InvalidParams).field("data"));
         }
@@ -30,7 +35,7 @@ impl Channel {
         {
             self.reported(cx, key, &figures);
         }
-        Ok(Reply::Nothing)
+        Ok(Reply::Empty)
     }
 
     /// The push or play that a report is about. If a member has several, the one of audio and video is meant, whose

@@ -31,7 +31,7 @@ impl Channel {
         let member = self.members.get(&claims.uid).filter(|member| member.mid == claims.mid)?;
         Some(if member.fenced {
             Err(ResumeReason::Kicked)
-        } else if !member.tickets.are_good(claims.k) {
+        } else if !member.tickets.accepts(claims.k) {
             Err(ResumeReason::Invalid)
         } else if attempt <= member.attempt {
             Err(ResumeReason::StaleAttempt)

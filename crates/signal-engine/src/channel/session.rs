@@ -18,7 +18,7 @@ const SKIP: u64 = 1 << 32;
 
 /// A command as its session knows it: its id, and a hash of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct CommandKey {
     pub(crate) id: RequestId,
     pub(crate) hash: u64,
 }
@@ -40,7 +40,7 @@ impl Tickets {
     }
 
     /// Whether a ticket of that number resumes.
-    pub(crate) fn are_good(&self, k: u64) -> bool {
+    pub(crate) fn accepts(&self, k: u64) -> bool {
         k == self.confirmed || k == self.offered || (self.floor_only && k > self.confirmed)
     }
 
@@ -72,7 +72,7 @@ impl Tickets {
 
 /// What is known of an id.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum IdStatus {
     /// Greater than every id so far.
     New,
     /// Answered with this.
@@ -88,7 +88,7 @@ pub(crate) enum Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
     pub(crate) last_id: Option<RequestId>,
-    kept: VecDeque<(Asked, Bytes)>,
+    kept: VecDeque<(CommandKey, Bytes)>,
     bytes: usize,
 }
 
@@ -98,20 +98,20 @@ impl Answers {
         self.last_id.is_none_or(|last| id > last)
     }
 
-    pub(crate) fn seen(&self, asked: Asked) -> Seen {
-        if self.is_new(asked.id) {
-            return Seen::New;
+    pub(crate) fn status(&self, command: CommandKey) -> IdStatus {
+        if self.is_new(command.id) {
+            return IdStatus::New;
         }
-        match self.kept.iter().find(|(kept, _)| kept.id == asked.id) {
-            Some((kept, answer)) if *kept == asked => Seen::Answered(answer.clone()),
-            Some(_) => Seen::Reused,
-            None => Seen::TooOld,
+        match self.kept.iter().find(|(kept, _)| kept.id == command.id) {
+            Some((kept, answer)) if *kept == command => IdStatus::Answered(answer.clone()),
+            Some(_) => IdStatus::Reused,
+            None => IdStatus::TooOld,
         }
     }
 
-    pub(crate) fn keep(&mut self, asked: Asked, answer: Bytes) {
+    pub(crate) fn keep(&mut self, command: CommandKey, answer: Bytes) {
         self.bytes += answer.len();
-        self.kept.push_back((asked, answer));
+        self.kept.push_back((command, answer));
         while self.kept.len() > MAX_IN_FLIGHT || self.bytes > ANSWER_BYTES {
             self.drop_oldest();
         }
@@ -125,15 +125,15 @@ impl Answers {
 
     /// The client has every answer up to `id`.
     pub(crate) fn ack(&mut self, id: RequestId) {
-        if self.kept.iter().any(|(asked, _)| asked.id <= id) {
-            self.kept.retain(|(asked, _)| asked.id > id);
+        if self.kept.iter().any(|(command, _)| command.id <= id) {
+            self.kept.retain(|(command, _)| command.id > id);
             self.kept.shrink_to_fit();
             self.bytes = self.kept.iter().map(|(_, answer)| answer.len()).sum();
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Asked, &Bytes)> {
-        self.kept.iter().map(|(asked, answer)| (*asked, answer))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (CommandKey, &Bytes)> {
+        self.kept.iter().map(|(command, answer)| (*command, answer))
     }
 }
 
@@ -205,8 +205,8 @@ impl Messages {
 mod tests {
     use super::*;
 
-    fn asked(id: u64) -> Asked {
-        Asked { id: RequestId(id), hash: id }
+    fn command(id: u64) -> CommandKey {
+        CommandKey { id: RequestId(id), hash: id }
     }
 
     /// Proves RES-2.
@@ -214,13 +214,13 @@ mod tests {
     fn res_2_two_tickets_are_good_and_an_unconfirmed_offer_is_replaced() {
         let mut tickets = Tickets::new();
         assert_eq!(tickets.rotate(1), 2, "the answer is lost");
-        assert!(tickets.are_good(1) && tickets.are_good(2));
+        assert!(tickets.accepts(1) && tickets.accepts(2));
         assert_eq!(tickets.rotate(1), 3, "presented again");
-        assert!(tickets.are_good(1) && !tickets.are_good(2) && tickets.are_good(3));
+        assert!(tickets.accepts(1) && !tickets.accepts(2) && tickets.accepts(3));
         tickets.confirm(2);
-        assert!(tickets.are_good(1), "2 is dead");
+        assert!(tickets.accepts(1), "2 is dead");
         tickets.confirm(3);
-        assert!(!tickets.are_good(1) && tickets.are_good(3) && !tickets.are_good(4));
+        assert!(!tickets.accepts(1) && tickets.accepts(3) && !tickets.accepts(4));
     }
 
     /// Proves IDS-2, IDS-4, IDS-7.
@@ -229,15 +229,15 @@ mod tests {
         let mut answers = Answers::default();
         for id in 1..=40 {
             answers.last_id = Some(RequestId(id));
-            answers.keep(asked(id), Bytes::from(format!("{id}")));
+            answers.keep(command(id), Bytes::from(format!("{id}")));
         }
-        assert_eq!(answers.seen(asked(8)), Seen::TooOld);
-        assert_eq!(answers.seen(asked(9)), Seen::Answered(Bytes::from("9")));
-        assert_eq!(answers.seen(Asked { hash: 0, ..asked(9) }), Seen::Reused);
-        assert_eq!(answers.seen(asked(41)), Seen::New);
+        assert_eq!(answers.status(command(8)), IdStatus::TooOld);
+        assert_eq!(answers.status(command(9)), IdStatus::Answered(Bytes::from("9")));
+        assert_eq!(answers.status(CommandKey { hash: 0, ..command(9) }), IdStatus::Reused);
+        assert_eq!(answers.status(command(41)), IdStatus::New);
         answers.ack(RequestId(39));
-        assert_eq!(answers.seen(asked(39)), Seen::TooOld);
-        assert_eq!(answers.seen(asked(40)), Seen::Answered(Bytes::from("40")));
+        assert_eq!(answers.status(command(39)), IdStatus::TooOld);
+        assert_eq!(answers.status(command(40)), IdStatus::Answered(Bytes::from("40")));
     }
 
     /// Proves PIN-2, RES-8.

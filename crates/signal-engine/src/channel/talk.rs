@@ -10,10 +10,10 @@ use lianmai_protocol::message::session::{AttributeTarget, RenewToken, SendMessag
 use lianmai_protocol::message::{ChannelEvent, Notice};
 use lianmai_protocol::{Attributes, CloseCode, ErrorName, Map, Role, RpcError, UserId};
 
-use super::member::WaitingOn;
-use super::session::Asked;
+use super::member::PendingOn;
+use super::session::CommandKey;
 use super::text_budget::{TextUsage, text_bytes};
-use super::{Channel, Outcome, Reply};
+use super::{Channel, CommandResult, Reply};
 use crate::admission::Grant;
 use crate::asks::{Continuation, Question, Token, TokenRequest};
 use crate::context::Context;
@@ -70,7 +70,7 @@ impl Channel {
         cx: &mut Context,
         uid: UserId,
         params: SendMessage,
-    ) -> Outcome {
+    ) -> CommandResult {
         let member = self.members.get(&uid).ok_or(ErrorName::NotJoined)?;
         if !member.rights.message {
             return Err(RpcError::new(ErrorName::Forbidden).message("The method needs `message`."));
@@ -100,7 +100,7 @@ impl Channel {
         cx: &mut Context,
         uid: UserId,
         params: &SetAttributes,
-    ) -> Outcome {
+    ) -> CommandResult {
         check_name(params.name.as_ref())?;
         let max_bytes = cx.config.limits.attribute_bytes;
         match params.target.as_ref().unwrap_or(&AttributeTarget::Own) {
@@ -162,14 +162,14 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        asked: Asked,
+        command: CommandKey,
         params: RenewToken,
-    ) -> Outcome {
+    ) -> CommandResult {
         let ChannelKey { appkey, name: channel } = self.key.clone();
         let request = TokenRequest { appkey, uid, channel, token: Token(params.token) };
         let ask = cx.ask(Question::Verify(request), Continuation::Token { seat: self.seat(uid) });
-        self.wait(uid, asked, ask, WaitingOn::Token);
-        Ok(Reply::Later)
+        self.set_pending(uid, command, ask, PendingOn::Token);
+        Ok(Reply::Deferred)
     }
 
     /// The shell checked the token of a `renewToken`.
@@ -180,9 +180,9 @@ impl Channel {
         ask: AskId,
         grant: Result<Grant, ErrorName>,
     ) {
-        if self.waits_for(uid, ask) {
+        if self.awaits(uid, ask) {
             let outcome = self.apply_token(cx, uid, grant);
-            self.resume_waiting(cx, uid, "renewToken", outcome);
+            self.finish_pending(cx, uid, "renewToken", outcome);
         }
     }
 
@@ -191,7 +191,7 @@ impl Channel {
         cx: &mut Context,
         uid: UserId,
         grant: Result<Grant, ErrorName>,
-    ) -> Outcome {
+    ) -> CommandResult {
         let grant = grant?;
         cx.restrictions.check(cx.now, &self.key, uid, &grant)?;
         grant.check(cx.now, &self.key.name, Some(uid))?;

@@ -19,7 +19,7 @@ use crate::record::Minted;
 
 /// A URL that a member holds.
 #[derive(Debug)]
-pub(crate) struct Url {
+pub(crate) struct IssuedUrl {
     pub(crate) minted: Minted,
     /// Number of the address for which an answer has given it to its holder. A notice does not change it, since it may
     /// be lost with the socket.
@@ -28,14 +28,14 @@ pub(crate) struct Url {
     renewed: bool,
 }
 
-impl Url {
+impl IssuedUrl {
     /// A URL that is about to be answered, or was.
     pub(crate) fn answered(minted: Minted, address: u64) -> Self {
-        Url { minted, address, renewed: false }
+        IssuedUrl { minted, address, renewed: false }
     }
 
     /// Whether it may be answered again, while the address has this number.
-    pub(super) fn is_good(&self, cx: &Context, address: u64) -> bool {
+    pub(super) fn is_current(&self, cx: &Context, address: u64) -> bool {
         self.address == address && cx.now.wall < self.minted.renew_after
     }
 }
@@ -123,7 +123,7 @@ impl Channel {
     }
 
     /// The URL of a stream that a membership holds, and the present address of such URLs.
-    fn url_of(&mut self, generation: Gen, uid: UserId, mid: Mid) -> Option<(&mut Url, u64)> {
+    fn url_of(&mut self, generation: Gen, uid: UserId, mid: Mid) -> Option<(&mut IssuedUrl, u64)> {
         let media = self.policy.media;
         let stream = self.streams.get_mut(&generation)?;
         if stream.owner == uid {

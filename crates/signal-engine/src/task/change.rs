@@ -27,7 +27,7 @@ impl TaskChange {
     }
 
     /// Index of a task in the list of the request.
-    pub(crate) fn place_of(&self, id: &TaskId) -> Option<usize> {
+    pub(crate) fn index_of(&self, id: &TaskId) -> Option<usize> {
         match self {
             TaskChange::Add(drafts) | TaskChange::Update(drafts) => {
                 drafts.iter().position(|draft| draft.id == *id)

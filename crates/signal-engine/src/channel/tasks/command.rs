@@ -15,9 +15,9 @@ use lianmai_protocol::{ErrorName, RpcError, UserId};
 use super::judge::{check, read_drafts};
 use super::{AnnouncedState, Phase, Task};
 use crate::asks::{AfterWrite, Caller, ClaimPurpose, Continuation, Question};
-use crate::channel::member::WaitingOn;
-use crate::channel::session::Asked;
-use crate::channel::{Channel, Outcome, Reply};
+use crate::channel::member::PendingOn;
+use crate::channel::session::CommandKey;
+use crate::channel::{Channel, CommandResult, Reply};
 use crate::context::Context;
 use crate::ids::{AskId, QueryId};
 use crate::output::{Note, Output};
@@ -28,10 +28,10 @@ const MAX_REQUESTS: usize = 64;
 
 /// A request that waits for its turn, its admission or its claims.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct TaskRequest {
     by: Caller,
     /// The question that the member's command waits for meanwhile.
-    ticket: AskId,
+    ask: AskId,
     change: TaskChange,
     stage: Stage,
 }
@@ -41,14 +41,19 @@ enum Stage {
     /// Its turn has not come.
     Queued,
     /// It waits for the admission of its tasks.
-    Admitting { claims: Vec<Claim>, planned: Vec<Planned> },
+    Admitting { claims: Vec<Claim>, planned: Vec<PlannedChange> },
     /// It waits for `open` answers to claims.
-    Claiming { open: usize, got: Vec<Claim>, refused: Option<RpcError>, planned: Vec<Planned> },
+    Claiming {
+        open: usize,
+        got: Vec<Claim>,
+        refused: Option<RpcError>,
+        planned: Vec<PlannedChange>,
+    },
 }
 
 /// An entry of a request's list that changes something, and the life of its task; a new task has a new life.
 #[derive(Clone, Copy, Debug)]
-struct Planned {
+struct PlannedChange {
     at: usize,
     life: u64,
 }
@@ -59,12 +64,12 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        asked: Asked,
+        command: CommandKey,
         params: &WireTasks,
-    ) -> Outcome {
+    ) -> CommandResult {
         self.may_have_tasks(cx, uid)?;
         let drafts = read_drafts(params)?;
-        self.request_tasks(cx, uid, asked, TaskChange::Add(drafts))
+        self.request_tasks(cx, uid, command, TaskChange::Add(drafts))
     }
 
     /// `updateTasks` of a member.
@@ -72,12 +77,12 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        asked: Asked,
+        command: CommandKey,
         params: &WireTasks,
-    ) -> Outcome {
+    ) -> CommandResult {
         self.may_have_tasks(cx, uid)?;
         let drafts = read_drafts(params)?;
-        self.request_tasks(cx, uid, asked, TaskChange::Update(drafts))
+        self.request_tasks(cx, uid, command, TaskChange::Update(drafts))
     }
 
     /// `deleteTasks` of a member.
@@ -85,47 +90,47 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        asked: Asked,
+        command: CommandKey,
         params: TaskIds,
-    ) -> Outcome {
+    ) -> CommandResult {
         self.may_have_tasks(cx, uid)?;
-        self.request_tasks(cx, uid, asked, TaskChange::Delete(params.task_ids))
+        self.request_tasks(cx, uid, command, TaskChange::Delete(params.task_ids))
     }
 
     fn request_tasks(
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        asked: Asked,
+        command: CommandKey,
         change: TaskChange,
-    ) -> Outcome {
-        let ticket = cx.asks.reserve();
-        self.wait(uid, asked, ticket, WaitingOn::Claims);
-        if let Err(error) = self.enqueue(Caller::Member(uid), ticket, change) {
+    ) -> CommandResult {
+        let ask = cx.asks.reserve();
+        self.set_pending(uid, command, ask, PendingOn::Claims);
+        if let Err(error) = self.enqueue(Caller::Member(uid), ask, change) {
             if let Some(member) = self.members.get_mut(&uid) {
-                member.waiting = None;
+                member.pending = None;
             }
             return Err(error);
         }
-        self.work_off_tasks(cx);
-        Ok(Reply::Later)
+        self.run_task_requests(cx);
+        Ok(Reply::Deferred)
     }
 
     /// A request of the app's server. A request that cannot be queued is answered with its error at once.
     pub(crate) fn admin_tasks(&mut self, cx: &mut Context, query: QueryId, change: TaskChange) {
-        let ticket = cx.asks.reserve();
+        let ask = cx.asks.reserve();
         let served = if cx.config.tasks.is_none() {
             Err(ErrorName::MethodNotFound.into())
         } else {
-            self.enqueue(Caller::Admin(query), ticket, change)
+            self.enqueue(Caller::Admin(query), ask, change)
         };
         if let Err(error) = served {
             cx.outputs.push_back(Output::AdminReply { query, reply: Err(error) });
         }
-        self.work_off_tasks(cx);
+        self.run_task_requests(cx);
     }
 
-    fn enqueue(&mut self, by: Caller, ticket: AskId, change: TaskChange) -> Result<(), RpcError> {
+    fn enqueue(&mut self, by: Caller, ask: AskId, change: TaskChange) -> Result<(), RpcError> {
         if self.ending || self.closed {
             return Err(ErrorName::TaskChannelGone.into());
         }
@@ -133,7 +138,7 @@ impl Channel {
             return Err(RpcError::new(ErrorName::TaskFailed)
                 .message("Too many requests about tasks of this channel wait."));
         }
-        self.tasks.requests.push_back(Request { by, ticket, change, stage: Stage::Queued });
+        self.tasks.requests.push_back(TaskRequest { by, ask, change, stage: Stage::Queued });
         Ok(())
     }
 
@@ -156,18 +161,18 @@ impl Channel {
     }
 
     /// Whether the caller of a request still waits for it.
-    fn is_wanted(&self, request: &Request) -> bool {
-        request.by.member().is_none_or(|uid| self.waits_for(uid, request.ticket))
+    fn is_awaited(&self, request: &TaskRequest) -> bool {
+        request.by.member().is_none_or(|uid| self.awaits(uid, request.ask))
     }
 
     /// Runs requests until one has to wait, or none is left.
-    fn work_off_tasks(&mut self, cx: &mut Context) {
-        if std::mem::replace(&mut self.tasks.at_work, true) {
+    fn run_task_requests(&mut self, cx: &mut Context) {
+        if std::mem::replace(&mut self.tasks.running_requests, true) {
             return;
         }
         while let Some(request) = self.tasks.requests.front() {
             let begins = matches!(request.stage, Stage::Queued);
-            if begins && self.is_wanted(request) {
+            if begins && self.is_awaited(request) {
                 self.begin_request(cx);
             }
             let waits = self.tasks.requests.front().is_some_and(|request| match request.stage {
@@ -180,7 +185,7 @@ impl Channel {
             }
             self.end_request(cx);
         }
-        self.tasks.at_work = false;
+        self.tasks.running_requests = false;
     }
 
     /// Checks the first request, and asks whether its tasks can be carried out.
@@ -196,12 +201,12 @@ impl Channel {
             Err(error) => answered(Vec::new(), Some(error)),
             Ok(changes) => {
                 let (claims, planned) = self.plan(cx, &request.change, changes);
-                let tasks = self.wanted(request.by, &request.change, &planned);
+                let tasks = self.wanted_tasks(request.by, &request.change, &planned);
                 if tasks.is_empty() {
                     answered(planned, None)
                 } else {
                     let admission = Box::new(Admission { channel: self.key.clone(), tasks });
-                    let then = Continuation::Admit { channel: self.id, request: request.ticket };
+                    let then = Continuation::Admit { channel: self.id, request: request.ask };
                     cx.ask(Question::Admit(admission), then);
                     Stage::Admitting { claims, planned }
                 }
@@ -211,11 +216,16 @@ impl Channel {
     }
 
     /// The tasks that are to be carried out when a request takes effect.
-    fn wanted(&self, by: Caller, change: &TaskChange, planned: &[Planned]) -> Vec<WantedTask> {
+    fn wanted_tasks(
+        &self,
+        by: Caller,
+        change: &TaskChange,
+        planned: &[PlannedChange],
+    ) -> Vec<WantedTask> {
         let (TaskChange::Add(drafts) | TaskChange::Update(drafts)) = change else {
             return Vec::new();
         };
-        let wanted = |planned: &Planned| {
+        let wanted = |planned: &PlannedChange| {
             let draft = drafts.get(planned.at)?;
             let owner = self.tasks.list.get(&draft.id).map_or(by.member(), |task| task.owner);
             let (task, spec) = (draft.id.clone(), draft.spec.clone());
@@ -228,11 +238,11 @@ impl Channel {
     pub(crate) fn admitted(
         &mut self,
         cx: &mut Context,
-        ticket: AskId,
+        ask: AskId,
         admitted: Option<Result<(), Refusal>>,
     ) {
-        let front = self.tasks.requests.front_mut().filter(|front| front.ticket == ticket);
-        let Some(Request { stage, .. }) = front else { return };
+        let front = self.tasks.requests.front_mut().filter(|front| front.ask == ask);
+        let Some(TaskRequest { stage, .. }) = front else { return };
         let Stage::Admitting { claims, planned } = std::mem::replace(stage, Stage::Queued) else {
             return;
         };
@@ -246,11 +256,11 @@ impl Channel {
         for claim in claims {
             // The task may come back to an address whose claim is about to be released.
             cx.stopping.keep(&claim);
-            let of = ClaimPurpose::Request(ticket);
+            let of = ClaimPurpose::Request(ask);
             let then = Continuation::Claim { channel: self.id, claim: claim.clone(), of };
             cx.ask(Question::Claim(claim), then);
         }
-        self.work_off_tasks(cx);
+        self.run_task_requests(cx);
     }
 
     /// The claims that a request needs and its tasks do not hold, and the changes that it will make.
@@ -259,7 +269,7 @@ impl Channel {
         cx: &mut Context,
         change: &TaskChange,
         changes: Vec<usize>,
-    ) -> (Vec<Claim>, Vec<Planned>) {
+    ) -> (Vec<Claim>, Vec<PlannedChange>) {
         let drafts = match change {
             TaskChange::Add(drafts) | TaskChange::Update(drafts) => drafts.as_slice(),
             TaskChange::Delete(_) => &[],
@@ -267,12 +277,12 @@ impl Channel {
         let (mut claims, mut planned) = (Vec::new(), Vec::new());
         for at in changes {
             let Some(draft) = drafts.get(at) else {
-                planned.push(Planned { at, life: 0 });
+                planned.push(PlannedChange { at, life: 0 });
                 continue;
             };
             let task = self.tasks.list.get(&draft.id);
             let life = task.map_or_else(|| cx.new_life(), |task| task.life);
-            planned.push(Planned { at, life });
+            planned.push(PlannedChange { at, life });
             let key = draft.spec.address.key();
             if !task.is_some_and(|task| task.claimed && task.spec.address.key() == key) {
                 claims.push(self.claim_of(&draft.id, life, &draft.spec));
@@ -285,14 +295,15 @@ impl Channel {
     pub(super) fn request_claimed(
         &mut self,
         cx: &mut Context,
-        ticket: AskId,
+        ask: AskId,
         claim: Claim,
         claimed: Claimed,
     ) {
-        let front = self.tasks.requests.front_mut().filter(|front| front.ticket == ticket);
-        let Some(Request { stage: Stage::Claiming { open, got, refused, .. }, change, .. }) = front
+        let front = self.tasks.requests.front_mut().filter(|front| front.ask == ask);
+        let Some(TaskRequest { stage: Stage::Claiming { open, got, refused, .. }, change, .. }) =
+            front
         else {
-            self.take_back(cx, claim);
+            self.release_unneeded(cx, claim);
             return;
         };
         *open -= 1;
@@ -301,7 +312,7 @@ impl Channel {
             Claimed::Granted => got.push(claim),
             Claimed::Busy { retry_after_ms } => {
                 let error = RpcError::new(ErrorName::StreamUrlBusy);
-                let error = match change.place_of(&claim.holder.task) {
+                let error = match change.index_of(&claim.holder.task) {
                     Some(at) => error.field(format!("rtmpTasks[{at}].streamUrl")),
                     None => error,
                 };
@@ -317,14 +328,14 @@ impl Channel {
             }
         }
         if let Some(claim) = lost {
-            self.take_back(cx, claim);
+            self.release_unneeded(cx, claim);
         }
-        self.work_off_tasks(cx);
+        self.run_task_requests(cx);
     }
 
     /// Releases a claim of a request, unless the task itself wants that address: a restored task asks for its claim,
     /// too. If the task has run before, it may have pushed there.
-    fn take_back(&self, cx: &mut Context, claim: Claim) {
+    fn release_unneeded(&self, cx: &mut Context, claim: Claim) {
         let task = self.tasks.list.get(&claim.holder.task);
         let task = task.filter(|task| task.life == claim.holder.life);
         if task.is_none_or(|task| task.spec.address.key() != claim.key) {
@@ -340,7 +351,7 @@ impl Channel {
         let Stage::Claiming { got, refused, planned, .. } = stage else { return };
         let judged = match refused {
             Some(error) => Err(error),
-            None if !self.is_wanted(&request) => Err(ErrorName::Superseded.into()),
+            None if !self.is_awaited(&request) => Err(ErrorName::Superseded.into()),
             // The state may have changed since the claims were asked for: an owner may have left, for instance.
             None => self.judge(cx, request.by, &request.change).map(drop),
         };
@@ -351,7 +362,7 @@ impl Channel {
                 Err(ErrorName::TaskOverridden.into())
             }
         });
-        let Request { by, ticket, change, .. } = request;
+        let TaskRequest { by, ask, change, .. } = request;
         match &outcome {
             Ok(()) => {
                 let ids = change.ids();
@@ -363,15 +374,15 @@ impl Channel {
             }
             Err(_) => {
                 for claim in got {
-                    self.take_back(cx, claim);
+                    self.release_unneeded(cx, claim);
                 }
             }
         }
-        self.answer_request(cx, by, ticket, outcome);
+        self.answer_request(cx, by, ask, outcome);
     }
 
     /// Whether a task is still the planned one, or still does not exist.
-    fn is_as_planned(&self, change: &TaskChange, planned: Planned) -> bool {
+    fn is_as_planned(&self, change: &TaskChange, planned: PlannedChange) -> bool {
         let present = |draft: Option<&Draft>| {
             draft.and_then(|draft| self.tasks.list.get(&draft.id)).map(|task| task.life)
         };
@@ -387,11 +398,11 @@ impl Channel {
         cx: &mut Context,
         by: Caller,
         change: TaskChange,
-        planned: &[Planned],
+        planned: &[PlannedChange],
     ) {
         match change {
             TaskChange::Add(drafts) => {
-                let drafts = planned.iter().map(|Planned { at, life }| (&drafts[*at], *life));
+                let drafts = planned.iter().map(|PlannedChange { at, life }| (&drafts[*at], *life));
                 self.insert_tasks(cx, by.member(), &drafts.collect::<Vec<_>>());
             }
             TaskChange::Update(drafts) => {
@@ -411,23 +422,23 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         by: Caller,
-        ticket: AskId,
+        ask: AskId,
         outcome: Result<(), RpcError>,
     ) {
         if outcome.is_ok() {
             self.write_down(cx);
         }
         match by {
-            Caller::Member(uid) if self.waits_for(uid, ticket) => match outcome {
+            Caller::Member(uid) if self.awaits(uid, ask) => match outcome {
                 Ok(()) => {
                     let ask = cx.store(AfterWrite::Change { seat: self.seat(uid), of: None });
-                    if let Some(waiting) =
-                        self.members.get_mut(&uid).and_then(|m| m.waiting.as_mut())
+                    if let Some(pending) =
+                        self.members.get_mut(&uid).and_then(|m| m.pending.as_mut())
                     {
-                        (waiting.ask, waiting.on) = (ask, WaitingOn::Write);
+                        (pending.ask, pending.on) = (ask, PendingOn::Write);
                     }
                 }
-                Err(error) => self.resume_waiting(cx, uid, "tasks", Err(error)),
+                Err(error) => self.finish_pending(cx, uid, "tasks", Err(error)),
             },
             Caller::Member(_) => {}
             Caller::Admin(query) => match outcome {
@@ -468,7 +479,7 @@ impl Channel {
             let (channel, cid, id) = (self.key.clone(), self.cid, draft.id.clone());
             cx.note(Note::TaskAdded { channel, cid, task: id, owner });
         }
-        self.look_at_publishers(cx);
+        self.recompose_tasks(cx);
         // If a task starts at once, one event tells that, and no event that it is idle.
         for (draft, _) in drafts {
             if self.tasks.list[&draft.id].phase == Phase::Idle {
@@ -492,13 +503,13 @@ impl Channel {
                 let old = self.claim_of(&draft.id, life, &before);
                 let rest = run > 0;
                 self.stop_run(cx, &draft.id);
-                self.give_back(cx, &draft.id, old, rest);
+                self.release_after_run(cx, &draft.id, old, rest);
             }
             let ran = self.start_over(cx, &draft.id);
             self.tasks.touched.insert(draft.id.clone());
             changed.push((&draft.id, ran && !moves));
         }
-        self.look_at_publishers(cx);
+        self.recompose_tasks(cx);
         for (id, goes_on) in changed {
             self.task_updated(cx, id, goes_on);
         }
@@ -509,7 +520,7 @@ impl Channel {
         for request in std::mem::take(&mut self.tasks.requests) {
             if let Stage::Claiming { got, .. } = request.stage {
                 for claim in got {
-                    self.take_back(cx, claim);
+                    self.release_unneeded(cx, claim);
                 }
             }
             if let Caller::Admin(query) = request.by {

@@ -74,7 +74,7 @@ impl Channel {
             cx.foretell(&self.task_ended(&id, RESTARTED));
             cx.ops.push(RowOp::drop(&self.key, Row::Task(id)));
         }
-        self.look_at_publishers(cx);
+        self.recompose_tasks(cx);
         for id in self.tasks.list.keys().cloned().collect::<Vec<_>>() {
             self.announce_task(cx, &id, RESTARTED);
         }

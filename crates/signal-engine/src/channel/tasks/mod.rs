@@ -25,7 +25,7 @@ use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::task::{TASK_IMAGE_FAILED, TaskInfo, TaskState, TaskStatus};
 use lianmai_protocol::{Mid, MonoTime, TaskId, UserId};
 
-use self::command::Request;
+use self::command::TaskRequest;
 pub(crate) use self::keep::RESTARTED;
 use super::Channel;
 use crate::context::Context;
@@ -128,9 +128,9 @@ impl Task {
 pub(super) struct Tasks {
     list: BTreeMap<TaskId, Task>,
     /// Requests, one after the other; the first one may wait for its admission or for claims.
-    requests: VecDeque<Request>,
+    requests: VecDeque<TaskRequest>,
     /// An outer call is running requests.
-    at_work: bool,
+    running_requests: bool,
     /// The members that publish a camera or a microphone, in the order in which they began to. Kept without tasks, too.
     order: Vec<UserId>,
     /// Something was published or ended since the last look.

@@ -49,7 +49,7 @@ impl Channel {
             return;
         }
         if self.tasks.stale {
-            self.look_at_publishers(cx);
+            self.recompose_tasks(cx);
         }
         self.arm_tasks(cx);
     }
@@ -96,7 +96,7 @@ impl Channel {
     }
 
     /// Composes every task anew, and updates runs whose composition has changed.
-    pub(super) fn look_at_publishers(&mut self, cx: &mut Context) {
+    pub(super) fn recompose_tasks(&mut self, cx: &mut Context) {
         self.tasks.stale = false;
         let publishers = self.publishers();
         let now = cx.mono();
@@ -257,7 +257,13 @@ impl Channel {
     }
 
     /// Releases a claim, as soon as no run of the task can push to the address any more.
-    pub(super) fn give_back(&mut self, cx: &mut Context, id: &TaskId, claim: Claim, rest: bool) {
+    pub(super) fn release_after_run(
+        &mut self,
+        cx: &mut Context,
+        id: &TaskId,
+        claim: Claim,
+        rest: bool,
+    ) {
         let now = cx.mono();
         let Some(task) = self.tasks.list.get(id) else { return };
         match task.busy_until.filter(|until| *until > now) {
@@ -392,7 +398,7 @@ impl Channel {
         claimed: Claimed,
     ) {
         match of {
-            ClaimPurpose::Request(ticket) => self.request_claimed(cx, ticket, claim, claimed),
+            ClaimPurpose::Request(ask) => self.request_claimed(cx, ask, claim, claimed),
             ClaimPurpose::Task => self.task_claimed(cx, claim, claimed),
         }
     }
@@ -429,7 +435,7 @@ impl Channel {
         let Some(task) = self.tasks.list.get(id) else { return };
         let claim = self.claim_of(id, task.life, &task.spec);
         let rest = task.run > 0;
-        self.give_back(cx, id, claim, rest);
+        self.release_after_run(cx, id, claim, rest);
         self.tasks.list.remove(id);
     }
 
