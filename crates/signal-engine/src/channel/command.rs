@@ -404,7 +404,8 @@ impl Channel {
         }
     }
 
-    /// Charges a queued command for the growth of its event: earlier commands may have made it larger than when it came.
+    /// Charges a queued command for the growth of its event: earlier commands may have made it larger than when it
+    /// came.
     fn pay_more(&mut self, cx: &Context, uid: UserId, call: &Call, paid: Cost) {
         let more = self.cost(uid, call, paid.reading_again()).units.saturating_sub(paid.units);
         if let Some(member) = self.members.get_mut(&uid) {
