@@ -27,13 +27,13 @@ pub(crate) async fn run(server: &Path, greedy: usize, pace_ms: u64, seconds: u64
     let env = [("LIANMAI_LOG__FILTER", "warn"), ("LIANMAI_SERVER__SHARDS", "1")];
     let server = ServerProcess::start(server, &scratch.0, &env).await?;
     let address = server.public;
-    let alone = waits(address, seconds).await?;
+    let alone = answer_times(address, seconds).await?;
     let mut others = JoinSet::new();
     for number in 0..greedy {
         others.spawn(flood(address, number, Duration::from_millis(pace_ms.max(1))));
     }
     let rss = server.rss_kib()?;
-    let beside = waits(address, seconds).await?;
+    let beside = answer_times(address, seconds).await?;
     let grown = server.rss_kib()?.saturating_sub(rss);
     others.abort_all();
     let [alone, beside] = [alone, beside].map(|times| {
@@ -53,7 +53,7 @@ pub(crate) async fn run(server: &Path, greedy: usize, pace_ms: u64, seconds: u64
 }
 
 /// Times of a member from request to answer, in microseconds. The member runs on a thread of its own.
-async fn waits(server: SocketAddr, seconds: u64) -> Result<Histogram<u64>> {
+async fn answer_times(server: SocketAddr, seconds: u64) -> Result<Histogram<u64>> {
     let measure = async move {
         let mut member = RawWs::connect(server).await?;
         member.call("join", join("witness", 1)).await?;

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lianmai_test_support::children::{Usage, descendants, encodes, name_of};
-use lianmai_test_support::flashing::{Beacon, flashing, made, median};
+use lianmai_test_support::children::{Usage, descendants, is_encoder, name_of};
+use lianmai_test_support::decoding::{DecodedPublish, Media};
 use lianmai_test_support::media::Ffmpeg;
 use lianmai_test_support::process::ServerProcess;
 use lianmai_test_support::raw_ws::RawWs;
 use lianmai_test_support::receiver::{Receiver, Seen};
-use lianmai_test_support::watching::{Media, Watching};
+use lianmai_test_support::samples::{Beacon, flashing_file, media_file, median};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
@@ -31,14 +31,14 @@ const PROBING: &str = "-probesize 500000 -analyzeduration 500000";
 const MINUTE_MS: i64 = 60_000;
 
 /// Members that publish, on a separate server.
-struct Room {
+struct PublishingRoom {
     server: ServerProcess,
     members: Vec<RawWs>,
     _pushes: Vec<Ffmpeg>,
     _scratch: Scratch,
 }
 
-impl Room {
+impl PublishingRoom {
     /// Each member pushes one of these files, in turn.
     async fn new(server: &Path, name: &str, files: &[PathBuf], members: usize) -> Result<Self> {
         let scratch = Scratch::new(name)?;
@@ -50,7 +50,8 @@ impl Room {
             ("LIANMAI_TASKS__MEMORY_BYTES", "17179869184"),
         ];
         let server = ServerProcess::start(server, &scratch.0, &env).await?;
-        let mut room = Room { server, members: Vec::new(), _pushes: Vec::new(), _scratch: scratch };
+        let mut room =
+            PublishingRoom { server, members: Vec::new(), _pushes: Vec::new(), _scratch: scratch };
         for (uid, file) in (1..=members).zip(files.iter().cycle()) {
             let mut member = RawWs::connect(room.server.public).await?;
             let join = json!({"appkey": "demo", "channelName": "room", "uid": uid.to_string()});
@@ -136,7 +137,7 @@ pub(crate) async fn run(server: &Path, members: &[usize]) -> Result<()> {
          -maxrate {KBPS}k -bufsize {KBPS}k -c:a aac -b:a 64k",
         CANVAS.0, CANVAS.1,
     );
-    let sample = made("bench-720p15.flv", sample.split_whitespace()).await?;
+    let sample = media_file("bench-720p15.flv", sample.split_whitespace()).await?;
     for count in members {
         composed(server, &sample, *count).await?;
         plain(server, &sample, *count).await?;
@@ -146,7 +147,7 @@ pub(crate) async fn run(server: &Path, members: &[usize]) -> Result<()> {
 
 #[expect(clippy::print_stdout, reason = "figures are the output")]
 async fn composed(server: &Path, sample: &Path, count: usize) -> Result<()> {
-    let room = Room::new(server, "compose", &[sample.to_owned()], count).await?;
+    let room = PublishingRoom::new(server, "compose", &[sample.to_owned()], count).await?;
     let receiver = Receiver::start().await?;
     let begin = Instant::now();
     room.add_task(&receiver, CANVAS, &cells(count)?).await?;
@@ -157,7 +158,7 @@ async fn composed(server: &Path, sample: &Path, count: usize) -> Result<()> {
     let [mut compositor, mut encoder, mut decoders, mut all] = [Usage::default(); 4];
     for (pid, usage) in pids.iter().zip(Usage::of(&pids, WINDOW).await?) {
         let part = match name_of(*pid).as_str() {
-            "ffmpeg" if encodes(*pid) => &mut encoder,
+            "ffmpeg" if is_encoder(*pid) => &mut encoder,
             "ffmpeg" => &mut decoders,
             _ => &mut compositor,
         };
@@ -183,7 +184,7 @@ async fn composed(server: &Path, sample: &Path, count: usize) -> Result<()> {
 
 #[expect(clippy::print_stdout, reason = "figures are the output")]
 async fn plain(server: &Path, sample: &Path, count: usize) -> Result<()> {
-    let mut room = Room::new(server, "plain", &[sample.to_owned()], count).await?;
+    let mut room = PublishingRoom::new(server, "plain", &[sample.to_owned()], count).await?;
     let receiver = Receiver::start().await?;
     let pulls = room.pulls().await?;
     let begin = Instant::now();
@@ -240,21 +241,22 @@ fn overlay(pulls: &[String], cells: &[Cell], to: &str) -> Result<Child> {
 /// Measures two members whose pictures flash and whose sounds beep, for `minutes` by the stream's own clock.
 #[expect(clippy::print_stdout, reason = "figures are the output")]
 pub(crate) async fn drift(server: &Path, minutes: i64) -> Result<()> {
-    let files = [flashing("red", 440, 3_000).await?, flashing("blue", 1_000, 4_500).await?];
-    let mut room = Room::new(server, "drift", &files, files.len()).await?;
+    let files =
+        [flashing_file("red", 440, 3_000).await?, flashing_file("blue", 1_000, 4_500).await?];
+    let mut room = PublishingRoom::new(server, "drift", &files, files.len()).await?;
     let receiver = Receiver::start().await?;
     let canvas = (640, 360);
     let cell = |x| Cell { x, y: 0, width: 320, height: 180 };
     room.add_task(&receiver, canvas, &[cell(0), cell(320)]).await?;
     first_picture(&receiver, Instant::now()).await?;
-    let mut watching = Watching::start(receiver.follow(), canvas.0, canvas.1)?;
+    let mut decoded = DecodedPublish::start(receiver.follow(), canvas.0, canvas.1)?;
     let mut beacons = [Beacon::new((50, 40), 3_000.0), Beacon::new((370, 40), 4_500.0)];
-    let begin = watching.frame().await?.time;
+    let begin = decoded.frame().await?.time;
     let mut minute = 0;
     while minute < minutes {
-        let media = watching.next().await?;
+        let media = decoded.next().await?;
         for beacon in &mut beacons {
-            beacon.take(&media);
+            beacon.observe(&media);
         }
         if let Media::Frame(frame) = media
             && frame.time - begin >= (minute + 1) * MINUTE_MS

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lianmai_test_support::PATIENCE;
+use lianmai_test_support::TEST_TIMEOUT;
 use lianmai_test_support::arrivals::Arrivals;
 use lianmai_test_support::media::Ffmpeg;
 use lianmai_test_support::process::ServerProcess;
@@ -35,12 +35,12 @@ pub(crate) async fn run(server: &Path, cuts: usize) -> Result<()> {
         let pull: Value = viewer.call("subscribe", play("video")).await?;
         let flv = pull["urls"]["flv"].as_str().context("no URL")?;
         let mut playing = Arrivals::open(flv).await?;
-        playing.media(PATIENCE).await?;
+        playing.media(TEST_TIMEOUT).await?;
         host.call("unpublish", json!({"mediaType": ""})).await?;
         let answered = Instant::now();
         let (push, play) = tokio::join!(
-            async { ffmpeg.exited_within(PATIENCE).await.map(|_| answered.elapsed()) },
-            async { playing.end(PATIENCE).await.map(|()| answered.elapsed()) },
+            async { ffmpeg.exited_within(TEST_TIMEOUT).await.map(|_| answered.elapsed()) },
+            async { playing.end(TEST_TIMEOUT).await.map(|()| answered.elapsed()) },
         );
         pushes.push(push?);
         plays.push(play?);

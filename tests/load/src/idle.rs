@@ -18,10 +18,10 @@ use tokio::time::{interval, sleep};
 
 use crate::Scratch;
 
-const ROOM: usize = 10;
+const ROOM_SIZE: usize = 10;
 const EVENTS: usize = 20;
 /// Time for the allocator to return freed memory to the system.
-const REST: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(10);
 /// Interval between the pings of a member; the default of clients is 10 s.
 const PING: Duration = Duration::from_secs(8);
 /// The server gives up a member that is silent for 25 s; a generator that comes near that is too slow.
@@ -33,29 +33,29 @@ pub(crate) async fn run(server: &Path, members: usize) -> Result<()> {
     let env = [("LIANMAI_LOG__FILTER", "warn"), ("LIANMAI_LIMITS__MESSAGE_BYTES", "20000")];
     let server = ServerProcess::start(server, &scratch.0, &env).await?;
     let before = server.rss_kib()?;
-    let mut crowd = Crowd::new();
+    let mut rooms = IdleRooms::new();
     let measured = async {
-        for room in 0..members / ROOM {
+        for room in 0..members / ROOM_SIZE {
             let mut room_members = Vec::new();
-            for index in 0..ROOM {
+            for index in 0..ROOM_SIZE {
                 let mut member = RawWs::connect(server.public).await?;
-                let uid = (room * ROOM + index).to_string();
+                let uid = (room * ROOM_SIZE + index).to_string();
                 let name = format!("room-{room}");
                 let join = json!({"appkey": "demo", "channelName": name, "uid": uid});
                 member.call("join", join).await?;
                 room_members.push(member);
             }
-            crowd.add(room_members);
+            rooms.add(room_members);
         }
-        crowd.say(EVENTS, 100).await?;
-        sleep(REST).await;
+        rooms.say(EVENTS, 100).await?;
+        sleep(SETTLE).await;
         let idle = server.rss_kib()?;
-        crowd.say(1, 16_000).await?;
-        sleep(REST).await;
+        rooms.say(1, 16_000).await?;
+        sleep(SETTLE).await;
         anyhow::Ok((idle, server.rss_kib()?))
     };
     let measured = measured.await;
-    let late = crowd.silent_for();
+    let late = rooms.silent_for();
     // If the generator was too slow, that is also the cause of any other error.
     ensure!(
         late < SILENT,
@@ -66,7 +66,7 @@ pub(crate) async fn run(server: &Path, members: usize) -> Result<()> {
     let (idle, after) = measured?;
     let per_member = |rss: u64| (rss - before) as f64 / members as f64;
     println!(
-        "idle: {members} members in rooms of {ROOM}: {:.2} KiB each after a snapshot and {EVENTS} events, \
+        "idle: {members} members in rooms of {ROOM_SIZE}: {:.2} KiB each after a snapshot and {EVENTS} events, \
          {:.2} KiB each after one event of 16 kB (process: {before} -> {idle} -> {after} KiB)",
         per_member(idle),
         per_member(after)
@@ -74,41 +74,41 @@ pub(crate) async fn run(server: &Path, members: usize) -> Result<()> {
     Ok(())
 }
 
-/// The next task of all rooms: the number of messages, and the bytes of each.
-type Task = (usize, usize);
+/// The next round of all rooms: the number of messages, and the bytes of each.
+type Round = (usize, usize);
 
 /// All rooms. Each has a task of its own, which sends pings for its members.
-struct Crowd {
+struct IdleRooms {
     rooms: JoinSet<Result<()>>,
-    task: watch::Sender<Task>,
+    round: watch::Sender<Round>,
     done: (mpsc::UnboundedSender<()>, mpsc::UnboundedReceiver<()>),
     /// The longest silence of a member, in milliseconds.
     silent_ms: Arc<AtomicU64>,
 }
 
-impl Crowd {
+impl IdleRooms {
     fn new() -> Self {
-        Crowd {
+        IdleRooms {
             rooms: JoinSet::new(),
-            task: watch::Sender::new((0, 0)),
+            round: watch::Sender::new((0, 0)),
             done: mpsc::unbounded_channel(),
             silent_ms: Arc::default(),
         }
     }
 
     fn add(&mut self, members: Vec<RawWs>) {
-        let (mut task, done) = (self.task.subscribe(), self.done.0.clone());
+        let (mut round, done) = (self.round.subscribe(), self.done.0.clone());
         let silent_ms = Arc::clone(&self.silent_ms);
         self.rooms.spawn(async move {
-            let mut room = Room { members, spoke: Instant::now(), silent_ms };
+            let mut room = IdleRoom { members, spoke: Instant::now(), silent_ms };
             let mut tick = interval(PING);
             loop {
                 tokio::select! {
-                    changed = task.changed() => {
+                    changed = round.changed() => {
                         if changed.is_err() {
                             return Ok(());
                         }
-                        let (count, bytes) = *task.borrow_and_update();
+                        let (count, bytes) = *round.borrow_and_update();
                         room.say(count, bytes).await?;
                         done.send(()).context("nobody waits")?;
                     }
@@ -121,7 +121,7 @@ impl Crowd {
     /// In each room one member sends messages, and all others read them.
     async fn say(&mut self, count: usize, bytes: usize) -> Result<()> {
         let mut left = self.rooms.len();
-        self.task.send_replace((count, bytes));
+        self.round.send_replace((count, bytes));
         while left > 0 {
             tokio::select! {
                 _ = self.done.1.recv() => left -= 1,
@@ -138,14 +138,14 @@ impl Crowd {
     }
 }
 
-struct Room {
+struct IdleRoom {
     members: Vec<RawWs>,
     /// Time since which every member has sent something.
     spoke: Instant,
     silent_ms: Arc<AtomicU64>,
 }
 
-impl Room {
+impl IdleRoom {
     async fn ping(&mut self) -> Result<()> {
         let now = Instant::now();
         for member in &mut self.members {

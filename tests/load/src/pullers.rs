@@ -38,7 +38,7 @@ pub(crate) async fn run(server: &Path, pullers: usize) -> Result<()> {
         let data = scratch.0.join(if is_flv { "flv" } else { "rtmp" });
         let server =
             ServerProcess::start(server, &data, &[("LIANMAI_LOG__FILTER", "warn")]).await?;
-        let room = Room::new(&server, pullers + 1).await?;
+        let room = PlayedRoom::new(&server, pullers + 1).await?;
         let pid = server.pid()?;
         let players =
             if is_flv { Players::Flv(room.flv) } else { Players::Rtmp(room.pulls.clone()) };
@@ -86,14 +86,14 @@ async fn sample(folder: &Path) -> Result<Sample> {
 }
 
 /// A member that publishes, and further members that can each play it.
-struct Room {
+struct PlayedRoom {
     push: Target,
     pulls: Vec<Target>,
     flv: Vec<String>,
     _members: Vec<RawWs>,
 }
 
-impl Room {
+impl PlayedRoom {
     async fn new(server: &ServerProcess, viewers: usize) -> Result<Self> {
         let join =
             |uid: u32| json!({"appkey": "demo", "channelName": "room", "uid": uid.to_string()});
@@ -101,7 +101,8 @@ impl Room {
         publisher.call("join", join(1)).await?;
         let push = publisher.call("publish", json!({})).await?;
         let push = Target::parse(push["url"].as_str().context("no push URL")?)?;
-        let mut room = Room { push, pulls: Vec::new(), flv: Vec::new(), _members: vec![publisher] };
+        let mut room =
+            PlayedRoom { push, pulls: Vec::new(), flv: Vec::new(), _members: vec![publisher] };
         for uid in 2..2 + u32::try_from(viewers)? {
             // A separate member per player, because a viewer may play a stream only a few times.
             let mut viewer = RawWs::connect(server.public).await?;
@@ -131,7 +132,7 @@ enum Players {
 struct Sent(Arc<Mutex<HashMap<u64, Instant>>>, RandomState);
 
 impl Sent {
-    fn note(&self, body: &[u8]) {
+    fn record(&self, body: &[u8]) {
         let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sent.insert(self.1.hash_one(body), Instant::now());
     }
@@ -150,7 +151,7 @@ async fn push(mut client: Client, sample: Arc<Sample>, sent: Sent) -> Result<()>
         for (type_id, time, body) in sample.iter() {
             let time = round * length + time;
             sleep_until(begin + Duration::from_millis(time.into())).await;
-            sent.note(body);
+            sent.record(body);
             client.media(*type_id, time, body).await?;
         }
     }

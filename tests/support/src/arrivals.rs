@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::PATIENCE;
+use crate::TEST_TIMEOUT;
 
 /// The kind of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl Arrivals {
     /// Waits until sound and pictures have gone on for `duration`, by the stream's own timestamps.
     ///
     /// # Errors
-    /// The stream ends, or makes no progress for [`PATIENCE`].
+    /// The stream ends, or makes no progress for [`TEST_TIMEOUT`].
     pub async fn goes_on(&mut self, duration: Duration) -> Result<()> {
         self.goes_on_with(&[TagKind::Audio, TagKind::Video], duration).await
     }
@@ -188,12 +188,12 @@ impl Arrivals {
     /// Like [`Arrivals::goes_on`], for these kinds.
     ///
     /// # Errors
-    /// The stream ends, or one of the kinds makes no progress for [`PATIENCE`].
+    /// The stream ends, or one of the kinds makes no progress for [`TEST_TIMEOUT`].
     pub async fn goes_on_with(&mut self, kinds: &[TagKind], duration: Duration) -> Result<()> {
         let from = Instant::now();
         let is_enough =
             |arrived: &Arrived| arrived.ended.is_some() || arrived.went_on(kinds, from) >= duration;
-        self.until(PATIENCE, is_enough).await?;
+        self.until(TEST_TIMEOUT, is_enough).await?;
         ensure!(self.arrived.borrow().ended.is_none(), "the stream ended");
         Ok(())
     }
@@ -230,13 +230,13 @@ impl Answer {
     /// The whole body.
     ///
     /// # Errors
-    /// The connection fails, or the body takes longer than [`PATIENCE`].
+    /// The connection fails, or the body takes longer than [`TEST_TIMEOUT`].
     pub async fn text(&mut self) -> Result<String> {
         let read = async {
             while self.stream.read_buf(&mut self.rest).await? > 0 {}
             anyhow::Ok(())
         };
-        timeout(PATIENCE, read).await.context("the body does not end")??;
+        timeout(TEST_TIMEOUT, read).await.context("the body does not end")??;
         Ok(String::from_utf8_lossy(&self.rest).into_owned())
     }
 }
@@ -244,7 +244,7 @@ impl Answer {
 /// Requests a URL.
 ///
 /// # Errors
-/// The server cannot be reached, or sends no HTTP response within [`PATIENCE`].
+/// The server cannot be reached, or sends no HTTP response within [`TEST_TIMEOUT`].
 pub async fn get(url: &str) -> Result<Answer> {
     let (host, path) =
         url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).context("no http URL")?;
@@ -258,7 +258,7 @@ pub async fn get(url: &str) -> Result<Answer> {
 /// # Errors
 /// As for [`get`].
 pub async fn ask(address: SocketAddr, request: &str) -> Result<Answer> {
-    timeout(PATIENCE, ask_now(address, request)).await.context("no answer")?
+    timeout(TEST_TIMEOUT, ask_now(address, request)).await.context("no answer")?
 }
 
 async fn ask_now(address: SocketAddr, request: &str) -> Result<Answer> {

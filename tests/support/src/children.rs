@@ -27,7 +27,7 @@ pub fn name_of(pid: u32) -> String {
 
 /// Whether a process is an ffmpeg that encodes video.
 #[must_use]
-pub fn encodes(pid: u32) -> bool {
+pub fn is_encoder(pid: u32) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&line).contains("libx264")
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 /// Time limit of every wait, so that a test that hangs fails and names what it waits for. Normal waits are far shorter,
 /// even on a busy machine. A test therefore proves nothing about durations; `cargo xtask bench` measures those.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub mod arrivals;
 pub mod children;
-pub mod flashing;
+pub mod decoding;
 pub mod media;
 pub mod nginx;
 pub mod process;
 pub mod raw_ws;
 pub mod receiver;
-pub mod watching;
+pub mod samples;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::PATIENCE;
+use crate::TEST_TIMEOUT;
 use crate::arrivals::Arrivals;
 
 /// The media that is pushed: 60 s of a test picture (H.264 baseline, 320x180, 25 frames and one keyframe per second)
@@ -208,12 +208,12 @@ pub struct Decoded {
 /// The coded pictures of the first `seconds` of a file or stream: the size in bytes and the hash of each.
 ///
 /// # Errors
-/// ffmpeg fails, or takes [`PATIENCE`] longer than that.
+/// ffmpeg fails, or takes [`TEST_TIMEOUT`] longer than that.
 pub async fn pictures(url: &str, seconds: u32) -> Result<Vec<(u64, String)>> {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error", "-nostdin", "-i", url, "-t", &seconds.to_string()]);
     ffmpeg.args(["-map", "0:v", "-c", "copy", "-f", "framemd5", "-"]);
-    let text = output(ffmpeg, Duration::from_secs(seconds.into()) + PATIENCE).await?;
+    let text = output(ffmpeg, Duration::from_secs(seconds.into()) + TEST_TIMEOUT).await?;
     let fields = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
         let mut fields = line.rsplit(',').map(str::trim);
         let hash = fields.next().context("no hash")?;
@@ -225,12 +225,12 @@ pub async fn pictures(url: &str, seconds: u32) -> Result<Vec<(u64, String)>> {
 /// Decodes `seconds` of the video.
 ///
 /// # Errors
-/// ffmpeg fails, or takes [`PATIENCE`] longer than that.
+/// ffmpeg fails, or takes [`TEST_TIMEOUT`] longer than that.
 pub async fn decode(url: &str, seconds: u32) -> Result<Decoded> {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error", "-nostdin", "-fflags", "nobuffer", "-i", url]);
     ffmpeg.args(["-t", &seconds.to_string(), "-map", "0:v", "-f", "framemd5", "-"]);
-    let limit = Duration::from_secs(seconds.into()) + PATIENCE;
+    let limit = Duration::from_secs(seconds.into()) + TEST_TIMEOUT;
     let text = output(ffmpeg, limit).await?;
     // One line per frame, with the hash as its last field; lines with `#` are comments.
     let hashes: Vec<_> = text

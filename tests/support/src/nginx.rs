@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::PATIENCE;
+use crate::TEST_TIMEOUT;
 
 /// A running nginx. Dropping it kills it.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Nginx {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, listens).await.context("nginx does not listen")?;
+        timeout(TEST_TIMEOUT, listens).await.context("nginx does not listen")?;
         Ok(Nginx { child, folder, address })
     }
 

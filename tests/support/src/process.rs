@@ -16,7 +16,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::PATIENCE;
+use crate::TEST_TIMEOUT;
 use crate::arrivals::{self, Answer};
 
 /// A running server. Dropping it kills it.
@@ -129,7 +129,7 @@ impl ServerProcess {
     /// Waits for a log line after the first `known` ones.
     ///
     /// # Errors
-    /// There is none within [`PATIENCE`].
+    /// There is none within [`TEST_TIMEOUT`].
     pub async fn logged(&self, known: usize, is_it: impl Fn(&str) -> bool) -> Result<String> {
         let wait = async {
             loop {
@@ -141,7 +141,7 @@ impl ServerProcess {
                 more.await;
             }
         };
-        timeout(PATIENCE, wait).await.context("the log line did not come")
+        timeout(TEST_TIMEOUT, wait).await.context("the log line did not come")
     }
 
     /// Log lines that report a bug: ERROR lines and panics.
@@ -300,9 +300,9 @@ fn waited(thread: &Path) -> Option<Duration> {
 
 /// How long threads have waited for a processor while they were runnable, as counted by the kernel.
 #[derive(Clone, Debug, Default)]
-pub struct Starved(BTreeMap<u32, Duration>);
+pub struct CpuWait(BTreeMap<u32, Duration>);
 
-impl Starved {
+impl CpuWait {
     /// The waits of the threads of a process so far; empty if the kernel does not count them.
     #[must_use]
     pub fn of(pid: u32) -> Self {
@@ -312,20 +312,20 @@ impl Starved {
             let id = thread.file_name().to_str()?.parse().ok()?;
             Some((id, waited(&thread.path())?))
         });
-        Starved(waited.collect())
+        CpuWait(waited.collect())
     }
 
     /// The waits of the calling thread so far.
     #[must_use]
     pub fn of_this_thread() -> Self {
-        Starved(
+        CpuWait(
             waited(Path::new("/proc/thread-self")).map(|waited| (0, waited)).into_iter().collect(),
         )
     }
 
     /// The longest wait of a thread since `earlier`.
     #[must_use]
-    pub fn since(&self, earlier: &Starved) -> Duration {
+    pub fn since(&self, earlier: &CpuWait) -> Duration {
         let known = |id| earlier.0.get(id).copied().unwrap_or_default();
         let waited = self.0.iter().map(|(id, now)| now.saturating_sub(known(id)));
         waited.max().unwrap_or_default()

@@ -1,6 +1,6 @@
 //! An RTMP receiver, like that of a CDN, that records everything. In: publishes. Out: when each began and ended, and
 //! all tags. It accepts every publish at any time, so that two simultaneous ones are recorded. Deliberately absent:
-//! decoding, see `watching.rs`.
+//! decoding, see `decoding.rs`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::PATIENCE;
+use crate::TEST_TIMEOUT;
 
 /// A media message.
 #[derive(Clone, Debug)]
@@ -145,10 +145,10 @@ impl Receiver {
     /// Waits until the received data satisfies `wanted`.
     ///
     /// # Errors
-    /// That does not happen within [`PATIENCE`].
+    /// That does not happen within [`TEST_TIMEOUT`].
     pub async fn until(&self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Result<()> {
         let mut seen = self.seen.clone();
-        let waited = timeout(PATIENCE, seen.wait_for(|seen| wanted(seen))).await;
+        let waited = timeout(TEST_TIMEOUT, seen.wait_for(|seen| wanted(seen))).await;
         waited.with_context(|| format!("not seen: {what}"))?.context("the receiver is gone")?;
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Receiver {
     /// Waits for `more` further pictures.
     ///
     /// # Errors
-    /// They do not arrive within [`PATIENCE`].
+    /// They do not arrive within [`TEST_TIMEOUT`].
     pub async fn pictures(&self, more: usize) -> Result<()> {
         let enough = self.seen.borrow().pictures() + more;
         self.until("pictures", |seen| seen.pictures() >= enough).await

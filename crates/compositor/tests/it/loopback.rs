@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use crate::relay::Relay;
 
 /// Time limit for everything that may hang.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 const RUN: u64 = 7;
 const SIDES: (u32, u32) = (320, 180);
 const LEFT: Rect = Rect { x: 0, y: 0, width: 160, height: 90 };
@@ -118,7 +118,7 @@ impl Parent {
                 }
             }
         };
-        timeout(PATIENCE, waiting).await.expect("it is reported")
+        timeout(TEST_TIMEOUT, waiting).await.expect("it is reported")
     }
 
     async fn order(&self, order: Order) {
@@ -132,7 +132,7 @@ impl Parent {
     async fn stop(mut self) {
         self.order(Order::Stop { run: RUN }).await;
         self.until(|report| *report == Report::Stopped { run: RUN }).await;
-        timeout(PATIENCE, self.task).await.unwrap().unwrap();
+        timeout(TEST_TIMEOUT, self.task).await.unwrap().unwrap();
     }
 }
 
@@ -175,7 +175,7 @@ impl Viewer {
             }
             panic!("the stream ended");
         };
-        timeout(PATIENCE, waiting).await.expect("it is seen");
+        timeout(TEST_TIMEOUT, waiting).await.expect("it is seen");
     }
 }
 
@@ -217,7 +217,7 @@ async fn hear(url: &str, wanted: impl Fn(&[i16]) -> bool) {
             }
         }
     };
-    timeout(PATIENCE, hearing).await.expect("it is heard");
+    timeout(TEST_TIMEOUT, hearing).await.expect("it is heard");
 }
 
 const RED: u32 = 0xFF_0000;
@@ -252,7 +252,7 @@ async fn two_inputs_are_seen_and_heard_where_they_should_be() {
     let _blue = pusher(&relay.push_url("blue"), "blue", 1000);
     viewer.until(&[(80, 45, BLUE), (240, 135, RED)]).await;
     parent.stop().await;
-    timeout(PATIENCE, relay.ended("out")).await.expect("the run does not push any more");
+    timeout(TEST_TIMEOUT, relay.ended("out")).await.expect("the run does not push any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,7 +286,7 @@ async fn a_run_whose_lease_is_over_stops_by_itself() {
     parent.grants.store(false, Relaxed);
     let last = parent.until(|report| matches!(report, Report::Failed { .. })).await;
     assert!(matches!(last, Report::Failed { failure: Failure::Silent, .. }), "{last:?}");
-    timeout(PATIENCE, parent.task).await.unwrap().unwrap();
+    timeout(TEST_TIMEOUT, parent.task).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

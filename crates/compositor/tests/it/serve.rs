@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 struct Program {
     child: Child,
@@ -36,12 +36,12 @@ impl Program {
     }
 
     async fn report(&mut self) -> Option<Report> {
-        let line = timeout(PATIENCE, self.reports.next_line()).await.unwrap().unwrap()?;
+        let line = timeout(TEST_TIMEOUT, self.reports.next_line()).await.unwrap().unwrap()?;
         Some(serde_json::from_str(&line).unwrap())
     }
 
     async fn exit(mut self) -> std::process::ExitStatus {
-        timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap()
+        timeout(TEST_TIMEOUT, self.child.wait()).await.unwrap().unwrap()
     }
 
     /// The ids of its child processes.
@@ -118,7 +118,7 @@ async fn it_ends_with_its_parent_and_its_children_with_it() {
         let mut program = Program::start();
         program.say(&start()).await;
         program.report().await;
-        let encoder = timeout(PATIENCE, async {
+        let encoder = timeout(TEST_TIMEOUT, async {
             loop {
                 if let [encoder] = program.children()[..] {
                     return encoder;
@@ -133,13 +133,13 @@ async fn it_ends_with_its_parent_and_its_children_with_it() {
             drop(program.orders);
             while program.reports.next_line().await.unwrap().is_some() {}
         }
-        timeout(PATIENCE, program.child.wait()).await.unwrap().unwrap();
+        timeout(TEST_TIMEOUT, program.child.wait()).await.unwrap().unwrap();
         // An orphaned process may stay a zombie until it is reaped.
         let gone = async {
             while status(encoder).is_some_and(|(_, state)| state != 'Z') {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, gone).await.expect("the encoder ends");
+        timeout(TEST_TIMEOUT, gone).await.expect("the encoder ends");
     }
 }

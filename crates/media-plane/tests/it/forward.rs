@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use crate::support::*;
 
 /// Ends a test that would never end. No outcome depends on it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn options() -> UpstreamOptions {
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -112,14 +112,14 @@ fn start(
 /// Waits until a forward is in this phase and has failed at least so often.
 async fn reach(state: &mut watch::Receiver<ForwardState>, phase: ForwardPhase, failures: u64) {
     let wanted = |state: &ForwardState| state.phase == phase && state.failures >= failures;
-    timeout(PATIENCE, state.wait_for(wanted)).await.unwrap().unwrap();
+    timeout(TEST_TIMEOUT, state.wait_for(wanted)).await.unwrap().unwrap();
 }
 
 /// The bodies of the next packets of a player.
 async fn bodies(player: &Player, count: usize) -> Vec<Vec<u8>> {
     let mut batch = Vec::new();
     while batch.len() < count {
-        timeout(PATIENCE, player.next(&mut batch, count)).await.unwrap().unwrap();
+        timeout(TEST_TIMEOUT, player.next(&mut batch, count)).await.unwrap().unwrap();
     }
     batch.iter().map(|packet| packet.body().to_vec()).collect()
 }
@@ -142,7 +142,7 @@ async fn a_stream_is_published_from_its_last_keyframe_on_until_it_ends() {
     // Each of the four is six bytes in a tag of FLV.
     assert_eq!(hub.stats().bytes_out, 4 * (11 + 6 + 4));
     hub.cut_stream(&StreamName::new("live", "a"));
-    assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap(), EndReason::Cut);
+    assert_eq!(timeout(TEST_TIMEOUT, ended).await.unwrap().unwrap(), EndReason::Cut);
     drop(watcher);
     server.stop().await;
 }
@@ -180,7 +180,7 @@ async fn a_refusal_is_told_without_the_key_and_tried_again() {
     assert_eq!(text, "refused: NetStream.Publish.Denied denied.badKey: *** is bad");
     // A forward also ends with its stream while it waits for the next attempt.
     hub.cut_stream(&StreamName::new("live", "a"));
-    assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap(), EndReason::Cut);
+    assert_eq!(timeout(TEST_TIMEOUT, ended).await.unwrap().unwrap(), EndReason::Cut);
     server.stop().await;
 }
 
@@ -330,7 +330,7 @@ async fn a_publish_that_is_dropped_delivers_nothing_more() {
     hand_over(&mut upstream).await;
     drop(upstream);
     say.send(()).await.unwrap();
-    let ended = timeout(PATIENCE, ended).await.unwrap().unwrap();
+    let ended = timeout(TEST_TIMEOUT, ended).await.unwrap().unwrap();
     assert_eq!(ended.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
     server.stop().await;
 }
@@ -348,9 +348,9 @@ async fn a_cut_resets_the_publish() {
     send(&publisher, 80, &[0x27, 1, 0, 0, 0, 3]);
     hub.cut_stream(&StreamName::new("live", "a"));
     say.send(()).await.unwrap();
-    let ended = timeout(PATIENCE, ended).await.unwrap().unwrap();
+    let ended = timeout(TEST_TIMEOUT, ended).await.unwrap().unwrap();
     assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    assert_eq!(timeout(PATIENCE, forwarded).await.unwrap().unwrap(), EndReason::Cut);
+    assert_eq!(timeout(TEST_TIMEOUT, forwarded).await.unwrap().unwrap(), EndReason::Cut);
     server.stop().await;
 }
 
@@ -363,6 +363,6 @@ async fn a_publish_that_is_finished_delivers_everything() {
     let mut upstream = Upstream::publish(&url(address, "good"), &options()).await.unwrap();
     hand_over(&mut upstream).await;
     upstream.finish().await;
-    assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap().unwrap(), 0);
+    assert_eq!(timeout(TEST_TIMEOUT, ended).await.unwrap().unwrap().unwrap(), 0);
     server.stop().await;
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use lianmai_media_plane::{Direction, MediaKind, RelayConfig, StreamName, pull};
 
-use crate::sockets::{PATIENCE, Server, eventually, within};
+use crate::sockets::{Server, TEST_TIMEOUT, eventually, within};
 use crate::support::*;
 
 /// An ffmpeg process that is killed when its test ends.
@@ -62,7 +62,7 @@ async fn probe(url: String) -> Vec<String> {
             .output()
             .expect("ffprobe is installed")
     });
-    let output = tokio::time::timeout(PATIENCE, probe).await.unwrap().unwrap();
+    let output = tokio::time::timeout(TEST_TIMEOUT, probe).await.unwrap().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut lines: Vec<_> =
         String::from_utf8(output.stdout).unwrap().lines().map(ToOwned::to_owned).collect();
@@ -74,7 +74,7 @@ async fn probe(url: String) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ffmpeg_pushes_and_ffprobe_plays() {
     // On a busy machine, an encoder may pause. It must not count as silent.
-    let config = RelayConfig { takeover_silence: PATIENCE, ..RelayConfig::default() };
+    let config = RelayConfig { takeover_silence: TEST_TIMEOUT, ..RelayConfig::default() };
     let server = Server::start(config, allow()).await;
     // One player comes before the publisher.
     let url = format!("rtmp://{}/live/a?v=probe", server.address);

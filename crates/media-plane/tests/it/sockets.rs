@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::support::*;
 
 /// Fails a wait that would never end. No outcome depends on it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
     pub(crate) hub: Hub,
@@ -51,7 +51,7 @@ impl Server {
 }
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect("in time")
+    timeout(TEST_TIMEOUT, future).await.expect("in time")
 }
 
 pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -60,7 +60,7 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    timeout(TEST_TIMEOUT, poll).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 pub(crate) struct Client {
@@ -436,7 +436,7 @@ async fn idle_connections_of_many_addresses_leave_places_for_others() {
     let config = RelayConfig {
         max_connections: 256,
         max_connections_per_address: 16,
-        handshake_timeout: PATIENCE,
+        handshake_timeout: TEST_TIMEOUT,
         ..RelayConfig::default()
     };
     let server = Server::start(config, allow()).await;

@@ -10,8 +10,8 @@ use tokio::time::{interval, timeout};
 
 use crate::hostile_media::{connect, handshake, request, talk};
 use crate::hostile_urls::stream_of;
-use crate::stage::{PATIENCE, Scratch, Stage};
-use crate::survivor::{Survivor, member_of};
+use crate::reconnecting::{ReconnectingMember, member_of};
+use crate::server::{Scratch, TEST_TIMEOUT, TestServer};
 use crate::tokens::{self, APPS};
 
 /// Longer than the server waits for a member that may still come back (RST-4).
@@ -24,10 +24,10 @@ fn join(uid: &str, token: &str) -> Value {
 }
 
 /// The answer to a `join` of uid 2.
-async fn enter(stage: &Stage, token: &str) -> Result<Value> {
-    let mut socket = RawWs::connect(stage.server.public).await?;
+async fn enter(server: &TestServer, token: &str) -> Result<Value> {
+    let mut socket = RawWs::connect(server.process.public).await?;
     let id = socket.request("join", join("2", token)).await?;
-    timeout(PATIENCE, socket.answer(id)).await.context("no answer")?
+    timeout(TEST_TIMEOUT, socket.answer(id)).await.context("no answer")?
 }
 
 fn refusal(answer: &Value) -> &str {
@@ -35,12 +35,12 @@ fn refusal(answer: &Value) -> &str {
 }
 
 /// Whether the relay accepts a push to this URL.
-pub(crate) async fn is_taken(stage: &Stage, url: &str) -> Result<bool> {
+pub(crate) async fn is_taken(server: &TestServer, url: &str) -> Result<bool> {
     let (first, then) =
         ([handshake(), connect("live")].concat(), request("publish", &stream_of(url)?));
     // `connect` and `createStream` are answered first.
-    let talk = talk(&stage.server, &first, &then, 4);
-    let said = timeout(PATIENCE, talk).await.context("no answer to a push")??;
+    let talk = talk(&server.process, &first, &then, 4);
+    let said = timeout(TEST_TIMEOUT, talk).await.context("no answer to a push")??;
     match said.get(3).map(String::as_str) {
         Some("NetStream.Publish.Start") => Ok(true),
         Some("NetStream.Publish.Denied") => Ok(false),
@@ -55,24 +55,24 @@ async fn rst_5_a_ban_outlives_a_kill_right_after_its_answer() -> Result<()> {
     let config = scratch.0.join("config.toml");
     std::fs::write(&config, APPS)?;
     let env = [("LIANMAI_CONFIG", config.to_str().context("a path that is text")?)];
-    let mut stage = Stage::start_with(&env).await?;
-    let server = stage.server.public;
+    let mut server = TestServer::start_with(&env).await?;
+    let address = server.process.public;
     let moderates =
         tokens::jwt("room", "1", |_, claims| claims["rights"]["moderate"] = true.into());
-    let mut host = Survivor::join_with(server, join("1", &moderates)).await?;
+    let mut host = ReconnectingMember::join_with(address, join("1", &moderates)).await?;
     let token = tokens::jwt("room", "2", |_, _| {});
-    let mut guest = Survivor::join_with(server, join("2", &token)).await?;
+    let mut guest = ReconnectingMember::join_with(address, join("2", &token)).await?;
     let push = guest.call("publish", json!({"mediaType": ""})).await?;
     let push = push["url"].as_str().context("no URL")?.to_owned();
-    ensure!(is_taken(&stage, &push).await?, "the URL was never good");
+    ensure!(is_taken(&server, &push).await?, "the URL was never good");
 
     let asked = Instant::now();
     host.call("kick", json!({"uid": "2", "durationS": BAN.as_secs()})).await?;
     let (answered, kicked_s) = (Instant::now(), tokens::now_s());
-    stage.server.kill().await?;
-    ensure!(stage.server.bugs().is_empty(), "{:#?}", stage.server.bugs());
-    stage.start_again(&env).await?;
-    let back = host.comes_back("snapshot").await?;
+    server.process.kill().await?;
+    ensure!(server.process.bugs().is_empty(), "{:#?}", server.process.bugs());
+    server.start_again(&env).await?;
+    let back = host.reconnect_expecting("snapshot").await?;
     ensure!(member_of(&back["snapshot"], 2).is_none(), "{back}");
 
     // Everything is refused again and again until the ban ends.
@@ -82,7 +82,7 @@ async fn rst_5_a_ban_outlives_a_kill_right_after_its_answer() -> Result<()> {
         while asked.elapsed() < BAN {
             pace.tick().await;
             ensure!(
-                !is_taken(&stage, &push).await?,
+                !is_taken(&server, &push).await?,
                 "the push of somebody who was kicked is served"
             );
             refused += 1;
@@ -95,7 +95,7 @@ async fn rst_5_a_ban_outlives_a_kill_right_after_its_answer() -> Result<()> {
         loop {
             pace.tick().await;
             let before = Instant::now();
-            let banned = enter(&stage, &token).await?;
+            let banned = enter(&server, &token).await?;
             let after = Instant::now();
             if refusal(&banned) != "banned" {
                 ensure!(after + SLACK > asked + BAN, "over after {:?}: {banned}", after - asked);
@@ -105,7 +105,7 @@ async fn rst_5_a_ban_outlives_a_kill_right_after_its_answer() -> Result<()> {
             let left = Duration::from_millis(left);
             ensure!(after + left + SLACK > asked + BAN, "{left:?} left of the ban");
             ensure!(before + left < answered + BAN + SLACK, "{left:?} left of the ban");
-            let ticket = guest.comes_back("refused").await?;
+            let ticket = guest.reconnect_expecting("refused").await?;
             ensure!(ticket["reason"] == "kicked" && ticket["action"] == "none", "{ticket}");
             refused += 1;
         }
@@ -116,20 +116,23 @@ async fn rst_5_a_ban_outlives_a_kill_right_after_its_answer() -> Result<()> {
 
     // What was valid before stays invalid. Only a token that was issued a minute after the kick is new, because clocks
     // of app servers may differ by this much.
-    ensure!(guest.comes_back("refused").await?["reason"] == "kicked", "the ticket lives again");
+    ensure!(
+        guest.reconnect_expecting("refused").await?["reason"] == "kicked",
+        "the ticket lives again"
+    );
     let early = tokens::jwt("room", "2", |_, claims| claims["iat"] = (kicked_s + 50).into());
     for (token, named) in [(token, "old"), (early, "too early")] {
-        let refused = enter(&stage, &token).await?;
+        let refused = enter(&server, &token).await?;
         ensure!(refusal(&refused) == "tokenRevoked", "{named}: {refused}");
     }
     let fresh = tokens::jwt("room", "2", |_, claims| {
         claims["iat"] = (kicked_s + 62).into();
     });
-    let mut guest = Survivor::join_with(server, join("2", &fresh)).await?;
+    let mut guest = ReconnectingMember::join_with(address, join("2", &fresh)).await?;
     ensure!(host.hear("clientJoin").await?["uid"] == "2", "{:?}", host.heard);
     let anew = guest.call("publish", json!({"mediaType": ""})).await?;
     let anew = anew["url"].as_str().context("no URL")?.to_owned();
-    ensure!(is_taken(&stage, &anew).await?, "the new URL is no good");
-    ensure!(!is_taken(&stage, &push).await?, "the URL of before lives again");
-    stage.finish().await
+    ensure!(is_taken(&server, &anew).await?, "the new URL is no good");
+    ensure!(!is_taken(&server, &push).await?, "the URL of before lives again");
+    server.finish().await
 }

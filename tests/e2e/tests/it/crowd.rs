@@ -13,35 +13,35 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::bans::is_taken;
-use crate::stage::Stage;
-use crate::survivor::Survivor;
+use crate::reconnecting::ReconnectingMember;
+use crate::server::TestServer;
 
 /// Members may stay away for as long as this test takes on any machine.
-const UNHURRIED: [(&str, &str); 2] =
+const LONG_GRACE: [(&str, &str); 2] =
     [("LIANMAI_SESSION__GRACE_MS", "300000"), ("LIANMAI_SESSION__RESTART_GRACE_MS", "600000")];
 
 /// Uid 1 pushes, the others play.
 struct Room {
-    host: Survivor,
+    host: ReconnectingMember,
     push: String,
-    viewers: Vec<(Survivor, String)>,
+    viewers: Vec<(ReconnectingMember, String)>,
 }
 
 impl Room {
-    async fn new(server: SocketAddr, name: &str, viewers: u64) -> Result<Room> {
-        let mut host = Survivor::join(server, name, 1).await?;
+    async fn new(address: SocketAddr, name: &str, viewers: u64) -> Result<Room> {
+        let mut host = ReconnectingMember::join(address, name, 1).await?;
         let push = host.call("publish", json!({"mediaType": ""})).await?["url"].clone();
         let push = push.as_str().context("no URL")?.to_owned();
         let mut room = Room { host, push, viewers: Vec::new() };
         for uid in 2..viewers + 2 {
             let params = json!({"appkey": "demo", "channelName": name, "uid": uid.to_string(),
                                 "role": "audience"});
-            let mut viewer = Survivor::join_with(server, params).await?;
+            let mut viewer = ReconnectingMember::join_with(address, params).await?;
             let pull = subscribe(&mut viewer).await?;
             room.viewers.push((viewer, pull));
         }
         // The answer to a kick proves that everything is stored.
-        let guest = Survivor::join(server, name, 9999).await?;
+        let guest = ReconnectingMember::join(address, name, 9999).await?;
         room.host.call("kick", json!({"uid": "9999", "durationS": 0})).await?;
         drop(guest);
         Ok(room)
@@ -49,24 +49,24 @@ impl Room {
 }
 
 /// The FLV URL of uid 1's audio.
-async fn subscribe(viewer: &mut Survivor) -> Result<String> {
+async fn subscribe(viewer: &mut ReconnectingMember) -> Result<String> {
     let answer = viewer.call("subscribe", json!({"uid": "1", "mediaType": "audio"})).await?;
     Ok(answer["urls"]["flv"].as_str().context("no URL")?.to_owned())
 }
 
-async fn rooms(stage: &Stage, count: usize, viewers: u64) -> Result<Vec<Room>> {
+async fn rooms(server: &TestServer, count: usize, viewers: u64) -> Result<Vec<Room>> {
     let mut opening = JoinSet::new();
     for number in 0..count {
-        let server = stage.server.public;
-        opening.spawn(async move { Room::new(server, &format!("room{number}"), viewers).await });
+        let address = server.process.public;
+        opening.spawn(async move { Room::new(address, &format!("room{number}"), viewers).await });
     }
     opening.join_all().await.into_iter().collect()
 }
 
-async fn kill(stage: &mut Stage) -> Result<()> {
-    stage.server.kill().await?;
-    ensure!(stage.server.bugs().is_empty(), "{:#?}", stage.server.bugs());
-    stage.start_again(&UNHURRIED).await
+async fn kill(server: &mut TestServer) -> Result<()> {
+    server.process.kill().await?;
+    ensure!(server.process.bugs().is_empty(), "{:#?}", server.process.bugs());
+    server.start_again(&LONG_GRACE).await
 }
 
 /// Plays like a player: tries again after a 503. Returns the final status.
@@ -83,17 +83,17 @@ async fn play(url: String, answered: Arc<AtomicUsize>) -> Result<u16> {
 /// Proves RST-4.
 #[tokio::test]
 async fn rst_4_a_crowd_that_is_earlier_than_its_members_waits_and_no_push_does() -> Result<()> {
-    let mut stage = Stage::start_with(&UNHURRIED).await?;
-    let rooms = rooms(&stage, 6, 200).await?;
-    kill(&mut stage).await?;
+    let mut server = TestServer::start_with(&LONG_GRACE).await?;
+    let rooms = rooms(&server, 6, 200).await?;
+    kill(&mut server).await?;
     let answered = Arc::new(AtomicUsize::new(0));
     let mut plays = JoinSet::new();
     for (_, url) in rooms.iter().flat_map(|room| &room.viewers) {
         plays.spawn(play(url.clone(), answered.clone()));
     }
-    stage.counts("waiting_plays", 1200).await?;
+    server.counts("waiting_plays", 1200).await?;
     for room in &rooms {
-        ensure!(is_taken(&stage, &room.push).await?, "a push is refused");
+        ensure!(is_taken(&server, &room.push).await?, "a push is refused");
     }
     ensure!(answered.load(Ordering::SeqCst) == 0, "a play is answered before its member is back");
     let mut returning = JoinSet::new();
@@ -101,7 +101,7 @@ async fn rst_4_a_crowd_that_is_earlier_than_its_members_waits_and_no_push_does()
         returning.spawn(async move {
             let mut back = Vec::new();
             for (mut viewer, _) in room.viewers {
-                viewer.comes_back("snapshot").await?;
+                viewer.reconnect_expecting("snapshot").await?;
                 // A URL with a later expiry than the one of the player, which is still valid.
                 subscribe(&mut viewer).await?;
                 back.push(viewer);
@@ -113,17 +113,17 @@ async fn rst_4_a_crowd_that_is_earlier_than_its_members_waits_and_no_push_does()
     let members = members?;
     let statuses: Result<Vec<_>> = plays.join_all().await.into_iter().collect();
     ensure!(statuses?.into_iter().all(|status| status == 200), "a player is told to give up");
-    stage.counts("waiting_plays", 0).await?;
+    server.counts("waiting_plays", 0).await?;
     drop(members);
-    stage.finish().await
+    server.finish().await
 }
 
 /// URLs of streams and members that do not exist any more are refused without a wait.
 /// Proves RST-4.
 #[tokio::test]
 async fn rst_4_a_crowd_of_old_urls_is_refused_at_once() -> Result<()> {
-    let mut stage = Stage::start_with(&UNHURRIED).await?;
-    let mut rooms = rooms(&stage, 8, 2).await?;
+    let mut server = TestServer::start_with(&LONG_GRACE).await?;
+    let mut rooms = rooms(&server, 8, 2).await?;
     let mut old = Vec::new();
     for (number, room) in rooms.iter_mut().enumerate() {
         old.extend(room.viewers.iter().map(|(_, url)| url.clone()));
@@ -135,7 +135,7 @@ async fn rst_4_a_crowd_of_old_urls_is_refused_at_once() -> Result<()> {
             room.host.call("kick", json!({"uid": uid, "durationS": 0})).await?;
         }
     }
-    kill(&mut stage).await?;
+    kill(&mut server).await?;
     let answered = Arc::new(AtomicUsize::new(0));
     let mut plays = JoinSet::new();
     for number in 0..1100 {
@@ -143,32 +143,32 @@ async fn rst_4_a_crowd_of_old_urls_is_refused_at_once() -> Result<()> {
     }
     for (number, room) in rooms.iter().enumerate() {
         let lives = number % 2 == 1;
-        ensure!(is_taken(&stage, &room.push).await? == lives, "the push of room {number}");
+        ensure!(is_taken(&server, &room.push).await? == lives, "the push of room {number}");
     }
     let statuses: Result<Vec<_>> = plays.join_all().await.into_iter().collect();
     ensure!(statuses?.into_iter().all(|status| status == 403), "an old URL is not refused");
-    stage.counts("waiting_plays", 0).await?;
-    stage.finish().await
+    server.counts("waiting_plays", 0).await?;
+    server.finish().await
 }
 
 /// Proves no rule of the protocol: a player that hangs up gives up its place.
 #[tokio::test]
-async fn who_hangs_up_frees_its_place() -> Result<()> {
-    let mut stage = Stage::start_with(&UNHURRIED).await?;
-    let rooms = rooms(&stage, 1, 1).await?;
+async fn a_waiting_player_that_hangs_up_frees_its_slot() -> Result<()> {
+    let mut server = TestServer::start_with(&LONG_GRACE).await?;
+    let rooms = rooms(&server, 1, 1).await?;
     let url = rooms[0].viewers[0].1.clone();
-    kill(&mut stage).await?;
+    kill(&mut server).await?;
     let path = url.strip_prefix("http://").and_then(|rest| rest.split_once('/'));
     let (host, path) = path.context("no HTTP URL")?;
     let mut peers = Vec::new();
     for _ in 0..8 {
-        let mut peer = TcpStream::connect(stage.server.public).await?;
+        let mut peer = TcpStream::connect(server.process.public).await?;
         peer.write_all(format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).await?;
         peers.push(peer);
     }
-    stage.counts("waiting_plays", 8).await?;
+    server.counts("waiting_plays", 8).await?;
     ensure!(arrivals::get(&url).await?.status == 503, "a ninth play of one viewer waits, too");
     drop(peers);
-    stage.counts("waiting_plays", 0).await?;
-    stage.finish().await
+    server.counts("waiting_plays", 0).await?;
+    server.finish().await
 }

@@ -8,7 +8,7 @@ use lianmai_test_support::arrivals::{Arrivals, TagKind};
 use lianmai_test_support::media::Ffmpeg;
 use serde_json::json;
 
-use crate::stage::{Member, PATIENCE, Stage};
+use crate::server::{Member, TEST_TIMEOUT, TestServer};
 
 /// How much of a stream is watched, by the stream's own clock.
 const WATCH: Duration = Duration::from_secs(2);
@@ -17,7 +17,7 @@ pub(crate) const GAP: Duration = Duration::from_millis(200);
 
 /// Uid 1 created and moderates the channel, and plays what uid 2 pushes.
 struct Scene {
-    stage: Stage,
+    server: TestServer,
     host: Member,
     guest: Member,
     url: String,
@@ -27,36 +27,36 @@ struct Scene {
 
 impl Scene {
     async fn start(env: &[(&str, &str)]) -> Result<Self> {
-        let stage = Stage::start_with(env).await?;
-        let mut host = stage.join("room", 1).await?;
-        let mut guest = stage.join("room", 2).await?;
+        let server = TestServer::start_with(env).await?;
+        let mut host = server.join("room", 1).await?;
+        let mut guest = server.join("room", 2).await?;
         let url = guest.publish().await?;
         let push = Ffmpeg::push(&url)?;
         let pull = host.subscribe(2).await?;
         let mut view = Arrivals::open(&pull.flv).await?;
-        view.media(PATIENCE).await?;
-        Ok(Scene { stage, host, guest, url, push, view })
+        view.media(TEST_TIMEOUT).await?;
+        Ok(Scene { server, host, guest, url, push, view })
     }
 
     /// Checks that the push ended, and that its URL is refused.
     async fn assert_cut(mut self) -> Result<()> {
-        let status = self.push.exited_within(PATIENCE).await?;
+        let status = self.push.exited_within(TEST_TIMEOUT).await?;
         ensure!(!status.success(), "ffmpeg saw no error");
-        self.view.end(PATIENCE).await?;
+        self.view.end(TEST_TIMEOUT).await?;
 
         // At the same moment, on the same server: another member's push is played, and the old URL is refused.
-        let mut other = self.stage.join("control", 3).await?;
+        let mut other = self.server.join("control", 3).await?;
         let control = other.publish().await?;
-        let mut viewer = self.stage.join("control", 4).await?;
+        let mut viewer = self.server.join("control", 4).await?;
         let pull = viewer.subscribe(3).await?;
         let mut control_view = Arrivals::open(&pull.flv).await?;
         let mut again = Ffmpeg::push(&self.url)?;
         let mut control_push = Ffmpeg::push(&control)?;
-        let status = again.exited_within(PATIENCE).await.context("the dead URL")?;
+        let status = again.exited_within(TEST_TIMEOUT).await.context("the dead URL")?;
         ensure!(!status.success(), "the dead URL was served");
-        control_view.media(PATIENCE).await.context("the control push")?;
+        control_view.media(TEST_TIMEOUT).await.context("the control push")?;
         ensure!(control_push.exited()?.is_none(), "{}", control_push.said());
-        self.stage.finish().await
+        self.server.finish().await
     }
 }
 
@@ -89,7 +89,7 @@ async fn a_kick_cuts() -> Result<()> {
 async fn a_kick_by_the_admin_cuts() -> Result<()> {
     let scene = Scene::start(&[]).await?;
     let path = "/v1/apps/demo/channels/room/members/2/kick";
-    let answer = scene.stage.server.admin_post(path, &json!({"durationS": 60})).await?;
+    let answer = scene.server.process.admin_post(path, &json!({"durationS": 60})).await?;
     ensure!(answer.status == 200, "{}", answer.head);
     scene.assert_cut().await
 }
@@ -138,7 +138,7 @@ async fn closing_the_channel_cuts() -> Result<()> {
 async fn the_same_uid_from_another_place_cuts() -> Result<()> {
     let scene = Scene::start(&[]).await?;
     // The join is complete here: after its answer the old push belongs to no member.
-    let _second = scene.stage.join("room", 2).await?;
+    let _second = scene.server.join("room", 2).await?;
     scene.assert_cut().await
 }
 
@@ -152,7 +152,7 @@ async fn the_end_of_grace_cuts_but_not_before_media_held_it_up() -> Result<()> {
     .await?;
     // Only the socket of the guest is lost, for good.
     let start = Instant::now();
-    scene.guest = scene.stage.join("elsewhere", 9).await?;
+    scene.guest = scene.server.join("elsewhere", 9).await?;
     scene.view.goes_on(WATCH).await?;
     let gap = scene.view.longest_gap_since(start)?;
     ensure!(gap < GAP, "{gap:?} of media are missing");

@@ -8,14 +8,14 @@ use lianmai_test_support::media::Ffmpeg;
 use serde_json::json;
 
 use crate::cuts::GAP;
-use crate::stage::{Member, PATIENCE, Pull, Stage};
+use crate::server::{Member, Pull, TEST_TIMEOUT, TestServer};
 
 /// How much of a stream is watched, by the stream's own clock.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// Uid 1 created the channel and pushes; uids 2 and 3 play it, uid 2 over both protocols.
 struct Scene {
-    stage: Stage,
+    server: TestServer,
     host: Member,
     viewer: Member,
     _other: Member,
@@ -28,37 +28,37 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Result<Self> {
-        let stage = Stage::start().await?;
-        let mut host = stage.join("room", 1).await?;
-        let mut viewer = stage.join("room", 2).await?;
-        let mut other = stage.join("room", 3).await?;
+        let server = TestServer::start().await?;
+        let mut host = server.join("room", 1).await?;
+        let mut viewer = server.join("room", 2).await?;
+        let mut other = server.join("room", 3).await?;
         let push = Ffmpeg::push(&host.publish().await?)?;
         let pull = viewer.subscribe(1).await?;
         let others = other.subscribe(1).await?;
         let mut undisturbed = Arrivals::open(&others.flv).await?;
-        undisturbed.media(PATIENCE).await?;
+        undisturbed.media(TEST_TIMEOUT).await?;
         let mut flv = Arrivals::open(&pull.flv).await?;
-        flv.media(PATIENCE).await?;
+        flv.media(TEST_TIMEOUT).await?;
         let rtmp = Ffmpeg::play(&pull.rtmp)?;
         // Three plays: two over HTTP-FLV, and the one over RTMP once it is admitted.
-        stage.players(3).await?;
+        server.players(3).await?;
         let _other = other;
-        Ok(Scene { stage, host, viewer, _other, pull, _push: push, rtmp, flv, undisturbed })
+        Ok(Scene { server, host, viewer, _other, pull, _push: push, rtmp, flv, undisturbed })
     }
 
     /// Checks that both plays end and their URLs are refused, and that the other viewer sees no gap.
     async fn assert_cut(mut self) -> Result<()> {
         let start = Instant::now();
-        self.rtmp.exited_within(PATIENCE).await.context("the RTMP play goes on")?;
-        self.flv.end(PATIENCE).await?;
+        self.rtmp.exited_within(TEST_TIMEOUT).await.context("the RTMP play goes on")?;
+        self.flv.end(TEST_TIMEOUT).await?;
 
         let mut again = Ffmpeg::play(&self.pull.rtmp)?;
-        ensure!(!again.exited_within(PATIENCE).await?.success(), "the dead URL was served");
+        ensure!(!again.exited_within(TEST_TIMEOUT).await?.success(), "the dead URL was served");
         ensure!(Arrivals::open(&self.pull.flv).await.is_err(), "the dead URL was served");
         self.undisturbed.goes_on(WATCH).await?;
         let gap = self.undisturbed.longest_gap_since(start)?;
         ensure!(gap < GAP, "the other viewer misses {gap:?}");
-        self.stage.finish().await
+        self.server.finish().await
     }
 }
 
@@ -96,17 +96,17 @@ async fn the_viewers_kick_cuts() -> Result<()> {
 /// Proves no rule of the protocol: a viewer that does not read is disconnected.
 #[tokio::test]
 async fn a_viewer_that_does_not_read_is_let_go() -> Result<()> {
-    let stage = Stage::start().await?;
-    let mut host = stage.join("room", 1).await?;
-    let mut viewer = stage.join("room", 2).await?;
+    let server = TestServer::start().await?;
+    let mut host = server.join("room", 1).await?;
+    let mut viewer = server.join("room", 2).await?;
     let url = host.publish().await?;
     // Plays, but reads nothing but the head of the answer.
     let stuck = arrivals::get(&viewer.subscribe(1).await?.flv).await?;
     ensure!(stuck.status == 200, "{}", stuck.head);
-    stage.players(1).await?;
+    server.players(1).await?;
     let mut push = Ffmpeg::push_fast(&url)?;
-    ensure!(push.exited_within(PATIENCE).await?.success(), "{}", push.said());
-    stage.players(0).await?;
+    ensure!(push.exited_within(TEST_TIMEOUT).await?.success(), "{}", push.said());
+    server.players(0).await?;
     drop(stuck);
-    stage.finish().await
+    server.finish().await
 }

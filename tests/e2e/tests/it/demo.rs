@@ -15,10 +15,10 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use crate::media::{assert_moving, assert_playable};
-use crate::stage::{Member, PATIENCE, Pull, Scratch, programs};
+use crate::server::{Member, Pull, Scratch, TEST_TIMEOUT, programs};
 
 /// If it takes longer, it hangs. A demo checks page and programs before it starts, and demos start one after the other.
-const STARTS: Duration = PATIENCE.saturating_mul(10);
+const STARTS: Duration = TEST_TIMEOUT.saturating_mul(10);
 
 /// The demo and all processes that it started. Ctrl-C goes to its process group, as from a terminal.
 struct Demo {
@@ -153,7 +153,7 @@ impl Demo {
 
     /// Waits until none of its processes is left.
     async fn is_gone(&mut self, family: &[Process]) -> Result<()> {
-        timeout(PATIENCE, self.child.wait()).await.context("the demo does not end")??;
+        timeout(TEST_TIMEOUT, self.child.wait()).await.context("the demo does not end")??;
         gone(family).await
     }
 }
@@ -174,7 +174,7 @@ async fn gone(these: &[Process]) -> Result<()> {
         }
         anyhow::Ok(())
     };
-    match timeout(PATIENCE, look).await {
+    match timeout(TEST_TIMEOUT, look).await {
         Ok(result) => result,
         Err(_) => bail!("left behind: {:?}", left()?.collect::<Vec<_>>()),
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::stage::{PATIENCE, Scratch};
+use crate::server::{Scratch, TEST_TIMEOUT};
 
 async fn bind(scratch: &Scratch) -> Result<Server> {
     let free = "127.0.0.1:0".to_owned();
@@ -46,12 +46,12 @@ async fn two_servers_live_in_one_process_and_end_apart() -> Result<()> {
             }
         }
     };
-    ensure!(timeout(PATIENCE, closed).await?? == 4003);
+    ensure!(timeout(TEST_TIMEOUT, closed).await?? == 4003);
     drop(in_a);
-    ensure!(timeout(PATIENCE, a).await??, "it ends in time");
+    ensure!(timeout(TEST_TIMEOUT, a).await??, "it ends in time");
     in_b.call("ping", json!({})).await?;
     drop(stop_b);
     drop(in_b);
-    ensure!(timeout(PATIENCE, b).await??, "it ends in time");
+    ensure!(timeout(TEST_TIMEOUT, b).await??, "it ends in time");
     Ok(())
 }

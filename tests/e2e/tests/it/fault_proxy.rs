@@ -29,36 +29,36 @@ enum Mode {
 
 type Pipes = Arc<Mutex<Vec<watch::Sender<Mode>>>>;
 /// The time of the last bytes to the server.
-type Heard = Arc<Mutex<Instant>>;
+type LastSent = Arc<Mutex<Instant>>;
 
 /// A connection of one client to a server through the proxy.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct FaultProxy {
     /// The address to which the client connects.
     pub(crate) address: SocketAddr,
     pipes: Pipes,
-    heard: Heard,
+    last_sent: LastSent,
     gate: watch::Sender<bool>,
     listener: JoinHandle<()>,
 }
 
-impl Drop for Way {
+impl Drop for FaultProxy {
     fn drop(&mut self) {
         self.listener.abort();
     }
 }
 
-impl Way {
+impl FaultProxy {
     /// Opens the proxy to `server`, which need not be there all the time.
     pub(crate) async fn to(server: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (gate, open) = watch::channel(true);
         let pipes = Pipes::default();
-        let heard = Arc::new(Mutex::new(Instant::now()));
-        let ends = (Arc::clone(&pipes), Arc::clone(&heard));
+        let last_sent = Arc::new(Mutex::new(Instant::now()));
+        let ends = (Arc::clone(&pipes), Arc::clone(&last_sent));
         let listener = tokio::spawn(accept(listener, server, ends, open));
-        Ok(Way { address, pipes, heard, gate, listener })
+        Ok(FaultProxy { address, pipes, last_sent, gate, listener })
     }
 
     fn pipes(&self) -> MutexGuard<'_, Vec<watch::Sender<Mode>>> {
@@ -74,12 +74,12 @@ impl Way {
     }
 
     /// When the last bytes went to the server.
-    pub(crate) fn heard(&self) -> Instant {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn last_sent(&self) -> Instant {
+        *self.last_sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is a connection that can be disturbed.
-    pub(crate) fn flows(&self) -> bool {
+    pub(crate) fn is_flowing(&self) -> bool {
         let flows = |pipe: &watch::Sender<Mode>| {
             !pipe.is_closed() && matches!(*pipe.borrow(), Mode::Flow(_))
         };
@@ -91,8 +91,8 @@ impl Way {
         self.set(Mode::Cut { reset });
     }
 
-    /// The present connections fall silent, for ever unless [`Way::release`] continues them. Neither side is informed.
-    /// New ones are served.
+    /// The present connections fall silent, for ever unless [`FaultProxy::release`] continues them. Neither side is
+    /// informed. New ones are served.
     pub(crate) fn stall(&self, up: bool, down: bool) {
         self.set(Mode::Hold { up, down });
     }
@@ -103,21 +103,21 @@ impl Way {
     }
 
     /// Whether new connections are accepted. Otherwise they wait, and the client is not informed.
-    pub(crate) fn open(&self, open: bool) {
-        self.gate.send_replace(open);
+    pub(crate) fn set_accepting(&self, accepts: bool) {
+        self.gate.send_replace(accepts);
     }
 }
 
 async fn accept(
     listener: TcpListener,
     server: SocketAddr,
-    (pipes, heard): (Pipes, Heard),
+    (pipes, last_sent): (Pipes, LastSent),
     open: watch::Receiver<bool>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
         let (mode, modes) = watch::channel(Mode::Flow(Duration::ZERO));
         pipes.lock().unwrap_or_else(PoisonError::into_inner).push(mode);
-        let (mut open, heard) = (open.clone(), Arc::clone(&heard));
+        let (mut open, last_sent) = (open.clone(), Arc::clone(&last_sent));
         tokio::spawn(async move {
             if open.wait_for(|open| *open).await.is_err() {
                 return;
@@ -126,7 +126,7 @@ async fn accept(
             // Pings and commands are small: without this the kernels hold them back.
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
             let (client, server) = (client.into_split(), server.into_split());
-            tokio::spawn(pass(client.0, server.1, modes.clone(), Some(heard)));
+            tokio::spawn(pass(client.0, server.1, modes.clone(), Some(last_sent)));
             pass(server.0, client.1, modes, None).await;
         });
     }
@@ -137,7 +137,7 @@ async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut modes: watch::Receiver<Mode>,
-    up: Option<Heard>,
+    up: Option<LastSent>,
 ) {
     let mut bytes = BytesMut::new();
     loop {
@@ -165,8 +165,8 @@ async fn pass(
             if !delay.is_zero() {
                 sleep(delay).await;
             }
-            if let Some(heard) = &up {
-                *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            if let Some(last_sent) = &up {
+                *last_sent.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             }
             to.write_all_buf(&mut bytes).await.is_ok()
         };

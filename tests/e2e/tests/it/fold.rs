@@ -11,7 +11,7 @@ use lianmai_client_sdk::{Event, KindSet, MediaKind, Picture, Role, UserId};
 
 /// A broadcaster that is not the app itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Person {
+struct FoldedMember {
     uid: UserId,
     role: Role,
     name: Option<String>,
@@ -33,7 +33,7 @@ pub(crate) enum Complaint {
 #[derive(Clone, Debug)]
 pub(crate) struct Fold {
     own: UserId,
-    people: Map<Mid, Person>,
+    people: Map<Mid, FoldedMember>,
     attributes: Map<String, String>,
     count: u64,
     /// Memberships that ended.
@@ -63,9 +63,9 @@ fn kinds(set: KindSet) -> BTreeSet<MediaKind> {
     set.iter().cloned().collect()
 }
 
-fn others(picture: &Picture, own: UserId) -> Map<Mid, Person> {
+fn others(picture: &Picture, own: UserId) -> Map<Mid, FoldedMember> {
     let others = picture.members.values().filter(|member| member.uid != own);
-    let person = |member: &lianmai_client_sdk::Member| Person {
+    let person = |member: &lianmai_client_sdk::Member| FoldedMember {
         uid: member.uid,
         role: member.role.clone(),
         name: member.name.clone(),
@@ -106,7 +106,7 @@ impl Fold {
     pub(crate) fn differs(&self, picture: &Picture) -> Option<String> {
         let shown = others(picture, self.own);
         if shown != self.people {
-            let only = |a: &Map<Mid, Person>, b: &Map<Mid, Person>| {
+            let only = |a: &Map<Mid, FoldedMember>, b: &Map<Mid, FoldedMember>| {
                 let only = a.iter().filter(|(mid, person)| b.get(mid) != Some(person));
                 only.map(|(mid, person)| format!("{mid}: {person:?}")).collect::<Vec<_>>()
             };
@@ -122,7 +122,7 @@ impl Fold {
     }
 
     /// Applies an event.
-    pub(crate) fn take(&mut self, event: &Event) -> Option<Complaint> {
+    pub(crate) fn apply_checked(&mut self, event: &Event) -> Option<Complaint> {
         match event {
             Event::ChannelUpdate(e) => {
                 let old = std::mem::replace(&mut self.attributes, e.attributes.0.clone());
@@ -164,13 +164,13 @@ impl Fold {
         if let Some(what) = what {
             return Some(Complaint::Never(text(what)));
         }
-        let older = self.is_older(mid, event).map(|what| Complaint::Older(text(&what)));
+        let older = self.older_state(mid, event).map(|what| Complaint::Older(text(&what)));
         self.apply(mid, event);
         older
     }
 
     /// What is wrong with an event that only a server with lost state sends.
-    fn is_older(&self, mid: Mid, event: &Event) -> Option<String> {
+    fn older_state(&self, mid: Mid, event: &Event) -> Option<String> {
         match event {
             Event::ClientJoin(_) => {
                 self.gone.contains(&mid).then(|| "it had gone for good".to_owned())
@@ -186,7 +186,7 @@ impl Fold {
 
     fn apply(&mut self, mid: Mid, event: &Event) {
         if let Event::ClientJoin(e) = event {
-            let person = Person {
+            let person = FoldedMember {
                 uid: e.uid,
                 role: Role::Broadcaster,
                 name: e.name.clone(),
@@ -231,7 +231,7 @@ impl Fold {
 }
 
 /// Why an event cannot concern this member in its present state.
-fn misfit(person: &Person, event: &Event) -> Option<&'static str> {
+fn misfit(person: &FoldedMember, event: &Event) -> Option<&'static str> {
     let wrong = match event {
         Event::ClientLeave(_) if !person.streams.is_empty() => "with open streams",
         Event::ClientUpdate(e) if e.name == person.name && e.attributes.0 == person.attributes => {

@@ -10,19 +10,19 @@ use lianmai_test_support::nginx::Nginx;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use crate::stage::{PATIENCE, Scratch, Stage};
+use crate::server::{Scratch, TEST_TIMEOUT, TestServer};
 
 /// The forwards of channel `room`, once they are as wanted.
-async fn forwards(stage: &Stage, wanted: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
+async fn forwards(server: &TestServer, wanted: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
     let request = format!(
         "GET /v1/apps/demo/channels/room HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
-        stage.server.admin,
-        stage.server.admin_token()?,
+        server.process.admin,
+        server.process.admin_token()?,
     );
     let mut last = String::new();
     let search = async {
         loop {
-            last = arrivals::ask(stage.server.admin, &request).await?.text().await?;
+            last = arrivals::ask(server.process.admin, &request).await?.text().await?;
             let shown: Value = serde_json::from_str(&last)?;
             let forwards = shown["forwards"].as_array().context("no forwards")?;
             if wanted(forwards) {
@@ -32,7 +32,7 @@ async fn forwards(stage: &Stage, wanted: impl Fn(&[Value]) -> bool) -> Result<Ve
             sleep(Duration::from_millis(20)).await;
         }
     };
-    let found = timeout(PATIENCE, search).await;
+    let found = timeout(TEST_TIMEOUT, search).await;
     found.with_context(|| format!("the forwards do not come to that: {last}"))?
 }
 
@@ -49,29 +49,29 @@ async fn a_publish_is_forwarded_and_comes_back_after_a_restart_of_the_upstream()
          \"rtmp://{}/live/{{channel}}-{{uid}}?key=streamsecret\" }}] }}]",
         nginx.address
     );
-    let stage = Stage::start_with(&[("LIANMAI_APPS", &apps)]).await?;
-    let mut ann = stage.join("room", 1).await?;
+    let server = TestServer::start_with(&[("LIANMAI_APPS", &apps)]).await?;
+    let mut ann = server.join("room", 1).await?;
     let _push = Ffmpeg::push(&ann.publish().await?)?;
     let upstream = format!("rtmp://{}/live/room-1", nginx.address);
     // nginx gives sound at once and the picture from the next keyframe.
-    let codecs = probe_media(&upstream, Duration::from_secs(10), PATIENCE).await?;
+    let codecs = probe_media(&upstream, Duration::from_secs(10), TEST_TIMEOUT).await?;
     ensure!(codecs == ["aac", "h264"], "{codecs:?}");
-    let shown = forwards(&stage, is_publishing).await?;
+    let shown = forwards(&server, is_publishing).await?;
     ensure!(shown[0]["uid"] == "1" && shown[0]["kind"] == "av", "{shown:?}");
     ensure!(shown[0]["url"] == format!("rtmp://{}/live", nginx.address), "{shown:?}");
 
     let nginx = nginx.restart().await?;
     let moving = decode(&upstream, 3).await?;
     ensure!(moving.frames >= 25 && moving.distinct >= 10, "{moving:?}");
-    let shown = forwards(&stage, is_publishing).await?;
+    let shown = forwards(&server, is_publishing).await?;
     ensure!(shown[0]["failures"].as_u64() >= Some(1), "{shown:?}");
     ensure!(shown[0]["lastError"]["code"].is_string(), "{shown:?}");
 
     ann.call("unpublish", serde_json::json!({"mediaType": ""})).await?;
-    forwards(&stage, <[Value]>::is_empty).await?;
-    let told = stage.server.log().join("\n");
+    forwards(&server, <[Value]>::is_empty).await?;
+    let told = server.process.log().join("\n");
     ensure!(told.contains("forward publishes") && told.contains("forward failed"), "{told}");
     ensure!(!told.contains("streamsecret"), "the key is in the log: {told}");
     drop(nginx);
-    stage.finish().await
+    server.finish().await
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::api::ok;
-use crate::stage::{Member, Scratch, Stage};
+use crate::server::{Member, Scratch, TestServer};
 
 /// `demo` as without a configuration, and an app whose tokens the API mints.
 const APPS: &str = r#"[{appkey = "demo", mode = "debug"}, {appkey = "live", jwt = [{kid = "k1", secret = "a1Zk93lmQe7tXw20vRb58pTy4uHs6cNd"}]}]"#;
@@ -23,23 +23,23 @@ fn tools() -> Result<PathBuf> {
     Ok(tools.into())
 }
 
-async fn stage() -> Result<Stage> {
-    Stage::start_with(&[("LIANMAI_APPS", APPS), ("LIANMAI_TASKS__SERVE", "true")]).await
+async fn start_server() -> Result<TestServer> {
+    TestServer::start_with(&[("LIANMAI_APPS", APPS), ("LIANMAI_TASKS__SERVE", "true")]).await
 }
 
 /// A member of the app whose tokens the API mints.
-async fn guest(stage: &Stage, channel: &str, uid: &str) -> Result<Member> {
+async fn guest(server: &TestServer, channel: &str, uid: &str) -> Result<Member> {
     let wanted = json!({"uid": uid, "channelName": channel, "ttlS": 3600});
-    let minted = ok(stage, "POST /v1/apps/live/tokens", wanted).await?;
-    Member::join_as(stage.server.public, "live", channel, uid, Some(&minted["token"])).await
+    let minted = ok(server, "POST /v1/apps/live/tokens", wanted).await?;
+    Member::join_as(server.process.public, "live", channel, uid, Some(&minted["token"])).await
 }
 
 /// Runs a program of the folder to its end with full rights; if all is well, it prints nothing.
-async fn run(stage: &Stage, program: &mut Command, more: &[(&str, &str)]) -> Result<()> {
+async fn run(server: &TestServer, program: &mut Command, more: &[(&str, &str)]) -> Result<()> {
     let output = program
         .current_dir(root().join("tests/api"))
-        .env("LIANMAI_ADMIN", format!("http://{}", stage.server.admin))
-        .env("LIANMAI_TOKEN", stage.server.admin_token()?)
+        .env("LIANMAI_ADMIN", format!("http://{}", server.process.admin))
+        .env("LIANMAI_TOKEN", server.process.admin_token()?)
         .envs(more.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true)
@@ -58,27 +58,27 @@ fn python(name: &str) -> Result<Command> {
 #[tokio::test]
 #[ignore = "cargo xtask api check"]
 async fn a_client_in_typescript_does_what_a_back_end_does() -> Result<()> {
-    let stage = stage().await?;
-    let _seven = guest(&stage, "room", "7").await?;
-    run(&stage, Command::new("node").arg("generated/client.js"), &[]).await?;
-    stage.finish().await
+    let server = start_server().await?;
+    let _seven = guest(&server, "room", "7").await?;
+    run(&server, Command::new("node").arg("generated/client.js"), &[]).await?;
+    server.finish().await
 }
 
 #[tokio::test]
 #[ignore = "cargo xtask api check"]
 async fn a_client_in_python_does_what_a_back_end_does() -> Result<()> {
-    let stage = stage().await?;
-    let _seven = guest(&stage, "room", "7").await?;
+    let server = start_server().await?;
+    let _seven = guest(&server, "room", "7").await?;
     let path = tools()?.display().to_string();
-    run(&stage, python("python3")?.arg("client.py"), &[("PYTHONPATH", &path)]).await?;
-    stage.finish().await
+    run(&server, python("python3")?.arg("client.py"), &[("PYTHONPATH", &path)]).await?;
+    server.finish().await
 }
 
 /// Creates what Schemathesis asks about: see `tests/api/schemathesis.toml`.
-async fn fill(stage: &Stage) -> Result<Vec<Member>> {
+async fn fill(server: &TestServer) -> Result<Vec<Member>> {
     let mut members = Vec::new();
     for channel in ["live", "kicked", "closed", "tasks"] {
-        members.push(stage.join(channel, 7).await?);
+        members.push(server.join(channel, 7).await?);
     }
     let canvas = json!({"width": 640, "height": 360});
     let user = json!({"uid": "7", "width": 640, "height": 360, "pushVideo": true});
@@ -89,31 +89,31 @@ async fn fill(stage: &Stage) -> Result<Vec<Member>> {
         };
         let tasks: Vec<Value> = names.iter().map(task).collect();
         let first = format!("POST /v1/apps/demo/channels/{channel}/tasks");
-        ok(stage, &first, json!({"rtmpTasks": tasks})).await?;
+        ok(server, &first, json!({"rtmpTasks": tasks})).await?;
     }
     Ok(members)
 }
 
 /// Creates something. Returns its id.
-async fn made(stage: &Stage, first: &str, body: Value) -> Result<String> {
-    let made = ok(stage, first, body).await?;
+async fn create(server: &TestServer, first: &str, body: Value) -> Result<String> {
+    let made = ok(server, first, body).await?;
     Ok(made["id"].as_str().context("no id")?.to_owned())
 }
 
 #[tokio::test]
 #[ignore = "cargo xtask api check"]
 async fn whatever_is_asked_is_answered_as_the_document_says() -> Result<()> {
-    let stage = stage().await?;
-    let _members = fill(&stage).await?;
+    let server = start_server().await?;
+    let _members = fill(&server).await?;
     let hook = json!({"url": "https://hooks.example/x"});
     let key = json!({"scopes": ["read"], "name": "x"});
     let scratch = Scratch::new()?;
     let answers = scratch.0.join("answers").display().to_string();
     let ids = [
-        ("LIANMAI_WEBHOOK", made(&stage, "POST /v1/apps/demo/webhooks", hook.clone()).await?),
-        ("LIANMAI_OTHER_WEBHOOK", made(&stage, "POST /v1/apps/demo/webhooks", hook).await?),
-        ("LIANMAI_API_KEY", made(&stage, "POST /v1/apps/demo/keys", key.clone()).await?),
-        ("LIANMAI_GLOBAL_KEY", made(&stage, "POST /v1/keys", key).await?),
+        ("LIANMAI_WEBHOOK", create(&server, "POST /v1/apps/demo/webhooks", hook.clone()).await?),
+        ("LIANMAI_OTHER_WEBHOOK", create(&server, "POST /v1/apps/demo/webhooks", hook).await?),
+        ("LIANMAI_API_KEY", create(&server, "POST /v1/apps/demo/keys", key.clone()).await?),
+        ("LIANMAI_GLOBAL_KEY", create(&server, "POST /v1/keys", key).await?),
         ("LIANMAI_ANSWERS", answers.clone()),
         ("PYTHONPATH", ".".to_owned()),
     ];
@@ -123,12 +123,12 @@ async fn whatever_is_asked_is_answered_as_the_document_says() -> Result<()> {
     program
         .args(["--no-color", "--config-file", "schemathesis.toml", "run"])
         .arg(&document)
-        .args(["--url", &format!("http://{}", stage.server.admin)])
-        .args(["--header", &format!("Authorization: Bearer {}", stage.server.admin_token()?)]);
-    run(&stage, &mut program, &more).await?;
+        .args(["--url", &format!("http://{}", server.process.admin)])
+        .args(["--header", &format!("Authorization: Bearer {}", server.process.admin_token()?)]);
+    run(&server, &mut program, &more).await?;
     let missed = never_reached(&document, Path::new(&answers))?;
     ensure!(missed.is_empty(), "no 2xx of {missed:?}");
-    stage.finish().await
+    server.finish().await
 }
 
 /// Operations of the document that were never answered with a 2xx.

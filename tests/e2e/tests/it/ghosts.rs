@@ -7,16 +7,16 @@ use anyhow::{Context, Result, ensure};
 use lianmai_client_sdk::Role;
 use tokio::time::{sleep, timeout};
 
-use crate::cast::Guest;
-use crate::fault_proxy::Way;
+use crate::actors::Actor;
+use crate::fault_proxy::FaultProxy;
+use crate::final_state::{AdminApi, row_of};
 use crate::on_air::Pusher;
-use crate::verdict::{Door, row_of};
 
 /// A client that will disappear.
 #[derive(Debug)]
 pub(crate) struct Ghost {
-    guest: Guest,
-    way: Way,
+    actor: Actor,
+    proxy: FaultProxy,
     pusher: Option<Pusher>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Vanished {
     pub(crate) at: Instant,
     /// When its last bytes went to the server.
     pub(crate) heard: Instant,
-    _way: Way,
+    _proxy: FaultProxy,
     pusher: Option<Pusher>,
 }
 
@@ -39,30 +39,30 @@ impl Ghost {
         uid: u64,
         is_on_air: bool,
     ) -> Result<Self> {
-        let way = Way::to(server).await?;
-        let guest = Guest::new(way.address, room, uid, Role::Broadcaster);
-        guest.join().await?;
-        let pusher = if is_on_air { Some(Pusher::start(&guest).await?) } else { None };
-        Ok(Ghost { guest, way, pusher })
+        let proxy = FaultProxy::to(server).await?;
+        let actor = Actor::new(proxy.address, room, uid, Role::Broadcaster);
+        actor.join().await?;
+        let pusher = if is_on_air { Some(Pusher::start(&actor).await?) } else { None };
+        Ok(Ghost { actor, proxy, pusher })
     }
 
     /// From now on no byte of it reaches the server, and no connection ends. Its media continues, if it has any.
     pub(crate) fn vanish(self) -> Vanished {
-        let Ghost { guest, way, pusher } = self;
-        way.stall(true, true);
-        way.open(false);
-        let (uid, room, heard) = (guest.uid().0, guest.room, way.heard());
-        Vanished { uid, room, at: Instant::now(), heard, _way: way, pusher }
+        let Ghost { actor, proxy, pusher } = self;
+        proxy.stall(true, true);
+        proxy.set_accepting(false);
+        let (uid, room, heard) = (actor.uid().0, actor.room, proxy.last_sent());
+        Vanished { uid, room, at: Instant::now(), heard, _proxy: proxy, pusher }
     }
 }
 
 impl Vanished {
     /// Waits until the server does not list it any more. Returns when this was.
-    pub(crate) async fn gone(&self, door: &Door, limit: Duration) -> Result<Instant> {
+    pub(crate) async fn wait_until_gone(&self, api: &AdminApi, limit: Duration) -> Result<Instant> {
         let look = async {
             loop {
                 // A stopped server lists no members; this proves nothing.
-                if let Ok(roster) = door.roster(self.room).await
+                if let Ok(roster) = api.roster(self.room).await
                     && roster.is_none_or(|roster| row_of(&roster, self.uid).is_none())
                 {
                     return Instant::now();

@@ -5,7 +5,7 @@ use anyhow::{Result, bail, ensure};
 use lianmai_test_support::raw_ws::{RawWs, Received};
 use serde_json::json;
 
-use crate::stage::Stage;
+use crate::server::TestServer;
 
 /// Silence ends a socket after 6 s, and its membership soon after; the server pings after half a second of silence.
 const TIMERS: [(&str, &str); 3] = [
@@ -14,8 +14,8 @@ const TIMERS: [(&str, &str); 3] = [
     ("LIANMAI_SESSION__GRACE_MS", "1000"),
 ];
 
-async fn join(stage: &Stage, uid: &str) -> Result<RawWs> {
-    let mut socket = RawWs::connect(stage.server.public).await?;
+async fn join(server: &TestServer, uid: &str) -> Result<RawWs> {
+    let mut socket = RawWs::connect(server.process.public).await?;
     let join = json!({"appkey": "demo", "channelName": "room", "uid": uid});
     socket.call("join", join).await?;
     Ok(socket)
@@ -25,9 +25,9 @@ async fn join(stage: &Stage, uid: &str) -> Result<RawWs> {
 /// Proves LIV-5.
 #[tokio::test]
 async fn liv_5_who_answers_pings_alone_outlives_who_answers_nothing() -> Result<()> {
-    let stage = Stage::start_with(&TIMERS).await?;
-    let mut hidden = join(&stage, "1").await?.answering_pings();
-    let mut silent = join(&stage, "2").await?;
+    let server = TestServer::start_with(&TIMERS).await?;
+    let mut hidden = join(&server, "1").await?.answering_pings();
+    let mut silent = join(&server, "2").await?;
     let closed = tokio::spawn(async move {
         loop {
             match silent.receive().await? {
@@ -50,5 +50,5 @@ async fn liv_5_who_answers_pings_alone_outlives_who_answers_nothing() -> Result<
     // It has sent nothing but pongs so far.
     hidden.call("ping", json!({})).await?;
     ensure!(hidden.pings() > 5, "{} pings", hidden.pings());
-    stage.finish().await
+    server.finish().await
 }

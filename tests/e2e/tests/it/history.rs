@@ -6,7 +6,7 @@ use lianmai_test_support::media::Ffmpeg;
 use serde_json::{Value, json};
 
 use crate::api::{ROOM, ask, ok};
-use crate::stage::{PATIENCE, Stage};
+use crate::server::{TEST_TIMEOUT, TestServer};
 
 /// The types of all entries of a history, in order.
 fn types(history: &Value) -> Vec<&str> {
@@ -22,14 +22,14 @@ fn follow(all: &[&str], wanted: &[&str]) -> bool {
 
 #[tokio::test]
 async fn one_timeline_tells_why_somebody_saw_somebody() -> Result<()> {
-    let mut stage = Stage::start().await?;
-    let mut ann = stage.join("room", 1).await?;
-    let mut bob = stage.join("room", 2).await?;
-    let mut eve = stage.join("room", 3).await?;
+    let mut server = TestServer::start().await?;
+    let mut ann = server.join("room", 1).await?;
+    let mut bob = server.join("room", 2).await?;
+    let mut eve = server.join("room", 3).await?;
     let push = Ffmpeg::push(&ann.publish().await?)?;
     let pull = bob.subscribe(1).await?;
     let mut play = Arrivals::open(&pull.flv).await?;
-    play.media(PATIENCE).await?;
+    play.media(TEST_TIMEOUT).await?;
     // The relay has measured the quality more than once.
     bob.hear("networkQuality", |told| told["uid"] == "1" && told["direction"] == "push").await?;
     bob.hear("networkQuality", |told| told["uid"] == "1" && told["direction"] == "pull").await?;
@@ -39,7 +39,7 @@ async fn one_timeline_tells_why_somebody_saw_somebody() -> Result<()> {
     bob.call("report", said).await?;
     ann.call("unpublish", json!({"mediaType": ""})).await?;
 
-    let history = ok(&stage, &format!("GET {ROOM}/history?uid=2&with=1"), Value::Null).await?;
+    let history = ok(&server, &format!("GET {ROOM}/history?uid=2&with=1"), Value::Null).await?;
     let all = types(&history);
     let pushed = ["channelOpened", "memberJoined", "memberJoined", "urlIssued", "mediaAllowed"];
     ensure!(follow(&all, &pushed), "{history}");
@@ -57,17 +57,17 @@ async fn one_timeline_tells_why_somebody_saw_somebody() -> Result<()> {
     ensure!(played["of"] == "1" && played["data"]["client"]["kbps"]["most"] == 500, "{played}");
 
     // Pages, a period without entries, and the history after a restart.
-    let page = ok(&stage, &format!("GET {ROOM}/history?limit=2"), Value::Null).await?;
+    let page = ok(&server, &format!("GET {ROOM}/history?limit=2"), Value::Null).await?;
     let next = page["nextCursor"].as_str().context("a cursor")?;
-    let rest = ok(&stage, &format!("GET {ROOM}/history?after={next}"), Value::Null).await?;
+    let rest = ok(&server, &format!("GET {ROOM}/history?after={next}"), Value::Null).await?;
     ensure!(types(&page) == ["channelOpened", "memberJoined"], "{page}");
     ensure!(types(&rest).first() == Some(&"memberJoined"), "{rest}");
-    let past = ok(&stage, &format!("GET {ROOM}/history?to=1000"), Value::Null).await?;
+    let past = ok(&server, &format!("GET {ROOM}/history?to=1000"), Value::Null).await?;
     ensure!(past == json!({"entries": []}), "{past}");
     drop((push, play));
-    stage.server.kill().await?;
-    stage.start_again(&[]).await?;
-    let again = ok(&stage, &format!("GET {ROOM}/history"), Value::Null).await?;
+    server.process.kill().await?;
+    server.start_again(&[]).await?;
+    let again = ok(&server, &format!("GET {ROOM}/history"), Value::Null).await?;
     ensure!(follow(&types(&again), &["pushCut", "restarted"]), "{again}");
     for (query, name) in [
         ("uid=01", "badUid"),
@@ -79,16 +79,17 @@ async fn one_timeline_tells_why_somebody_saw_somebody() -> Result<()> {
         ("uid=1&uid=2", "invalidParams"),
         ("after=x", "badCursor"),
     ] {
-        let (_, refused) = ask(&stage, &format!("GET {ROOM}/history?{query}"), Value::Null).await?;
+        let (_, refused) =
+            ask(&server, &format!("GET {ROOM}/history?{query}"), Value::Null).await?;
         ensure!(refused["name"] == name, "{query}: {refused}");
     }
-    stage.finish().await
+    server.finish().await
 }
 
 #[tokio::test]
 async fn a_server_that_remembers_nothing_says_so() -> Result<()> {
-    let stage = Stage::start_with(&[("LIANMAI_HISTORY__KEEP_S", "0")]).await?;
-    let (status, refused) = ask(&stage, &format!("GET {ROOM}/history"), Value::Null).await?;
+    let server = TestServer::start_with(&[("LIANMAI_HISTORY__KEEP_S", "0")]).await?;
+    let (status, refused) = ask(&server, &format!("GET {ROOM}/history"), Value::Null).await?;
     ensure!((status, &refused["name"]) == (409, &json!("historyNotKept")), "{refused}");
-    stage.finish().await
+    server.finish().await
 }

@@ -1,5 +1,5 @@
 //! The hostile-input table. A row is an input and all answers to it; rows are grouped by topic in the modules beside
-//! this one. During the rows a pair of bystanders in the same channel exchanges messages and media ([`Witness`]). After
+//! this one. During the rows two bystanders in the same channel exchange messages and media ([`Bystanders`]). After
 //! each row none of this may be missing or late, and the server must have logged no error. Repeatable rows are
 //! repeated, and the server's memory must not grow.
 
@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::hostile_witness::{CHANNEL, Witness};
-use crate::stage::{PATIENCE, Scratch, programs};
+use crate::hostile_bystanders::{Bystanders, CHANNEL};
+use crate::server::{Scratch, TEST_TIMEOUT, programs};
 use crate::tokens::APPS;
 
 /// Repetitions before the first memory measurement, and between the first and the second.
@@ -35,15 +35,15 @@ pub(crate) const ROOMY: &str = "[limits]\ncommands_per_second = 10000\ncommand_b
 
 /// A server with an app in debug mode and one in safe mode, and the bystanders.
 #[derive(Debug)]
-pub(crate) struct House {
+pub(crate) struct HostileFixture {
     pub(crate) server: ServerProcess,
-    pub(crate) witness: Witness,
+    pub(crate) bystanders: Bystanders,
     pub(crate) admin_token: String,
     next_uid: AtomicU64,
     _data: Scratch,
 }
 
-impl House {
+impl HostileFixture {
     /// Starts everything; `config` is added to the apps.
     pub(crate) async fn open(config: &str) -> Result<Arc<Self>> {
         let data = Scratch::new()?;
@@ -54,11 +54,12 @@ impl House {
         let env = [("LIANMAI_CONFIG", file)];
         let data_dir = data.0.join("data");
         let started = ServerProcess::start(&program, &data_dir, &env);
-        let server = timeout(PATIENCE, started).await.context("the server does not start")??;
-        let witness = Witness::start(&server).await?;
+        let server =
+            timeout(TEST_TIMEOUT, started).await.context("the server does not start")??;
+        let bystanders = Bystanders::start(&server).await?;
         let admin_token = server.admin_token()?;
         let next_uid = AtomicU64::new(1_000);
-        Ok(Arc::new(House { server, witness, admin_token, next_uid, _data: data }))
+        Ok(Arc::new(HostileFixture { server, bystanders, admin_token, next_uid, _data: data }))
     }
 
     /// A uid that was not used before.
@@ -80,16 +81,16 @@ impl House {
 
     /// Checks what must hold after each row.
     pub(crate) async fn check(&self) -> Result<()> {
-        self.witness.check().await?;
+        self.bystanders.check().await?;
         let bugs = self.server.bugs();
         ensure!(bugs.is_empty(), "the server logged: {bugs:#?}");
         self.server.rss_kib().map(drop)
     }
 }
 
-/// One thing to send.
+/// Something to send.
 #[derive(Clone, Debug)]
-pub(crate) enum Say {
+pub(crate) enum Input {
     /// A request with a fresh id.
     Call(&'static str, Value),
     /// Text in which `$ID` becomes a fresh id, and `$LAST` the id before it.
@@ -102,29 +103,29 @@ pub(crate) enum Say {
 
 /// The state of the connection before the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum StartState {
     /// Upgraded.
     Lobby,
     /// Joined the bystanders' channel in a role.
     Channel(&'static str),
 }
 
-type Playing = Pin<Box<dyn Future<Output = Result<Vec<String>>> + Send>>;
+type ActionFuture = Pin<Box<dyn Future<Output = Result<Vec<String>>> + Send>>;
 
 /// How a row is executed.
 #[derive(Clone)]
-pub(crate) enum Play {
+pub(crate) enum Action {
     /// On a WebSocket.
-    Socket(Place, Vec<Say>),
+    Socket(StartState, Vec<Input>),
     /// By a function that returns the answers.
-    Own(Arc<dyn Fn(Arc<House>) -> Playing + Send + Sync>),
+    Custom(Arc<dyn Fn(Arc<HostileFixture>) -> ActionFuture + Send + Sync>),
 }
 
 /// One row.
 #[derive(Clone)]
 pub(crate) struct Row {
     name: &'static str,
-    play: Play,
+    action: Action,
     /// All answers: `ok` or the name of an error for each answer, `closing CODE ACTION`, `close CODE REASON`, `gone`.
     /// Unless it ends with one of the last two, the connection continues.
     expect: Vec<&'static str>,
@@ -132,33 +133,33 @@ pub(crate) struct Row {
 }
 
 /// A row before the join.
-pub(crate) fn lobby(name: &'static str, say: Vec<Say>, expect: &[&'static str]) -> Row {
-    socket(name, Place::Lobby, say, expect)
+pub(crate) fn lobby(name: &'static str, say: Vec<Input>, expect: &[&'static str]) -> Row {
+    socket(name, StartState::Lobby, say, expect)
 }
 
 /// A row of an audience member.
-pub(crate) fn member(name: &'static str, say: Vec<Say>, expect: &[&'static str]) -> Row {
-    socket(name, Place::Channel("audience"), say, expect)
+pub(crate) fn member(name: &'static str, say: Vec<Input>, expect: &[&'static str]) -> Row {
+    socket(name, StartState::Channel("audience"), say, expect)
 }
 
 /// A row of a broadcaster.
-pub(crate) fn broadcaster(name: &'static str, say: Vec<Say>, expect: &[&'static str]) -> Row {
-    socket(name, Place::Channel("broadcaster"), say, expect)
+pub(crate) fn broadcaster(name: &'static str, say: Vec<Input>, expect: &[&'static str]) -> Row {
+    socket(name, StartState::Channel("broadcaster"), say, expect)
 }
 
-fn socket(name: &'static str, place: Place, say: Vec<Say>, expect: &[&'static str]) -> Row {
-    let play = Play::Socket(place, say);
-    Row { name, play, expect: expect.to_vec(), repeated: true }
+fn socket(name: &'static str, place: StartState, say: Vec<Input>, expect: &[&'static str]) -> Row {
+    let action = Action::Socket(place, say);
+    Row { name, action, expect: expect.to_vec(), repeated: true }
 }
 
 /// A row that is executed by a function.
-pub(crate) fn own<F, P>(name: &'static str, play: F, expect: &[&'static str]) -> Row
+pub(crate) fn custom<F, P>(name: &'static str, play: F, expect: &[&'static str]) -> Row
 where
-    F: Fn(Arc<House>) -> P + Send + Sync + 'static,
+    F: Fn(Arc<HostileFixture>) -> P + Send + Sync + 'static,
     P: Future<Output = Result<Vec<String>>> + Send + 'static,
 {
-    let play = Play::Own(Arc::new(move |house| Box::pin(play(house))));
-    Row { name, play, expect: expect.to_vec(), repeated: true }
+    let action = Action::Custom(Arc::new(move |fixture| Box::pin(play(fixture))));
+    Row { name, action, expect: expect.to_vec(), repeated: true }
 }
 
 impl Row {
@@ -169,40 +170,42 @@ impl Row {
     }
 
     /// Executes the row `times` times with one uid, on one connection if it continues.
-    async fn run(&self, house: &Arc<House>, times: u64) -> Result<()> {
-        let uid = house.fresh_uid();
+    async fn run(&self, fixture: &Arc<HostileFixture>, times: u64) -> Result<()> {
+        let uid = fixture.fresh_uid();
         let mut kept: Option<RawWs> = None;
         for _ in 0..times {
             let once = async {
-                match &self.play {
-                    Play::Own(play) => play(house.clone()).await,
-                    Play::Socket(place, say) => {
+                match &self.action {
+                    Action::Custom(play) => play(fixture.clone()).await,
+                    Action::Socket(place, say) => {
                         let mut socket = match (kept.take(), place) {
                             (Some(kept), _) => kept,
-                            (None, Place::Lobby) => RawWs::connect(house.server.public).await?,
-                            (None, Place::Channel(role)) => house.member(&uid, role).await?,
+                            (None, StartState::Lobby) => {
+                                RawWs::connect(fixture.server.public).await?
+                            }
+                            (None, StartState::Channel(role)) => fixture.member(&uid, role).await?,
                         };
                         let heard = converse(&mut socket, say, self.expect.len()).await?;
                         let over = heard.last().is_some_and(|last| is_end(last));
-                        if !over && *place != Place::Lobby {
+                        if !over && *place != StartState::Lobby {
                             kept = Some(socket);
                         }
                         Ok(heard)
                     }
                 }
             };
-            let heard = timeout(PATIENCE, once).await.context("takes too long")??;
+            let heard = timeout(TEST_TIMEOUT, once).await.context("takes too long")??;
             ensure!(heard == self.expect, "got {heard:?} instead of {:?}", self.expect);
         }
         Ok(())
     }
 
-    async fn repeat(&self, house: &Arc<House>, times: u64) -> Result<()> {
+    async fn repeat(&self, fixture: &Arc<HostileFixture>, times: u64) -> Result<()> {
         let mut tasks = JoinSet::new();
         for worker in 0..PARALLEL {
             let share = times / PARALLEL + u64::from(worker < times % PARALLEL);
-            let (row, house) = (self.clone(), house.clone());
-            tasks.spawn(async move { row.run(&house, share).await });
+            let (row, fixture) = (self.clone(), fixture.clone());
+            tasks.spawn(async move { row.run(&fixture, share).await });
         }
         while let Some(ended) = tasks.join_next().await {
             ended??;
@@ -217,7 +220,7 @@ fn is_end(heard: &str) -> bool {
 
 /// Sends everything and collects the answers: `count` of them, or until the end of the connection. If the connection
 /// continues, a further request proves that nothing more came.
-async fn converse(socket: &mut RawWs, say: &[Say], count: usize) -> Result<Vec<String>> {
+async fn converse(socket: &mut RawWs, say: &[Input], count: usize) -> Result<Vec<String>> {
     for say in say {
         speak(socket, say).await?;
     }
@@ -243,20 +246,20 @@ async fn converse(socket: &mut RawWs, say: &[Say], count: usize) -> Result<Vec<S
     }
 }
 
-async fn speak(socket: &mut RawWs, say: &Say) -> Result<()> {
+async fn speak(socket: &mut RawWs, say: &Input) -> Result<()> {
     // A connection that is closed during a write still gives the reason when it is read.
     let _ = match say {
-        Say::Call(method, params) => socket.request(method, params.clone()).await.map(drop),
-        Say::Text(text) if text.contains('$') => {
+        Input::Call(method, params) => socket.request(method, params.clone()).await.map(drop),
+        Input::Text(text) if text.contains('$') => {
             let mut text = text.replace("$LAST", &socket.last_id().to_string());
             while let Some(at) = text.find("$ID") {
                 text.replace_range(at..at + 3, &socket.fresh_id().to_string());
             }
             socket.send(&text).await
         }
-        Say::Text(text) => socket.send(text).await,
-        Say::Frame(opcode, payload) => socket.send_frame(*opcode, payload).await,
-        Say::Bytes(bytes) => socket.write(bytes).await,
+        Input::Text(text) => socket.send(text).await,
+        Input::Frame(opcode, payload) => socket.send_frame(*opcode, payload).await,
+        Input::Bytes(bytes) => socket.write(bytes).await,
     };
     Ok(())
 }
@@ -300,27 +303,27 @@ async fn hear(socket: &mut RawWs, heard: &mut Vec<String>) -> Result<Vec<Value>>
 }
 
 /// Executes every row once, then the repeatable rows again. Returns a line of figures for each.
-pub(crate) async fn play(house: &Arc<House>, rows: &[Row]) -> Result<String> {
+pub(crate) async fn run_rows(fixture: &Arc<HostileFixture>, rows: &[Row]) -> Result<String> {
     let mut report = String::new();
     let mut wrong = Vec::new();
     for row in rows {
-        if let Err(error) = row.run(house, 1).await {
+        if let Err(error) = row.run(fixture, 1).await {
             wrong.push(format!("`{}`: {error:#}", row.name));
         }
-        house.check().await.with_context(|| format!("after `{}`", row.name))?;
+        fixture.check().await.with_context(|| format!("after `{}`", row.name))?;
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     for row in rows.iter().filter(|row| row.repeated) {
         let start = Instant::now();
         let measured = async {
-            row.repeat(house, WARM_UP).await?;
-            let before = house.server.rss_kib()?;
-            row.repeat(house, REPEATS).await?;
-            let after = house.server.rss_kib()?;
+            row.repeat(fixture, WARM_UP).await?;
+            let before = fixture.server.rss_kib()?;
+            row.repeat(fixture, REPEATS).await?;
+            let after = fixture.server.rss_kib()?;
             if after > before + GROWTH_KIB {
                 bail!("memory grew from {before} to {after} KiB over {REPEATS} repeats");
             }
-            house.check().await?;
+            fixture.check().await?;
             anyhow::Ok((before, after))
         };
         let (before, after) = measured.await.with_context(|| format!("repeated `{}`", row.name))?;
@@ -331,14 +334,14 @@ pub(crate) async fn play(house: &Arc<House>, rows: &[Row]) -> Result<String> {
             start.elapsed().as_millis()
         );
     }
-    let _ = writeln!(report, "{} rows; {}", rows.len(), house.witness.summary());
+    let _ = writeln!(report, "{} rows; {}", rows.len(), fixture.bystanders.summary());
     Ok(report)
 }
 
 /// Executes the rows of one topic on a server of their own.
-pub(crate) async fn play_topic(topic: &str, rows: &[Row]) -> Result<String> {
+pub(crate) async fn run_topic(topic: &str, rows: &[Row]) -> Result<String> {
     let start = Instant::now();
-    let house = House::open(ROOMY).await?;
-    let report = play(&house, rows).await?;
+    let fixture = HostileFixture::open(ROOMY).await?;
+    let report = run_rows(&fixture, rows).await?;
     Ok(format!("== {topic}: {} ms\n{report}", start.elapsed().as_millis()))
 }

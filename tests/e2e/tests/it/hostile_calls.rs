@@ -3,30 +3,30 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::hostile::{Row, Say, broadcaster, lobby, member, play_topic};
-use crate::hostile_witness::{LISTENER, SPEAKER};
+use crate::hostile::{Input, Row, broadcaster, lobby, member, run_topic};
+use crate::hostile_bystanders::{LISTENER, SPEAKER};
 
-fn call(method: &'static str, params: Value) -> Vec<Say> {
-    vec![Say::Call(method, params)]
+fn call(method: &'static str, params: Value) -> Vec<Input> {
+    vec![Input::Call(method, params)]
 }
 
 /// A call with parameters that cannot be written as a `Value`.
-fn text(method: &str, params: &str) -> Vec<Say> {
-    vec![Say::Text(format!(
+fn text(method: &str, params: &str) -> Vec<Input> {
+    vec![Input::Text(format!(
         r#"{{"jsonrpc":"2.0","id":$ID,"method":"{method}","params":{params}}}"#
     ))]
 }
 
-fn join(uid: &str) -> Vec<Say> {
+fn join(uid: &str) -> Vec<Input> {
     text("join", &format!(r#"{{"appkey":"demo","channelName":"room","uid":{uid}}}"#))
 }
 
-fn join_channel(name: &str) -> Vec<Say> {
+fn join_channel(name: &str) -> Vec<Input> {
     call("join", json!({"appkey": "demo", "channelName": name, "uid": "7"}))
 }
 
 /// A join that is refused before its app is considered.
-fn bad_join(name: &'static str, say: Vec<Say>, error: &'static str) -> Row {
+fn bad_join(name: &'static str, say: Vec<Input>, error: &'static str) -> Row {
     lobby(name, say, &[error])
 }
 
@@ -197,13 +197,13 @@ fn rights() -> Vec<Row> {
 /// Proves SES-5.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_parameter_disturbs_others() -> Result<()> {
-    println!("{}", play_topic("parameters", &params()).await?);
+    println!("{}", run_topic("parameters", &params()).await?);
     Ok(())
 }
 
 /// Proves ATT-3, KIC-4, MUT-4, PUB-1, PUB-7, ROL-3, SUB-1, SUB-2, SUB-6.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_does_what_it_may_not() -> Result<()> {
-    println!("{}", play_topic("rights", &rights()).await?);
+    println!("{}", run_topic("rights", &rights()).await?);
     Ok(())
 }

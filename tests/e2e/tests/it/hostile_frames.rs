@@ -4,19 +4,19 @@ use anyhow::Result;
 use lianmai_test_support::raw_ws::{BINARY, PING, PONG, TEXT};
 use serde_json::json;
 
-use crate::hostile::{Row, Say, lobby, member, play_topic};
+use crate::hostile::{Input, Row, lobby, member, run_topic};
 
 /// Opcode of a later fragment.
 const CONTINUATION: u8 = 0;
 /// Longest frame that a client may send.
 const MAX_FRAME: usize = 64 * 1024;
 
-fn text(text: impl Into<String>) -> Vec<Say> {
-    vec![Say::Text(text.into())]
+fn text(text: impl Into<String>) -> Vec<Input> {
+    vec![Input::Text(text.into())]
 }
 
-fn bytes(bytes: &[u8]) -> Vec<Say> {
-    vec![Say::Bytes(bytes.to_vec())]
+fn bytes(bytes: &[u8]) -> Vec<Input> {
+    vec![Input::Bytes(bytes.to_vec())]
 }
 
 /// A masked frame with any first byte; the mask of zeros leaves the payload unchanged.
@@ -56,21 +56,21 @@ fn frames() -> Vec<Row> {
     let hello = br#"{"jsonrpc":"2.0","id":9,"method":"ping"}"#;
     let parse = answered("parseError null");
     let deep = answered("tooDeep null");
-    let quick = |mut say: Vec<Say>, more: Vec<Say>| {
+    let quick = |mut say: Vec<Input>, more: Vec<Input>| {
         say.extend(more);
         say
     };
-    let fragments: Vec<Say> = hello
+    let fragments: Vec<Input> = hello
         .iter()
         .enumerate()
         .map(|(at, byte)| {
             let first = if at == 0 { TEXT } else { CONTINUATION };
             let last = if at + 1 == hello.len() { 0x80 } else { 0 };
-            Say::Bytes(frame(first | last, &[*byte]))
+            Input::Bytes(frame(first | last, &[*byte]))
         })
         .collect();
     let mut interrupted = fragments.clone();
-    interrupted.insert(3, Say::Frame(PING, b"in between".to_vec()));
+    interrupted.insert(3, Input::Frame(PING, b"in between".to_vec()));
     let half = vec![b' '; MAX_FRAME / 2 + 1];
     vec![
         member("malformed JSON", text("{not json"), &parse),
@@ -95,12 +95,12 @@ fn frames() -> Vec<Row> {
             text(format!("{}{}", " ".repeat(MAX_FRAME - 2), "{}")),
             &["invalidRequest null"],
         ),
-        member("frame of 64 KiB + 1", vec![Say::Frame(TEXT, vec![b' '; MAX_FRAME + 1])], &CUT),
+        member("frame of 64 KiB + 1", vec![Input::Frame(TEXT, vec![b' '; MAX_FRAME + 1])], &CUT),
         member(
             "two fragments of 64 KiB",
             vec![
-                Say::Bytes([&[TEXT, 0xfe, 0x80, 1, 0, 0, 0, 0][..], &half].concat()),
-                Say::Bytes([&[0x80, 0xfe, 0x80, 1, 0, 0, 0, 0][..], &half].concat()),
+                Input::Bytes([&[TEXT, 0xfe, 0x80, 1, 0, 0, 0, 0][..], &half].concat()),
+                Input::Bytes([&[0x80, 0xfe, 0x80, 1, 0, 0, 0, 0][..], &half].concat()),
             ],
             &CUT,
         ),
@@ -109,13 +109,13 @@ fn frames() -> Vec<Row> {
             bytes(&[0x81, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]),
             &CUT,
         ),
-        member("binary frame", vec![Say::Frame(BINARY, hello.to_vec())], &CUT),
-        lobby("binary frame in the lobby", vec![Say::Frame(BINARY, hello.to_vec())], &CUT),
+        member("binary frame", vec![Input::Frame(BINARY, hello.to_vec())], &CUT),
+        lobby("binary frame in the lobby", vec![Input::Frame(BINARY, hello.to_vec())], &CUT),
         member("fragmented text", fragments, &["ok"]),
         member("ping between fragments", interrupted, &["pong", "ok"]),
         member(
             "text inside a fragmented text",
-            vec![Say::Bytes(frame(TEXT, b"{")), Say::Bytes(frame(0x80 | TEXT, b"{}"))],
+            vec![Input::Bytes(frame(TEXT, b"{")), Input::Bytes(frame(0x80 | TEXT, b"{}"))],
             &CUT,
         ),
         member("continuation of nothing", bytes(&frame(0x80, b"{}")), &CUT),
@@ -124,7 +124,7 @@ fn frames() -> Vec<Row> {
         member("reserved opcode 3", bytes(&frame(0x83, b"{}")), &CUT),
         member("reserved opcode 11", bytes(&frame(0x8b, b"{}")), &CUT),
         member("fragmented ping", bytes(&frame(PING, b"x")), &CUT),
-        member("ping of 126 bytes", vec![Say::Frame(PING, vec![b'x'; 126])], &CUT),
+        member("ping of 126 bytes", vec![Input::Frame(PING, vec![b'x'; 126])], &CUT),
         member("close of one byte", bytes(&frame(0x88, b"x")), &["close 1002 "]),
         member("close with a reserved code", bytes(&frame(0x88, &[0x03, 0xed])), &["close 1002 "]),
         lobby("close with code 0", bytes(&frame(0x88, &[0, 0])), &["close 1002 "]),
@@ -135,16 +135,20 @@ fn frames() -> Vec<Row> {
         ),
         member("close frame", bytes(&frame(0x88, &[0x0f, 0xa5, b'g'])), &["close 4005 "]),
         lobby("close frame in the lobby", bytes(&frame(0x88, &[0x03, 0xe8])), &["close 1000 "]),
-        member("invalid UTF-8", vec![Say::Frame(TEXT, vec![b'"', 0xff, b'"'])], &parse),
-        member("half a character", vec![Say::Frame(TEXT, vec![b'"', 0xe2, 0x82])], &parse),
-        lobby("invalid UTF-8 in the lobby", vec![Say::Frame(TEXT, vec![0xc0, 0x80])], &parse),
+        member("invalid UTF-8", vec![Input::Frame(TEXT, vec![b'"', 0xff, b'"'])], &parse),
+        member("half a character", vec![Input::Frame(TEXT, vec![b'"', 0xe2, 0x82])], &parse),
+        lobby("invalid UTF-8 in the lobby", vec![Input::Frame(TEXT, vec![0xc0, 0x80])], &parse),
         member(
             "pong that nobody asked for",
-            quick(vec![Say::Frame(PONG, b"x".to_vec())], text(request("$ID", PING_CALL))),
+            quick(vec![Input::Frame(PONG, b"x".to_vec())], text(request("$ID", PING_CALL))),
             &["ok"],
         ),
-        member("flood of 2000 pings", vec![Say::Frame(PING, b"x".to_vec()); 2000], &["pong"; 2000])
-            .once(),
+        member(
+            "flood of 2000 pings",
+            vec![Input::Frame(PING, b"x".to_vec()); 2000],
+            &["pong"; 2000],
+        )
+        .once(),
         lobby("HTTP in the place of a frame", bytes(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), &CUT),
     ]
 }
@@ -223,7 +227,7 @@ fn envelopes() -> Vec<Row> {
         ),
         lobby(
             "eight refused requests",
-            vec![Say::Call("ping", json!({})); 8],
+            vec![Input::Call("ping", json!({})); 8],
             &[
                 "notJoined",
                 "notJoined",
@@ -239,7 +243,7 @@ fn envelopes() -> Vec<Row> {
         ),
         lobby(
             "more than 16 KiB in the lobby",
-            vec![Say::Text(" ".repeat(16 * 1024 + 1))],
+            vec![Input::Text(" ".repeat(16 * 1024 + 1))],
             &["closing 4505 reconnect", "close 4505 joinTimeout"],
         ),
     ]
@@ -248,13 +252,13 @@ fn envelopes() -> Vec<Row> {
 /// Proves CLO-4, CON-8, CON-9, CON-10, CON-11, FRM-7.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_frame_disturbs_others() -> Result<()> {
-    println!("{}", play_topic("frames", &frames()).await?);
+    println!("{}", run_topic("frames", &frames()).await?);
     Ok(())
 }
 
 /// Proves FRM-2, FRM-4, FRM-6, IDS-2, JOI-7, SES-2, SES-3.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_envelope_disturbs_others() -> Result<()> {
-    println!("{}", play_topic("envelopes", &envelopes()).await?);
+    println!("{}", run_topic("envelopes", &envelopes()).await?);
     Ok(())
 }

@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::raw_ws::RawWs;
 
-use crate::hostile::{House, Row, own, play_topic};
+use crate::hostile::{HostileFixture, Row, custom, run_topic};
 
 /// The listener that gets the request.
 #[derive(Clone, Copy)]
@@ -16,12 +16,12 @@ enum Listener {
 }
 
 /// Sends bytes and reads every answer; `$HOST` and `$TOKEN` are replaced.
-async fn ask(house: &House, listener: Listener, text: &str) -> Result<Vec<String>> {
+async fn ask(fixture: &HostileFixture, listener: Listener, text: &str) -> Result<Vec<String>> {
     let address = match listener {
-        Listener::Public => house.server.public,
-        Listener::Admin => house.server.admin,
+        Listener::Public => fixture.server.public,
+        Listener::Admin => fixture.server.admin,
     };
-    let text = text.replace("$HOST", &address.to_string()).replace("$TOKEN", &house.admin_token);
+    let text = text.replace("$HOST", &address.to_string()).replace("$TOKEN", &fixture.admin_token);
     let mut socket = RawWs::open(address).await?;
     // A connection that is closed during the write still gives the reason when it is read.
     let _ = socket.write(text.as_bytes()).await;
@@ -48,11 +48,11 @@ fn row(
     expect: &[&'static str],
 ) -> Row {
     let text: std::sync::Arc<str> = text.into().into();
-    own(
+    custom(
         name,
-        move |house| {
+        move |fixture| {
             let text = text.clone();
-            async move { ask(&house, listener, &text).await }
+            async move { ask(&fixture, listener, &text).await }
         },
         expect,
     )
@@ -251,6 +251,6 @@ fn rows() -> Vec<Row> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_is_read_twice() -> Result<()> {
-    println!("{}", play_topic("HTTP", &rows()).await?);
+    println!("{}", run_topic("HTTP", &rows()).await?);
     Ok(())
 }

@@ -11,7 +11,7 @@ use lianmai_test_support::process::ServerProcess;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::hostile::{Row, own, play_topic};
+use crate::hostile::{Row, custom, run_topic};
 
 /// Length of C1, C2, S1 and S2.
 const PACKET: usize = 1536;
@@ -140,11 +140,11 @@ async fn logged_code(server: &ServerProcess, known: usize, peer: SocketAddr) -> 
 
 fn rtmp(name: &'static str, bytes: Vec<u8>, expect: &[&'static str]) -> Row {
     let (bytes, count) = (Arc::new(bytes), expect.len());
-    own(
+    custom(
         name,
-        move |house| {
+        move |fixture| {
             let bytes = bytes.clone();
-            async move { talk(&house.server, &bytes, &[], count).await }
+            async move { talk(&fixture.server, &bytes, &[], count).await }
         },
         expect,
     )
@@ -153,13 +153,13 @@ fn rtmp(name: &'static str, bytes: Vec<u8>, expect: &[&'static str]) -> Row {
 /// A row after an answered `connect`; `expect` is what follows.
 fn connected(name: &'static str, bytes: impl Into<Vec<u8>>, expect: &[&'static str]) -> Row {
     let (bytes, count) = (Arc::new(bytes.into()), WELCOME.len() + expect.len());
-    own(
+    custom(
         name,
-        move |house| {
+        move |fixture| {
             let bytes = bytes.clone();
             async move {
                 let first = [handshake(), connect("live")].concat();
-                let heard = talk(&house.server, &first, &bytes, count).await?;
+                let heard = talk(&fixture.server, &first, &bytes, count).await?;
                 ensure!(heard.starts_with(&WELCOME.map(str::to_owned)), "{heard:?}");
                 Ok(heard[WELCOME.len()..].to_vec())
             }
@@ -339,6 +339,6 @@ fn garbage() -> Vec<Row> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_rtmp_bytes_disturb_others() -> Result<()> {
-    println!("{}", play_topic("RTMP", &garbage()).await?);
+    println!("{}", run_topic("RTMP", &garbage()).await?);
     Ok(())
 }

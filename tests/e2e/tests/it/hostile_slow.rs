@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
-use crate::hostile::House;
-use crate::hostile_witness::CHANNEL;
-use crate::stage::PATIENCE;
+use crate::hostile::HostileFixture;
+use crate::hostile_bystanders::CHANNEL;
+use crate::server::TEST_TIMEOUT;
 
 /// Time limit of the server for the head of a request, from accept.
 const HEAD: Duration = Duration::from_secs(5);
@@ -43,21 +43,21 @@ async fn drip(address: SocketAddr, bytes: &'static [u8]) -> Result<Duration> {
         if socket.write(&[*byte]).await.is_err() {
             return Ok(start.elapsed());
         }
-        ensure!(start.elapsed() < PATIENCE, "nobody ends it");
+        ensure!(start.elapsed() < TEST_TIMEOUT, "nobody ends it");
     }
     bail!("nothing to send")
 }
 
-/// The server closed the connection, but not early. How late depends on the machine; [`PATIENCE`] bounds it.
+/// The server closed the connection, but not early. How late depends on the machine; [`TEST_TIMEOUT`] bounds it.
 fn took(time: Duration, limit: Duration) -> Result<()> {
     ensure!(time >= limit - Duration::from_millis(500), "over after {time:?}");
     Ok(())
 }
 
 /// Stays in the lobby, silent or with pings, until it is closed.
-async fn never_joins(house: Arc<House>, pings: bool) -> Result<()> {
+async fn never_joins(fixture: Arc<HostileFixture>, pings: bool) -> Result<()> {
     let start = Instant::now();
-    let mut socket = RawWs::connect(house.server.public).await?;
+    let mut socket = RawWs::connect(fixture.server.public).await?;
     let mut tick = interval(Duration::from_secs(1));
     let mut closing = Value::Null;
     loop {
@@ -84,8 +84,8 @@ async fn never_joins(house: Arc<House>, pings: bool) -> Result<()> {
 }
 
 /// 1,000 commands at once: the burst is served, then all others are refused, then the connection is closed.
-async fn floods(house: Arc<House>) -> Result<()> {
-    let mut socket = house.member("701", "audience").await?;
+async fn floods(fixture: Arc<HostileFixture>) -> Result<()> {
+    let mut socket = fixture.member("701", "audience").await?;
     let start = Instant::now();
     for _ in 0..1_000 {
         if socket.request("mute", json!({"mediaType": "audio"})).await.is_err() {
@@ -127,14 +127,14 @@ async fn floods(house: Arc<House>) -> Result<()> {
 }
 
 /// A member that reads only when the test reads, and its `seq`.
-async fn narrow(house: &House, uid: &str) -> Result<(RawWs<TcpStream>, u64)> {
+async fn narrow(fixture: &HostileFixture, uid: &str) -> Result<(RawWs<TcpStream>, u64)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     // A small window, so that the server's side of the connection is full soon.
     socket.set_recv_buffer_size(4 * 1024)?;
-    socket.connect(&house.server.public.into())?;
+    socket.connect(&fixture.server.public.into())?;
     socket.set_nonblocking(true)?;
     let mut reader = RawWs::over(TcpStream::from_std(socket.into())?);
-    reader.upgrade(house.server.public).await?;
+    reader.upgrade(fixture.server.public).await?;
     let params = json!({"appkey": "demo", "channelName": CHANNEL, "uid": uid, "role": "audience"});
     let joined = reader.call("join", params).await?;
     let seq = joined["seq"].as_u64().context("no seq")?;
@@ -172,14 +172,14 @@ async fn rest(
 
 /// A member stops reading while sixteen others send bursts of 8 KiB messages to its channel: it is disconnected, and
 /// everything that it was sent before is intact.
-async fn stops_reading(house: Arc<House>) -> Result<String> {
-    let (mut reader, seq) = narrow(&house, "801").await?;
-    let known = house.server.log_length();
+async fn stops_reading(fixture: Arc<HostileFixture>) -> Result<String> {
+    let (mut reader, seq) = narrow(&fixture, "801").await?;
+    let known = fixture.server.log_length();
     let mut senders = JoinSet::new();
     for sender in 0..16 {
-        let house = house.clone();
+        let fixture = fixture.clone();
         senders.spawn(async move {
-            let mut socket = house.member(&(900 + sender).to_string(), "audience").await?;
+            let mut socket = fixture.member(&(900 + sender).to_string(), "audience").await?;
             let data = "x".repeat(8_000);
             for _ in 0..40 {
                 // While it waits for the answer, it reads the messages of the others; otherwise it would be
@@ -189,7 +189,7 @@ async fn stops_reading(house: Arc<House>) -> Result<String> {
             anyhow::Ok(())
         });
     }
-    let cut = house.server.logged(known, |line| line.contains("slowReader")).await?;
+    let cut = fixture.server.logged(known, |line| line.contains("slowReader")).await?;
     while let Some(ended) = senders.join_next().await {
         ended??;
     }
@@ -204,15 +204,15 @@ async fn stops_reading(house: Arc<House>) -> Result<String> {
 }
 
 /// A member that is behind, but not too slow, is kicked: it gets all earlier messages, the reason, and the close.
-async fn is_kicked_while_behind(house: Arc<House>) -> Result<()> {
-    let (mut reader, seq) = narrow(&house, "802").await?;
-    let mut sender = house.member("803", "audience").await?;
+async fn is_kicked_while_behind(fixture: Arc<HostileFixture>) -> Result<()> {
+    let (mut reader, seq) = narrow(&fixture, "802").await?;
+    let mut sender = fixture.member("803", "audience").await?;
     let data = "x".repeat(8_000);
     for _ in 0..100 {
         sender.call("sendMessage", json!({"data": data})).await?;
     }
     let path = format!("/v1/apps/demo/channels/{CHANNEL}/members/802/kick");
-    house.server.admin_post(&path, &json!({})).await?;
+    fixture.server.admin_post(&path, &json!({})).await?;
     let (bytes, notices, end) = rest(&mut reader, seq).await?;
     ensure!(bytes > 800_000, "{bytes} bytes");
     let heard: Vec<_> = notices.iter().filter_map(|notice| notice["method"].as_str()).collect();
@@ -229,12 +229,12 @@ const TALKATIVE: &str = "[limits]\ncommands_per_second = 10000\ncommand_burst = 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_pace_disturbs_others() -> Result<()> {
     let start = Instant::now();
-    let house = House::open("").await?;
-    let (public, admin, rtmp) = (house.server.public, house.server.admin, house.server.rtmp);
+    let fixture = HostileFixture::open("").await?;
+    let (public, admin, rtmp) = (fixture.server.public, fixture.server.admin, fixture.server.rtmp);
     let mut rows = JoinSet::new();
     let mut row = |name: &'static str, play: Pin<Box<dyn Future<Output = Result<()>> + Send>>| {
         rows.spawn(async move {
-            let played = timeout(PATIENCE, play).await.context("takes too long");
+            let played = timeout(TEST_TIMEOUT, play).await.context("takes too long");
             played.and_then(|played| played).context(name)
         });
     };
@@ -274,13 +274,13 @@ async fn no_pace_disturbs_others() -> Result<()> {
         "an RTMP handshake byte by byte",
         Box::pin(async move { took(drip(rtmp, &[3]).await?, LOBBY) }),
     );
-    row("a WebSocket that never joins", Box::pin(never_joins(house.clone(), false)));
-    row("a WebSocket that only pings", Box::pin(never_joins(house.clone(), true)));
+    row("a WebSocket that never joins", Box::pin(never_joins(fixture.clone(), false)));
+    row("a WebSocket that only pings", Box::pin(never_joins(fixture.clone(), true)));
     row("half a frame in the lobby", {
-        let house = house.clone();
+        let fixture = fixture.clone();
         Box::pin(async move {
             let start = Instant::now();
-            let mut socket = RawWs::connect(house.server.public).await?;
+            let mut socket = RawWs::connect(fixture.server.public).await?;
             socket.write(&[0x81, 0xfe, 0x40, 0, 0, 0, 0, 0, b'{']).await?;
             let _ = socket.read_to_end().await;
             took(start.elapsed(), LOBBY)
@@ -288,15 +288,19 @@ async fn no_pace_disturbs_others() -> Result<()> {
     });
     while let Some(ended) = rows.join_next().await {
         ended??;
-        house.check().await?;
+        fixture.check().await?;
     }
-    floods(house.clone()).await.context("a flood of commands")?;
-    house.check().await.context("after a flood of commands")?;
+    floods(fixture.clone()).await.context("a flood of commands")?;
+    fixture.check().await.context("after a flood of commands")?;
     // A burst of sixteen members does not fill the queue of one member.
-    let house = House::open(TALKATIVE).await?;
-    let report = stops_reading(house.clone()).await.context("a reader that stops")?;
-    house.check().await.context("after a reader that stops")?;
-    is_kicked_while_behind(house.clone()).await.context("a kick of who is behind")?;
-    println!("== pace: {} ms\n{report}\n{}", start.elapsed().as_millis(), house.witness.summary());
+    let fixture = HostileFixture::open(TALKATIVE).await?;
+    let report = stops_reading(fixture.clone()).await.context("a reader that stops")?;
+    fixture.check().await.context("after a reader that stops")?;
+    is_kicked_while_behind(fixture.clone()).await.context("a kick of who is behind")?;
+    println!(
+        "== pace: {} ms\n{report}\n{}",
+        start.elapsed().as_millis(),
+        fixture.bystanders.summary()
+    );
     Ok(())
 }

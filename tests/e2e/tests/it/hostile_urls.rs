@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::arrivals;
 
-use crate::hostile::{House, Row, own, play_topic};
+use crate::hostile::{HostileFixture, Row, custom, run_topic};
 use crate::hostile_media::{connect, handshake, request, talk};
 
 /// The stream name with its query, in the form that RTMP needs.
@@ -22,17 +22,17 @@ fn changed(text: &str, at: usize) -> String {
 fn tampered(
     name: &'static str,
     method: &'static str,
-    change: fn(&House) -> Result<String>,
+    change: fn(&HostileFixture) -> Result<String>,
     expect: &[&'static str],
 ) -> Row {
     let count = expect.len() + 3;
-    own(
+    custom(
         name,
-        move |house| async move {
+        move |fixture| async move {
             let heard = talk(
-                &house.server,
+                &fixture.server,
                 &[handshake(), connect("live")].concat(),
-                &request(method, &change(&house)?),
+                &request(method, &change(&fixture)?),
                 count,
             )
             .await?;
@@ -58,14 +58,14 @@ fn urls() -> Vec<Row> {
         tampered(
             "second publisher",
             "publish",
-            |house| stream_of(&house.witness.urls.push),
+            |fixture| stream_of(&fixture.bystanders.urls.push),
             &["NetStream.Publish.BadName"],
         ),
         tampered(
             "push URL without its query",
             "publish",
-            |house| {
-                let name = stream_of(&house.witness.urls.push)?;
+            |fixture| {
+                let name = stream_of(&fixture.bystanders.urls.push)?;
                 Ok(name.split('?').next().unwrap_or_default().to_owned())
             },
             &denied("denied badUrl"),
@@ -73,8 +73,8 @@ fn urls() -> Vec<Row> {
         tampered(
             "push URL, signature changed",
             "publish",
-            |house| {
-                let name = stream_of(&house.witness.urls.push)?;
+            |fixture| {
+                let name = stream_of(&fixture.bystanders.urls.push)?;
                 Ok(changed(&name, name.len() - 5))
             },
             &denied("denied badSignature"),
@@ -82,8 +82,8 @@ fn urls() -> Vec<Row> {
         tampered(
             "push URL, later end",
             "publish",
-            |house| {
-                let name = stream_of(&house.witness.urls.push)?;
+            |fixture| {
+                let name = stream_of(&fixture.bystanders.urls.push)?;
                 let at = name.find("t=").context("no t")? + 2;
                 Ok(name[..at].to_owned() + "9" + &name[at + 1..])
             },
@@ -92,8 +92,8 @@ fn urls() -> Vec<Row> {
         tampered(
             "push URL, another stream",
             "publish",
-            |house| {
-                let name = stream_of(&house.witness.urls.push)?;
+            |fixture| {
+                let name = stream_of(&fixture.bystanders.urls.push)?;
                 Ok(changed(&name, 12))
             },
             &denied("denied badSignature"),
@@ -101,8 +101,8 @@ fn urls() -> Vec<Row> {
         tampered(
             "push URL, token twice",
             "publish",
-            |house| {
-                let name = stream_of(&house.witness.urls.push)?;
+            |fixture| {
+                let name = stream_of(&fixture.bystanders.urls.push)?;
                 let token = name.split('?').nth(1).context("no query")?;
                 Ok(format!("{name}&{token}"))
             },
@@ -111,20 +111,20 @@ fn urls() -> Vec<Row> {
         tampered(
             "push URL to play",
             "play",
-            |house| stream_of(&house.witness.urls.push),
+            |fixture| stream_of(&fixture.bystanders.urls.push),
             &failed("denied badUrl"),
         ),
         tampered(
             "pull URL to publish",
             "publish",
-            |house| stream_of(&house.witness.urls.pull_rtmp),
+            |fixture| stream_of(&fixture.bystanders.urls.pull_rtmp),
             &denied("denied badUrl"),
         ),
         tampered(
             "pull URL, signature changed",
             "play",
-            |house| {
-                let name = stream_of(&house.witness.urls.pull_rtmp)?;
+            |fixture| {
+                let name = stream_of(&fixture.bystanders.urls.pull_rtmp)?;
                 Ok(changed(&name, name.len() - 5))
             },
             &failed("denied badSignature"),
@@ -132,43 +132,43 @@ fn urls() -> Vec<Row> {
         tampered(
             "pull URL, another viewer",
             "play",
-            |house| {
-                let name = stream_of(&house.witness.urls.pull_rtmp)?;
+            |fixture| {
+                let name = stream_of(&fixture.bystanders.urls.pull_rtmp)?;
                 let at = name.find("v=").context("no v")? + 6;
                 Ok(changed(&name, at))
             },
             &failed("denied badSignature"),
         ),
-        own(
+        custom(
             "FLV, signature changed",
-            |house| async move {
-                let url = &house.witness.urls.pull_flv;
+            |fixture| async move {
+                let url = &fixture.bystanders.urls.pull_flv;
                 Ok(vec![flv(&changed(url, url.len() - 5)).await?])
             },
             &["403 badSignature"],
         ),
-        own(
+        custom(
             "FLV without its query",
-            |house| async move {
-                let url = &house.witness.urls.pull_flv;
+            |fixture| async move {
+                let url = &fixture.bystanders.urls.pull_flv;
                 Ok(vec![flv(url.split('?').next().unwrap_or_default()).await?])
             },
             &["403 badUrl"],
         ),
-        own(
+        custom(
             "FLV by the push URL",
-            |house| async move {
+            |fixture| async move {
                 let (push, pull) =
-                    (stream_of(&house.witness.urls.push)?, &house.witness.urls.pull_flv);
+                    (stream_of(&fixture.bystanders.urls.push)?, &fixture.bystanders.urls.pull_flv);
                 let base = pull.rsplit_once('/').context("no path")?.0;
                 Ok(vec![flv(&format!("{base}/{}", push.replace('?', ".flv?"))).await?])
             },
             &["403 badUrl"],
         ),
-        own(
+        custom(
             "FLV, each byte changed once",
-            |house| async move {
-                let url = &house.witness.urls.pull_flv;
+            |fixture| async move {
+                let url = &fixture.bystanders.urls.pull_flv;
                 let path = url.match_indices('/').nth(2).context("no path")?.0;
                 for at in path + 1..url.len() {
                     flv(&changed(url, at)).await?;
@@ -184,6 +184,6 @@ fn urls() -> Vec<Row> {
 /// Proves URL-8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_changed_url_is_served() -> Result<()> {
-    println!("{}", play_topic("media URLs", &urls()).await?);
+    println!("{}", run_topic("media URLs", &urls()).await?);
     Ok(())
 }

@@ -12,7 +12,7 @@ use lianmai_test_support::raw_ws::{RawWs, Received};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::stage::{PATIENCE, Scratch, Stage, programs};
+use crate::server::{Scratch, TEST_TIMEOUT, TestServer, programs};
 
 /// Status and body of an answer.
 async fn ask(
@@ -48,8 +48,8 @@ async fn outcome(address: SocketAddr, first: &str, lines: &[&str]) -> Result<Str
 /// Proves CON-3, CON-4, CON-5, CON-6.
 #[tokio::test]
 async fn hosts_and_origins_are_judged() -> Result<()> {
-    let stage = Stage::start().await?;
-    let (public, admin) = (stage.server.public, stage.server.admin);
+    let server = TestServer::start().await?;
+    let (public, admin) = (server.process.public, server.process.admin);
     let (passes, host, origin, debug) =
         ("", "421 hostNotAllowed", "403 originNotAllowed", "403 debugLocalOnly");
     let own = format!("Origin: http://{public}");
@@ -105,14 +105,14 @@ async fn hosts_and_origins_are_judged() -> Result<()> {
     ensure!(text.contains("server.hosts"), "the setting is not named: {text}");
     let (_, text) = ask(public, "GET /none", &["Origin: null"], "").await?;
     ensure!(text.contains("server.origins"), "the setting is not named: {text}");
-    stage.finish().await
+    server.finish().await
 }
 
 /// Proves CON-1, CON-2, CON-4, CON-7.
 #[tokio::test]
 async fn an_upgrade_is_exact() -> Result<()> {
-    let stage = Stage::start().await?;
-    let public = stage.server.public;
+    let server = TestServer::start().await?;
+    let public = server.process.public;
     let good = [
         "Upgrade: websocket",
         "Connection: Upgrade",
@@ -136,7 +136,7 @@ async fn an_upgrade_is_exact() -> Result<()> {
         let mut socket = RawWs::open(public).await?;
         let head = format!("{method} HTTP/1.1\r\nHost: {public}\r\n{}\r\n\r\n", lines.join("\r\n"));
         socket.write(head.as_bytes()).await?;
-        let head = timeout(PATIENCE, socket.http_head()).await.context("no answer")??;
+        let head = timeout(TEST_TIMEOUT, socket.http_head()).await.context("no answer")??;
         Ok(head.to_ascii_lowercase())
     };
     for (index, other) in spoiled {
@@ -163,7 +163,7 @@ async fn an_upgrade_is_exact() -> Result<()> {
     let foreign = [&good[..], &["Origin: http://evil.example"]].concat();
     let head = upgrade("GET /v1/signal", &foreign).await?;
     ensure!(head.starts_with("http/1.1 403 "), "{head}");
-    stage.finish().await
+    server.finish().await
 }
 
 /// The admin listener with a token.
@@ -202,8 +202,8 @@ impl Admin {
 
 #[tokio::test]
 async fn the_admin_api_needs_its_token() -> Result<()> {
-    let stage = Stage::start().await?;
-    let admin = Admin { address: stage.server.admin, token: stage.server.admin_token()? };
+    let server = TestServer::start().await?;
+    let admin = Admin { address: server.process.admin, token: server.process.admin_token()? };
     ensure!(admin.token.len() >= 32, "a short token");
     for path in ["/healthz", "/readyz"] {
         ensure!(outcome(admin.address, &format!("GET {path}"), &[]).await? == "200", "{path}");
@@ -232,19 +232,19 @@ async fn the_admin_api_needs_its_token() -> Result<()> {
     // The public listener serves none of these.
     for first in ["GET /metrics", "GET /v1/apps/demo/channels", "GET /healthz"] {
         let right = format!("Authorization: Bearer {}", admin.token);
-        let got = outcome(stage.server.public, first, &[&right]).await?;
+        let got = outcome(server.process.public, first, &[&right]).await?;
         ensure!(got == "404 notFound", "public {first}: {got}");
     }
-    stage.finish().await
+    server.finish().await
 }
 
 #[tokio::test]
 async fn metrics_follow_what_happens() -> Result<()> {
-    let stage = Stage::start().await?;
-    let admin = Admin { address: stage.server.admin, token: stage.server.admin_token()? };
+    let server = TestServer::start().await?;
+    let admin = Admin { address: server.process.admin, token: server.process.admin_token()? };
     ensure!(admin.metric("lianmai_joins_total").await? == 0.0, "joins before any");
-    let mut first = stage.join("room", 1).await?;
-    let _second = stage.join("room", 2).await?;
+    let mut first = server.join("room", 1).await?;
+    let _second = server.join("room", 2).await?;
     first.call("sendMessage", json!({"data": "hello"})).await?;
     first.call("publish", json!({})).await?;
     let _ = first.call("subscribe", json!({"uid": "9", "mediaType": "video"})).await;
@@ -270,16 +270,16 @@ async fn metrics_follow_what_happens() -> Result<()> {
     }
     let (_, text) = admin.get("/metrics").await?;
     ensure!(!text.contains("room"), "a channel name in the metrics");
-    stage.finish().await
+    server.finish().await
 }
 
 /// Proves EVT-6, KIC-1, KIC-2.
 #[tokio::test]
 async fn operators_see_and_end_channels() -> Result<()> {
-    let stage = Stage::start().await?;
-    let admin = Admin { address: stage.server.admin, token: stage.server.admin_token()? };
-    let mut first = stage.join("room #1", 1).await?;
-    let mut second = stage.join("room #1", 2).await?;
+    let server = TestServer::start().await?;
+    let admin = Admin { address: server.process.admin, token: server.process.admin_token()? };
+    let mut first = server.join("room #1", 1).await?;
+    let mut second = server.join("room #1", 2).await?;
     first.call("publish", json!({"mediaType": "audio"})).await?;
     let (_, list) = admin.get("/v1/apps/demo/channels").await?;
     let list: Value = serde_json::from_str(&list)?;
@@ -331,14 +331,14 @@ async fn operators_see_and_end_channels() -> Result<()> {
     ensure!(notice["durationS"] == 60 && notice["reason"] == "spam", "{notice}");
     ensure!(second.hear("closing", |_| true).await?["code"] == 4500);
     first.hear("clientLeave", |p| p["uid"] == "2" && p["reason"] == "kicked").await?;
-    let again = stage.join("room #1", 2).await;
+    let again = server.join("room #1", 2).await;
     ensure!(again.is_err_and(|error| format!("{error:#}").contains("banned")), "no ban");
     ensure!(admin.post(&close, "{}").await? == "200");
     first.hear("liveRoomClose", |p| p["reason"] == "admin").await?;
     ensure!(first.hear("closing", |_| true).await?["code"] == 4501);
     let (_, list) = admin.get("/v1/apps/demo/channels").await?;
     ensure!(list == r#"{"channels":[]}"#, "{list}");
-    stage.finish().await
+    server.finish().await
 }
 
 /// The values that identify a server and its secrets.
@@ -367,9 +367,9 @@ async fn secrets_are_private_and_last() -> Result<()> {
     for _ in 0..2 {
         let program = programs()?.join("signal-server");
         let started = ServerProcess::start(&program, &directory, &[]);
-        let server = timeout(PATIENCE, started).await.context("no start")??;
+        let server = timeout(TEST_TIMEOUT, started).await.context("no start")??;
         let token = server.admin_token()?;
-        let identity = timeout(PATIENCE, identity(&server)).await.context("no answer")??;
+        let identity = timeout(TEST_TIMEOUT, identity(&server)).await.context("no answer")??;
         ensure!(server.terminate().await? == 0, "no clean stop");
         seen.push((token, identity));
         let mode = |path: &std::path::Path| -> Result<u32> {
@@ -400,7 +400,7 @@ async fn secrets_are_private_and_last() -> Result<()> {
             .arg(&directory)
             .kill_on_drop(true)
             .output();
-        let refused = timeout(PATIENCE, refused).await.context("it started")??;
+        let refused = timeout(TEST_TIMEOUT, refused).await.context("it started")??;
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         ensure!(refused.status.code() == Some(1) && said.contains("chmod"), "{said}");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(private))?;

@@ -8,7 +8,7 @@ use lianmai_test_support::arrivals::{Arrivals, Arrived, Tag, TagKind};
 use lianmai_test_support::media::Ffmpeg;
 use serde_json::json;
 
-use crate::stage::{Member, PATIENCE, Pull, Stage};
+use crate::server::{Member, Pull, TEST_TIMEOUT, TestServer};
 
 /// The first two bytes of H.264 tags.
 const HEADER: [u8; 2] = [0x17, 0];
@@ -18,7 +18,7 @@ const DARK_MS: u32 = 2000;
 
 /// Uid 1 pushes sound and picture and publishes both; uid 2 subscribes to both.
 struct Scene {
-    stage: Stage,
+    server: TestServer,
     host: Member,
     viewer: Member,
     pull: Pull,
@@ -27,20 +27,20 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Result<Self> {
-        let stage = Stage::start().await?;
-        let mut host = stage.join("room", 1).await?;
-        let mut viewer = stage.join("room", 2).await?;
+        let server = TestServer::start().await?;
+        let mut host = server.join("room", 1).await?;
+        let mut viewer = server.join("room", 2).await?;
         let push = Ffmpeg::push(&host.publish().await?)?;
         let pull = viewer.subscribe(1).await?;
-        Ok(Scene { stage, host, viewer, pull, push })
+        Ok(Scene { server, host, viewer, pull, push })
     }
 
     /// Turns the camera off, and on again when the player has received sound alone for a while. The picture must then
     /// begin with a keyframe. Returns the first bytes of its first two tags.
     async fn off_and_on(&mut self, playing: &mut Arrivals) -> Result<Vec<[u8; 2]>> {
-        playing.media(PATIENCE).await?;
+        playing.media(TEST_TIMEOUT).await?;
         self.host.call("unpublish", json!({"mediaType": "video"})).await?;
-        playing.until(PATIENCE, is_dark).await.context("the picture goes on")?;
+        playing.until(TEST_TIMEOUT, is_dark).await.context("the picture goes on")?;
         let before = playing.tags().len();
         self.host.call("publish", json!({"mediaType": "video"})).await?;
         self.viewer.hear("streamAdded", |added| added["mediaType"] == "video").await?;
@@ -49,7 +49,7 @@ impl Scene {
         ensure!(video(&playing.tags()[before..]).next().is_none(), "nobody subscribed that");
         let again = self.viewer.subscribe(1).await?;
         ensure!(again.flv == self.pull.flv, "another URL");
-        playing.media(PATIENCE).await.context("no picture again")?;
+        playing.media(TEST_TIMEOUT).await.context("no picture again")?;
         playing.goes_on(Duration::from_secs(2)).await?;
         let tags = playing.tags();
         let begun: Vec<_> = video(&tags[before..]).map(|tag| tag.start).take(2).collect();
@@ -84,7 +84,7 @@ async fn a_camera_goes_off_and_on_during_a_play_of_http_flv() -> Result<()> {
     let mut playing = Arrivals::open(&scene.pull.flv).await?;
     let begun = scene.off_and_on(&mut playing).await?;
     ensure!(begun == [HEADER, KEYFRAME], "it begins with {begun:?}");
-    scene.stage.finish().await
+    scene.server.finish().await
 }
 
 /// Proves PUB-5, SUB-1, SUB-5, URL-12.
@@ -95,7 +95,7 @@ async fn a_camera_goes_off_and_on_during_a_play_of_rtmp() -> Result<()> {
     // ffmpeg, which passes on what it plays, leaves out a header that it knows already.
     scene.off_and_on(&mut playing).await.with_context(|| player.said())?;
     ensure!(player.exited()?.is_none(), "{}", player.said());
-    scene.stage.finish().await
+    scene.server.finish().await
 }
 
 /// A viewer that subscribes to sound gets sound. When it also subscribes to the picture, an FLV play whose header
@@ -103,11 +103,11 @@ async fn a_camera_goes_off_and_on_during_a_play_of_rtmp() -> Result<()> {
 /// Proves SUB-1, URL-14.
 #[tokio::test]
 async fn a_play_of_flv_ends_when_its_viewer_takes_another_kind() -> Result<()> {
-    let stage = Stage::start().await?;
-    let mut host = stage.join("room", 1).await?;
-    let mut viewer = stage.join("room", 2).await?;
+    let server = TestServer::start().await?;
+    let mut host = server.join("room", 1).await?;
+    let mut viewer = server.join("room", 2).await?;
     let _push = Ffmpeg::push(&host.publish().await?)?;
-    let mut third = stage.join("room", 3).await?;
+    let mut third = server.join("room", 3).await?;
     let mut other = Arrivals::open(&third.subscribe(1).await?.flv).await?;
     let pull = viewer.call("subscribe", json!({"uid": "1", "mediaType": "audio"})).await?;
     let url = pull["urls"]["flv"].as_str().context("no URL")?;
@@ -115,12 +115,12 @@ async fn a_play_of_flv_ends_when_its_viewer_takes_another_kind() -> Result<()> {
     sound.goes_on_with(&[TagKind::Audio], Duration::from_secs(2)).await?;
     let both = viewer.subscribe(1).await?;
     ensure!(both.flv == url, "another URL");
-    sound.end(PATIENCE).await?;
+    sound.end(TEST_TIMEOUT).await?;
     ensure!(video(&sound.tags()).next().is_none(), "a picture without a head");
     let mut playing = Arrivals::open(url).await?;
-    playing.media(PATIENCE).await?;
+    playing.media(TEST_TIMEOUT).await?;
     viewer.call("unsubscribe", json!({"uid": "1", "mediaType": "video"})).await?;
-    playing.until(PATIENCE, is_dark).await?;
+    playing.until(TEST_TIMEOUT, is_dark).await?;
     other.goes_on(Duration::from_secs(1)).await.context("the other viewer")?;
-    stage.finish().await
+    server.finish().await
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use lianmai_client_sdk::{Client, ReconnectOutcome, UserId};
 
-use crate::cast::{Guest, Settled};
-use crate::witness::Return;
+use crate::actors::{Actor, Outcome};
+use crate::observer::Reconnection;
 
 /// How much later than its event a message may be received, because the proxy may hold it.
 const SLACK: Duration = Duration::from_secs(6);
@@ -23,12 +23,12 @@ struct Said {
     /// The recipient; `None` for all members.
     to: Option<UserId>,
     at: Instant,
-    end: Option<(Instant, Settled<u64>)>,
+    end: Option<(Instant, Outcome<u64>)>,
 }
 
 impl Said {
     /// Whether the receiver may have been away between the call and its `end`.
-    fn meets(&self, end: Instant, back: &Return) -> bool {
+    fn meets(&self, end: Instant, back: &Reconnection) -> bool {
         back.blind_from < end + SLACK && back.back + SLACK > self.at
     }
 }
@@ -52,14 +52,14 @@ impl Ledger {
         client: &Client,
         (room, from): (usize, UserId),
         to: Option<UserId>,
-    ) -> Settled<u64> {
+    ) -> Outcome<u64> {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         self.said().insert(id, Said { room, from, to, at: Instant::now(), end: None });
         let result = match to {
             Some(uid) => client.send_message_to([uid], id.to_string()).await,
             None => client.send_message(id.to_string()).await.map(|()| 0),
         };
-        let settled = Settled::of(result);
+        let settled = Outcome::of(result);
         if let Some(said) = self.said().get_mut(&id) {
             said.end = Some((Instant::now(), settled.clone()));
         }
@@ -67,15 +67,15 @@ impl Ledger {
     }
 
     /// Compares calls and receipts. `crashes` are the moments at which servers were killed.
-    pub(crate) fn audit(&self, guests: &[Guest], crashes: &[Instant]) -> Audit {
+    pub(crate) fn audit(&self, actors: &[Actor], crashes: &[Instant]) -> Audit {
         let mut audit = Audit::default();
-        let by_uid: BTreeMap<UserId, &Guest> =
-            guests.iter().map(|guest| (guest.witness.uid, guest)).collect();
+        let by_uid: BTreeMap<UserId, &Actor> =
+            actors.iter().map(|actor| (actor.observer.uid, actor)).collect();
         let mut budgets: BTreeMap<UserId, u64> = BTreeMap::new();
-        for guest in guests {
-            let returns = &guest.witness.seen().returns;
+        for actor in actors {
+            let returns = &actor.observer.seen().returns;
             let lost = returns.iter().map(|back| back.messages_lost).sum();
-            budgets.insert(guest.witness.uid, lost);
+            budgets.insert(actor.observer.uid, lost);
         }
         for (id, said) in &*self.said() {
             let Some((end, settled)) = &said.end else {
@@ -83,11 +83,11 @@ impl Ledger {
                 continue;
             };
             match said.to {
-                None => audit.add_to_all(*id, said, *end, settled, guests),
+                None => audit.add_to_all(*id, said, *end, settled, actors),
                 Some(to) => {
-                    let Some(guest) = by_uid.get(&to) else { continue };
+                    let Some(actor) = by_uid.get(&to) else { continue };
                     let budget = budgets.entry(to).or_default();
-                    audit.add_to_one(*id, said, (*end, settled), guest, (budget, crashes));
+                    audit.add_to_one(*id, said, (*end, settled), actor, (budget, crashes));
                 }
             }
         }
@@ -128,26 +128,26 @@ impl Audit {
         id: u64,
         said: &Said,
         end: Instant,
-        settled: &Settled<u64>,
-        guests: &[Guest],
+        settled: &Outcome<u64>,
+        actors: &[Actor],
     ) {
         self.all += 1;
-        self.all_unknown += u64::from(matches!(settled, Settled::Unknown));
-        let room = guests.iter().filter(|guest| guest.room == said.room);
-        for guest in room.filter(|guest| guest.witness.uid != said.from) {
-            let seen = guest.witness.seen();
+        self.all_unknown += u64::from(matches!(settled, Outcome::Unknown));
+        let room = actors.iter().filter(|actor| actor.room == said.room);
+        for actor in room.filter(|actor| actor.observer.uid != said.from) {
+            let seen = actor.observer.seen();
             let heard = seen.messages.contains(&id);
             self.heard += u64::from(heard);
             match settled {
-                Settled::Refused(name) if heard => {
-                    let uid = guest.witness.uid.0;
+                Outcome::Refused(name) if heard => {
+                    let uid = actor.observer.uid.0;
                     self.faults.push(format!("message {id} was {name}, and uid {uid} heard it"));
                 }
-                Settled::Done(_) if !heard && !guest.comes_and_goes => {
+                Outcome::Done(_) if !heard && !actor.comes_and_goes => {
                     let told = seen.returns.iter().any(|back| back.missed && said.meets(end, back));
                     self.missed += u64::from(told);
                     if !told {
-                        let (uid, from) = (guest.witness.uid.0, said.from.0);
+                        let (uid, from) = (actor.observer.uid.0, said.from.0);
                         let times = seen.returns.iter().map(|back| {
                             let ago = |at: Instant| at.saturating_duration_since(said.at);
                             (ago(back.lost), ago(back.back), back.outcome.clone())
@@ -169,29 +169,30 @@ impl Audit {
         &mut self,
         id: u64,
         said: &Said,
-        (end, settled): (Instant, &Settled<u64>),
-        guest: &Guest,
+        (end, settled): (Instant, &Outcome<u64>),
+        actor: &Actor,
         (budget, crashes): (&mut u64, &[Instant]),
     ) {
         self.ones += 1;
-        let seen = guest.witness.seen();
+        let seen = actor.observer.seen();
         let heard = seen.messages.contains(&id);
-        let uid = guest.witness.uid.0;
+        let uid = actor.observer.uid.0;
         match settled {
-            Settled::Refused(name) if heard => {
+            Outcome::Refused(name) if heard => {
                 self.faults.push(format!("message {id} was {name}, and uid {uid} heard it"));
             }
-            Settled::Done(0) if heard => {
+            Outcome::Done(0) if heard => {
                 self.faults.push(format!("message {id} reached nobody, and uid {uid} heard it"));
             }
             _ if heard => self.received += 1,
-            Settled::Unknown => self.unknown += 1,
-            Settled::Refused(_) => self.refused += 1,
-            Settled::Done(delivered) => {
+            Outcome::Unknown => self.unknown += 1,
+            Outcome::Refused(_) => self.refused += 1,
+            Outcome::Done(delivered) => {
                 let met = || seen.returns.iter().filter(|back| said.meets(end, back));
-                let anew =
-                    |back: &&Return| matches!(back.outcome, ReconnectOutcome::Rejoined { .. });
-                let crashed = |back: &&Return| {
+                let anew = |back: &&Reconnection| {
+                    matches!(back.outcome, ReconnectOutcome::Rejoined { .. })
+                };
+                let crashed = |back: &&Reconnection| {
                     let between = |crash: &Instant| said.at <= *crash && *crash < back.back;
                     back.is_after_crash() && !anew(back) && crashes.iter().any(between)
                 };

@@ -16,14 +16,14 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::stage::{PATIENCE, Scratch, Stage, programs};
+use crate::server::{Scratch, TEST_TIMEOUT, TestServer, programs};
 use crate::tokens::{self, APPS};
 
 /// Runs the binary to its end.
 async fn run(arguments: &[&str]) -> Result<Output> {
     let output =
         Command::new(programs()?.join("signal-server")).args(arguments).kill_on_drop(true).output();
-    timeout(PATIENCE, output).await.context("it does not end")?.context("it does not start")
+    timeout(TEST_TIMEOUT, output).await.context("it does not end")?.context("it does not start")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -37,10 +37,10 @@ fn path(path: &Path) -> Result<&str> {
 /// Proves NOT-2, RST-1.
 #[tokio::test]
 async fn a_stop_is_told_to_everybody() -> Result<()> {
-    let mut stage = Stage::start().await?;
+    let mut server = TestServer::start().await?;
     let mut sockets = Vec::new();
     for uid in 1..=3 {
-        let mut socket = RawWs::connect(stage.server.public).await?;
+        let mut socket = RawWs::connect(server.process.public).await?;
         let channel = format!("room{}", uid % 2);
         let join = json!({"appkey": "demo", "channelName": channel, "uid": uid.to_string()});
         socket.call("join", join).await?;
@@ -48,9 +48,9 @@ async fn a_stop_is_told_to_everybody() -> Result<()> {
     }
     // Connections that are not members: one stays silent, the others join while the server stops, and may be too late.
     for _ in 0..20 {
-        sockets.push(RawWs::connect(stage.server.public).await?);
+        sockets.push(RawWs::connect(server.process.public).await?);
     }
-    stage.server.signal("TERM").await?;
+    server.process.signal("TERM").await?;
     for (uid, socket) in (10..).zip(&mut sockets[4..]) {
         let join = json!({"appkey": "demo", "channelName": "room", "uid": uid.to_string()});
         let _ = socket.request("join", join).await;
@@ -73,18 +73,18 @@ async fn a_stop_is_told_to_everybody() -> Result<()> {
                 }
             }
         };
-        let end = timeout(PATIENCE, until_close).await.context("no close")??;
+        let end = timeout(TEST_TIMEOUT, until_close).await.context("no close")??;
         let Received::Close(code, _) = end else { anyhow::bail!("{end:?}") };
         ensure!(codes.contains(&code) && closing["code"] == code, "{at}: {code}, {closing}");
-        ensure!(timeout(PATIENCE, socket.receive()).await?? == Received::Gone, "more");
+        ensure!(timeout(TEST_TIMEOUT, socket.receive()).await?? == Received::Gone, "more");
     }
     // Not ready any more: the server says so, or does not listen any more.
-    let ready = arrivals::get(&format!("http://{}/readyz", stage.server.admin)).await;
+    let ready = arrivals::get(&format!("http://{}/readyz", server.process.admin)).await;
     ensure!(ready.as_ref().map_or(true, |answer| answer.status == 503), "still ready: {ready:?}");
-    let code = timeout(PATIENCE, stage.server.wait()).await.context("no end")??;
+    let code = timeout(TEST_TIMEOUT, server.process.wait()).await.context("no end")??;
     ensure!(code == 0, "exit code {code}");
-    ensure!(stage.server.bugs().is_empty(), "{:?}", stage.server.bugs());
-    for address in [stage.server.public, stage.server.admin, stage.server.rtmp] {
+    ensure!(server.process.bugs().is_empty(), "{:?}", server.process.bugs());
+    for address in [server.process.public, server.process.admin, server.process.rtmp] {
         ensure!(TcpStream::connect(address).await.is_err(), "{address} still listens");
     }
     Ok(())
@@ -92,24 +92,24 @@ async fn a_stop_is_told_to_everybody() -> Result<()> {
 
 #[tokio::test]
 async fn a_stop_does_not_wait_for_media_or_lobbies() -> Result<()> {
-    let mut stage = Stage::start().await?;
-    let mut host = stage.join("room", 1).await?;
+    let mut server = TestServer::start().await?;
+    let mut host = server.join("room", 1).await?;
     let push = Ffmpeg::push(&host.publish().await?)?;
-    let mut viewer = stage.join("room", 2).await?;
+    let mut viewer = server.join("room", 2).await?;
     let pull = viewer.subscribe(1).await?;
     let mut player = Arrivals::open(&pull.flv).await?;
-    player.media(PATIENCE).await?;
-    let mut lobby = RawWs::connect(stage.server.public).await?;
-    let mut half = RawWs::open(stage.server.public).await?;
+    player.media(TEST_TIMEOUT).await?;
+    let mut lobby = RawWs::connect(server.process.public).await?;
+    let mut half = RawWs::open(server.process.public).await?;
     half.write(b"GET / HTTP/1.1\r\n").await?;
-    stage.server.signal("TERM").await?;
-    let code = timeout(PATIENCE, stage.server.wait()).await.context("it does not stop")??;
+    server.process.signal("TERM").await?;
+    let code = timeout(TEST_TIMEOUT, server.process.wait()).await.context("it does not stop")??;
     ensure!(code == 0, "exit code {code}");
-    player.end(PATIENCE).await?;
+    player.end(TEST_TIMEOUT).await?;
     // Whatever close it gets, it does not hang.
-    timeout(PATIENCE, lobby.read_to_end()).await.context("the lobby hangs")?;
+    timeout(TEST_TIMEOUT, lobby.read_to_end()).await.context("the lobby hangs")?;
     drop(push);
-    ensure!(stage.server.bugs().is_empty(), "{:?}", stage.server.bugs());
+    ensure!(server.process.bugs().is_empty(), "{:?}", server.process.bugs());
     Ok(())
 }
 
@@ -184,15 +184,15 @@ async fn the_default_configuration_is_good() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_no_start() -> Result<()> {
-    let stage = Stage::start().await?;
+async fn a_taken_port_prevents_the_start() -> Result<()> {
+    let server = TestServer::start().await?;
     let scratch = Scratch::new()?;
     let data = scratch.0.join("data");
     let free = "127.0.0.1:0".to_owned();
     for (taken, name) in [
-        ([stage.server.public.to_string(), free.clone(), free.clone()], "public"),
-        ([free.clone(), stage.server.admin.to_string(), free.clone()], "admin"),
-        ([free.clone(), free.clone(), stage.server.rtmp.to_string()], "rtmp"),
+        ([server.process.public.to_string(), free.clone(), free.clone()], "public"),
+        ([free.clone(), server.process.admin.to_string(), free.clone()], "admin"),
+        ([free.clone(), free.clone(), server.process.rtmp.to_string()], "rtmp"),
     ] {
         let [listen, admin, rtmp] = &taken;
         let output = run(&[
@@ -213,13 +213,13 @@ async fn a_taken_port_is_no_start() -> Result<()> {
         ensure!(said.contains(address) && said.contains(name), "{said}");
         ensure!(!said.contains("panicked") && output.stdout.is_empty(), "{said}");
     }
-    stage.finish().await
+    server.finish().await
 }
 
 /// A limit of descriptors below the configured number: surplus connections are refused, and the admin API answers.
 /// Proves CON-6.
 #[tokio::test]
-async fn few_descriptors_are_not_silence() -> Result<()> {
+async fn with_few_descriptors_connections_are_refused_and_the_admin_api_answers() -> Result<()> {
     let scratch = Scratch::new()?;
     let script = scratch.0.join("limited");
     let program = programs()?.join("signal-server");
@@ -230,7 +230,7 @@ async fn few_descriptors_are_not_silence() -> Result<()> {
     std::fs::set_permissions(&script, Permissions::from_mode(0o755))?;
     let data = scratch.0.join("data");
     let server = ServerProcess::start(&script, &data, &[]);
-    let server = timeout(PATIENCE, server).await??;
+    let server = timeout(TEST_TIMEOUT, server).await??;
     let is_told = |line: &str| line.contains("WARN") && line.contains("limit of open files");
     server.logged(0, is_told).await?;
     let mut idle = Vec::new();
@@ -240,15 +240,15 @@ async fn few_descriptors_are_not_silence() -> Result<()> {
         }
     }
     let health = format!("http://{}/healthz", server.admin);
-    let health = timeout(PATIENCE, arrivals::get(&health)).await.context("no health")??;
+    let health = timeout(TEST_TIMEOUT, arrivals::get(&health)).await.context("no health")??;
     ensure!(health.status == 200, "{health:?}");
     let mut refused = RawWs::open(server.public).await?;
     refused.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
-    let head = timeout(PATIENCE, refused.http_head()).await.context("no answer")??;
+    let head = timeout(TEST_TIMEOUT, refused.http_head()).await.context("no answer")??;
     ensure!(head.starts_with("HTTP/1.1 503") && head.contains("Retry-After"), "{head}");
     // When the others have gone, there is room again.
     drop(idle);
-    let mut member = timeout(PATIENCE, async {
+    let mut member = timeout(TEST_TIMEOUT, async {
         loop {
             if let Ok(socket) = RawWs::connect(server.public).await {
                 return socket;
@@ -284,14 +284,14 @@ async fn no_secret_is_logged() -> Result<()> {
             ("LIANMAI_DRAIN__NOTICE_MS", "100"),
         ];
         // Data of its own: memberships of the first server would continue with its URLs.
-        let stage = Stage::start_with(&env).await?;
-        let server = &stage.server;
+        let server = TestServer::start_with(&env).await?;
+        let process = &server.process;
         let token = tokens::jwt("room", "1", |_, _| {});
         let basic = tokens::basic("room", "2", 0, 3600);
         let mut secrets = vec![
             token.rsplit_once('.').context("a JWT")?.1.to_owned(),
             basic.clone(),
-            server.admin_token()?,
+            process.admin_token()?,
             "a-join-id-that-is-secret".to_owned(),
             "a secret of thirty-two bytes or more".to_owned(),
             "sixteen bytes at least".to_owned(),
@@ -301,12 +301,12 @@ async fn no_secret_is_logged() -> Result<()> {
             json!({"appkey": "safe", "channelName": "room", "uid": uid, "token": token,
                    "joinId": "a-join-id-that-is-secret"})
         };
-        let mut host = RawWs::connect(server.public).await?;
+        let mut host = RawWs::connect(process.public).await?;
         host.call("join", join("1", &token)).await?;
         host.call("renewToken", json!({"token": token})).await?;
         host.call("sendMessage", json!({"data": "a message to nobody else"})).await?;
         let push = host.call("publish", json!({})).await?;
-        let mut viewer = RawWs::connect(server.public).await?;
+        let mut viewer = RawWs::connect(process.public).await?;
         viewer.call("join", join("2", &basic)).await?;
         viewer.call("subscribe", json!({"uid": "1", "mediaType": "audio"})).await?;
         let pull = viewer.call("subscribe", json!({"uid": "1", "mediaType": "video"})).await?;
@@ -318,33 +318,33 @@ async fn no_secret_is_logged() -> Result<()> {
         let pushing = Ffmpeg::push(&push)?;
         let mut playing = Ffmpeg::play(&rtmp)?;
         let mut player = Arrivals::open(&flv).await?;
-        player.media(PATIENCE).await.with_context(|| pushing.said())?;
+        player.media(TEST_TIMEOUT).await.with_context(|| pushing.said())?;
         // Refusals are logged as well: a wrong token, a URL of another member, a wrong admin token.
-        let mut refused = RawWs::connect(server.public).await?;
+        let mut refused = RawWs::connect(process.public).await?;
         let id = refused.request("join", join("3", &token)).await?;
         ensure!(refused.answer(id).await?["error"].is_object(), "a token of somebody else");
         let mut denied = Ffmpeg::push(&push)?;
-        denied.exited_within(PATIENCE).await?;
+        denied.exited_within(TEST_TIMEOUT).await?;
         let forged = flv.replace("&t=", "&x=1&t=1");
         ensure!(arrivals::get(&forged).await?.status == 403, "a forged URL");
         let admin = format!(
             "GET /metrics HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
-            server.admin,
-            server.admin_token()?
+            process.admin,
+            process.admin_token()?
         );
-        ensure!(arrivals::ask(server.admin, &admin).await?.status == 200, "metrics");
+        ensure!(arrivals::ask(process.admin, &admin).await?.status == 200, "metrics");
         ensure!(playing.exited()?.is_none(), "the player ended: {}", playing.said());
         drop((pushing, playing, player));
         let id = host.request("leave", json!({})).await?;
         host.answer(id).await?;
-        server.logged(0, |line| line.contains("\"reason\":\"left\"")).await?;
-        let log = server.log();
+        process.logged(0, |line| line.contains("\"reason\":\"left\"")).await?;
+        let log = process.log();
         ensure!(log.iter().any(|line| line.contains("\"level\":\"DEBUG\"")), "no such filter");
         for secret in &secrets {
             let line = log.iter().find(|line| line.contains(secret.as_str()));
             ensure!(line.is_none(), "with filter {filter}, the log holds `{secret}`: {line:?}");
         }
-        stage.finish().await?;
+        server.finish().await?;
     }
     Ok(())
 }

@@ -2,19 +2,19 @@
 //! e2e`; `ffmpeg`, `ffprobe`, nginx with its RTMP module and `python3` must be installed.
 
 // Shared by the tests.
-mod stage;
-mod survivor;
+mod reconnecting;
+mod server;
 
 // Push tasks: what their receivers get, and how tasks end.
 mod tasks;
 mod tasks_bad;
 mod tasks_hostile;
 mod tasks_images;
-mod tasks_life;
-mod tasks_pass;
+mod tasks_lifecycle;
+mod tasks_passthrough;
 mod tasks_rest;
+mod tasks_setup;
 mod tasks_splice;
-mod tasks_stage;
 
 // Media: pushed and played by ffmpeg, which runs undisturbed.
 mod cuts;
@@ -31,44 +31,44 @@ mod python;
 mod rtmps;
 
 // Faults: native clients with bad connections, and a server that is killed or replaced.
+mod actors;
 mod api;
 mod bans;
-mod cast;
-mod chorus;
 mod crowd;
+mod expectations;
 mod fault_proxy;
+mod faults;
+mod final_state;
 mod fold;
 mod ghosts;
 mod ledger;
+mod load;
+mod observer;
 mod on_air;
 mod rolling;
-mod score;
 mod storm;
-mod verdict;
-mod weather;
-mod witness;
 
 // Hostile input beside two bystanders, HTTP, the life of the process, the server as a library.
+mod address_limits;
 mod embed;
 mod generated;
 mod hidden;
 mod history;
 mod hostile;
+mod hostile_bystanders;
 mod hostile_calls;
 mod hostile_frames;
 mod hostile_http;
 mod hostile_media;
-mod hostile_meter;
 mod hostile_slow;
 mod hostile_urls;
-mod hostile_witness;
 mod http;
+mod large_keyframes;
 mod lifecycle;
 mod restart;
 mod routes;
 mod seeding;
-mod shares;
-mod still;
+mod stall_detector;
 mod tls;
 mod tokens;
 mod upgrade;

@@ -6,13 +6,13 @@ use lianmai_test_support::arrivals::Arrivals;
 use lianmai_test_support::media::{Decoded, Ffmpeg, decode, probe};
 use serde_json::Value;
 
-use crate::stage::{PATIENCE, Pull, Stage};
+use crate::server::{Pull, TEST_TIMEOUT, TestServer};
 
 /// Checks that both protocols deliver picture and sound.
 pub(crate) async fn assert_playable(pull: &Pull) -> Result<()> {
-    Arrivals::open(&pull.flv).await?.media(PATIENCE).await.context("not on air")?;
+    Arrivals::open(&pull.flv).await?.media(TEST_TIMEOUT).await.context("not on air")?;
     for url in [&pull.rtmp, &pull.flv] {
-        let codecs = probe(url, PATIENCE).await?;
+        let codecs = probe(url, TEST_TIMEOUT).await?;
         ensure!(codecs == ["aac", "h264"], "{url}: {codecs:?}");
     }
     Ok(())
@@ -30,9 +30,9 @@ pub(crate) async fn assert_moving(pull: &Pull) -> Result<()> {
 /// Proves PUB-2, URL-2.
 #[tokio::test]
 async fn two_members_publish_and_play() -> Result<()> {
-    let stage = Stage::start().await?;
-    let mut ann = stage.join("room", 1).await?;
-    let mut bob = stage.join("room", 2).await?;
+    let server = TestServer::start().await?;
+    let mut ann = server.join("room", 1).await?;
+    let mut bob = server.join("room", 2).await?;
 
     let push = ann.publish().await?;
     for kind in ["audio", "video"] {
@@ -41,42 +41,42 @@ async fn two_members_publish_and_play() -> Result<()> {
     let _push = Ffmpeg::push(&push)?;
     let pull = bob.subscribe(1).await?;
     assert_playable(&pull).await?;
-    stage.finish().await
+    server.finish().await
 }
 
 /// Proves URL-8.
 #[tokio::test]
 async fn a_player_that_comes_before_the_push_waits_for_it() -> Result<()> {
-    let stage = Stage::start().await?;
-    let mut ann = stage.join("room", 1).await?;
-    let mut bob = stage.join("room", 2).await?;
+    let server = TestServer::start().await?;
+    let mut ann = server.join("room", 1).await?;
+    let mut bob = server.join("room", 2).await?;
     let push = ann.publish().await?;
     let pull = bob.subscribe(1).await?;
 
     let mut early = Arrivals::open(&pull.flv).await?;
     let rtmp = pull.rtmp.clone();
-    let early_probe = tokio::spawn(async move { probe(&rtmp, 2 * PATIENCE).await });
-    stage.players(2).await?;
+    let early_probe = tokio::spawn(async move { probe(&rtmp, 2 * TEST_TIMEOUT).await });
+    server.players(2).await?;
     ensure!(!early_probe.is_finished(), "a player found something");
 
     let _push = Ffmpeg::push(&push)?;
-    early.media(PATIENCE).await?;
+    early.media(TEST_TIMEOUT).await?;
     let codecs = early_probe.await??;
     ensure!(codecs == ["aac", "h264"], "{codecs:?}");
-    stage.finish().await
+    server.finish().await
 }
 
 /// Proves ORD-2, URL-2.
 #[tokio::test]
 async fn a_late_member_finds_and_plays_what_is_on_air() -> Result<()> {
-    let stage = Stage::start().await?;
-    let mut ann = stage.join("room", 1).await?;
-    let mut first = stage.join("room", 2).await?;
+    let server = TestServer::start().await?;
+    let mut ann = server.join("room", 1).await?;
+    let mut first = server.join("room", 2).await?;
     let _push = Ffmpeg::push(&ann.publish().await?)?;
     let pull = first.subscribe(1).await?;
-    Arrivals::open(&pull.flv).await?.media(PATIENCE).await?;
+    Arrivals::open(&pull.flv).await?.media(TEST_TIMEOUT).await?;
 
-    let mut late = stage.join("room", 3).await?;
+    let mut late = server.join("room", 3).await?;
     let found = late.snapshot_of("1").context("the publisher is not in the snapshot")?;
     let mut kinds: Vec<_> = found["streams"]
         .as_array()
@@ -88,16 +88,16 @@ async fn a_late_member_finds_and_plays_what_is_on_air() -> Result<()> {
     ensure!(kinds == ["audio", "video"], "{kinds:?}");
     let pull = late.subscribe(1).await?;
     assert_moving(&pull).await?;
-    stage.finish().await
+    server.finish().await
 }
 
 /// Proves FRM-9.
 #[tokio::test]
 async fn the_greatest_uid_is_exact_everywhere() -> Result<()> {
     const GREATEST: &str = "18446744073709551615";
-    let stage = Stage::start().await?;
-    let mut bob = stage.join("room", 2).await?;
-    let mut ann = stage.join("room", GREATEST).await?;
+    let server = TestServer::start().await?;
+    let mut bob = server.join("room", 2).await?;
+    let mut ann = server.join("room", GREATEST).await?;
     ensure!(ann.joined["uid"] == GREATEST && ann.joined["self"]["uid"] == GREATEST);
 
     bob.hear("clientJoin", |join| join["uid"] == GREATEST).await?;
@@ -106,11 +106,11 @@ async fn the_greatest_uid_is_exact_everywhere() -> Result<()> {
     let answer = bob.call("subscribe", serde_json::json!({"uid": GREATEST, "mediaType": "audio"}));
     ensure!(answer.await?["uid"] == GREATEST);
     let pull = bob.subscribe(GREATEST).await?;
-    Arrivals::open(&pull.flv).await?.media(PATIENCE).await?;
+    Arrivals::open(&pull.flv).await?.media(TEST_TIMEOUT).await?;
 
-    let late = stage.join("room", 3).await?;
+    let late = server.join("room", 3).await?;
     ensure!(late.snapshot_of(GREATEST).is_some_and(|found| found["streams"] != Value::Null));
     ann.call("leave", serde_json::json!({})).await?;
     bob.hear("clientLeave", |leave| leave["uid"] == GREATEST).await?;
-    stage.finish().await
+    server.finish().await
 }

@@ -8,10 +8,10 @@ use lianmai_test_support::media::Ffmpeg;
 use tokio::time::timeout;
 
 use crate::media::assert_playable;
-use crate::stage::{PATIENCE, Pull, Stage};
+use crate::server::{Pull, TEST_TIMEOUT, TestServer};
 
-fn client(stage: &Stage) -> Client {
-    let config = ClientConfig::new(format!("ws://{}", stage.server.public), "demo");
+fn client(server: &TestServer) -> Client {
+    let config = ClientConfig::new(format!("ws://{}", server.process.public), "demo");
     Client::new(config).expect("the address of a server")
 }
 
@@ -24,15 +24,15 @@ async fn hear(events: &mut EventStream, wanted: impl Fn(&Event) -> bool) -> Resu
             }
         }
     };
-    timeout(PATIENCE, search).await.context("not heard")?
+    timeout(TEST_TIMEOUT, search).await.context("not heard")?
 }
 
 /// Proves LEA-1, URL-2.
 #[tokio::test]
 async fn two_clients_publish_and_play() -> Result<()> {
     const ANN: UserId = UserId(u64::MAX);
-    let stage = Stage::start().await?;
-    let (ann, bob) = (client(&stage), client(&stage));
+    let server = TestServer::start().await?;
+    let (ann, bob) = (client(&server), client(&server));
     let mut events = bob.events();
     bob.join(JoinOptions::new("room").uid(2u64)?).await?;
     ann.join(JoinOptions::new("room").uid(ANN)?.name("Ann")).await?;
@@ -53,29 +53,29 @@ async fn two_clients_publish_and_play() -> Result<()> {
     assert_playable(&Pull { rtmp, flv }).await?;
 
     ann.leave().await?;
-    ffmpeg.exited_within(PATIENCE).await?;
+    ffmpeg.exited_within(TEST_TIMEOUT).await?;
     hear(&mut events, |event| matches!(event, Event::ClientLeave(left) if left.uid == ANN)).await?;
     bob.leave().await?;
-    stage.finish().await
+    server.finish().await
 }
 
 /// An app that lost its connection comes back to its membership, and the push continues.
 /// Proves CON-10, JOI-2, URL-9.
 #[tokio::test]
 async fn an_app_comes_back_with_the_same_join_id() -> Result<()> {
-    let stage = Stage::start().await?;
+    let server = TestServer::start().await?;
     let entry =
         || Ok::<_, anyhow::Error>(JoinOptions::new("room").uid(1u64)?.join_id("0123456789abcdef"));
-    let first = client(&stage);
+    let first = client(&server);
     let joined = first.join(entry()?).await?;
     let push = first.publish(MediaSelector::Both).await?;
-    let watcher = client(&stage);
+    let watcher = client(&server);
     let mut events = watcher.events();
     watcher.join(JoinOptions::new("room").uid(2u64)?).await?;
 
     // The last handle is dropped: the socket is lost without a leave.
     drop(first);
-    let again = client(&stage);
+    let again = client(&server);
     let rejoined = again.join(entry()?).await?;
     ensure!(rejoined.mid == joined.mid, "the same membership");
     ensure!(again.publish(MediaSelector::Both).await?.url == push.url, "and the same push URL");
@@ -87,5 +87,5 @@ async fn an_app_comes_back_with_the_same_join_id() -> Result<()> {
     ensure!(matches!(heard.await?, Event::Message { .. }));
     again.leave().await?;
     watcher.leave().await?;
-    stage.finish().await
+    server.finish().await
 }

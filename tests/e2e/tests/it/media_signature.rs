@@ -13,11 +13,11 @@ use lianmai_test_support::media::Ffmpeg;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::stage::{Member, PATIENCE, Pull, Stage};
+use crate::server::{Member, Pull, TEST_TIMEOUT, TestServer};
 
 /// Uid 1 pushes, uid 2 plays. Both URLs are valid, so a refusal is caused by the change.
 struct Scene {
-    stage: Stage,
+    server: TestServer,
     _ann: Member,
     bob: Member,
     push_url: String,
@@ -28,34 +28,34 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Result<Self> {
-        let stage = Stage::start().await?;
-        let mut ann = stage.join("room", 1).await?;
-        let mut bob = stage.join("room", 2).await?;
+        let server = TestServer::start().await?;
+        let mut ann = server.join("room", 1).await?;
+        let mut bob = server.join("room", 2).await?;
         let push_url = ann.publish().await?;
         let push = Ffmpeg::push(&push_url)?;
         let pull = bob.subscribe(1).await?;
         let mut view = Arrivals::open(&pull.flv).await?;
-        view.media(PATIENCE).await?;
-        Ok(Scene { stage, _ann: ann, bob, push_url, pull, _push: push, view })
+        view.media(TEST_TIMEOUT).await?;
+        Ok(Scene { server, _ann: ann, bob, push_url, pull, _push: push, view })
     }
 
     /// Checks that the valid URLs are still served.
     async fn finish(mut self) -> Result<()> {
-        self.view.media(PATIENCE).await?;
-        self.stage.finish().await
+        self.view.media(TEST_TIMEOUT).await?;
+        self.server.finish().await
     }
 }
 
 async fn assert_push_refused(url: &str) -> Result<()> {
     let mut push = Ffmpeg::push(url)?;
-    let status = push.exited_within(PATIENCE).await.with_context(|| url.to_owned())?;
+    let status = push.exited_within(TEST_TIMEOUT).await.with_context(|| url.to_owned())?;
     ensure!(!status.success(), "{url}: served");
     Ok(())
 }
 
 async fn assert_play_refused(url: &str) -> Result<()> {
     let mut play = Ffmpeg::play(url)?;
-    let status = play.exited_within(PATIENCE).await.with_context(|| url.to_owned())?;
+    let status = play.exited_within(TEST_TIMEOUT).await.with_context(|| url.to_owned())?;
     ensure!(!status.success(), "{url}: served");
     Ok(())
 }
@@ -106,11 +106,11 @@ async fn a_url_of_the_other_direction_is_refused() -> Result<()> {
     assert_play_refused(&scene.push_url).await?;
     let (path, token) = scene.push_url.split_once('?').context("no query")?;
     let stream = path.rsplit('/').next().context("no stream")?;
-    let as_flv = format!("http://{}/live/{stream}.flv?{token}", scene.stage.server.public);
+    let as_flv = format!("http://{}/live/{stream}.flv?{token}", scene.server.process.public);
     assert_flv_refused(&as_flv, &["badSignature", "badUrl"]).await?;
 
     // This stream has no push, so a push with a valid URL would be accepted.
-    let mut carl = scene.stage.join("room", 3).await?;
+    let mut carl = scene.server.join("room", 3).await?;
     carl.publish().await?;
     let pull = scene.bob.subscribe(3).await?;
     assert_push_refused(&pull.rtmp).await?;
@@ -124,9 +124,9 @@ async fn a_url_of_the_other_direction_is_refused() -> Result<()> {
 #[tokio::test]
 async fn the_url_of_a_viewer_that_left_is_refused() -> Result<()> {
     let scene = Scene::start().await?;
-    let mut gone = scene.stage.join("room", 3).await?;
+    let mut gone = scene.server.join("room", 3).await?;
     let pull = gone.subscribe(1).await?;
-    Arrivals::open(&pull.flv).await?.media(PATIENCE).await?;
+    Arrivals::open(&pull.flv).await?.media(TEST_TIMEOUT).await?;
     gone.call("leave", json!({})).await?;
     assert_play_refused(&pull.rtmp).await?;
     let mut answer = arrivals::get(&pull.flv).await?;
@@ -146,7 +146,7 @@ async fn the_url_of_a_viewer_that_left_is_refused() -> Result<()> {
 #[tokio::test]
 async fn an_expired_url_is_refused() -> Result<()> {
     let scene = Scene::start().await?;
-    let key = std::fs::read(scene.stage.data_dir.0.join("url.key"))?;
+    let key = std::fs::read(scene.server.data_dir.0.join("url.key"))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
 
     // The test's signature must be the server's, otherwise this test would prove nothing.
@@ -158,15 +158,15 @@ async fn an_expired_url_is_refused() -> Result<()> {
     let expired = |url| resigned(url, &key, now - 1);
     assert_flv_refused(&expired(&scene.pull.flv)?, &["expired"]).await?;
     assert_play_refused(&expired(&scene.pull.rtmp)?).await?;
-    let mut carl = scene.stage.join("room", 3).await?;
+    let mut carl = scene.server.join("room", 3).await?;
     let push = carl.publish().await?;
     assert_push_refused(&expired(&push)?).await?;
     let mut served = Ffmpeg::push(&resigned(&push, &key, now + 3600)?)?;
     let mut bob = scene.bob;
     let mut view = Arrivals::open(&bob.subscribe(3).await?.flv).await?;
-    view.media(PATIENCE).await?;
+    view.media(TEST_TIMEOUT).await?;
     ensure!(served.exited()?.is_none(), "{}", served.said());
-    scene.stage.finish().await
+    scene.server.finish().await
 }
 
 /// The URL with another expiry, signed as the relay's URLs are.

@@ -10,7 +10,7 @@ use lianmai_test_support::process::root;
 use serde_json::{Value, json};
 
 use crate::api::{ask_as, ok};
-use crate::stage::{Member, Stage};
+use crate::server::{Member, TestServer};
 
 /// `demo` as without a configuration, and an app whose tokens the API mints.
 const APPS: &str = r#"[{appkey = "demo", mode = "debug"}, {appkey = "live", jwt = [{kid = "k1", secret = "a1Zk93lmQe7tXw20vRb58pTy4uHs6cNd"}]}]"#;
@@ -98,36 +98,37 @@ fn documented() -> Result<BTreeMap<String, (String, String, bool)>> {
 }
 
 /// Creates something. Returns its id, and its text if it is a key.
-async fn made(stage: &Stage, first: &str, body: Value) -> Result<(String, String)> {
-    let made = ok(stage, first, body).await?;
+async fn create(server: &TestServer, first: &str, body: Value) -> Result<(String, String)> {
+    let made = ok(server, first, body).await?;
     let text = |name: &str| made[name].as_str().unwrap_or_default().to_owned();
     Ok((text("id"), text("text")))
 }
 
 /// A member of the app whose tokens the API mints.
-async fn guest(stage: &Stage, uid: &str) -> Result<Member> {
+async fn guest(server: &TestServer, uid: &str) -> Result<Member> {
     let wanted = json!({"uid": uid, "channelName": "room", "ttlS": 3600});
-    let minted = ok(stage, "POST /v1/apps/live/tokens", wanted).await?;
-    Member::join_as(stage.server.public, "live", "room", uid, Some(&minted["token"])).await
+    let minted = ok(server, "POST /v1/apps/live/tokens", wanted).await?;
+    Member::join_as(server.process.public, "live", "room", uid, Some(&minted["token"])).await
 }
 
 #[tokio::test]
 async fn every_operation_succeeds_or_says_why_not() -> Result<()> {
-    let stage =
-        Stage::start_with(&[("LIANMAI_APPS", APPS), ("LIANMAI_TASKS__SERVE", "true")]).await?;
-    let _members = (guest(&stage, "7").await?, guest(&stage, "8").await?);
+    let server =
+        TestServer::start_with(&[("LIANMAI_APPS", APPS), ("LIANMAI_TASKS__SERVE", "true")]).await?;
+    let _members = (guest(&server, "7").await?, guest(&server, "8").await?);
     let mut keys = BTreeMap::new();
     for scope in ["read", "moderate", "admin"] {
-        let (_, key) = made(&stage, "POST /v1/apps/live/keys", json!({"scopes": [scope]})).await?;
+        let (_, key) =
+            create(&server, "POST /v1/apps/live/keys", json!({"scopes": [scope]})).await?;
         keys.insert(scope, key);
     }
     let admin = json!({"scopes": ["admin"]});
-    let (_, other_app) = made(&stage, "POST /v1/apps/demo/keys", admin.clone()).await?;
-    let (doomed, _) = made(&stage, "POST /v1/apps/live/keys", admin.clone()).await?;
-    let (global, all_apps) = made(&stage, "POST /v1/keys", admin).await?;
+    let (_, other_app) = create(&server, "POST /v1/apps/demo/keys", admin.clone()).await?;
+    let (doomed, _) = create(&server, "POST /v1/apps/live/keys", admin.clone()).await?;
+    let (global, all_apps) = create(&server, "POST /v1/keys", admin).await?;
     let hook = json!({"url": "https://hooks.example/x"});
-    let (webhook, _) = made(&stage, "POST /v1/apps/live/webhooks", hook).await?;
-    keys.insert("root", stage.server.admin_token()?);
+    let (webhook, _) = create(&server, "POST /v1/apps/live/webhooks", hook).await?;
+    keys.insert("root", server.process.admin_token()?);
 
     let operations = operations(&webhook, &doomed, &global);
     let documented = documented()?;
@@ -135,7 +136,7 @@ async fn every_operation_succeeds_or_says_why_not() -> Result<()> {
     let listed: BTreeSet<&str> = documented.keys().map(String::as_str).collect();
     ensure!(known == listed, "the document differs: {:?}", known.symmetric_difference(&listed));
 
-    let before = everything(&stage).await?;
+    let before = everything(&server).await?;
     for (id, scope, names, good) in &operations {
         let (method, path, has_body) = &documented[*id];
         let first = |appkey: &str| {
@@ -148,7 +149,7 @@ async fn every_operation_succeeds_or_says_why_not() -> Result<()> {
         };
         let (first, elsewhere) = (first("live"), first("demo"));
         let refused = async |key: &str, first: &str, body: &Value, expected: (u16, &str)| {
-            let (status, problem) = ask_as(&stage, key, first, "", body).await?;
+            let (status, problem) = ask_as(&server, key, first, "", body).await?;
             let got = (status, problem["name"].as_str().unwrap_or_default());
             ensure!(got == expected, "{id}: {first} {body}: {status} {problem}");
             anyhow::Ok(())
@@ -175,7 +176,7 @@ async fn every_operation_succeeds_or_says_why_not() -> Result<()> {
             }
         }
     }
-    let after = everything(&stage).await?;
+    let after = everything(&server).await?;
     ensure!(before == after, "what was refused changed something: {before} {after}");
 
     for (id, scope, names, good) in &operations {
@@ -184,14 +185,14 @@ async fn every_operation_succeeds_or_says_why_not() -> Result<()> {
             path.replace(&format!("{{{name}}}"), value)
         });
         let (status, answer) =
-            ask_as(&stage, &keys[scope], &format!("{method} {path}"), "", good).await?;
+            ask_as(&server, &keys[scope], &format!("{method} {path}"), "", good).await?;
         ensure!((200..300).contains(&status), "{id}: {status} {answer}");
     }
-    stage.finish().await
+    server.finish().await
 }
 
 /// Everything that the operations could change.
-async fn everything(stage: &Stage) -> Result<Value> {
+async fn everything(server: &TestServer) -> Result<Value> {
     let mut all = Vec::new();
     for path in [
         "channels",
@@ -203,8 +204,8 @@ async fn everything(stage: &Stage) -> Result<Value> {
         "webhooks",
         "keys",
     ] {
-        all.push(ok(stage, &format!("GET /v1/apps/live/{path}"), Value::Null).await?);
+        all.push(ok(server, &format!("GET /v1/apps/live/{path}"), Value::Null).await?);
     }
-    all.push(ok(stage, "GET /v1/keys", Value::Null).await?);
+    all.push(ok(server, "GET /v1/keys", Value::Null).await?);
     Ok(Value::Array(all))
 }

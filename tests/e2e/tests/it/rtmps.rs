@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::stage::{PATIENCE, Scratch, Stage, programs};
+use crate::server::{Scratch, TEST_TIMEOUT, TestServer, programs};
 use crate::tls::{Wss, certify, join};
 
 /// A server with TLS on the public listener and for RTMP.
@@ -33,12 +33,12 @@ async fn serve(
     let program = programs()?.join("signal-server");
     let data = scratch.0.join("data");
     let env = [("LIANMAI_CONFIG", config.as_str())];
-    let server = timeout(PATIENCE, ServerProcess::start(&program, &data, &env)).await??;
+    let server = timeout(TEST_TIMEOUT, ServerProcess::start(&program, &data, &env)).await??;
     Ok((server, certificate))
 }
 
 async fn call(socket: &mut Wss, method: &str, params: Value) -> Result<Value> {
-    timeout(PATIENCE, socket.call(method, params)).await.context("no answer")?
+    timeout(TEST_TIMEOUT, socket.call(method, params)).await.context("no answer")?
 }
 
 /// Subscribes to sound and picture of member 1.
@@ -71,7 +71,7 @@ async fn ffmpeg_pushes_and_plays_by_rtmps() -> Result<()> {
     // A client that does not speak TLS is disconnected; others are not affected.
     let mut plain = TcpStream::connect(rtmps).await?;
     plain.write_all(&[3; 4096]).await?;
-    let end = timeout(PATIENCE, plain.read_to_end(&mut Vec::new())).await;
+    let end = timeout(TEST_TIMEOUT, plain.read_to_end(&mut Vec::new())).await;
     end.context("a client without TLS is kept")?.ok();
 
     let _push = Ffmpeg::push(&push)?;
@@ -79,7 +79,7 @@ async fn ffmpeg_pushes_and_plays_by_rtmps() -> Result<()> {
     let pull = text(&subscribed, "rtmps")?;
     ensure!(subscribed["url"] == pull, "{subscribed}");
     for url in [&pull, &text(&subscribed, "rtmp")?] {
-        let codecs = probe(url, PATIENCE).await?;
+        let codecs = probe(url, TEST_TIMEOUT).await?;
         ensure!(codecs == ["aac", "h264"], "{url}: {codecs:?}");
     }
     let moving = decode(&pull, 3).await?;
@@ -90,7 +90,7 @@ async fn ffmpeg_pushes_and_plays_by_rtmps() -> Result<()> {
     for kind in ["audio", "video"] {
         call(&mut bob, "unsubscribe", json!({"uid": "1", "mediaType": kind})).await?;
     }
-    player.exited_within(PATIENCE).await?;
+    player.exited_within(TEST_TIMEOUT).await?;
     ensure!(server.bugs().is_empty(), "{:#?}", server.bugs());
     Ok(())
 }
@@ -116,21 +116,21 @@ async fn a_publish_is_forwarded_by_rtmps_to_whom_is_trusted() -> Result<()> {
 
     // One server trusts another certificate, the other one trusts the right one.
     let wrong = apps(&push, &other.0.join("cert.pem"));
-    let doubter = Stage::start_with(&[("LIANMAI_APPS", &wrong)]).await?;
+    let doubter = TestServer::start_with(&[("LIANMAI_APPS", &wrong)]).await?;
     let mut cid = doubter.join("room", 1).await?;
     let _push = Ffmpeg::push(&cid.publish().await?)?;
-    let line = doubter.server.logged(0, |line| line.contains("forward failed")).await?;
+    let line = doubter.process.logged(0, |line| line.contains("forward failed")).await?;
     ensure!(line.contains("tls") && !line.contains("?t="), "{line}");
     doubter.finish().await?;
 
     let right = apps(&push, &scratch.0.join("cert.pem"));
-    let stage = Stage::start_with(&[("LIANMAI_APPS", &right)]).await?;
-    let mut dan = stage.join("room", 1).await?;
+    let server = TestServer::start_with(&[("LIANMAI_APPS", &right)]).await?;
+    let mut dan = server.join("room", 1).await?;
     let _push = Ffmpeg::push(&dan.publish().await?)?;
     let pull = text(&subscribed, "rtmp")?;
     // Pictures must have come before their codec is determined.
     decode(&pull, 1).await?;
-    let codecs = probe(&pull, PATIENCE).await?;
+    let codecs = probe(&pull, TEST_TIMEOUT).await?;
     ensure!(codecs == ["aac", "h264"], "{codecs:?}");
-    stage.finish().await
+    server.finish().await
 }

@@ -7,17 +7,17 @@ use lianmai_test_support::raw_ws::RawWs;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::stage::{PATIENCE, Stage};
+use crate::server::{TEST_TIMEOUT, TestServer};
 
 /// The ids and secrets that a server gives to its first two members for the same requests.
 async fn given() -> Result<Vec<String>> {
-    let stage = Stage::start().await?;
+    let server = TestServer::start().await?;
     let mut given = Vec::new();
     for uid in ["1", "2"] {
-        let mut socket = RawWs::connect(stage.server.public).await?;
+        let mut socket = RawWs::connect(server.process.public).await?;
         let join = json!({"appkey": "demo", "channelName": "room", "uid": uid});
-        let joined = timeout(PATIENCE, socket.call("join", join)).await??;
-        let push = timeout(PATIENCE, socket.call("publish", json!({}))).await??;
+        let joined = timeout(TEST_TIMEOUT, socket.call("join", join)).await??;
+        let push = timeout(TEST_TIMEOUT, socket.call("publish", json!({}))).await??;
         let fields = [
             &joined["mid"],
             &joined["sessionId"],
@@ -31,8 +31,8 @@ async fn given() -> Result<Vec<String>> {
         }
         given.push(signature(&push)?);
     }
-    given.push(stage.server.admin_token()?);
-    stage.finish().await?;
+    given.push(server.process.admin_token()?);
+    server.finish().await?;
     Ok(given)
 }
 

@@ -14,17 +14,17 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::cast::{Dice, Guest, House};
-use crate::fault_proxy::Way;
+use crate::actors::{Actor, SeededRng, Workload};
+use crate::fault_proxy::FaultProxy;
+use crate::faults;
+use crate::final_state::{self, AdminApi};
 use crate::ghosts::Ghost;
 use crate::on_air::{Pusher, Viewer};
-use crate::stage::Stage;
-use crate::verdict::{self, Door};
-use crate::weather;
+use crate::server::TestServer;
 
 const ROOMS: usize = 20;
 const SEATS: usize = 10;
-/// Rooms whose first guest is on air; its second guest plays what the first one pushes.
+/// Rooms whose first actor is on air; its second actor plays what the first one pushes.
 const ON_AIR: usize = 3;
 /// Default duration.
 const SECONDS: u64 = 60;
@@ -53,7 +53,7 @@ const EARLY: Duration = Duration::from_millis(300);
 const GAP: Duration = Duration::from_secs(1);
 /// Time limit from the restart until encoders and players are served again, and from the end of the storm until nothing
 /// changes any more.
-const CALM: Duration = Duration::from_secs(120);
+const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -61,48 +61,48 @@ fn setting(name: &str, default: u64) -> u64 {
 
 /// Proves CLI-4, LIV-3, RES-8, RST-3, SES-7, URL-9.
 #[tokio::test]
-async fn res_rst_3_everybody_tells_the_same_story_after_a_storm() -> Result<()> {
+async fn res_rst_3_all_clients_agree_after_a_storm() -> Result<()> {
     let seed = setting("LIANMAI_STORM_SEED", SEED);
     let mut report = String::new();
-    let story = story(seed, setting("LIANMAI_STORM_S", SECONDS), &mut report);
-    let outcome = LocalSet::new().run_until(story).await;
+    let storm = run_storm(seed, setting("LIANMAI_STORM_S", SECONDS), &mut report);
+    let outcome = LocalSet::new().run_until(storm).await;
     println!("{report}");
     outcome.with_context(|| format!("LIANMAI_STORM_SEED={seed}"))
 }
 
-struct Theatre {
-    guests: Vec<Guest>,
-    ways: Vec<Rc<Way>>,
-    house: Rc<House>,
+struct StormClients {
+    actors: Vec<Actor>,
+    proxies: Vec<Rc<FaultProxy>>,
+    workload: Rc<Workload>,
 }
 
-impl Theatre {
-    async fn fill(stage: &Stage) -> Result<Theatre> {
-        let (mut guests, mut ways, mut house) = (Vec::new(), Vec::new(), House::default());
+impl StormClients {
+    async fn join_all(server: &TestServer) -> Result<StormClients> {
+        let (mut actors, mut proxies, mut workload) = (Vec::new(), Vec::new(), Workload::default());
         for room in 0..ROOMS {
             for seat in 0..SEATS {
-                let way = Way::to(stage.server.public).await?;
+                let proxy = FaultProxy::to(server.process.public).await?;
                 let uid = (room * SEATS + seat + 1) as u64;
                 let role = if seat < SEATS - 2 { Role::Broadcaster } else { Role::Audience };
-                let mut guest = Guest::new(way.address, room, uid, role);
-                guest.is_on_air = (room < ON_AIR && seat == 0) || (room == 0 && seat == 1);
-                guest.comes_and_goes = seat == SEATS - 3;
-                guest.join().await?;
-                if !guest.comes_and_goes {
-                    house.addressees.entry(room).or_default().push(guest.uid());
+                let mut actor = Actor::new(proxy.address, room, uid, role);
+                actor.is_on_air = (room < ON_AIR && seat == 0) || (room == 0 && seat == 1);
+                actor.comes_and_goes = seat == SEATS - 3;
+                actor.join().await?;
+                if !actor.comes_and_goes {
+                    workload.addressees.entry(room).or_default().push(actor.uid());
                 }
-                guests.push(guest);
-                ways.push(Rc::new(way));
+                actors.push(actor);
+                proxies.push(Rc::new(proxy));
             }
         }
-        Ok(Theatre { guests, ways, house: Rc::new(house) })
+        Ok(StormClients { actors, proxies, workload: Rc::new(workload) })
     }
 
-    /// All guests make one call after the other until they are told to stop.
-    fn act(&self, dice: &mut Dice, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+    /// All actors make one call after the other until they are told to stop.
+    fn run(&self, rng: &mut SeededRng, stop: &watch::Receiver<bool>) -> JoinSet<()> {
         let mut acts = JoinSet::new();
-        for guest in &self.guests {
-            let (house, guest, mut own) = (Rc::clone(&self.house), guest.clone(), dice.another());
+        for actor in &self.actors {
+            let (workload, actor, mut own) = (Rc::clone(&self.workload), actor.clone(), rng.fork());
             let mut stop = stop.clone();
             acts.spawn_local(async move {
                 loop {
@@ -110,7 +110,7 @@ impl Theatre {
                     if timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok() {
                         return;
                     }
-                    house.act(&guest, &mut own).await;
+                    workload.act(&actor, &mut own).await;
                 }
             });
         }
@@ -118,49 +118,52 @@ impl Theatre {
     }
 
     /// Faults of the proxies of the two clients whose media is watched. They must not affect the media.
-    async fn gusts(ways: [Rc<Way>; 2], start: Instant) {
-        type Gust = fn(&Way);
+    async fn media_faults(proxies: [Rc<FaultProxy>; 2], start: Instant) {
+        type Fault = fn(&FaultProxy);
         // All within MEDIA_CAP: a client with faults for longer than that is given up (URL-9).
-        let gusts: [(u64, Gust); 3] =
-            [(2, |way| way.cut(false)), (5, |way| way.stall(true, true)), (9, |way| way.cut(true))];
-        for (second, gust) in gusts {
+        let media_faults: [(u64, Fault); 3] = [
+            (2, |proxy| proxy.cut(false)),
+            (5, |proxy| proxy.stall(true, true)),
+            (9, |proxy| proxy.cut(true)),
+        ];
+        for (second, fault) in media_faults {
             sleep_until((start + Duration::from_secs(second)).into()).await;
-            ways.iter().for_each(|way| gust(way));
+            proxies.iter().for_each(|proxy| fault(proxy));
         }
     }
 }
 
-async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
-    let mut dice = Dice::new(seed);
-    let mut stage = Stage::start_with(&TIMERS).await?;
-    let (server, door) = (stage.server.public, Door::of(&stage)?);
-    let theatre = Theatre::fill(&stage).await?;
-    let Theatre { guests, ways, house } = &theatre;
+async fn run_storm(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
+    let mut rng = SeededRng::new(seed);
+    let mut server = TestServer::start_with(&TIMERS).await?;
+    let (address, api) = (server.process.public, AdminApi::of(&server)?);
+    let clients = StormClients::join_all(&server).await?;
+    let StormClients { actors, proxies, workload } = &clients;
     let mut pushers = Vec::new();
     for room in 0..ON_AIR {
-        pushers.push(Pusher::start(&guests[room * SEATS]).await?);
+        pushers.push(Pusher::start(&actors[room * SEATS]).await?);
     }
-    let mut viewer = Viewer::start(&guests[1], &pushers[0]).await?;
+    let mut viewer = Viewer::start(&actors[1], &pushers[0]).await?;
     let ghosts = [(10, 2_001, false), (11, 2_002, true), (12, 2_003, false), (13, 2_004, false)];
     let mut all = Vec::new();
     for (room, uid, is_on_air) in ghosts {
-        all.push(Ghost::join(server, room, uid, is_on_air).await?);
+        all.push(Ghost::join(address, room, uid, is_on_air).await?);
     }
     let [early, on_air, crash, late] = <[Ghost; 4]>::try_from(all).ok().context("four")?;
 
     let (stop, stopped) = watch::channel(false);
     let start = Instant::now();
     let second = |second: u64| sleep_until((start + Duration::from_secs(second)).into());
-    let mut acts = theatre.act(&mut dice, &stopped);
-    let exposed = ways[2..].to_vec();
-    let storm = spawn_local(weather::storm(exposed, dice.another(), stopped));
-    let gusts = [0, 1].map(|at| Rc::clone(&ways[at]));
-    spawn_local(Theatre::gusts(gusts, start));
+    let mut acts = clients.run(&mut rng, &stopped);
+    let exposed = proxies[2..].to_vec();
+    let storm = spawn_local(faults::inject(exposed, rng.fork(), stopped));
+    let media_faults = [0, 1].map(|at| Rc::clone(&proxies[at]));
+    spawn_local(StormClients::media_faults(media_faults, start));
 
     let looking = |ghost: crate::ghosts::Vanished| {
-        let door = door.clone();
+        let api = api.clone();
         spawn_local(async move {
-            let gone = ghost.gone(&door, CALM).await;
+            let gone = ghost.wait_until_gone(&api, SETTLE_LIMIT).await;
             gone.map(|gone| (ghost, gone))
         })
     };
@@ -173,15 +176,15 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
     second(seconds / 2 - 1).await;
     let crash = looking(crash.vanish());
     second(seconds / 2).await;
-    let gap = viewer.longest_gap().with_context(|| viewer.story(&pushers[0]))?;
+    let gap = viewer.longest_gap().with_context(|| viewer.explanation(&pushers[0]))?;
     ensure!(gap <= GAP, "{gap:?} of media are missing");
-    verdict::none("the log of the first process", &stage.server.bugs())?;
+    final_state::ensure_none("the log of the first process", &server.process.bugs())?;
     let killed = Instant::now();
-    stage.server.kill().await?;
+    server.process.kill().await?;
     sleep(DOWN).await;
     let starts = Instant::now();
-    stage.start_again(&TIMERS).await?;
-    let seen_again = viewer.again(&pushers[0], CALM).await?;
+    server.start_again(&TIMERS).await?;
+    let seen_again = viewer.play_again(&pushers[0], SETTLE_LIMIT).await?;
     // Not sooner: a loss within 10 s after a new connection counts as the same loss (URL-9).
     second(seconds / 2 + 12).await;
     let late = looking(late.vanish());
@@ -192,23 +195,23 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
     second(seconds).await;
     stop.send_replace(true);
     let faults = storm.await?;
-    for way in ways {
-        way.open(true);
-        way.release(Duration::ZERO);
+    for proxy in proxies {
+        proxy.set_accepting(true);
+        proxy.release(Duration::ZERO);
     }
     let healed = Instant::now();
-    timeout(CALM, async { while acts.join_next().await.is_some() {} })
+    timeout(SETTLE_LIMIT, async { while acts.join_next().await.is_some() {} })
         .await
         .context("calls without an outcome")?;
     let mut ended = Vec::new();
     for ghost in [early, on_air, crash, late] {
         ended.push(ghost.await??);
     }
-    let calm = verdict::calm(&door, guests, CALM).await;
-    let returns = verdict::returns(guests);
-    let count: usize = guests.iter().map(|guest| guest.witness.seen().returns.len()).sum();
-    let audit = house.ledger.audit(guests, &[killed]);
-    let events: u64 = guests.iter().map(|guest| guest.witness.seen().events).sum();
+    let calm = final_state::settle(&api, actors, SETTLE_LIMIT).await;
+    let returns = final_state::returns(actors);
+    let count: usize = actors.iter().map(|actor| actor.observer.seen().returns.len()).sum();
+    let audit = workload.ledger.audit(actors, &[killed]);
+    let events: u64 = actors.iter().map(|actor| actor.observer.seen().events).sum();
     let ghosts: Vec<_> = ended.iter().map(|(ghost, gone)| gone.duration_since(ghost.at)).collect();
     *report = format!(
         "storm {seed} of {seconds} s: {count} returns {returns:?}\nfaults: {faults}\n\
@@ -216,9 +219,9 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
          media: {gap:.2?} missing at most, seen {seen_again:.2?} after the restart; \
          vanished, gone after {ghosts:.1?}",
         healed.elapsed(),
-        house.tally.count(),
-        house.tally.longest(),
-        house.tally.summary(),
+        workload.tally.count(),
+        workload.tally.longest(),
+        workload.tally.summary(),
     );
     calm?;
 
@@ -231,26 +234,26 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
         ghost.assert_gone(*gone, heard + lives - EARLY)?;
     }
     for pusher in &pushers {
-        verdict::none("pushes", &pusher.unexplained(killed, media_back))?;
+        final_state::ensure_none("pushes", &pusher.unexplained(killed, media_back))?;
     }
-    viewer.again(&pushers[0], CALM).await.context("at the end")?;
+    viewer.play_again(&pushers[0], SETTLE_LIMIT).await.context("at the end")?;
     let is_fine = |method: &str, outcome: &str| match (method, outcome) {
         (_, "done" | "outcomeUnknown" | "Timeout") => true,
         ("publish", name) => matches!(name, "notBroadcaster" | "superseded"),
         ("subscribe", name) => matches!(name, "noSuchMember" | "notPublished" | "superseded"),
         _ => false,
     };
-    verdict::none("calls", &house.tally.bad(is_fine))?;
-    let (done, calls) = (house.tally.done(), house.tally.count());
+    final_state::ensure_none("calls", &workload.tally.bad(is_fine))?;
+    let (done, calls) = (workload.tally.done(), workload.tally.count());
     ensure!(done * 2 >= calls, "only {done} of {calls} calls were done");
-    verdict::none("messages", &audit.faults)?;
-    verdict::none("pictures", &verdict::faults(&door, guests).await?)?;
+    final_state::ensure_none("messages", &audit.faults)?;
+    final_state::ensure_none("pictures", &final_state::differences(&api, actors).await?)?;
     ensure!(faults.silent() >= faults.cut(), "fewer silent ones than cut ones: {faults}");
-    let came_back = |guest: &&Guest| !guest.witness.seen().returns.is_empty();
-    let returned = guests.iter().filter(came_back).count();
+    let came_back = |actor: &&Actor| !actor.observer.seen().returns.is_empty();
+    let returned = actors.iter().filter(came_back).count();
     ensure!(returned >= RETURNED || seconds < SECONDS, "only {returned} came back");
-    for guest in guests {
-        guest.client.leave().await?;
+    for actor in actors {
+        actor.client.leave().await?;
     }
-    stage.finish().await
+    server.finish().await
 }

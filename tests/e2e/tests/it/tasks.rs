@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 use lianmai_compositor::picture::Picture;
-use lianmai_test_support::flashing::Beacon;
-use lianmai_test_support::watching::{Media, RATE, Watching, loudness};
+use lianmai_test_support::decoding::{DecodedPublish, Media, RATE, loudness};
+use lianmai_test_support::samples::Beacon;
 use serde_json::json;
 
-use crate::tasks_stage::{Air, BLUE, GREEN, RED, side_by_side, small, task, user};
+use crate::tasks_setup::{BLUE, GREEN, RED, TaskSetup, side_by_side, small, task, user};
 
 /// The position of the bar that moves with each frame: its left edge within a rectangle of 640x360.
 fn bar(picture: &Picture, x: u32) -> Option<u32> {
@@ -16,33 +16,34 @@ fn bar(picture: &Picture, x: u32) -> Option<u32> {
 /// Proves TSK-1, TSK-4, TSK-5, TSK-10.
 #[tokio::test]
 async fn tsk_5_members_are_seen_and_heard_where_the_layout_says() -> Result<()> {
-    let air = Air::start().await?;
-    let (mut red, mut blue) = air.hosts().await?;
-    red.member.add_task(&task(&air, side_by_side())).await?;
+    let setup = TaskSetup::start().await?;
+    let (mut red, mut blue) = setup.hosts().await?;
+    red.member.add_task(&task(&setup, side_by_side())).await?;
     let told = blue.member.task_is("pushing").await?;
     ensure!(told["uid"] == "100" && told["revision"] == 1, "{told}");
-    let url = format!("rtmp://{}/live/***", air.receiver.address);
+    let url = format!("rtmp://{}/live/***", setup.receiver.address);
     ensure!(told["streamUrl"] == url, "{told}");
-    air.receiver
+    setup
+        .receiver
         .until("a keyframe", |seen| {
             seen.live().is_some_and(|live| live.tags.iter().any(|tag| tag.is_key()))
         })
         .await?;
-    let mut watching = Watching::start(air.receiver.follow(), 1280, 720)?;
-    watching
+    let mut decoded = DecodedPublish::start(setup.receiver.follow(), 1280, 720)?;
+    decoded
         .until(&[(480, 200, RED), (1120, 200, BLUE), (640, 540, GREEN), (30, 400, GREEN)])
         .await?;
     // Both pictures move.
     let mut bars = [Vec::new(), Vec::new()];
     for _ in 0..50 {
-        let frame = watching.frame().await?;
+        let frame = decoded.frame().await?;
         for (bars, x) in bars.iter_mut().zip([0, 640]) {
             bars.extend(bar(&frame.picture, x));
             bars.dedup();
         }
     }
     ensure!(bars.iter().all(|bars| bars.len() > 10), "they stand still: {bars:?}");
-    let heard = watching.hear(2 * RATE).await?;
+    let heard = decoded.hear(2 * RATE).await?;
     for tone in [440.0, 1_000.0] {
         ensure!(loudness(&heard, tone) > 300.0, "{tone} Hz: {}", loudness(&heard, tone));
     }
@@ -52,9 +53,9 @@ async fn tsk_5_members_are_seen_and_heard_where_the_layout_says() -> Result<()> 
     small["adaption"] = json!(0);
     let mut quiet = user(200, 640, 360, 360, 360);
     quiet["pushAudio"] = json!(false);
-    red.member.update_task(&task(&air, json!([small, quiet]))).await?;
+    red.member.update_task(&task(&setup, json!([small, quiet]))).await?;
     // The canvas shows above and below the first picture; the second one fills its rectangle.
-    watching
+    decoded
         .until(&[
             (270, 200, RED),
             (180, 20, GREEN),
@@ -65,37 +66,37 @@ async fn tsk_5_members_are_seen_and_heard_where_the_layout_says() -> Result<()> 
         ])
         .await?;
     // Sound that was mixed before the change is over after this.
-    watching.hear(RATE).await?;
-    let heard = watching.hear(2 * RATE).await?;
+    decoded.hear(RATE).await?;
+    let heard = decoded.hear(2 * RATE).await?;
     let (is, is_not) = (loudness(&heard, 440.0), loudness(&heard, 1_000.0));
     ensure!(is_not < is / 100.0, "not 40 dB less: {is_not} beside {is}");
 
     // Two pictures at one place: the later one is in front; then the one with the greater `zOrder`.
     let mut both = json!([user(100, 0, 0, 640, 360), user(200, 0, 0, 640, 360)]);
-    red.member.update_task(&task(&air, both.clone())).await?;
-    watching.until(&[(480, 200, BLUE), (960, 600, GREEN)]).await?;
+    red.member.update_task(&task(&setup, both.clone())).await?;
+    decoded.until(&[(480, 200, BLUE), (960, 600, GREEN)]).await?;
     both[0]["zOrder"] = json!(1);
-    red.member.update_task(&task(&air, both)).await?;
-    watching.until(&[(480, 200, RED)]).await?;
+    red.member.update_task(&task(&setup, both)).await?;
+    decoded.until(&[(480, 200, RED)]).await?;
 
     red.member.delete_task().await?;
     blue.member.task_is("ended").await?;
-    air.receiver.until("the end", |seen| seen.live().is_none()).await?;
-    air.receiver.assert_one_at_a_time()?;
-    ensure!(air.receiver.seen().publishes.len() == 1, "changes of the layout cut the push");
-    let log = air.stage.server.log().join("\n");
+    setup.receiver.until("the end", |seen| seen.live().is_none()).await?;
+    setup.receiver.assert_one_at_a_time()?;
+    ensure!(setup.receiver.seen().publishes.len() == 1, "changes of the layout cut the push");
+    let log = setup.server.process.log().join("\n");
     ensure!(!log.contains("s3cret") && !log.contains("key?"), "a secret is in the log: {log}");
     drop((red.push, blue.push));
-    air.stage.finish().await
+    setup.server.finish().await
 }
 
 /// Watches until the picture and the sound of each member were measured, by the stream's own clock.
-pub(crate) async fn measure(watching: &mut Watching, beacons: &mut [Beacon]) -> Result<()> {
+pub(crate) async fn measure(decoded: &mut DecodedPublish, beacons: &mut [Beacon]) -> Result<()> {
     let mut first = None;
     loop {
-        let media = watching.next().await?;
+        let media = decoded.next().await?;
         for beacon in &mut *beacons {
-            beacon.take(&media);
+            beacon.observe(&media);
         }
         if let Media::Frame(frame) = media
             && frame.time - *first.get_or_insert(frame.time) > 12_000
@@ -114,15 +115,15 @@ pub(crate) async fn measure(watching: &mut Watching, beacons: &mut [Beacon]) -> 
 /// Proves TSK-5.
 #[tokio::test]
 async fn tsk_5_picture_and_sound_of_each_member_stay_together() -> Result<()> {
-    let air = Air::start().await?;
-    let (mut red, blue) = air.hosts().await?;
-    red.member.add_task(&small(&air)).await?;
+    let setup = TaskSetup::start().await?;
+    let (mut red, blue) = setup.hosts().await?;
+    red.member.add_task(&small(&setup)).await?;
     red.member.task_is("pushing").await?;
-    air.receiver.pictures(1).await?;
-    let mut watching = Watching::start(air.receiver.follow(), 640, 360)?;
-    watching.until(&[(240, 100, RED), (560, 100, BLUE)]).await?;
+    setup.receiver.pictures(1).await?;
+    let mut decoded = DecodedPublish::start(setup.receiver.follow(), 640, 360)?;
+    decoded.until(&[(240, 100, RED), (560, 100, BLUE)]).await?;
     let mut beacons = [Beacon::new((50, 40), 3_000.0), Beacon::new((370, 40), 4_500.0)];
-    measure(&mut watching, &mut beacons).await?;
+    measure(&mut decoded, &mut beacons).await?;
     drop((red, blue));
-    air.stage.finish().await
+    setup.server.finish().await
 }

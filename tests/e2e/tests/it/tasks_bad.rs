@@ -3,11 +3,11 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::stage::Member;
-use crate::tasks_stage::{Air, side_by_side, task, user};
+use crate::server::Member;
+use crate::tasks_setup::{TaskSetup, side_by_side, task, user};
 
 /// A change of a good task, and the expected error: name, code, path.
-struct Row {
+struct InvalidTask {
     change: Box<dyn Fn(&mut Value)>,
     name: &'static str,
     code: i64,
@@ -19,8 +19,8 @@ fn row(
     name: &'static str,
     code: i64,
     field: &'static str,
-) -> Row {
-    Row { change: Box::new(change), name, code, field }
+) -> InvalidTask {
+    InvalidTask { change: Box::new(change), name, code, field }
 }
 
 fn set(pointer: &'static str, value: Value) -> impl Fn(&mut Value) {
@@ -43,11 +43,11 @@ fn of(
     pointer: &'static str,
     value: Value,
     field: &'static str,
-) -> Row {
+) -> InvalidTask {
     row(set(pointer, value), name, code, field)
 }
 
-fn rows(own: &[String]) -> Vec<Row> {
+fn rows(own: &[String]) -> Vec<InvalidTask> {
     let mut rows = vec![
         of(TASK, "/streamUrl", json!("http://127.0.0.1/live/a"), "streamUrl"),
         of(TASK, "/streamUrl", json!("rtmp://127.0.0.1"), "streamUrl"),
@@ -128,7 +128,7 @@ fn rows(own: &[String]) -> Vec<Row> {
     rows
 }
 
-async fn refused(member: &mut Member, task: &Value, row: &Row) -> Result<()> {
+async fn refused(member: &mut Member, task: &Value, row: &InvalidTask) -> Result<()> {
     let error = member.refusal("addTasks", json!({"rtmpTasks": [task]})).await?;
     let field = format!("rtmpTasks[0].{}", row.field);
     let is_it = error["code"] == row.code
@@ -147,18 +147,18 @@ async fn tsk_3_each_task_that_is_wrong_has_its_error() -> Result<()> {
         ("LIANMAI_LIMITS__COMMANDS_PER_SECOND", "10000"),
         ("LIANMAI_LIMITS__COMMAND_BURST", "10000"),
     ];
-    let air = Air::start_with(&fast).await?;
-    let mut ann = air.stage.join("room", 1).await?;
-    let rtmp = air.stage.server.rtmp;
+    let setup = TaskSetup::start_with(&fast).await?;
+    let mut ann = setup.server.join("room", 1).await?;
+    let rtmp = setup.server.process.rtmp;
     let own = [
         format!("rtmp://{rtmp}/live/a"),
         format!("rtmp://localhost:{}/live/a", rtmp.port()),
         format!("rtmp://[::ffff:127.0.0.1]:{}/live/a", rtmp.port()),
         ann.publish().await?,
-        format!("rtmp://{}/live/a", air.stage.server.public),
+        format!("rtmp://{}/live/a", setup.server.process.public),
     ];
     for row in rows(&own) {
-        let mut wanted = task(&air, side_by_side());
+        let mut wanted = task(&setup, side_by_side());
         (row.change)(&mut wanted);
         refused(&mut ann, &wanted, &row).await?;
     }
@@ -172,19 +172,19 @@ async fn tsk_3_each_task_that_is_wrong_has_its_error() -> Result<()> {
         ensure!(error["data"]["name"] == name, "{error}");
     }
     for id in ["", "a-b", "ä", &"x".repeat(65)] {
-        let mut wanted = task(&air, side_by_side());
+        let mut wanted = task(&setup, side_by_side());
         wanted["taskId"] = json!(id);
         let error = ann.refusal("addTasks", json!({"rtmpTasks": [wanted]})).await?;
         ensure!(error["data"]["name"] == "badTask", "{id}: {error}");
     }
     // Errors among several tasks and existing ones: no part of a request takes effect.
     let named = |id: &str, stream: &str| {
-        let mut wanted = task(&air, side_by_side());
+        let mut wanted = task(&setup, side_by_side());
         wanted["taskId"] = json!(id);
-        wanted["streamUrl"] = json!(air.receiver.url(stream));
+        wanted["streamUrl"] = json!(setup.receiver.url(stream));
         wanted
     };
-    let mut bob = air.stage.join("other", 2).await?;
+    let mut bob = setup.server.join("other", 2).await?;
     ann.call("addTasks", json!({"rtmpTasks": [named("a", "a")]})).await?;
     for (tasks, name, code) in [
         (json!([named("b", "b"), named("b", "c")]), "duplicateTask", 1403),
@@ -208,29 +208,29 @@ async fn tsk_3_each_task_that_is_wrong_has_its_error() -> Result<()> {
     old["record"] = json!(true);
     let error = ann.refusal("updateTasks", json!({"rtmpTasks": [old]})).await?;
     ensure!(error["data"]["name"] == "taskOverridden" && error["code"] == 1301, "{error}");
-    let late = air.stage.join("room", 3).await?;
+    let late = setup.server.join("room", 3).await?;
     let tasks = late.joined["channel"]["tasks"].as_array().map_or(0, Vec::len);
     ensure!(tasks == 1, "{}", late.joined);
-    air.stage.finish().await
+    setup.server.finish().await
 }
 
 /// Proves TSK-3.
 #[tokio::test]
 async fn tsk_3_addresses_that_are_not_public_are_refused_where_the_operator_has_it_so() -> Result<()>
 {
-    let air = Air::start_with(&[("LIANMAI_TASKS__PRIVATE_PUSH", "false")]).await?;
-    let mut ann = air.stage.join("room", 1).await?;
+    let setup = TaskSetup::start_with(&[("LIANMAI_TASKS__PRIVATE_PUSH", "false")]).await?;
+    let mut ann = setup.server.join("room", 1).await?;
     for url in [
-        air.receiver.url("key"),
+        setup.receiver.url("key"),
         "rtmp://10.0.0.1/live/a".to_owned(),
         "rtmp://169.254.169.254/live/a".to_owned(),
         "rtmp://[::1]/live/a".to_owned(),
         "rtmp://localhost/live/a".to_owned(),
     ] {
         let row = of(TASK, "/streamUrl", json!(url), "streamUrl");
-        let mut wanted = task(&air, side_by_side());
+        let mut wanted = task(&setup, side_by_side());
         (row.change)(&mut wanted);
         refused(&mut ann, &wanted, &row).await?;
     }
-    air.stage.finish().await
+    setup.server.finish().await
 }

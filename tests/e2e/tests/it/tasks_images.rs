@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use lianmai_test_support::flashing::{flashing, made};
+use lianmai_test_support::decoding::DecodedPublish;
 use lianmai_test_support::media::Ffmpeg;
-use lianmai_test_support::watching::Watching;
+use lianmai_test_support::samples::{flashing_file, media_file};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::tasks_stage::{Air, BLUE, GREEN, Host, RED, YELLOW, small};
+use crate::tasks_setup::{BLUE, GREEN, Host, RED, TaskSetup, YELLOW, small};
 
 /// The answer for a path.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ async fn answer(mut stream: TcpStream, answers: &[(&'static str, Answer)]) -> Re
 /// A picture of one colour as a file.
 async fn png(color: &str, size: &str) -> Result<Vec<u8>> {
     let arguments = format!("-f lavfi -i color=c={color}:size={size} -frames:v 1");
-    let file = made(&format!("{color}-{size}.png"), arguments.split(' ')).await?;
+    let file = media_file(&format!("{color}-{size}.png"), arguments.split(' ')).await?;
     Ok(std::fs::read(file)?)
 }
 
@@ -109,40 +109,46 @@ fn placed(url: &str, x: u32, y: u32) -> Value {
 /// Proves TSK-5, TSK-10.
 #[tokio::test]
 async fn tsk_5_an_image_is_seen_while_a_member_is_away() -> Result<()> {
-    let air = Air::start().await?;
+    let setup = TaskSetup::start().await?;
     let site = Site::serve(vec![("/place.png", image(&png("yellow", "64x36").await?))]).await?;
-    let (mut red, mut blue) = air.hosts().await?;
-    let mut wanted = small(&air);
+    let (mut red, mut blue) = setup.hosts().await?;
+    let mut wanted = small(&setup);
     let none = placed("http://127.0.0.1:9/none.png?s3cret", 0, 180);
     wanted["layout"]["images"] = json!([placed(&site.url("/place.png"), 320, 0), none]);
     red.member.add_task(&wanted).await?;
     red.member.task_is("pushing").await?;
     // One of the images cannot be loaded, which stops nothing.
     red.member.hear("rtmpTasksStatus", |told| told["code"] == 512).await?;
-    air.receiver.pictures(1).await?;
-    let mut watching = Watching::start(air.receiver.follow(), 640, 360)?;
-    watching.until(&[(240, 100, RED), (560, 100, BLUE), (160, 270, GREEN)]).await?;
+    setup.receiver.pictures(1).await?;
+    let mut decoded = DecodedPublish::start(setup.receiver.follow(), 640, 360)?;
+    decoded.until(&[(240, 100, RED), (560, 100, BLUE), (160, 270, GREEN)]).await?;
     blue.member.call("unpublish", json!({"mediaType": ""})).await?;
-    watching.until(&[(240, 100, RED), (560, 100, YELLOW), (160, 270, GREEN)]).await?;
-    let file = flashing("blue", 1_000, 4_500).await?;
+    decoded.until(&[(240, 100, RED), (560, 100, YELLOW), (160, 270, GREEN)]).await?;
+    let file = flashing_file("blue", 1_000, 4_500).await?;
     let _push = Ffmpeg::push_file(&file, &blue.member.publish().await?)?;
-    watching.until(&[(240, 100, RED), (560, 100, BLUE)]).await?;
-    ensure!(air.receiver.seen().publishes.len() == 1, "who comes and goes cuts the push");
-    let log = air.stage.server.log().join("\n");
+    decoded.until(&[(240, 100, RED), (560, 100, BLUE)]).await?;
+    ensure!(setup.receiver.seen().publishes.len() == 1, "who comes and goes cuts the push");
+    let log = setup.server.process.log().join("\n");
     ensure!(!log.contains("s3cret"), "a secret is in the log: {log}");
-    air.stage.finish().await
+    setup.server.finish().await
 }
 
 /// Shows an image below the members, and waits for the notice that it cannot be used. Checks what the operator is told.
-async fn refused(air: &Air, host: &mut Host, revision: u64, url: &str, why: &str) -> Result<()> {
-    let mut wanted = small(air);
+async fn refused(
+    setup: &TaskSetup,
+    host: &mut Host,
+    revision: u64,
+    url: &str,
+    why: &str,
+) -> Result<()> {
+    let mut wanted = small(setup);
     wanted["layout"]["images"] = json!([placed(url, 0, 180)]);
-    let known = air.stage.server.log_length();
+    let known = setup.server.process.log_length();
     host.member.update_task(&wanted).await?;
     let is_it = |told: &Value| told["code"] == 512 && told["revision"] == revision;
     host.member.hear("rtmpTasksStatus", is_it).await.with_context(|| url.to_owned())?;
     let is_line = |line: &str| line.contains("an image failed") && line.contains(why);
-    let line = air.stage.server.logged(known, is_line).await;
+    let line = setup.server.process.logged(known, is_line).await;
     line.with_context(|| format!("{url}: not that {why}"))?;
     Ok(())
 }
@@ -158,7 +164,7 @@ const INSIDE: &str = "the address is not public";
 /// Proves TSK-10.
 #[tokio::test]
 async fn tsk_10_what_is_no_image_is_told_and_stops_nothing() -> Result<()> {
-    let air = Air::start().await?;
+    let setup = TaskSetup::start().await?;
     let (yellow, wide) = (png("yellow", "64x36").await?, png("yellow", "5000x36").await?);
     let head = |more: &str| format!("HTTP/1.1 200 OK\r\n{more}\r\n").into_bytes();
     let missing = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec();
@@ -175,16 +181,16 @@ async fn tsk_10_what_is_no_image_is_told_and_stops_nothing() -> Result<()> {
         ("/missing", Answer::Whole(missing)),
     ])
     .await?;
-    let (mut red, blue) = air.hosts().await?;
-    let mut wanted = small(&air);
+    let (mut red, blue) = setup.hosts().await?;
+    let mut wanted = small(&setup);
     wanted["layout"]["images"] = json!([placed(&site.url("/good"), 0, 180)]);
     red.member.add_task(&wanted).await?;
     red.member.task_is("pushing").await?;
-    air.receiver.pictures(1).await?;
-    let mut watching = Watching::start(air.receiver.follow(), 640, 360)?;
+    setup.receiver.pictures(1).await?;
+    let mut decoded = DecodedPublish::start(setup.receiver.follow(), 640, 360)?;
     let members = [(240, 100, RED), (560, 100, BLUE)];
     let with = |color| [members[0], members[1], (160, 270, color)];
-    watching.until(&with(YELLOW)).await?;
+    decoded.until(&with(YELLOW)).await?;
     let rows = [
         ("/wide", TOO_LARGE),
         ("/half", NO_IMAGE),
@@ -198,25 +204,25 @@ async fn tsk_10_what_is_no_image_is_told_and_stops_nothing() -> Result<()> {
         ("/none", NO_CONNECTION),
     ];
     for (revision, (path, why)) in (2..).zip(rows) {
-        refused(&air, &mut red, revision, &site.url(path), why).await?;
-        watching.until(&with(GREEN)).await?;
+        refused(&setup, &mut red, revision, &site.url(path), why).await?;
+        decoded.until(&with(GREEN)).await?;
     }
     red.member.update_task(&wanted).await?;
-    watching.until(&with(YELLOW)).await?;
-    ensure!(air.receiver.seen().publishes.len() == 1, "an image cut the push");
-    let log = air.stage.server.log().join("\n");
+    decoded.until(&with(YELLOW)).await?;
+    ensure!(setup.receiver.seen().publishes.len() == 1, "an image cut the push");
+    let log = setup.server.process.log().join("\n");
     ensure!(!log.contains("s3cret"), "a secret is in the log: {log}");
     drop((red, blue));
-    air.stage.finish().await
+    setup.server.finish().await
 }
 
 /// Proves TSK-10.
 #[tokio::test]
 async fn tsk_10_no_image_comes_from_the_inside_where_the_operator_has_it_so() -> Result<()> {
-    let air = Air::start_with(&[("LIANMAI_TASKS__PRIVATE_IMAGES", "false")]).await?;
+    let setup = TaskSetup::start_with(&[("LIANMAI_TASKS__PRIVATE_IMAGES", "false")]).await?;
     let site = Site::serve(vec![("/good", image(&png("yellow", "64x36").await?))]).await?;
-    let (mut red, blue) = air.hosts().await?;
-    red.member.add_task(&small(&air)).await?;
+    let (mut red, blue) = setup.hosts().await?;
+    red.member.add_task(&small(&setup)).await?;
     red.member.task_is("pushing").await?;
     let port = site.address.port();
     let urls = [
@@ -228,10 +234,10 @@ async fn tsk_10_no_image_comes_from_the_inside_where_the_operator_has_it_so() ->
         "https://10.0.0.1/good".to_owned(),
     ];
     for (revision, url) in (2..).zip(&urls) {
-        refused(&air, &mut red, revision, url, INSIDE).await?;
+        refused(&setup, &mut red, revision, url, INSIDE).await?;
     }
     ensure!(site.asked.load(Ordering::Relaxed) == 0, "somebody of the inside was asked");
-    air.receiver.pictures(15).await?;
+    setup.receiver.pictures(15).await?;
     drop((red, blue));
-    air.stage.finish().await
+    setup.server.finish().await
 }

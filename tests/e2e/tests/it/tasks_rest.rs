@@ -3,17 +3,17 @@
 
 use anyhow::{Result, ensure};
 use lianmai_test_support::arrivals;
-use lianmai_test_support::watching::Watching;
+use lianmai_test_support::decoding::DecodedPublish;
 use serde_json::{Value, json};
 
-use crate::tasks_stage::{Air, BLUE, RED, task};
+use crate::tasks_setup::{BLUE, RED, TaskSetup, task};
 
 const TASKS: &str = "/v1/apps/demo/channels/room/tasks";
 
-impl Air {
+impl TaskSetup {
     async fn rest(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let (admin, token) = (self.stage.server.admin, self.stage.server.admin_token()?);
+        let (admin, token) = (self.server.process.admin, self.server.process.admin_token()?);
         let request = format!(
             "{method} {path} HTTP/1.0\r\nHost: {admin}\r\nAuthorization: Bearer {token}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -27,10 +27,10 @@ impl Air {
 
 #[tokio::test]
 async fn the_apps_server_has_tasks_of_its_own() -> Result<()> {
-    let air = Air::start().await?;
-    let (mut red, mut blue) = air.hosts().await?;
+    let setup = TaskSetup::start().await?;
+    let (mut red, mut blue) = setup.hosts().await?;
     // The pane set depends on the number of members with a picture.
-    let mut wanted = task(&air, json!([]));
+    let mut wanted = task(&setup, json!([]));
     wanted["hostUid"] = json!("200");
     wanted["fps"] = json!(15);
     wanted["layout"]["canvas"] = json!({"width": 640, "height": 360});
@@ -40,57 +40,57 @@ async fn the_apps_server_has_tasks_of_its_own() -> Result<()> {
          {"x": 0.5, "y": 0, "width": 0.5, "height": 1, "major": true}],
     ]);
     let body = json!({"rtmpTasks": [wanted]});
-    let (status, answer) = air.rest("POST", TASKS, &body).await?;
+    let (status, answer) = setup.rest("POST", TASKS, &body).await?;
     ensure!(status == 200 && answer == json!({}), "{status} {answer}");
     let told = red.member.task_is("pushing").await?;
     ensure!(told["uid"].is_null(), "{told}");
-    air.receiver.pictures(1).await?;
-    let mut watching = Watching::start(air.receiver.follow(), 640, 360)?;
-    watching.until(&[(200, 250, RED), (550, 250, BLUE)]).await?;
+    setup.receiver.pictures(1).await?;
+    let mut decoded = DecodedPublish::start(setup.receiver.follow(), 640, 360)?;
+    decoded.until(&[(200, 250, RED), (550, 250, BLUE)]).await?;
     blue.member.call("unpublish", json!({"mediaType": "video"})).await?;
-    watching.until(&[(200, 250, RED), (550, 250, RED)]).await?;
+    decoded.until(&[(200, 250, RED), (550, 250, RED)]).await?;
 
-    let (status, listed) = air.rest("GET", TASKS, &Value::Null).await?;
+    let (status, listed) = setup.rest("GET", TASKS, &Value::Null).await?;
     let shown = &listed["tasks"][0];
     ensure!(status == 200 && shown["taskId"] == "cdn_1" && shown["state"] == "pushing", "{listed}");
-    let url = format!("rtmp://{}/live/***", air.receiver.address);
+    let url = format!("rtmp://{}/live/***", setup.receiver.address);
     ensure!(shown["streamUrl"] == url && shown["run"] == 1 && shown["uid"].is_null(), "{listed}");
     ensure!(!listed.to_string().contains("s3cret"), "{listed}");
     // A member without `moderate` cannot change it, and it has no owner.
     let error = blue.member.refusal("deleteTasks", json!({"taskIds": ["cdn_1"]})).await?;
     ensure!(error["data"]["name"] == "forbidden", "{error}");
 
-    let again = json!({"rtmpTasks": [task(&air, json!([]))]});
-    let (status, answer) = air.rest("POST", TASKS, &again).await?;
+    let again = json!({"rtmpTasks": [task(&setup, json!([]))]});
+    let (status, answer) = setup.rest("POST", TASKS, &again).await?;
     ensure!(status == 409 && answer["name"] == "duplicateTask", "{status} {answer}");
     ensure!(answer["field"] == "rtmpTasks[0].taskId", "{answer}");
-    let (status, answer) = air.rest("PATCH", TASKS, &again).await?;
+    let (status, answer) = setup.rest("PATCH", TASKS, &again).await?;
     ensure!(status == 200, "{status} {answer}");
-    let (status, answer) = air.rest("DELETE", &format!("{TASKS}/none"), &Value::Null).await?;
+    let (status, answer) = setup.rest("DELETE", &format!("{TASKS}/none"), &Value::Null).await?;
     ensure!(status == 404 && answer["name"] == "noSuchTask", "{status} {answer}");
-    let (status, one) = air.rest("GET", &format!("{TASKS}/cdn_1"), &Value::Null).await?;
+    let (status, one) = setup.rest("GET", &format!("{TASKS}/cdn_1"), &Value::Null).await?;
     ensure!(status == 200 && one["taskId"] == "cdn_1" && one["revision"] == 2, "{status} {one}");
     let ids = json!({"taskIds": ["cdn_1"]});
     let (status, answer) =
-        air.rest("POST", "/v1/apps/demo/channels/room/deleteTasks", &ids).await?;
+        setup.rest("POST", "/v1/apps/demo/channels/room/deleteTasks", &ids).await?;
     ensure!(status == 200, "{status} {answer}");
     red.member.task_is("ended").await?;
-    let (_, listed) = air.rest("GET", TASKS, &Value::Null).await?;
+    let (_, listed) = setup.rest("GET", TASKS, &Value::Null).await?;
     ensure!(listed == json!({"tasks": []}), "{listed}");
     drop((red, blue));
-    air.stage.finish().await
+    setup.server.finish().await
 }
 
 #[tokio::test]
 async fn what_is_wrong_is_named() -> Result<()> {
-    let air = Air::start().await?;
-    let _ann = air.stage.join("a room?%&", 1).await?;
+    let setup = TaskSetup::start().await?;
+    let _ann = setup.server.join("a room?%&", 1).await?;
     // The name of a channel may contain any permitted mark.
     let named = "/v1/apps/demo/channels/a%20room%3F%25%26/tasks";
-    let (status, listed) = air.rest("GET", named, &Value::Null).await?;
+    let (status, listed) = setup.rest("GET", named, &Value::Null).await?;
     ensure!(status == 200 && listed == json!({"tasks": []}), "{status} {listed}");
-    let good = json!({"rtmpTasks": [task(&air, json!([]))]});
-    let (status, answer) = air.rest("POST", named, &good).await?;
+    let good = json!({"rtmpTasks": [task(&setup, json!([]))]});
+    let (status, answer) = setup.rest("POST", named, &good).await?;
     ensure!(status == 200, "{status} {answer}");
     let long = "x".repeat(65);
     let ending = "/v1/apps/demo/channels/a%20room%3F%25%26/deleteTasks".to_owned();
@@ -117,18 +117,18 @@ async fn what_is_wrong_is_named() -> Result<()> {
         ("POST", &ending, json!({"taskIds": ["a-b"]}), 400, "invalidParams"),
         ("PATCH", named, json!({"rtmpTasks": [], "x": "x".repeat(70_000)}), 413, "bodyTooLarge"),
     ] {
-        let (is, answer) = air.rest(method, path, &body).await?;
+        let (is, answer) = setup.rest(method, path, &body).await?;
         ensure!(is == status && answer["name"] == name, "{method} {path}: {is} {answer}");
     }
-    air.stage.finish().await
+    setup.server.finish().await
 }
 
 /// A key without the scope to make tasks can still read them; a repeated request has one effect.
 #[tokio::test]
 async fn a_key_needs_the_scope_and_a_repeated_request_has_one_effect() -> Result<()> {
-    let air = Air::start().await?;
-    let _ann = air.stage.join("room", 1).await?;
-    let (admin, token) = (air.stage.server.admin, air.stage.server.admin_token()?);
+    let setup = TaskSetup::start().await?;
+    let _ann = setup.server.join("room", 1).await?;
+    let (admin, token) = (setup.server.process.admin, setup.server.process.admin_token()?);
     let ask =
         async |key: &str, first: &str, more: &str, body: &Value| -> Result<(u16, Value, bool)> {
             let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -145,7 +145,7 @@ async fn a_key_needs_the_scope_and_a_repeated_request_has_one_effect() -> Result
     let scopes = json!({"scopes": ["moderate"]});
     let (_, made, _) = ask(&token, "POST /v1/apps/demo/keys", "", &scopes).await?;
     let key = made["text"].as_str().unwrap_or_default().to_owned();
-    let body = json!({"rtmpTasks": [task(&air, json!([]))]});
+    let body = json!({"rtmpTasks": [task(&setup, json!([]))]});
     for first in
         [format!("POST {TASKS}"), format!("PATCH {TASKS}"), format!("DELETE {TASKS}/cdn_1")]
     {
@@ -167,5 +167,5 @@ async fn a_key_needs_the_scope_and_a_repeated_request_has_one_effect() -> Result
     ensure!((status, again) == (200, true), "{answer}");
     let (_, listed, _) = ask(&token, &format!("GET {TASKS}"), "", &Value::Null).await?;
     ensure!(listed == json!({"tasks": []}), "it was added once more: {listed}");
-    air.stage.finish().await
+    setup.server.finish().await
 }

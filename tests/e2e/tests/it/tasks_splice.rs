@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 /// Time between the last tag of one file and the first of the next, in milliseconds.
 const STEP_MS: u32 = 40;
 /// Length of the header before the coded bytes of a picture, and of a sound.
-const HEADS: (usize, usize) = (5, 2);
+const HEADER_BYTES: (usize, usize) = (5, 2);
 
 /// Media of a publish, until the next source replaces it.
 #[derive(Clone, Debug)]
@@ -157,7 +157,7 @@ impl Playing {
         if tag.is_config() {
             return tag.body.clone();
         }
-        let head = if tag.kind == MediaKind::Video { HEADS.0 } else { HEADS.1 };
+        let head = if tag.kind == MediaKind::Video { HEADER_BYTES.0 } else { HEADER_BYTES.1 };
         let noise = &mut self.noise;
         let spoil = |(at, byte): (usize, &u8)| if at < head { *byte } else { noise.byte() };
         tag.body.iter().enumerate().map(spoil).collect()

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::stage::{PATIENCE, Scratch, programs};
+use crate::server::{Scratch, TEST_TIMEOUT, programs};
 
 pub(crate) type Wss = RawWs<TlsStream<TcpStream>>;
 
@@ -41,7 +41,7 @@ async fn connect(address: SocketAddr, trusted: &CertificateDer<'static>) -> Resu
     let name = ServerName::try_from("localhost")?;
     let stream = TcpStream::connect(address).await?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    Ok(RawWs::over(timeout(PATIENCE, stream).await.context("no handshake")??))
+    Ok(RawWs::over(timeout(TEST_TIMEOUT, stream).await.context("no handshake")??))
 }
 
 pub(crate) async fn join(
@@ -52,7 +52,8 @@ pub(crate) async fn join(
     let mut socket = connect(address, trusted).await?;
     socket.upgrade(format!("localhost:{}", address.port())).await?;
     let params = json!({"appkey": "demo", "channelName": "room", "uid": uid});
-    let joined = timeout(PATIENCE, socket.call("join", params)).await.context("no answer")??;
+    let joined =
+        timeout(TEST_TIMEOUT, socket.call("join", params)).await.context("no answer")??;
     Ok((socket, joined["seq"].as_u64().context("no seq")?))
 }
 
@@ -60,7 +61,7 @@ pub(crate) async fn join(
 async fn hear_until(socket: &mut Wss, seq: &mut u64, last: &str) -> Result<Vec<String>> {
     let mut heard = Vec::new();
     while heard.last().is_none_or(|text| text != last) {
-        for message in timeout(PATIENCE, socket.messages()).await.context("nothing comes")?? {
+        for message in timeout(TEST_TIMEOUT, socket.messages()).await.context("nothing comes")?? {
             let params: &Value = &message["params"];
             let Some(next) = params["seq"].as_u64() else { continue };
             ensure!(next == *seq + 1, "event {next} after {seq}");
@@ -95,7 +96,7 @@ async fn serve_with(
     let env = [("LIANMAI_CONFIG", config.to_str().context("a path that is text")?)];
     let program = programs()?.join("signal-server");
     let data = scratch.0.join("data");
-    let server = timeout(PATIENCE, ServerProcess::start(&program, &data, &env)).await??;
+    let server = timeout(TEST_TIMEOUT, ServerProcess::start(&program, &data, &env)).await??;
     Ok((server, certificate))
 }
 
@@ -116,7 +117,7 @@ async fn the_admin_listener_speaks_tls_where_it_is_asked_to() -> Result<()> {
     }
     let mut plain = RawWs::open(server.admin).await?;
     plain.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
-    let answer = timeout(PATIENCE, plain.read_to_end()).await.context("it hangs")?;
+    let answer = timeout(TEST_TIMEOUT, plain.read_to_end()).await.context("it hangs")?;
     ensure!(!answer.starts_with(b"HTTP"), "plain HTTP is answered: {answer:?}");
     // Connections that stop in the middle of a handshake are closed to make room.
     let mut half = Vec::new();
@@ -162,7 +163,7 @@ async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
     // A client that does not speak TLS, or does not finish the handshake, is disconnected and delays nothing.
     let mut plain = RawWs::open(address).await?;
     plain.write(b"GET /v1/signal HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
-    let answer = timeout(PATIENCE, plain.read_to_end()).await.context("it hangs")?;
+    let answer = timeout(TEST_TIMEOUT, plain.read_to_end()).await.context("it hangs")?;
     ensure!(!answer.starts_with(b"HTTP"), "plain HTTP is answered: {answer:?}");
     let mut half = RawWs::open(address).await?;
     half.write(&[0x16, 3, 1, 2, 0]).await?;
@@ -188,7 +189,7 @@ async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
     let heard = hear_until(&mut listener, &mut seq, "by the new one").await?;
     ensure!(heard == ["by the old one", "by the new one"], "{heard:?}");
 
-    let over = timeout(PATIENCE, half.read_to_end());
+    let over = timeout(TEST_TIMEOUT, half.read_to_end());
     ensure!(server.bugs().is_empty(), "{:?}", server.bugs());
     let (stopped, _) = tokio::join!(server.terminate(), over);
     ensure!(stopped? == 0, "no clean stop");
@@ -231,7 +232,7 @@ async fn a_close_ends_the_connection_of_who_stays() -> Result<()> {
     staying.push(creator);
     let told = Instant::now();
     while descriptors()? > before {
-        ensure!(told.elapsed() < PATIENCE, "{} of {before}", descriptors()?);
+        ensure!(told.elapsed() < TEST_TIMEOUT, "{} of {before}", descriptors()?);
         // Further input is not read; a socket that is gone gives an error.
         for socket in &mut staying {
             let _ = socket.send_frame(PING, b"still here").await;
@@ -241,7 +242,7 @@ async fn a_close_ends_the_connection_of_who_stays() -> Result<()> {
     // They were closed properly before.
     for socket in &mut staying {
         let end = loop {
-            match timeout(PATIENCE, socket.receive()).await.context("no end")?? {
+            match timeout(TEST_TIMEOUT, socket.receive()).await.context("no end")?? {
                 Received::Text(_) | Received::Pong(_) => {}
                 end => break end,
             }

@@ -10,7 +10,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha1::Digest as _;
 
-use crate::hostile::{Row, Say, lobby, member, play_topic};
+use crate::hostile::{Input, Row, lobby, member, run_topic};
 
 const SECRET: &str = "a secret of thirty-two bytes or more";
 const OTHER_SECRET: &str = "another secret of thirty-two bytes or more";
@@ -78,16 +78,16 @@ pub(crate) fn basic(channel: &str, uid: &str, age_s: i64, ttl_s: u32) -> String 
 }
 
 /// A join of uid 7 to channel `room` of an app.
-fn join(appkey: &str, token: Option<String>) -> Vec<Say> {
+fn join(appkey: &str, token: Option<String>) -> Vec<Input> {
     let mut params = json!({"appkey": appkey, "channelName": "room", "uid": "7"});
     if let Some(token) = token {
         params["token"] = token.into();
     }
-    vec![Say::Call("join", params)]
+    vec![Input::Call("join", params)]
 }
 
 /// A row whose join is refused with `error`; the notice `closing` says whether to renew the token.
-fn refused(name: &'static str, say: Vec<Say>, error: &'static str) -> Row {
+fn refused(name: &'static str, say: Vec<Input>, error: &'static str) -> Row {
     let action = if error == "tokenExpired" { "renewToken" } else { "none" };
     let closing = if action == "none" { "closing 4503 none" } else { "closing 4503 renewToken" };
     lobby(name, say, &[error, closing, "close 4503 joinRefused"])
@@ -175,7 +175,7 @@ fn rows() -> Vec<Row> {
                     claims["rights"] = json!({"subscribe": ["audio"]})
                 });
                 let params = json!({"appkey": "safe", "channelName": "room", "uid": "7", "role": "broadcaster", "token": token});
-                vec![Say::Call("join", params)]
+                vec![Input::Call("join", params)]
             },
             "forbidden",
         ),
@@ -193,25 +193,25 @@ fn rows() -> Vec<Row> {
                 let token = basic("room", "7", 0, 3600);
                 let params =
                     json!({"appkey": "safe", "channelName": "room", "uid": "71", "token": token});
-                vec![Say::Call("join", params)]
+                vec![Input::Call("join", params)]
             },
             invalid,
         ),
         member(
             "renewal in debug mode",
-            vec![Say::Call("renewToken", json!({"token": good()}))],
+            vec![Input::Call("renewToken", json!({"token": good()}))],
             &["tokenUnexpected"],
         ),
         // Each kind of token is accepted if nothing is wrong with it.
         lobby(
             "good JWT",
-            [safe(good()), vec![Say::Call("leave", json!({}))]].concat(),
+            [safe(good()), vec![Input::Call("leave", json!({}))]].concat(),
             &["ok", "ok", "closing 1000 none", "close 1000 left"],
         )
         .once(),
         lobby(
             "good basic token",
-            [safe(basic("room", "7", 0, 3600)), vec![Say::Call("leave", json!({}))]].concat(),
+            [safe(basic("room", "7", 0, 3600)), vec![Input::Call("leave", json!({}))]].concat(),
             &["ok", "ok", "closing 1000 none", "close 1000 left"],
         )
         .once(),
@@ -221,6 +221,6 @@ fn rows() -> Vec<Row> {
 /// Proves AUT-1, AUT-2, AUT-3, AUT-5, JOI-6, JOI-9, LIM-1, SES-4, TOK-2.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_bad_token_opens_a_channel() -> Result<()> {
-    println!("{}", play_topic("tokens", &rows()).await?);
+    println!("{}", run_topic("tokens", &rows()).await?);
     Ok(())
 }

@@ -6,20 +6,20 @@ use tokio::time::timeout;
 
 use lianmai_test_support::raw_ws::{CLOSE, PING, RawWs, Received};
 
-use crate::stage::{PATIENCE, Stage};
+use crate::server::{TEST_TIMEOUT, TestServer};
 
 /// Upgrades by hand, with offers of compression and a query.
-async fn upgraded(stage: &Stage) -> Result<RawWs> {
-    let mut socket = RawWs::open(stage.server.public).await?;
+async fn upgraded(server: &TestServer) -> Result<RawWs> {
+    let mut socket = RawWs::open(server.process.public).await?;
     let head = format!(
         "GET /v1/signal?token=x&room=1 HTTP/1.1\r\nHost: {}\r\nUPGRADE: WebSocket\r\n\
          connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: lianmai.v1\r\n\
          Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x-other\r\n\r\n",
-        stage.server.public
+        server.process.public
     );
     socket.write(head.as_bytes()).await?;
-    let head = timeout(PATIENCE, socket.http_head()).await.context("no answer")??;
+    let head = timeout(TEST_TIMEOUT, socket.http_head()).await.context("no answer")??;
     let head = head.to_ascii_lowercase();
     ensure!(head.starts_with("http/1.1 101 "), "{head}");
     ensure!(!head.contains("sec-websocket-extensions"), "{head}");
@@ -27,14 +27,14 @@ async fn upgraded(stage: &Stage) -> Result<RawWs> {
 }
 
 async fn next(socket: &mut RawWs) -> Result<Received> {
-    timeout(PATIENCE, socket.receive()).await.context("nothing comes")?
+    timeout(TEST_TIMEOUT, socket.receive()).await.context("nothing comes")?
 }
 
 /// Proves CON-1, CON-7, CON-9.
 #[tokio::test]
 async fn con_7_offers_and_a_query_are_ignored_and_pings_are_answered() -> Result<()> {
-    let stage = Stage::start().await?;
-    let mut socket = upgraded(&stage).await?;
+    let server = TestServer::start().await?;
+    let mut socket = upgraded(&server).await?;
     for payload in [&b""[..], b"x", &[0xff; 125]] {
         socket.send_frame(PING, payload).await?;
         ensure!(next(&mut socket).await? == Received::Pong(payload.to_vec().into()));
@@ -44,16 +44,16 @@ async fn con_7_offers_and_a_query_are_ignored_and_pings_are_answered() -> Result
     socket.send_frame(PING, b"joined").await?;
     ensure!(next(&mut socket).await? == Received::Pong(b"joined".to_vec().into()));
     drop(socket);
-    stage.finish().await
+    server.finish().await
 }
 
 /// Proves CON-10.
 #[tokio::test]
 async fn con_10_a_close_comes_back_and_ends_the_socket_but_no_membership() -> Result<()> {
-    let stage = Stage::start().await?;
-    let mut watcher = stage.join("room", 2).await?;
+    let server = TestServer::start().await?;
+    let mut watcher = server.join("room", 2).await?;
     for code in [1000_u16, 1001, 4005, 4999] {
-        let mut socket = upgraded(&stage).await?;
+        let mut socket = upgraded(&server).await?;
         let join = json!({"appkey": "demo", "channelName": "room", "uid": "1",
                           "joinId": "sixteen-characters"});
         socket.call("join", join).await?;
@@ -67,13 +67,13 @@ async fn con_10_a_close_comes_back_and_ends_the_socket_but_no_membership() -> Re
                 }
             }
         };
-        ensure!(timeout(PATIENCE, ends).await.context("no close")?? == code, "not {code}");
+        ensure!(timeout(TEST_TIMEOUT, ends).await.context("no close")?? == code, "not {code}");
         ensure!(next(&mut socket).await? == Received::Gone, "the server keeps the socket");
     }
     // Members received only the first join, and a later member sees this member.
     let head = watcher.call("ping", json!({})).await?;
     ensure!(head["seq"] == 2, "{head}");
-    let late = stage.join("room", 3).await?;
+    let late = server.join("room", 3).await?;
     ensure!(late.snapshot_of("1").is_some(), "a close ended the membership");
-    stage.finish().await
+    server.finish().await
 }

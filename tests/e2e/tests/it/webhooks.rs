@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 
-use crate::stage::{PATIENCE, Stage};
+use crate::server::{TEST_TIMEOUT, TestServer};
 
 const ENV: [(&str, &str); 3] = [
     ("LIANMAI_WEBHOOKS__ALLOW", r#"["127.0.0.1"]"#),
@@ -23,29 +23,29 @@ const ENV: [(&str, &str); 3] = [
 ];
 
 /// The answer of the admin API.
-async fn ask(stage: &Stage, method: &str, path: &str, body: &Value) -> Result<Value> {
+async fn ask(server: &TestServer, method: &str, path: &str, body: &Value) -> Result<Value> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = format!(
         "{method} /v1/apps/demo/{path} HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        stage.server.admin,
-        stage.server.admin_token()?,
+        server.process.admin,
+        server.process.admin_token()?,
         body.len(),
     );
-    let mut answer = arrivals::ask(stage.server.admin, &request).await?;
+    let mut answer = arrivals::ask(server.process.admin, &request).await?;
     let text = answer.text().await?;
     ensure!((200..300).contains(&answer.status), "{method} {path}: {text}");
     Ok(serde_json::from_str(&text)?)
 }
 
 /// The receiver of the examples, in its own process.
-struct Receiver {
+struct HookReceiver {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
     address: SocketAddr,
 }
 
-impl Receiver {
+impl HookReceiver {
     async fn start(secret: &str, port: u16, state: &Path) -> Result<Self> {
         let script = process::root().join("examples/webhook-receiver/receiver.mjs");
         let mut child = Command::new("node")
@@ -60,9 +60,9 @@ impl Receiver {
             .context("node")?;
         let output = child.stdout.take().context("a piped child has an output")?;
         let mut lines = BufReader::new(output).lines();
-        let line = timeout(PATIENCE, lines.next_line()).await??.context("it ended")?;
+        let line = timeout(TEST_TIMEOUT, lines.next_line()).await??.context("it ended")?;
         let port: u16 = line.strip_prefix("LISTENING ").context("no address")?.parse()?;
-        Ok(Receiver { child, lines, address: SocketAddr::from(([127, 0, 0, 1], port)) })
+        Ok(HookReceiver { child, lines, address: SocketAddr::from(([127, 0, 0, 1], port)) })
     }
 
     /// Ends it. Returns what it has received.
@@ -77,15 +77,15 @@ impl Receiver {
             }
             anyhow::bail!("no summary")
         };
-        timeout(PATIENCE, summary).await?
+        timeout(TEST_TIMEOUT, summary).await?
     }
 }
 
 /// All events of the API.
-async fn events(stage: &Stage) -> Result<Vec<Value>> {
+async fn events(server: &TestServer) -> Result<Vec<Value>> {
     let (mut all, mut after) = (Vec::new(), String::new());
     loop {
-        let page = ask(stage, "GET", &format!("events?limit=1000{after}"), &Value::Null).await?;
+        let page = ask(server, "GET", &format!("events?limit=1000{after}"), &Value::Null).await?;
         all.extend(page["events"].as_array().context("no events")?.iter().cloned());
         if page["more"] != true {
             return Ok(all);
@@ -119,23 +119,23 @@ async fn nothing_is_lost_though_the_receiver_is_away_and_the_server_is_killed() 
     const MEMBERS: usize = 200;
     // At least this long: the waits between attempts have grown by then.
     const AWAY: Duration = Duration::from_secs(30);
-    let mut stage = Stage::start_with(&ENV).await?;
-    let state = stage.data_dir.0.join("receiver.json");
-    let made = ask(&stage, "POST", "webhooks", &json!({"url": "http://127.0.0.1:9/"})).await?;
+    let mut server = TestServer::start_with(&ENV).await?;
+    let state = server.data_dir.0.join("receiver.json");
+    let made = ask(&server, "POST", "webhooks", &json!({"url": "http://127.0.0.1:9/"})).await?;
     let secret = made["secret"].as_str().context("no secret")?.to_owned();
     let webhook = format!("webhooks/{}", made["id"].as_str().context("no id")?);
-    let receiver = Receiver::start(&secret, 0, &state).await?;
+    let receiver = HookReceiver::start(&secret, 0, &state).await?;
     let address = receiver.address;
     let url = json!({"url": format!("http://{address}/")});
-    ask(&stage, "PATCH", &webhook, &url).await?;
-    let pong = ask(&stage, "POST", &format!("{webhook}/ping"), &Value::Null).await?;
+    ask(&server, "PATCH", &webhook, &url).await?;
+    let pong = ask(&server, "POST", &format!("{webhook}/ping"), &Value::Null).await?;
     ensure!(pong["delivered"] == true, "{pong}");
 
     // Members come and go; the journal must contain what each was told.
     let (mut mids, mut members) = (BTreeSet::new(), Vec::new());
     let (mut receiver, mut back_at) = (Some(receiver), Instant::now());
     for number in 0..MEMBERS {
-        let mut member = stage.join(&format!("room {}", number % 8), number + 1).await?;
+        let mut member = server.join(&format!("room {}", number % 8), number + 1).await?;
         mids.insert(member.joined["mid"].as_str().context("no mid")?.to_owned());
         if number % 3 == 0 {
             member.call("leave", json!({})).await?;
@@ -147,20 +147,20 @@ async fn nothing_is_lost_though_the_receiver_is_away_and_the_server_is_killed() 
             back_at = Instant::now() + AWAY;
         }
         if number == MEMBERS / 2 {
-            stage.counts("store_waiting_rows", 0).await?;
-            stage.server.kill().await?;
+            server.counts("store_waiting_rows", 0).await?;
+            server.process.kill().await?;
             // None of these comes back.
             members.clear();
-            stage.start_again(&ENV).await?;
+            server.start_again(&ENV).await?;
         }
     }
     // These do not come back either: they are lost, and their grace ends after a second.
     drop(members);
     sleep_until(back_at).await;
-    let receiver = Receiver::start(&secret, address.port(), &state).await?;
+    let receiver = HookReceiver::start(&secret, address.port(), &state).await?;
     let through = async {
         loop {
-            let events = events(&stage).await?;
+            let events = events(&server).await?;
             if let Some(last) = ended(&events)
                 && heard(&state) == last
             {
@@ -170,7 +170,7 @@ async fn nothing_is_lost_though_the_receiver_is_away_and_the_server_is_killed() 
             sleep(Duration::from_millis(100)).await;
         }
     };
-    let events = timeout(PATIENCE, through).await.context("not all is heard")??;
+    let events = timeout(TEST_TIMEOUT, through).await.context("not all is heard")??;
     let of = |kind: &str| {
         let of_kind = events.iter().filter(|event| event["type"] == kind);
         let mids = of_kind.filter_map(|event| event["data"]["mid"].as_str().map(str::to_owned));
@@ -186,25 +186,25 @@ async fn nothing_is_lost_though_the_receiver_is_away_and_the_server_is_killed() 
     let all = events.len() as u64;
     let members = MEMBERS as u64;
     ensure!(counts == [all, members, members, 0, 0, 0, 0, 0], "{seen} of {all}");
-    stage.finish().await
+    server.finish().await
 }
 
 #[tokio::test]
 async fn what_is_not_genuine_is_refused_by_the_receiver() -> Result<()> {
-    let stage = Stage::start_with(&ENV).await?;
+    let server = TestServer::start_with(&ENV).await?;
     let tap = TcpListener::bind("127.0.0.1:0").await?;
     let url = json!({"url": format!("http://{}/", tap.local_addr()?)});
-    let made = ask(&stage, "POST", "webhooks", &url).await?;
+    let made = ask(&server, "POST", "webhooks", &url).await?;
     let secret = made["secret"].as_str().context("no secret")?.to_owned();
-    let state = stage.data_dir.0.join("receiver.json");
-    let receiver = Receiver::start(&secret, 0, &state).await?;
+    let state = server.data_dir.0.join("receiver.json");
+    let receiver = HookReceiver::start(&secret, 0, &state).await?;
     // A listener in between records a genuine request.
-    let _member = stage.join("room", 1).await?;
-    let (mut socket, _) = timeout(PATIENCE, tap.accept()).await??;
+    let _member = server.join("room", 1).await?;
+    let (mut socket, _) = timeout(TEST_TIMEOUT, tap.accept()).await??;
     let mut recorded = Vec::new();
     while !recorded.ends_with(b"}}") {
         let mut bytes = [0; 4096];
-        let count = timeout(PATIENCE, socket.read(&mut bytes)).await??;
+        let count = timeout(TEST_TIMEOUT, socket.read(&mut bytes)).await??;
         ensure!(count > 0, "the delivery ended early");
         recorded.extend_from_slice(&bytes[..count]);
     }
@@ -226,5 +226,5 @@ async fn what_is_not_genuine_is_refused_by_the_receiver() -> Result<()> {
     ensure!(send(&recorded).await? == 401, "the same once more");
     let seen = receiver.end().await?;
     ensure!(seen["events"] == 1 && seen["refused"] == 4, "{seen}");
-    stage.finish().await
+    server.finish().await
 }

@@ -10,7 +10,7 @@ use lianmai_test_support::arrivals::Arrivals;
 use lianmai_test_support::media::{Ffmpeg, decode, pictures};
 use tokio::process::Command;
 
-use crate::stage::{PATIENCE, Scratch, Stage};
+use crate::server::{Scratch, TEST_TIMEOUT, TestServer};
 
 /// Pictures per second, and pictures from keyframe to keyframe.
 const RATE: usize = 25;
@@ -51,9 +51,9 @@ async fn keyframes_of_3_mb_reach_early_and_late_players() -> Result<()> {
     ensure!((6_000_000..12_000_000).contains(&bits), "{bits} bit/s");
     let known: HashSet<_> = pushed.iter().collect();
 
-    let stage = Stage::start().await?;
-    let mut ann = stage.join("room", 1).await?;
-    let mut bob = stage.join("room", 2).await?;
+    let server = TestServer::start().await?;
+    let mut ann = server.join("room", 1).await?;
+    let mut bob = server.join("room", 2).await?;
     let push = ann.publish().await?;
     let pull = bob.subscribe(1).await?;
     // Both are connected before the push, and see three keyframes.
@@ -61,12 +61,12 @@ async fn keyframes_of_3_mb_reach_early_and_late_players() -> Result<()> {
         let url = url.clone();
         tokio::spawn(async move { pictures(&url, 9).await })
     });
-    stage.players(2).await?;
+    server.players(2).await?;
     let _push = Ffmpeg::push_file(&file, &push)?;
     let mut watched = Arrivals::open(&pull.flv).await?;
     watched.goes_on(Duration::from_secs(5)).await?;
     // The last keyframe was sent some time ago. A viewer has at most four plays, so another one joins.
-    let mut cid = stage.join("room", 3).await?;
+    let mut cid = server.join("room", 3).await?;
     let later = cid.subscribe(1).await?;
     let late = [&later.rtmp, &later.flv].map(|url| {
         let url = url.clone();
@@ -82,8 +82,8 @@ async fn keyframes_of_3_mb_reach_early_and_late_players() -> Result<()> {
     }
     // The decoder may begin with the next keyframe, because it drops the data that it used for probing.
     ensure!(decode(&later.flv, 6).await?.frames >= RATE, "a decoder shows it");
-    watched.media(PATIENCE).await?;
-    let cut = stage.server.log();
+    watched.media(TEST_TIMEOUT).await?;
+    let cut = server.process.log();
     ensure!(cut.iter().all(|line| !line.contains("tooSlow")), "a player was cut");
-    stage.finish().await
+    server.finish().await
 }

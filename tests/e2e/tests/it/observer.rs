@@ -12,15 +12,15 @@ use lianmai_client_sdk::{
     StateReason, UserId,
 };
 
+use crate::expectations::EventCounts;
 use crate::fold::{Complaint, Fold, counter, whose};
-use crate::score::Heard;
 
-/// Most complaints of one witness that are kept.
+/// Most complaints of one observer that are kept.
 const COMPLAINTS: usize = 8;
 
 /// A loss of the connection after which the client came back.
 #[derive(Clone, Debug)]
-pub(crate) struct Return {
+pub(crate) struct Reconnection {
     /// When the last event of the channel before the loss was received.
     pub(crate) blind_from: Instant,
     pub(crate) lost: Instant,
@@ -31,7 +31,7 @@ pub(crate) struct Return {
     pub(crate) messages_lost: u64,
 }
 
-impl Return {
+impl Reconnection {
     /// Whether the server that it came back to may have lost its newest state.
     pub(crate) fn is_after_crash(&self) -> bool {
         use ReconnectOutcome::{Rejoined, Snapshot};
@@ -45,19 +45,19 @@ impl Return {
 
 /// The state that the app wants, as far as its calls determine it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wish {
+pub(crate) struct WantedState {
     pub(crate) role: Option<Role>,
     pub(crate) published: BTreeMap<MediaKind, bool>,
     pub(crate) muted: BTreeMap<MediaKind, bool>,
     pub(crate) counter: Option<u64>,
 }
 
-impl Wish {
+impl WantedState {
     /// The state of a member that has just joined.
-    pub(crate) fn new(role: Role) -> Wish {
+    pub(crate) fn new(role: Role) -> WantedState {
         let of = |kinds: &[MediaKind]| kinds.iter().map(|kind| (kind.clone(), false)).collect();
         let (published, muted) = (of(MediaKind::ALL), of(&[MediaKind::Audio, MediaKind::Video]));
-        Wish { role: Some(role), published, muted, counter: Some(0) }
+        WantedState { role: Some(role), published, muted, counter: Some(0) }
     }
 
     pub(crate) fn become_role(&mut self, role: Role) {
@@ -73,13 +73,13 @@ impl Wish {
 pub(crate) struct Seen {
     /// The folded state of the channel; `None` while in no channel.
     pub(crate) fold: Option<Fold>,
-    pub(crate) wish: Wish,
+    pub(crate) wanted: WantedState,
     /// The last value of the counter in the app's attributes.
     pub(crate) counted: u64,
     /// Ids of messages to all and to the app alone.
     pub(crate) messages: BTreeSet<u64>,
     newest: BTreeMap<(UserId, bool), u64>,
-    pub(crate) returns: Vec<Return>,
+    pub(crate) returns: Vec<Reconnection>,
     lost: Option<Instant>,
     blind_from: Instant,
     last_event: Instant,
@@ -92,23 +92,23 @@ pub(crate) struct Seen {
     pub(crate) pulls: BTreeMap<UserId, String>,
     pub(crate) events: u64,
     /// Events about others and about the channel.
-    pub(crate) heard: Heard,
+    pub(crate) heard: EventCounts,
 }
 
 /// Observes one client.
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct Observer {
     pub(crate) uid: UserId,
     seen: Mutex<Seen>,
 }
 
-impl Witness {
+impl Observer {
     /// Observes from now on. If it `compares`, it compares its fold with the getters after each event.
-    pub(crate) fn of(client: &Client, uid: UserId, role: Role, compares: bool) -> Arc<Witness> {
+    pub(crate) fn of(client: &Client, uid: UserId, role: Role, compares: bool) -> Arc<Observer> {
         let now = Instant::now();
         let seen = Seen {
             fold: None,
-            wish: Wish::new(role),
+            wanted: WantedState::new(role),
             counted: 0,
             messages: BTreeSet::new(),
             newest: BTreeMap::new(),
@@ -121,19 +121,19 @@ impl Witness {
             ends: Vec::new(),
             pulls: BTreeMap::new(),
             events: 0,
-            heard: Heard::default(),
+            heard: EventCounts::default(),
         };
-        let witness = Arc::new(Witness { uid, seen: Mutex::new(seen) });
-        let (hears, client_of) = (Arc::clone(&witness), client.downgrade());
+        let observer = Arc::new(Observer { uid, seen: Mutex::new(seen) });
+        let (hears, client_of) = (Arc::clone(&observer), client.downgrade());
         client.on(EventKind::All, move |event| {
             let Some(client) = client_of.upgrade() else { return };
             let mut seen = hears.seen();
-            seen.hear(event, &client);
+            seen.on_event(event, &client);
             if compares {
                 seen.compare(event, &client);
             }
         });
-        witness
+        observer
     }
 
     pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -154,7 +154,7 @@ impl Seen {
         }
     }
 
-    fn hear(&mut self, event: &Event, client: &Client) {
+    fn on_event(&mut self, event: &Event, client: &Client) {
         self.events += 1;
         match (event, whose(event)) {
             (_, Some((uid, _))) => self.heard.add(Some(uid), event.kind().name()),
@@ -162,14 +162,16 @@ impl Seen {
             _ => {}
         }
         match event {
-            Event::ConnectionStateChange { state, reason } => self.turn(*state, *reason, client),
+            Event::ConnectionStateChange { state, reason } => {
+                self.on_state_change(*state, *reason, client)
+            }
             Event::Reconnected { outcome, missed, messages_lost } => {
-                self.come_back(outcome, missed.is_some(), *messages_lost);
+                self.on_reconnected(outcome, missed.is_some(), *messages_lost);
             }
             Event::Disconnected { code, reason, terminal } => {
                 self.ends.push((*code, reason.clone(), *terminal));
             }
-            Event::Message { uid, data, targeted } => self.message(*uid, data, *targeted),
+            Event::Message { uid, data, targeted } => self.on_message(*uid, data, *targeted),
             Event::SyncDone(sync) => match (&sync.direction, &sync.urls.flv) {
                 (Direction::Push, _) => {}
                 (_, Some(flv)) if sync.media_type == MediaKind::Video => {
@@ -178,15 +180,15 @@ impl Seen {
                 _ => {}
             },
             Event::Published { media_type } => {
-                self.wish.published.insert(media_type.clone(), true);
+                self.wanted.published.insert(media_type.clone(), true);
             }
             Event::Unpublished { media_type } => {
-                self.wish.published.insert(media_type.clone(), false);
+                self.wanted.published.insert(media_type.clone(), false);
             }
-            _ => self.about_self(event, client),
+            _ => self.on_own_change(event, client),
         }
         let complaint = match &mut self.fold {
-            Some(fold) => fold.take(event),
+            Some(fold) => fold.apply_checked(event),
             None => None,
         };
         match complaint {
@@ -212,7 +214,7 @@ impl Seen {
         }
     }
 
-    fn turn(&mut self, state: ConnectionState, reason: StateReason, client: &Client) {
+    fn on_state_change(&mut self, state: ConnectionState, reason: StateReason, client: &Client) {
         match (state, reason) {
             (ConnectionState::Connected, StateReason::Joined) => {
                 if self.fold.is_some() {
@@ -234,7 +236,7 @@ impl Seen {
         }
     }
 
-    fn come_back(&mut self, outcome: &ReconnectOutcome, missed: bool, messages_lost: u64) {
+    fn on_reconnected(&mut self, outcome: &ReconnectOutcome, missed: bool, messages_lost: u64) {
         let Some(lost) = self.lost.take() else {
             return self.complain("it came back and was not away".to_owned());
         };
@@ -243,7 +245,7 @@ impl Seen {
         if is_replay && (missed || messages_lost > 0) {
             self.complain(format!("replayed, and {messages_lost} lost, missed: {missed}"));
         }
-        let end = Return { blind_from, lost, back, outcome, missed, messages_lost };
+        let end = Reconnection { blind_from, lost, back, outcome, missed, messages_lost };
         let doubtful = std::mem::take(&mut self.doubtful);
         if !end.is_after_crash() {
             doubtful.into_iter().for_each(|text| self.complain(text));
@@ -253,7 +255,7 @@ impl Seen {
     }
 
     /// Checks that each message comes at most once, and that those of one sender are in order.
-    fn message(&mut self, from: UserId, data: &str, targeted: bool) {
+    fn on_message(&mut self, from: UserId, data: &str, targeted: bool) {
         let Ok(id) = data.parse::<u64>() else {
             return self.complain(format!("the message {data}"));
         };
@@ -268,18 +270,18 @@ impl Seen {
     }
 
     /// Applies an event about the app itself that is not the effect of its own call.
-    fn about_self(&mut self, event: &Event, client: &Client) {
+    fn on_own_change(&mut self, event: &Event, client: &Client) {
         let Some(own) = client.self_info() else { return };
         match event {
-            Event::RoleChanged(e) if e.uid == own.uid => self.wish.become_role(e.role.clone()),
+            Event::RoleChanged(e) if e.uid == own.uid => self.wanted.become_role(e.role.clone()),
             Event::Muted(e) if e.uid == own.uid => {
-                self.wish.muted.insert(e.media_type.clone(), true);
+                self.wanted.muted.insert(e.media_type.clone(), true);
             }
             Event::Unmuted(e) if e.uid == own.uid => {
-                self.wish.muted.insert(e.media_type.clone(), false);
+                self.wanted.muted.insert(e.media_type.clone(), false);
             }
             Event::ClientUpdate(e) if e.uid == own.uid => {
-                self.wish.counter = Some(counter(&e.attributes.0));
+                self.wanted.counter = Some(counter(&e.attributes.0));
             }
             _ => {}
         }

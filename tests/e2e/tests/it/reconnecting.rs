@@ -8,11 +8,11 @@ use lianmai_test_support::raw_ws::{RawWs, Received};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::stage::PATIENCE;
+use crate::server::TEST_TIMEOUT;
 
 /// A member of one channel.
 #[derive(Debug)]
-pub(crate) struct Survivor {
+pub(crate) struct ReconnectingMember {
     server: SocketAddr,
     socket: RawWs,
     /// Events and notices of this socket.
@@ -26,16 +26,17 @@ pub(crate) struct Survivor {
     last_id: u64,
 }
 
-impl Survivor {
+impl ReconnectingMember {
     /// Joins the app `demo`.
     pub(crate) async fn join(server: SocketAddr, channel: &str, uid: u64) -> Result<Self> {
         let params = json!({"appkey": "demo", "channelName": channel, "uid": uid.to_string()});
-        Survivor::join_with(server, params).await
+        ReconnectingMember::join_with(server, params).await
     }
 
     pub(crate) async fn join_with(server: SocketAddr, params: Value) -> Result<Self> {
-        let socket = timeout(PATIENCE, RawWs::connect(server)).await.context("no connection")??;
-        let mut member = Survivor {
+        let socket =
+            timeout(TEST_TIMEOUT, RawWs::connect(server)).await.context("no connection")??;
+        let mut member = ReconnectingMember {
             server,
             socket,
             heard: Vec::new(),
@@ -91,7 +92,7 @@ impl Survivor {
                 }
             }
         };
-        timeout(PATIENCE, answer).await.with_context(|| format!("no answer to {method}"))?
+        timeout(TEST_TIMEOUT, answer).await.with_context(|| format!("no answer to {method}"))?
     }
 
     /// Waits for the next text and processes it.
@@ -123,7 +124,7 @@ impl Survivor {
                 self.messages().await?;
             }
         };
-        match timeout(PATIENCE, search).await {
+        match timeout(TEST_TIMEOUT, search).await {
             Ok(heard) => heard.with_context(|| method.to_owned()),
             Err(_) => bail!("`{method}` was not heard, but: {:?}", self.heard),
         }
@@ -152,12 +153,13 @@ impl Survivor {
                 }
             }
         };
-        timeout(PATIENCE, end).await.context("the socket does not end")?
+        timeout(TEST_TIMEOUT, end).await.context("the socket does not end")?
     }
 
     /// Closes the old socket, opens a new one and sends `reconnect`. Returns the result.
     pub(crate) async fn reconnect(&mut self) -> Result<Value> {
-        self.socket = timeout(PATIENCE, RawWs::connect(self.server)).await.context("no way")??;
+        self.socket =
+            timeout(TEST_TIMEOUT, RawWs::connect(self.server)).await.context("no way")??;
         self.heard.clear();
         self.attempt += 1;
         let params = json!({"ticket": self.ticket, "attempt": self.attempt, "epoch": self.at.0,
@@ -175,8 +177,8 @@ impl Survivor {
         Ok(result)
     }
 
-    /// Like [`Survivor::reconnect`]; the outcome must be this one.
-    pub(crate) async fn comes_back(&mut self, outcome: &str) -> Result<Value> {
+    /// Like [`ReconnectingMember::reconnect`]; the outcome must be this one.
+    pub(crate) async fn reconnect_expecting(&mut self, outcome: &str) -> Result<Value> {
         let result = self.reconnect().await?;
         ensure!(result["outcome"] == outcome, "not {outcome}: {result}");
         Ok(result)

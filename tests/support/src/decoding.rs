@@ -1,5 +1,5 @@
 //! Decoding what a receiver gets. In: the tags of a publish. Out: decoded pictures and sound, each with its time, by a
-//! separate ffmpeg. Deliberately absent: the pushed media, see `flashing.rs`.
+//! separate ffmpeg. Deliberately absent: the pushed media, see `samples.rs`.
 
 use std::process::Stdio;
 
@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::PATIENCE;
+use crate::TEST_TIMEOUT;
 use crate::receiver::Seen;
 
 /// Sample rate of the decoded sound, in Hz.
@@ -38,7 +38,7 @@ pub struct Sound {
 
 /// The decoded media of a receiver's publish, from a keyframe on.
 #[derive(Debug)]
-pub struct Watching {
+pub struct DecodedPublish {
     seen: watch::Receiver<Seen>,
     size: (u32, u32),
     media: mpsc::Receiver<Media>,
@@ -54,7 +54,7 @@ pub enum Media {
     Sound(Sound),
 }
 
-impl Watching {
+impl DecodedPublish {
     /// Decodes the current publish from its newest keyframe on, and the next one when it ends. `width` and `height` are
     /// those of the canvas.
     ///
@@ -82,16 +82,16 @@ impl Watching {
         tokio::spawn(feed(seen.clone(), at, input));
         let (sender, media) = mpsc::channel(64);
         tokio::spawn(read(output, (width, height), sender));
-        Ok(Watching { seen, size: (width, height), media, _ffmpeg: ffmpeg })
+        Ok(DecodedPublish { seen, size: (width, height), media, _ffmpeg: ffmpeg })
     }
 
     /// The next picture or sound. When this publish has ended, continues with the next one.
     ///
     /// # Errors
-    /// Nothing arrives within [`PATIENCE`].
+    /// Nothing arrives within [`TEST_TIMEOUT`].
     pub async fn next(&mut self) -> Result<Media> {
         loop {
-            let next = timeout(PATIENCE, self.media.recv()).await.context("nothing comes")?;
+            let next = timeout(TEST_TIMEOUT, self.media.recv()).await.context("nothing comes")?;
             if let Some(next) = next {
                 return Ok(next);
             }
@@ -99,15 +99,15 @@ impl Watching {
                 seen.live().is_some_and(|live| live.tags.iter().any(|tag| tag.is_key()))
             };
             let mut seen = self.seen.clone();
-            timeout(PATIENCE, seen.wait_for(begun)).await.context("the stream ended")??;
-            *self = Watching::start(seen, self.size.0, self.size.1)?;
+            timeout(TEST_TIMEOUT, seen.wait_for(begun)).await.context("the stream ended")??;
+            *self = DecodedPublish::start(seen, self.size.0, self.size.1)?;
         }
     }
 
     /// The next picture.
     ///
     /// # Errors
-    /// As for [`Watching::next`].
+    /// As for [`DecodedPublish::next`].
     pub async fn frame(&mut self) -> Result<Frame> {
         loop {
             if let Media::Frame(frame) = self.next().await? {
@@ -119,7 +119,7 @@ impl Watching {
     /// Waits for a picture that has these colours at these places.
     ///
     /// # Errors
-    /// There is none within [`PATIENCE`].
+    /// There is none within [`TEST_TIMEOUT`].
     pub async fn until(&mut self, wanted: &[(u32, u32, u32)]) -> Result<Frame> {
         let mut last = String::new();
         let search = async {
@@ -133,14 +133,14 @@ impl Watching {
                 last = format!("{shown:?}");
             }
         };
-        let found = timeout(PATIENCE, search).await;
+        let found = timeout(TEST_TIMEOUT, search).await;
         found.with_context(|| format!("{wanted:x?} is not seen; last {last}"))?
     }
 
     /// The next `count` samples.
     ///
     /// # Errors
-    /// As for [`Watching::next`].
+    /// As for [`DecodedPublish::next`].
     pub async fn hear(&mut self, count: usize) -> Result<Vec<i16>> {
         let mut heard = Vec::new();
         while heard.len() < count {

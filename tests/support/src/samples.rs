@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
-use crate::watching::{Media, RATE, loudness};
+use crate::decoding::{Media, RATE, loudness};
 
 /// The video encoding of the tests, as of a simple camera.
 const SIMPLE: &str = "-c:v libx264 -preset ultrafast -tune zerolatency -profile:v baseline \
@@ -24,7 +24,7 @@ const FEWEST: usize = 4;
 ///
 /// # Errors
 /// ffmpeg is missing or fails.
-pub async fn made(
+pub async fn media_file(
     name: &str,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
 ) -> Result<PathBuf> {
@@ -56,8 +56,8 @@ pub async fn made(
 /// sounds.
 ///
 /// # Errors
-/// As for [`made`].
-pub async fn flashing(color: &str, tone: u32, beep: u32) -> Result<PathBuf> {
+/// As for [`media_file`].
+pub async fn flashing_file(color: &str, tone: u32, beep: u32) -> Result<PathBuf> {
     let picture = format!(
         "color=c={color}:size=640x360:rate=25[back];color=c=white:size=16x40:rate=25[bar];\
          [back][bar]overlay=x='mod(n*8,640)':y=320,\
@@ -68,17 +68,17 @@ pub async fn flashing(color: &str, tone: u32, beep: u32) -> Result<PathBuf> {
     let arguments = arguments.chain("-map [v] -map [a] -t 60 -g 25".split(' '));
     let arguments = arguments.chain(SIMPLE.split_whitespace());
     let name = format!("flash-{color}-{tone}-{beep}.flv");
-    made(&name, arguments.chain("-c:a aac -b:a 96k".split(' '))).await
+    media_file(&name, arguments.chain("-c:a aac -b:a 96k".split(' '))).await
 }
 
 /// A file with the given picture and sound sources of ffmpeg, in the tests' encoding, modified by `arguments`.
 ///
 /// # Errors
-/// As for [`made`].
-pub async fn plain(name: &str, picture: &str, sound: &str, arguments: &str) -> Result<PathBuf> {
+/// As for [`media_file`].
+pub async fn encoded(name: &str, picture: &str, sound: &str, arguments: &str) -> Result<PathBuf> {
     let inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound].into_iter();
     let all = inputs.chain(SIMPLE.split_whitespace()).chain("-c:a aac".split(' '));
-    made(name, all.chain(arguments.split_whitespace())).await
+    media_file(name, all.chain(arguments.split_whitespace())).await
 }
 
 /// The flashes and beeps of one member, by the stream's own clock.
@@ -101,7 +101,7 @@ impl Beacon {
     }
 
     /// Processes the next item.
-    pub fn take(&mut self, media: &Media) {
+    pub fn observe(&mut self, media: &Media) {
         match media {
             Media::Frame(frame) => {
                 let is_white = frame.picture.at(self.at.0, self.at.1).y > 200;
@@ -158,7 +158,7 @@ mod tests {
     use lianmai_compositor::picture::{Picture, Yuv};
 
     use super::*;
-    use crate::watching::{Frame, Sound};
+    use crate::decoding::{Frame, Sound};
 
     #[test]
     fn a_flash_is_measured_against_its_own_beep() {
@@ -167,7 +167,7 @@ mod tests {
             let time = step * 10;
             let color = if time % 1_000 < 200 { 0xFF_FFFF } else { 0 };
             let picture = Picture::filled(16, 16, Yuv::from_rgb(color)).unwrap();
-            beacon.take(&Media::Frame(Frame { time, picture }));
+            beacon.observe(&Media::Frame(Frame { time, picture }));
         }
         for step in 0..750_i64 {
             let time = step * 8;
@@ -175,7 +175,7 @@ mod tests {
             let is_loud = (time + 80) % 1_000 < 200;
             let wave = |at: usize| (at as f64 * std::f64::consts::TAU / 16.0).sin() * 9_000.0;
             let samples = (0..RATE / 125).map(|at| if is_loud { wave(at) as i16 } else { 0 });
-            beacon.take(&Media::Sound(Sound { time, samples: samples.collect() }));
+            beacon.observe(&Media::Sound(Sound { time, samples: samples.collect() }));
         }
         assert_eq!(beacon.offsets().len(), 5);
         assert_eq!(beacon.offset().unwrap(), 80);

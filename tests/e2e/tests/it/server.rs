@@ -1,5 +1,5 @@
 //! Shared by the tests: a server, and members that join by a raw socket and keep everything that they receive. Every
-//! wait ends after [`PATIENCE`].
+//! wait ends after [`TEST_TIMEOUT`].
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ use lianmai_test_support::raw_ws::RawWs;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-pub(crate) use lianmai_test_support::PATIENCE;
+pub(crate) use lianmai_test_support::TEST_TIMEOUT;
 
 /// Members of these tests may be silent for long, and a stop may take as long as it needs. Later settings override
 /// these.
-const UNHURRIED: [(&str, &str); 3] = [
+const LENIENT_SETTINGS: [(&str, &str); 3] = [
     ("LIANMAI_SESSION__DEAD_AFTER_MS", "600000"),
     ("LIANMAI_DRAIN__DEADLINE_MS", "60000"),
     // The answers of a server must not depend on which programs were built beside it.
@@ -68,41 +68,43 @@ impl Drop for Scratch {
 
 /// A running server.
 #[derive(Debug)]
-pub(crate) struct Stage {
-    pub(crate) server: ServerProcess,
+pub(crate) struct TestServer {
+    pub(crate) process: ServerProcess,
     pub(crate) data_dir: Scratch,
 }
 
-impl Stage {
+impl TestServer {
     /// Starts a server with its embedded defaults.
     pub(crate) async fn start() -> Result<Self> {
-        Stage::start_with(&[]).await
+        TestServer::start_with(&[]).await
     }
 
     /// Starts a server with settings from the environment.
     pub(crate) async fn start_with(env: &[(&str, &str)]) -> Result<Self> {
         let program = programs()?.join("signal-server");
         let data_dir = Scratch::new()?;
-        let env = [&UNHURRIED[..], env].concat();
+        let env = [&LENIENT_SETTINGS[..], env].concat();
         let started = ServerProcess::start(&program, &data_dir.0, &env);
-        let server = timeout(PATIENCE, started).await.context("the server does not start")??;
-        Ok(Stage { server, data_dir })
+        let process =
+            timeout(TEST_TIMEOUT, started).await.context("the server does not start")??;
+        Ok(TestServer { process, data_dir })
     }
 
     /// Starts the next process with the data and the addresses of one that has ended.
     pub(crate) async fn start_again(&mut self, env: &[(&str, &str)]) -> Result<()> {
         let program = programs()?.join("signal-server");
-        let ServerProcess { public, rtmp, admin, .. } = self.server;
-        let env = [&UNHURRIED[..], env].concat();
+        let ServerProcess { public, rtmp, admin, .. } = self.process;
+        let env = [&LENIENT_SETTINGS[..], env].concat();
         let started =
             ServerProcess::start_at(&program, &self.data_dir.0, &env, [public, rtmp, admin]);
-        self.server = timeout(PATIENCE, started).await.context("it does not start again")??;
+        self.process =
+            timeout(TEST_TIMEOUT, started).await.context("it does not start again")??;
         Ok(())
     }
 
     /// A member that has joined a channel.
     pub(crate) async fn join(&self, channel: &str, uid: impl ToString) -> Result<Member> {
-        Member::join(self.server.public, channel, &uid.to_string()).await
+        Member::join(self.process.public, channel, &uid.to_string()).await
     }
 
     /// Waits until the relay has admitted this many players.
@@ -114,13 +116,13 @@ impl Stage {
     pub(crate) async fn counts(&self, name: &str, count: usize) -> Result<()> {
         let request = format!(
             "GET /metrics HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
-            self.server.admin,
-            self.server.admin_token()?,
+            self.process.admin,
+            self.process.admin_token()?,
         );
         let wanted = format!("lianmai_{name} {count}");
         let search = async {
             loop {
-                let text = arrivals::ask(self.server.admin, &request).await?.text().await?;
+                let text = arrivals::ask(self.process.admin, &request).await?.text().await?;
                 if text.lines().any(|line| line == wanted) {
                     return anyhow::Ok(());
                 }
@@ -128,14 +130,15 @@ impl Stage {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, search).await.with_context(|| format!("{name} is not {count}"))?
+        timeout(TEST_TIMEOUT, search).await.with_context(|| format!("{name} is not {count}"))?
     }
 
     /// Ends every test: the server must stop in time, whatever is still running, and must have logged no error.
     pub(crate) async fn finish(mut self) -> Result<()> {
-        self.server.signal("TERM").await?;
-        let code = timeout(PATIENCE, self.server.wait()).await.context("it does not stop")??;
-        let bugs = self.server.bugs();
+        self.process.signal("TERM").await?;
+        let code =
+            timeout(TEST_TIMEOUT, self.process.wait()).await.context("it does not stop")??;
+        let bugs = self.process.bugs();
         ensure!(code == 0 && bugs.is_empty(), "exit code {code}, the server logged: {bugs:#?}");
         Ok(())
     }
@@ -171,7 +174,7 @@ impl Member {
         uid: &str,
         token: Option<&Value>,
     ) -> Result<Self> {
-        let ws = timeout(PATIENCE, RawWs::connect(server)).await.context("no connection")??;
+        let ws = timeout(TEST_TIMEOUT, RawWs::connect(server)).await.context("no connection")??;
         let mut member = Member { ws, heard: VecDeque::new(), joined: Value::Null };
         let mut params = json!({"appkey": appkey, "channelName": channel, "uid": uid});
         if let Some(token) = token {
@@ -229,9 +232,9 @@ impl Member {
                 }
             }
         };
-        match timeout(PATIENCE, search).await {
+        match timeout(TEST_TIMEOUT, search).await {
             Ok(result) => result,
-            Err(_) => bail!("not heard within {PATIENCE:?}; heard: {:?}", self.heard),
+            Err(_) => bail!("not heard within {TEST_TIMEOUT:?}; heard: {:?}", self.heard),
         }
     }
 

@@ -12,16 +12,16 @@ const LATE: Duration = Duration::from_millis(20);
 
 /// The stalls so far, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Meter(Mutex<Vec<(Instant, Instant)>>);
+pub(crate) struct StallDetector(Mutex<Vec<(Instant, Instant)>>);
 
-impl Meter {
-    /// The meter of this process; it runs from the first call on.
+impl StallDetector {
+    /// The detector of this process; it runs from the first call on.
     pub(crate) fn get() -> &'static Self {
-        static METER: OnceLock<&'static Meter> = OnceLock::new();
-        METER.get_or_init(|| {
-            let meter: &'static Meter = Box::leak(Box::default());
-            std::thread::spawn(|| meter.run());
-            meter
+        static DETECTOR: OnceLock<&'static StallDetector> = OnceLock::new();
+        DETECTOR.get_or_init(|| {
+            let detector: &'static StallDetector = Box::leak(Box::default());
+            std::thread::spawn(|| detector.run());
+            detector
         })
     }
 

@@ -1,4 +1,4 @@
-//! The events that every member must receive for commands that succeed, each of them once. The score is kept while
+//! The events that every member must receive for commands that succeed, each of them once. They are counted while
 //! commands are given, and compared with what each app received. Comes in: commands; those that change one member come
 //! in the order in which they take effect. Goes out: members that received an event too rarely or too often.
 //! Deliberately absent: messages, which the ledger counts one by one.
@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lianmai_client_sdk::{MediaKind, MediaSelector, Role, UserId};
 
-use crate::cast::Guest;
+use crate::actors::Actor;
 
 /// How often each event came, by the uid that it concerns (`None`: the channel) and its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heard(BTreeMap<(Option<UserId>, &'static str), u64>);
+pub(crate) struct EventCounts(BTreeMap<(Option<UserId>, &'static str), u64>);
 
-impl Heard {
+impl EventCounts {
     pub(crate) fn add(&mut self, whose: Option<UserId>, event: &'static str) {
         *self.0.entry((whose, event)).or_default() += 1;
     }
@@ -24,36 +24,40 @@ impl Heard {
 }
 
 #[derive(Clone, Debug)]
-struct Person {
+struct ExpectedMember {
     room: usize,
     role: Role,
     streams: BTreeSet<MediaKind>,
     muted: BTreeSet<MediaKind>,
 }
 
-/// The events that the members of all rooms must receive since the score began.
+/// The events that the members of all rooms must receive since `begin`.
 #[derive(Debug, Default)]
-pub(crate) struct Score {
-    people: BTreeMap<UserId, Person>,
-    rooms: BTreeMap<usize, Heard>,
+pub(crate) struct ExpectedEvents {
+    people: BTreeMap<UserId, ExpectedMember>,
+    rooms: BTreeMap<usize, EventCounts>,
 }
 
-impl Score {
-    /// Begins with the present state of all guests, and clears what their apps received.
-    pub(crate) fn begin(guests: &[Guest]) -> Score {
+impl ExpectedEvents {
+    /// Begins with the present state of all actors, and clears what their apps received.
+    pub(crate) fn begin(actors: &[Actor]) -> ExpectedEvents {
         let mut people = BTreeMap::new();
-        for guest in guests {
-            guest.witness.seen().heard = Heard::default();
-            let Some(own) = guest.client.self_info() else { continue };
-            let (room, role) = (guest.room, own.role);
+        for actor in actors {
+            actor.observer.seen().heard = EventCounts::default();
+            let Some(own) = actor.client.self_info() else { continue };
+            let (room, role) = (actor.room, own.role);
             let (streams, muted) =
                 (own.published.keys().cloned().collect(), own.muted.iter().cloned().collect());
-            people.insert(guest.uid(), Person { room, role, streams, muted });
+            people.insert(actor.uid(), ExpectedMember { room, role, streams, muted });
         }
-        Score { people, rooms: BTreeMap::new() }
+        ExpectedEvents { people, rooms: BTreeMap::new() }
     }
 
-    fn change(&mut self, uid: UserId, change: impl FnOnce(&mut Person) -> Vec<&'static str>) {
+    fn change(
+        &mut self,
+        uid: UserId,
+        change: impl FnOnce(&mut ExpectedMember) -> Vec<&'static str>,
+    ) {
         let Some(person) = self.people.get_mut(&uid) else { return };
         let heard = self.rooms.entry(person.room).or_default();
         for event in change(person) {
@@ -63,7 +67,10 @@ impl Score {
 
     /// The attributes of a member changed.
     pub(crate) fn update(&mut self, uid: UserId) {
-        self.change(uid, |person| if person.is_seen() { vec!["clientUpdate"] } else { Vec::new() });
+        self.change(
+            uid,
+            |person| if person.is_broadcaster() { vec!["clientUpdate"] } else { Vec::new() },
+        );
     }
 
     /// The attributes of a channel changed.
@@ -96,7 +103,7 @@ impl Score {
             });
             let count = changed.count();
             let event = if muted { "muted" } else { "unmuted" };
-            vec![event; if person.is_seen() { count } else { 0 }]
+            vec![event; if person.is_broadcaster() { count } else { 0 }]
         });
     }
 
@@ -105,7 +112,7 @@ impl Score {
             if std::mem::replace(&mut person.role, role.clone()) == *role {
                 return Vec::new();
             }
-            match person.is_seen() {
+            match person.is_broadcaster() {
                 true => vec!["clientJoin", "roleChanged"],
                 false => [person.end_streams(), vec!["roleChanged", "clientLeave"]].concat(),
             }
@@ -115,28 +122,28 @@ impl Score {
     /// The membership ended.
     pub(crate) fn end(&mut self, uid: UserId) {
         self.change(uid, |person| {
-            let leave = if person.is_seen() { vec!["clientLeave"] } else { Vec::new() };
+            let leave = if person.is_broadcaster() { vec!["clientLeave"] } else { Vec::new() };
             [person.end_streams(), leave].concat()
         });
     }
 
-    /// Guests that received an event too rarely or too often.
-    pub(crate) fn faults(&self, guests: &[Guest]) -> Vec<String> {
+    /// Actors that received an event too rarely or too often.
+    pub(crate) fn differences(&self, actors: &[Actor]) -> Vec<String> {
         let mut faults = Vec::new();
-        let nothing = Heard::default();
-        for guest in guests {
-            let happened = self.rooms.get(&guest.room).unwrap_or(&nothing);
-            let seen = guest.witness.seen();
+        let nothing = EventCounts::default();
+        for actor in actors {
+            let happened = self.rooms.get(&actor.room).unwrap_or(&nothing);
+            let seen = actor.observer.seen();
             let keys: BTreeSet<_> = happened.0.keys().chain(seen.heard.0.keys()).collect();
             // An app gets no events of its own commands.
-            let others = keys.into_iter().filter(|(whose, _)| *whose != Some(guest.uid()));
+            let others = keys.into_iter().filter(|(whose, _)| *whose != Some(actor.uid()));
             for key in others {
                 let (happened, heard) = (happened.count(key), seen.heard.count(key));
                 if happened != heard {
-                    let uid = guest.uid().0;
+                    let uid = actor.uid().0;
                     faults.push(format!(
                         "uid {uid} in room {} heard {key:?} {heard} times, not {happened}",
-                        guest.room
+                        actor.room
                     ));
                 }
             }
@@ -150,8 +157,8 @@ impl Score {
     }
 }
 
-impl Person {
-    fn is_seen(&self) -> bool {
+impl ExpectedMember {
+    fn is_broadcaster(&self) -> bool {
         self.role == Role::Broadcaster
     }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::children::{descendants, name_of, status};
-use lianmai_test_support::flashing::flashing;
 use lianmai_test_support::media::Ffmpeg;
 use lianmai_test_support::receiver::Receiver;
+use lianmai_test_support::samples::flashing_file;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use crate::stage::{Member, PATIENCE, Stage};
+use crate::server::{Member, TEST_TIMEOUT, TestServer};
 
 /// The machine of a test may be small, but so are its tasks.
 const SERVED: [(&str, &str); 2] =
@@ -23,8 +23,8 @@ pub(crate) const YELLOW: u32 = 0xFF_FF00;
 
 /// A server that serves tasks, and the receiver.
 #[derive(Debug)]
-pub(crate) struct Air {
-    pub(crate) stage: Stage,
+pub(crate) struct TaskSetup {
+    pub(crate) server: TestServer,
     pub(crate) receiver: Receiver,
 }
 
@@ -35,19 +35,19 @@ pub(crate) struct Host {
     pub(crate) push: Ffmpeg,
 }
 
-impl Air {
+impl TaskSetup {
     pub(crate) async fn start() -> Result<Self> {
-        Air::start_with(&[]).await
+        TaskSetup::start_with(&[]).await
     }
 
     pub(crate) async fn start_with(env: &[(&str, &str)]) -> Result<Self> {
-        let stage = Stage::start_with(&[&SERVED[..], env].concat()).await?;
-        Ok(Air { stage, receiver: Receiver::start().await? })
+        let server = TestServer::start_with(&[&SERVED[..], env].concat()).await?;
+        Ok(TaskSetup { server, receiver: Receiver::start().await? })
     }
 
     /// Starts the next process after one that has ended.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
-        self.stage.start_again(&SERVED).await
+        self.server.start_again(&SERVED).await
     }
 
     /// A member that pushes one colour, one tone, and beeps.
@@ -56,8 +56,8 @@ impl Air {
         uid: u64,
         (color, tone, beep): (&str, u32, u32),
     ) -> Result<Host> {
-        let file = flashing(color, tone, beep).await?;
-        let mut member = self.stage.join("room", uid).await?;
+        let file = flashing_file(color, tone, beep).await?;
+        let mut member = self.server.join("room", uid).await?;
         let push = Ffmpeg::push_file(&file, &member.publish().await?)?;
         Ok(Host { member, push })
     }
@@ -70,7 +70,7 @@ impl Air {
 
     /// The child processes of the server, and their children.
     pub(crate) fn children(&self) -> Result<Vec<u32>> {
-        Ok(descendants(self.stage.server.pid()?))
+        Ok(descendants(self.server.process.pid()?))
     }
 
     /// The same, once there are this many: each member that is pulled has one.
@@ -85,15 +85,15 @@ impl Air {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, started).await.with_context(|| format!("{:?}", self.children()))?
+        timeout(TEST_TIMEOUT, started).await.with_context(|| format!("{:?}", self.children()))?
     }
 }
 
 /// A task with this layout, which pushes to the receiver's stream `key`.
-pub(crate) fn task(air: &Air, users: Value) -> Value {
+pub(crate) fn task(setup: &TaskSetup, users: Value) -> Value {
     json!({
         "taskId": "cdn_1",
-        "streamUrl": air.receiver.url("key?token=s3cret"),
+        "streamUrl": setup.receiver.url("key?token=s3cret"),
         "layout": {"canvas": {"width": 1280, "height": 720, "color": GREEN}, "users": users},
     })
 }
@@ -110,8 +110,8 @@ pub(crate) fn side_by_side() -> Value {
 }
 
 /// A cheap canvas with two users side by side.
-pub(crate) fn small(air: &Air) -> Value {
-    let mut wanted = task(air, json!([user(100, 0, 0, 320, 180), user(200, 320, 0, 320, 180)]));
+pub(crate) fn small(setup: &TaskSetup) -> Value {
+    let mut wanted = task(setup, json!([user(100, 0, 0, 320, 180), user(200, 320, 0, 320, 180)]));
     wanted["layout"]["canvas"] = json!({"width": 640, "height": 360, "color": GREEN});
     wanted
 }
@@ -167,7 +167,7 @@ pub(crate) async fn gone(pids: &[u32], server: Option<u32>) -> Result<()> {
         }
     };
     let left = || pids.iter().filter(|pid| is_there(pid)).map(|pid| (*pid, status(*pid)));
-    timeout(PATIENCE, waiting)
+    timeout(TEST_TIMEOUT, waiting)
         .await
         .with_context(|| format!("still there: {:?}", left().collect::<Vec<_>>()))
 }

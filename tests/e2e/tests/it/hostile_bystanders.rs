@@ -1,7 +1,7 @@
 //! The bystanders of the hostile-input table: two members of one channel that exchange numbered messages and media all
 //! the time, in a thread of their own, and detect whether anything is missing, duplicated, out of order or late.
 //! Lateness does not count the time in which they or the server waited for a processor. Comes in: addresses. Goes out:
-//! [`Witness::check`].
+//! [`Bystanders::check`].
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use lianmai_test_support::arrivals::Arrivals;
 use lianmai_test_support::media::Ffmpeg;
-use lianmai_test_support::process::{ServerProcess, Starved};
+use lianmai_test_support::process::{CpuWait, ServerProcess};
 use lianmai_test_support::raw_ws::RawWs;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::hostile_meter::Meter;
-use crate::stage::PATIENCE;
+use crate::server::TEST_TIMEOUT;
+use crate::stall_detector::StallDetector;
 
 /// The bystanders' channel; hostile members join it too.
 pub(crate) const CHANNEL: &str = "witness";
@@ -37,54 +37,54 @@ const WARM: Duration = Duration::from_secs(1);
 
 /// What the bystanders have seen so far.
 #[derive(Debug, Default)]
-struct Facts {
-    sent: Vec<Before>,
+struct Observations {
+    sent: Vec<Moment>,
     heard: [usize; 2],
     slowest: Duration,
-    /// Messages that are not judged yet: their duration is known when the meter has run again.
-    messages: Vec<Pause>,
+    /// Messages that are not judged yet: their duration is known when the stall detector has run again.
+    messages: Vec<Span>,
     broken: Option<String>,
 }
 
 /// A moment, and how long the server and this thread had waited for a processor until then.
 #[derive(Clone, Debug)]
-struct Before {
+struct Moment {
     at: Instant,
-    server: Starved,
-    own: Starved,
+    server: CpuWait,
+    own: CpuWait,
 }
 
-impl Before {
-    fn now(server: u32) -> Before {
-        Before { at: Instant::now(), server: Starved::of(server), own: Starved::of_this_thread() }
+impl Moment {
+    fn now(server: u32) -> Moment {
+        Moment { at: Instant::now(), server: CpuWait::of(server), own: CpuWait::of_this_thread() }
     }
 
-    fn until_now(&self, server: u32) -> Pause {
-        let now = Before::now(server);
+    fn until_now(&self, server: u32) -> Span {
+        let now = Moment::now(server);
         // The waits are added: first the server could not pass a message on, then this thread could not read it.
         let starved = now.server.since(&self.server) + now.own.since(&self.own);
-        Pause { from: self.at, to: now.at, starved }
+        Span { from: self.at, to: now.at, starved }
     }
 }
 
 /// The duration of something.
 #[derive(Clone, Copy, Debug)]
-struct Pause {
+struct Span {
     from: Instant,
     to: Instant,
     /// How long the processes that could have ended it waited for a processor.
     starved: Duration,
 }
 
-impl Pause {
+impl Span {
     /// The duration without the time in which the machine stood still.
     fn time(self) -> Duration {
-        let ran = Meter::get().ran(self.from, self.to);
+        let ran = StallDetector::get().ran(self.from, self.to);
         ran.min((self.to - self.from).saturating_sub(self.starved))
     }
 }
 
-impl Facts {
+impl Observations {
     fn judge(&mut self) -> Result<()> {
         for message in self.messages.drain(..) {
             self.slowest = self.slowest.max(message.time());
@@ -96,17 +96,17 @@ impl Facts {
 
 #[derive(Debug)]
 struct Shared {
-    facts: Mutex<Facts>,
+    observed: Mutex<Observations>,
     changed: watch::Sender<()>,
 }
 
 impl Shared {
-    fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn observed(&self) -> MutexGuard<'_, Observations> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, change: impl FnOnce(&mut Facts)) {
-        change(&mut self.facts());
+    fn tell(&self, change: impl FnOnce(&mut Observations)) {
+        change(&mut self.observed());
         self.changed.send_replace(());
     }
 }
@@ -121,7 +121,7 @@ pub(crate) struct Urls {
 
 /// The running bystanders.
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct Bystanders {
     shared: Arc<Shared>,
     say: mpsc::UnboundedSender<()>,
     pub(crate) urls: Urls,
@@ -132,14 +132,15 @@ pub(crate) struct Witness {
     _push: Ffmpeg,
 }
 
-impl Witness {
+impl Bystanders {
     /// Joins, publishes and plays.
     pub(crate) async fn start(server: &ServerProcess) -> Result<Self> {
         let (public, pid) = (server.public, server.pid()?);
         // Starts the detection of stalls.
-        Meter::get();
+        StallDetector::get();
         let start = Instant::now();
-        let shared = Arc::new(Shared { facts: Mutex::default(), changed: watch::Sender::new(()) });
+        let shared =
+            Arc::new(Shared { observed: Mutex::default(), changed: watch::Sender::new(()) });
         let (say, said) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
         let theirs = shared.clone();
@@ -151,62 +152,64 @@ impl Witness {
                 Err(error) => Err(error.into()),
             };
             if let Err(error) = ended {
-                theirs.tell(|facts| facts.broken = Some(format!("{error:#}")));
+                theirs.tell(|observed| observed.broken = Some(format!("{error:#}")));
             }
         });
-        let urls = match timeout(PATIENCE, started).await {
+        let urls = match timeout(TEST_TIMEOUT, started).await {
             Ok(Ok(urls)) => urls,
-            _ => bail!("the pair does not start: {:?}", shared.facts().broken),
+            _ => bail!("the pair does not start: {:?}", shared.observed().broken),
         };
         let push = Ffmpeg::push(&urls.push)?;
         let mut player = Arrivals::open(&urls.pull_flv).await?;
         player.goes_on(WARM).await.with_context(|| push.said())?;
         let (player, warm) = (tokio::sync::Mutex::new(player), Instant::now());
-        Ok(Witness { shared, say, urls, start, player, warm, _push: push })
+        Ok(Bystanders { shared, say, urls, start, player, warm, _push: push })
     }
 
     /// Sends one more message and waits until both have received it and media has continued; then judges everything
     /// since the start.
     pub(crate) async fn check(&self) -> Result<()> {
-        let wanted = self.shared.facts().sent.len() + 1;
+        let wanted = self.shared.observed().sent.len() + 1;
         self.say.send(()).context("the speaker is gone")?;
-        self.until("the next message", |facts| facts.heard.iter().all(|heard| *heard >= wanted))
-            .await?;
+        self.until("the next message", |observed| {
+            observed.heard.iter().all(|heard| *heard >= wanted)
+        })
+        .await?;
         let mut player = self.player.lock().await;
-        player.media(PATIENCE).await?;
+        player.media(TEST_TIMEOUT).await?;
         let gap = player.longest_gap_since(self.warm)?;
         ensure!(gap < WIDEST, "{gap:?} of media are missing");
-        self.shared.facts().judge()
+        self.shared.observed().judge()
     }
 
     /// Figures of the bystanders, for the report.
     pub(crate) fn summary(&self) -> String {
-        let facts = self.shared.facts();
-        let Facts { sent, slowest, .. } = &*facts;
-        let stall = Meter::get().longest_since(self.start);
+        let observed = self.shared.observed();
+        let Observations { sent, slowest, .. } = &*observed;
+        let stall = StallDetector::get().longest_since(self.start);
         format!(
             "{} messages, slowest {slowest:?}; longest stall of the machine {stall:?}",
             sent.len()
         )
     }
 
-    async fn until(&self, what: &str, holds: impl Fn(&Facts) -> bool) -> Result<()> {
+    async fn until(&self, what: &str, holds: impl Fn(&Observations) -> bool) -> Result<()> {
         let mut changed = self.shared.changed.subscribe();
         let wait = async {
             loop {
                 {
-                    let facts = self.shared.facts();
-                    if let Some(broken) = &facts.broken {
+                    let observed = self.shared.observed();
+                    if let Some(broken) = &observed.broken {
                         return Err(anyhow!("the pair was disturbed: {broken}"));
                     }
-                    if holds(&facts) {
+                    if holds(&observed) {
                         return Ok(());
                     }
                 }
                 changed.changed().await?;
             }
         };
-        match timeout(PATIENCE, wait).await {
+        match timeout(TEST_TIMEOUT, wait).await {
             Ok(result) => result,
             Err(_) => bail!("not in time: {what}; {:?}", self.summary()),
         }
@@ -246,9 +249,9 @@ async fn run(
                     continue;
                 }
             }
-            let number = shared.facts().sent.len();
-            let now = Before::now(pid);
-            shared.facts().sent.push(now);
+            let number = shared.observed().sent.len();
+            let now = Moment::now(pid);
+            shared.observed().sent.push(now);
             speaker.request("sendMessage", json!({"data": number.to_string()})).await?;
         }
     };
@@ -274,18 +277,18 @@ async fn join(
     uid: &str,
     role: &str,
     index: usize,
-) -> Result<(RawWs, Ears)> {
+) -> Result<(RawWs, Inbox)> {
     let mut socket = RawWs::connect(public).await?;
     let params = json!({"appkey": "demo", "channelName": CHANNEL, "uid": uid, "role": role});
     let joined = socket.call("join", params).await?;
     let seq = joined["seq"].as_u64().context("no seq")?;
-    Ok((socket, Ears { server, index, epoch: joined["epoch"].clone(), seq, next: 0 }))
+    Ok((socket, Inbox { server, index, epoch: joined["epoch"].clone(), seq, next: 0 }))
 }
 
 /// Like [`RawWs::call`], but earlier messages are processed.
 async fn call(
     socket: &mut RawWs,
-    ears: &mut Ears,
+    inbox: &mut Inbox,
     method: &str,
     params: Value,
     shared: &Shared,
@@ -293,7 +296,7 @@ async fn call(
     let id = socket.request(method, params).await?;
     loop {
         let messages = socket.messages().await?;
-        ears.hear(&messages, shared)?;
+        inbox.hear(&messages, shared)?;
         if let Some(answer) = messages.iter().find(|message| message["id"] == id) {
             ensure!(answer.get("result").is_some(), "{method}: {answer}");
             return Ok(answer["result"].clone());
@@ -302,7 +305,7 @@ async fn call(
 }
 
 /// What one member has received.
-struct Ears {
+struct Inbox {
     server: u32,
     index: usize,
     epoch: Value,
@@ -310,7 +313,7 @@ struct Ears {
     next: usize,
 }
 
-impl Ears {
+impl Inbox {
     fn hear(&mut self, messages: &[Value], shared: &Shared) -> Result<()> {
         for message in messages {
             ensure!(message.get("error").is_none(), "refused: {message}");
@@ -327,10 +330,10 @@ impl Ears {
             let text = number.to_string();
             ensure!(params["data"] == text, "message {} instead of {text}", params["data"]);
             self.next += 1;
-            shared.tell(|facts| {
-                facts.heard[self.index] = number + 1;
-                let pause = facts.sent[number].until_now(self.server);
-                facts.messages.push(pause);
+            shared.tell(|observed| {
+                observed.heard[self.index] = number + 1;
+                let pause = observed.sent[number].until_now(self.server);
+                observed.messages.push(pause);
             });
         }
         Ok(())
