@@ -17,8 +17,8 @@ use lianmai_protocol::{
     Appkey, ChannelName, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, TaskId, UserId,
 };
 
-use crate::admission::Grant;
-use crate::ids::{AskId, ChannelRef, QueryId, Seat};
+use crate::grant::Grant;
+use crate::ids::{AskId, ChannelRef, MemberRef, QueryId};
 use crate::record::Minted;
 use crate::rows::RowOp;
 use crate::task::{Admission, Claim, Claimed, Refusal};
@@ -102,9 +102,9 @@ impl std::fmt::Debug for Token {
 #[derive(Debug)]
 pub(crate) enum Continuation {
     /// Continues a command of the member with its URL, or sends the URL to the member.
-    Url { seat: Seat, purpose: UrlPurpose },
+    Url { member: MemberRef, purpose: UrlPurpose },
     /// Continues a `renewToken` of the member.
-    Token { seat: Seat },
+    Token { member: MemberRef },
     /// Continues a request for tasks of the channel.
     Admit { channel: ChannelRef, request: AskId },
     /// Continues a task of the channel, or a request for tasks.
@@ -137,7 +137,7 @@ pub(crate) enum UrlPurpose {
 #[derive(Debug)]
 pub(crate) enum AfterWrite {
     /// Answers a member whose change took effect already. `of`: the changed member; `None` for tasks.
-    Change { seat: Seat, of: Option<UserId> },
+    Change { member: MemberRef, of: Option<UserId> },
     /// Kicks a member, if it still has this membership.
     Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: Caller },
     /// Closes a channel.

@@ -153,7 +153,7 @@ pub struct EngineConfig {
 
 impl EngineConfig {
     /// Whether events of channels are recorded, in the journal or the history.
-    pub(crate) fn follows(&self) -> bool {
+    pub(crate) fn records_events(&self) -> bool {
         self.journal || self.history
     }
 }

@@ -1,4 +1,4 @@
-//! State that the channels of an engine share: the time, the queue of outputs, timers, the seats of connections, and
+//! State that the channels of an engine share: the time, the queue of outputs, timers, the members of connections, and
 //! the bans. A channel gets it with each call, so it needs no reference to its engine.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,19 +15,19 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
 use crate::asks::{AfterWrite, Continuation, OpenQuestions, Question};
-use crate::budgets::Budgets;
 use crate::config::EngineConfig;
+use crate::debts::Debts;
 use crate::drain::Drain;
 use crate::endings::Endings;
 use crate::history::{HistoryEntry, HistoryRecord};
-use crate::ids::{AskId, ChannelRef, ConnId, Seat};
+use crate::ids::{AskId, ChannelRef, ConnId, MemberRef};
 use crate::journal::Journal;
 use crate::key::{self, ChannelKey};
 use crate::lobby::{closing_notice, refused_resume};
 use crate::output::{Note, Output, Stats};
 use crate::restrictions::{Maker, Restrictions};
 use crate::rows::RowOp;
-use crate::stopping::Stopping;
+use crate::stopping_runs::StoppingRuns;
 use crate::ticket::TicketClaims;
 use crate::timers::{Timer, Timers};
 
@@ -37,11 +37,11 @@ pub(crate) struct Context {
     pub(crate) now: Now,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) timers: Timers,
-    pub(crate) seats: BTreeMap<ConnId, Seat>,
+    pub(crate) connections: BTreeMap<ConnId, MemberRef>,
     pub(crate) streams: BTreeMap<Gen, ChannelRef>,
     pub(crate) asks: OpenQuestions,
     pub(crate) restrictions: Restrictions,
-    pub(crate) budgets: Budgets,
+    pub(crate) debts: Debts,
     pub(crate) endings: Endings,
     /// Runs of tasks that were told to stop.
     pub(crate) stopping: Stopping,
@@ -50,9 +50,9 @@ pub(crate) struct Context {
     pub(crate) ops: Vec<RowOp>,
     pub(crate) drain: Option<Drain>,
     /// After a crash: until then a ticket can replace a token (RES-9), and plays wait for their viewers (RST-4).
-    pub(crate) crash_over: Option<MonoTime>,
+    pub(crate) crash_grace_end: Option<MonoTime>,
     /// Memberships that were restored after a crash, for as long as plays wait for viewers.
-    pub(crate) awaited: BTreeMap<Mid, Seat>,
+    pub(crate) awaited_viewers: BTreeMap<Mid, MemberRef>,
     pub(crate) stats: Stats,
     rng: ChaCha12Rng,
 }
@@ -65,18 +65,18 @@ impl Context {
             now: Now::default(),
             outputs: VecDeque::new(),
             timers: Timers::default(),
-            seats: BTreeMap::new(),
+            connections: BTreeMap::new(),
             streams: BTreeMap::new(),
             asks: OpenQuestions::default(),
             restrictions,
-            budgets: Budgets::default(),
+            debts: Debts::default(),
             endings: Endings::default(),
-            stopping: Stopping::default(),
+            stopping: StoppingRuns::default(),
             journal: Journal::default(),
             ops: Vec::new(),
             drain: None,
-            crash_over: None,
-            awaited: BTreeMap::new(),
+            crash_grace_end: None,
+            awaited_viewers: BTreeMap::new(),
             stats: Stats::default(),
             rng,
         }
@@ -100,18 +100,18 @@ impl Context {
     }
 
     pub(crate) fn note(&mut self, note: Note) {
-        self.foretell(&note);
+        self.journal_event(&note);
         self.outputs.push_back(Output::Note(note));
     }
 
     /// Appends the event of a note to the journal and the history, once: with the note, or before it.
-    pub(crate) fn foretell(&mut self, note: &Note) {
-        if !self.config.follows() {
+    pub(crate) fn journal_event(&mut self, note: &Note) {
+        if !self.config.records_events() {
             return;
         }
-        let Some((channel, cid, event)) = self.journal.news(note) else { return };
+        let Some((channel, cid, event)) = self.journal.take_event(note) else { return };
         if self.config.history {
-            self.remember(channel, cid, HistoryEntry::Event(event.clone()));
+            self.record_history(channel, cid, HistoryEntry::Event(event.clone()));
         }
         if self.config.journal {
             self.journal.append(channel, cid, event, self.now.wall, &mut self.ops);
@@ -119,7 +119,7 @@ impl Context {
     }
 
     /// Adds an entry to the history of a channel.
-    pub(crate) fn remember(&mut self, channel: &ChannelKey, cid: Cid, entry: HistoryEntry) {
+    pub(crate) fn record_history(&mut self, channel: &ChannelKey, cid: Cid, entry: HistoryEntry) {
         let record = HistoryRecord { at: self.now.wall, cid, entry };
         self.ops.push(RowOp::AppendHistory(channel.clone(), Box::new(record)));
     }
@@ -127,7 +127,7 @@ impl Context {
     /// Announces and closes a connection, and forgets it. A slow reader gets no announcement, since it
     /// would not arrive.
     pub(crate) fn close(&mut self, conn: ConnId, code: CloseCode) {
-        if self.seats.remove(&conn).is_some() {
+        if self.connections.remove(&conn).is_some() {
             self.stats.connected -= 1;
         }
         if code != CloseCode::SLOW_READER {
@@ -207,7 +207,7 @@ impl Context {
     }
 
     /// Writes the pending row operations; nothing waits for the result.
-    pub(crate) fn write_down(&mut self) {
+    pub(crate) fn write_rows(&mut self) {
         if !self.ops.is_empty() {
             let ops = std::mem::take(&mut self.ops);
             self.outputs.push_back(Output::Store(ops));

@@ -32,7 +32,7 @@ pub(crate) struct ChannelRef(pub(crate) u64);
 
 /// The channel and the uid of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seat {
+pub(crate) struct MemberRef {
     pub(crate) channel: ChannelRef,
     pub(crate) uid: UserId,
 }

@@ -6,9 +6,9 @@ use lianmai_protocol::{
     Appkey, Attributes, ChannelName, ErrorName, Gen, KindSet, Map, Mid, RequestId, Role, UserId,
 };
 
-use crate::admission::Grant;
 use crate::asks::Answer;
 use crate::drain::DrainPlan;
+use crate::grant::Grant;
 use crate::ids::{AddrId, AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
 use crate::media_stats::{PushState, StreamStats};

@@ -38,25 +38,28 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// The event of a note, unless it was appended already.
-    pub(crate) fn news<'a>(&mut self, note: &'a Note) -> Option<(&'a ChannelKey, Cid, Event)> {
+    pub(crate) fn take_event<'a>(
+        &mut self,
+        note: &'a Note,
+    ) -> Option<(&'a ChannelKey, Cid, Event)> {
         let (channel, cid, event) = event_of(note)?;
-        let told = match &event {
+        let appended = match &event {
             Event::ChannelEnded => self.ended.remove(&cid),
             Event::MemberLeft { mid, .. } => self.gone.remove(mid) | self.ended.contains(&cid),
             _ => {
                 self.ended.contains(&cid) || event.mid().is_some_and(|mid| self.gone.contains(&mid))
             }
         };
-        (!told).then_some((channel, cid, event))
+        (!appended).then_some((channel, cid, event))
     }
 
     /// The end of a membership is appended now, and noted later.
-    pub(crate) fn goes(&mut self, mid: Mid) {
+    pub(crate) fn mark_left(&mut self, mid: Mid) {
         self.gone.insert(mid);
     }
 
     /// The end of a channel is appended now, and noted later.
-    pub(crate) fn ends(&mut self, cid: Cid) {
+    pub(crate) fn mark_ended(&mut self, cid: Cid) {
         self.ended.insert(cid);
     }
 
@@ -179,8 +182,8 @@ mod tests {
         Note::MemberLeft { channel: channel("a"), cid: Cid(1), uid, mid, reason }
     }
 
-    fn tell(journal: &mut Journal, note: &Note, at: WallTime, ops: &mut Vec<RowOp>) {
-        if let Some((channel, cid, event)) = journal.news(note) {
+    fn append_note(journal: &mut Journal, note: &Note, at: WallTime, ops: &mut Vec<RowOp>) {
+        if let Some((channel, cid, event)) = journal.take_event(note) {
             journal.append(channel, cid, event, at, ops);
         }
     }
@@ -197,14 +200,14 @@ mod tests {
     fn numbers_go_on_and_begin_beyond_what_was_forgotten() {
         let (mut journal, mut ops) = (Journal::default(), Vec::new());
         for at in [5_000, 5_000, 4_000] {
-            tell(&mut journal, &left(1), WallTime(at), &mut ops);
+            append_note(&mut journal, &left(1), WallTime(at), &mut ops);
         }
         assert_eq!(numbers(&ops), [(5_000, true), (5_001, false), (5_002, false)]);
         let saved = journal.names[&channel("a")];
         let mut next = Journal::default();
         next.restore(&[(channel("a"), saved)]);
         ops.clear();
-        tell(&mut next, &left(1), WallTime(9_000), &mut ops);
+        append_note(&mut next, &left(1), WallTime(9_000), &mut ops);
         assert_eq!(numbers(&ops), [(5_003, false)]);
         ops.clear();
         next.sweep(WallTime(9_001 + KEEP_MS), |_| true, &mut ops);
@@ -212,21 +215,21 @@ mod tests {
         next.sweep(WallTime(9_001 + KEEP_MS), |_| false, &mut ops);
         assert_eq!(ops, [RowOp::drop_journal(&channel("a"))]);
         ops.clear();
-        tell(&mut next, &left(1), WallTime(9_002 + KEEP_MS), &mut ops);
+        append_note(&mut next, &left(1), WallTime(9_002 + KEEP_MS), &mut ops);
         assert_eq!(numbers(&ops), [(9_002 + KEEP_MS, true)]);
     }
 
     #[test]
     fn an_end_that_was_told_before_is_not_told_again() {
         let (mut journal, mut ops) = (Journal::default(), Vec::new());
-        tell(&mut journal, &left(1), WallTime(1), &mut ops);
-        journal.goes(Mid([1; 12]));
-        tell(&mut journal, &left(1), WallTime(1), &mut ops);
+        append_note(&mut journal, &left(1), WallTime(1), &mut ops);
+        journal.mark_left(Mid([1; 12]));
+        append_note(&mut journal, &left(1), WallTime(1), &mut ops);
         assert_eq!(numbers(&ops).len(), 1);
-        journal.ends(Cid(1));
-        tell(&mut journal, &left(2), WallTime(1), &mut ops);
+        journal.mark_ended(Cid(1));
+        append_note(&mut journal, &left(2), WallTime(1), &mut ops);
         let ended = Note::ChannelEnded { channel: channel("a"), cid: Cid(1) };
-        tell(&mut journal, &ended, WallTime(1), &mut ops);
+        append_note(&mut journal, &ended, WallTime(1), &mut ops);
         assert_eq!(numbers(&ops).len(), 1);
         assert!(journal.gone.is_empty() && journal.ended.is_empty());
     }

@@ -14,17 +14,17 @@
 //! One [`Engine`] owns the channels of one shard. Reading order: [`input`], [`output`], [`lobby`],
 //! [`engine`], then `channel/`.
 
-mod admission;
-mod budgets;
 mod channel;
 mod context;
+mod debts;
 mod drain;
 mod endings;
+mod grant;
 mod ids;
 mod journal;
 mod rate;
 mod restrictions;
-mod stopping;
+mod stopping_runs;
 mod timers;
 
 pub mod asks;
@@ -43,7 +43,6 @@ pub mod rows;
 pub mod task;
 pub mod ticket;
 
-pub use admission::Grant;
 pub use asks::{Answer, MintRequest, Question, Token, TokenRequest};
 pub use config::{
     AppPolicy, DuplicatePolicy, EngineConfig, MediaAddress, STALL_MS, SessionTimers, TaskPolicy,
@@ -51,6 +50,7 @@ pub use config::{
 pub use drain::DrainPlan;
 pub use engine::Engine;
 pub use event::{Event, EventRecord, JournalRecord};
+pub use grant::Grant;
 pub use history::HistoryRecord;
 pub use ids::{AddrId, AskId, ConnId, QueryId};
 pub use input::{Access, AdminCommand, Input, JoinRequest, ReconnectRequest};

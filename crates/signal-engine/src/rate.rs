@@ -1,6 +1,6 @@
 //! The used part of a session's rate: one number, without a clock of its own (the generic cell rate algorithm, ITU-T
 //! I.371). Comes in: units, times. Goes out: whether they may pass, and the debt. Deliberately absent: the meaning of a
-//! unit (`channel/cost.rs`), and debts of ended memberships (`budgets.rs`).
+//! unit (`channel/cost.rs`), and debts of ended memberships (`debts.rs`).
 
 use std::time::Duration;
 

@@ -55,7 +55,7 @@ pub struct ChannelRecord {
 
 impl ChannelRecord {
     /// Whether it lives without members.
-    pub(crate) fn stays_empty(&self, now: WallTime) -> bool {
+    pub(crate) fn outlives_members(&self, now: WallTime) -> bool {
         self.rules.keep_empty || self.prepared_until.is_some_and(|until| until > now)
     }
 }

@@ -15,7 +15,7 @@ use lianmai_protocol::message::session::{Join, ResumeReason};
 use lianmai_protocol::{Appkey, ErrorName, Now, RpcError, UserId, WallTime};
 use lianmai_shares::{Account, Held, Pool, Share};
 
-use crate::admission::{Grant, WATERMARK_MS};
+use crate::grant::{Grant, WATERMARK_MS};
 use crate::ids::AskId;
 use crate::key::ChannelKey;
 use crate::output::BanView;
@@ -73,19 +73,19 @@ pub(crate) enum Owner {
 }
 
 /// A place of a restriction, held until this is dropped.
-pub(crate) type Place = Held<Owner>;
+pub(crate) type RestrictionSlot = Held<Owner>;
 
 /// A restriction and its place. One of an earlier process stays even if there is no place for it.
 #[derive(Debug)]
-struct Kept {
+struct Restriction {
     record: BanRecord,
-    place: Option<Place>,
+    slot: Option<RestrictionSlot>,
 }
 
 /// A restriction that an operator has ended, and the last write that has its end (RST-5).
 #[derive(Debug)]
 struct Lifted {
-    kept: Kept,
+    kept: Restriction,
     ask: Option<AskId>,
 }
 
@@ -93,40 +93,40 @@ struct Lifted {
 type LiftedKey = (ChannelKey, Option<(UserId, Maker)>);
 
 #[derive(Debug, Default)]
-struct Restricted {
+struct ChannelRestrictions {
     /// By uid and maker: no moderator ends or changes a ban of another one. A moderator whose token names no uid is
     /// another maker than the moderator with the same uid.
-    bans: BTreeMap<(UserId, Maker), Kept>,
-    hold: Option<Kept>,
+    bans: BTreeMap<(UserId, Maker), Restriction>,
+    hold: Option<Restriction>,
 }
 
-impl Restricted {
+impl ChannelRestrictions {
     /// All bans of a uid combined.
     fn ban(&self, uid: UserId) -> Option<BanRecord> {
         let all = self.bans.range((uid, Maker::FIRST)..=(uid, Maker::LAST));
-        all.map(|(_, kept)| kept.record).reduce(|one, other| longer(&one, other))
+        all.map(|(_, kept)| kept.record).reduce(|one, other| combined(&one, other))
     }
 }
 
 impl Lifted {
-    /// Whether `is_meant` selects it; see [`Restrictions::lift`].
-    fn is_one(
+    /// Whether `selects` selects it; see [`Restrictions::lift`].
+    fn is_selected(
         &self,
         (channel, own): &LiftedKey,
-        is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
+        selects: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
     ) -> bool {
-        is_meant(channel, own.map(|(uid, _)| uid), self.kept.record.by)
+        selects(channel, own.map(|(uid, _)| uid), self.kept.record.by)
     }
 
     /// The op that drops its row.
-    fn drop_of(&self, (channel, own): &LiftedKey) -> RowOp {
+    fn drop_op(&self, (channel, own): &LiftedKey) -> RowOp {
         let row = own.map_or(Row::Hold, |(uid, _)| Row::ban(uid, &self.kept.record));
         RowOp::drop(channel, row)
     }
 }
 
 /// Combines two restrictions: neither a later, shorter one nor a clock that went back shortens the first.
-fn longer(old: &BanRecord, new: BanRecord) -> BanRecord {
+fn combined(old: &BanRecord, new: BanRecord) -> BanRecord {
     let of = if new.until > old.until { new } else { *old };
     BanRecord { watermark: new.watermark.max(old.watermark), ..of }
 }
@@ -134,7 +134,7 @@ fn longer(old: &BanRecord, new: BanRecord) -> BanRecord {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Restrictions {
-    channels: BTreeMap<ChannelKey, Restricted>,
+    channels: BTreeMap<ChannelKey, ChannelRestrictions>,
     /// Restrictions that an operator has ended, until this is known to be stored: a repeated request writes it again.
     lifted: BTreeMap<LiftedKey, Lifted>,
     pool: Pool<Owner>,
@@ -159,7 +159,11 @@ impl Restrictions {
     ///
     /// # Errors
     /// `tooManyBans` if that share is used up.
-    pub(crate) fn place(&mut self, appkey: &Appkey, maker: Maker) -> Result<Place, RpcError> {
+    pub(crate) fn take_slot(
+        &mut self,
+        appkey: &Appkey,
+        maker: Maker,
+    ) -> Result<RestrictionSlot, RpcError> {
         let moderator = match maker {
             Maker::Operator => None,
             Maker::Moderator(uid) => Some(Owner::Moderator(appkey.clone(), uid)),
@@ -171,9 +175,9 @@ impl Restrictions {
             let moderator = key.1.clone().map(|moderator| (moderator, MODERATOR_SHARE));
             self.pool.account(std::iter::once(app).chain(moderator))
         });
-        let place = account.take(1).map_err(|_| RpcError::from(ErrorName::TooManyBans))?;
+        let slot = account.take(1).map_err(|_| RpcError::from(ErrorName::TooManyBans))?;
         self.accounts.insert(key, account);
-        Ok(place)
+        Ok(slot)
     }
 
     /// Bans a uid, and adds the row to write. A further ban by the same maker extends the first one without another
@@ -195,13 +199,13 @@ impl Restrictions {
         let own = (uid, maker);
         let known = self.channels.get_mut(channel).and_then(|of| of.bans.get_mut(&own));
         if let Some(kept) = known {
-            kept.record = longer(&kept.record, new);
+            kept.record = combined(&kept.record, new);
             ops.push(RowOp::put_ban(channel, uid, kept.record));
             return Ok(());
         }
-        let place = self.place(&channel.appkey, maker)?;
+        let slot = self.take_slot(&channel.appkey, maker)?;
         ops.push(RowOp::put_ban(channel, uid, new));
-        let kept = Kept { record: new, place: Some(place) };
+        let kept = Restriction { record: new, slot: Some(slot) };
         self.channels.entry(channel.clone()).or_default().bans.insert(own, kept);
         self.lifted.remove(&(channel.clone(), Some(own)));
         Ok(())
@@ -224,51 +228,51 @@ impl Restrictions {
         let new = maker.record(until, now.wall);
         let old =
             self.channels.get(channel).and_then(|of| of.hold.as_ref()).map(|kept| kept.record);
-        let record = old.map_or(new, |old| longer(&old, new));
+        let record = old.map_or(new, |old| combined(&old, new));
         // Another maker is charged for it.
         let moves = old.is_none_or(|old| Maker::of(&record) != Maker::of(&old));
-        let place = if moves { Some(self.place(&channel.appkey, maker)?) } else { None };
+        let slot = if moves { Some(self.take_slot(&channel.appkey, maker)?) } else { None };
         ops.push(RowOp::put_hold(channel, record));
         let hold = &mut self.channels.entry(channel.clone()).or_default().hold;
-        let former = hold.take().and_then(|kept| kept.place);
-        *hold = Some(Kept { record, place: place.or(former) });
+        let former = hold.take().and_then(|kept| kept.slot);
+        *hold = Some(Restriction { record, slot: slot.or(former) });
         self.lifted.remove(&(channel.clone(), None));
         Ok(())
     }
 
-    /// Ends the restrictions that `is_meant` selects by channel, uid (`None` for a hold) and moderator (`None` for an
+    /// Ends the restrictions that `selects` selects by channel, uid (`None` for a hold) and moderator (`None` for an
     /// operator). Returns their number. Restrictions that ended earlier count as well, until their end is known to be
     /// stored.
     pub(crate) fn lift(
         &mut self,
-        is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
+        selects: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
         ops: &mut Vec<RowOp>,
     ) -> usize {
         for (channel, restricted) in &mut self.channels {
             let bans = restricted
                 .bans
-                .extract_if(.., |(uid, _), kept| is_meant(channel, Some(*uid), kept.record.by))
+                .extract_if(.., |(uid, _), kept| selects(channel, Some(*uid), kept.record.by))
                 .map(|(own, kept)| (Some(own), kept));
-            let hold = restricted.hold.take_if(|kept| is_meant(channel, None, kept.record.by));
+            let hold = restricted.hold.take_if(|kept| selects(channel, None, kept.record.by));
             for (own, kept) in bans.chain(hold.map(|kept| (None, kept))) {
                 self.lifted.insert((channel.clone(), own), Lifted { kept, ask: None });
             }
         }
         self.forget();
         let before = ops.len();
-        let meant = self.lifted.iter().filter(|(key, lifted)| lifted.is_one(key, &is_meant));
-        ops.extend(meant.map(|(key, lifted)| lifted.drop_of(key)));
+        let meant = self.lifted.iter().filter(|(key, lifted)| lifted.is_selected(key, &selects));
+        ops.extend(meant.map(|(key, lifted)| lifted.drop_op(key)));
         ops.len() - before
     }
 
-    /// Sets the write that has the end of the restrictions that `is_meant` selects.
-    pub(crate) fn is_in(
+    /// Sets the write that has the end of the restrictions that `selects` selects.
+    pub(crate) fn set_write(
         &mut self,
-        is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
+        selects: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
         ask: AskId,
     ) {
         for (key, lifted) in &mut self.lifted {
-            if lifted.is_one(key, &is_meant) {
+            if lifted.is_selected(key, &selects) {
                 lifted.ask = Some(ask);
             }
         }
@@ -310,17 +314,18 @@ impl Restrictions {
             if record != *ban {
                 ops.push(RowOp::put_ban(channel, *uid, record));
             }
-            let place = self.place(&channel.appkey, Maker::of(&record)).ok();
+            let slot = self.take_slot(&channel.appkey, Maker::of(&record)).ok();
             let restricted = self.channels.entry(channel.clone()).or_default();
-            restricted.bans.insert((*uid, Maker::of(&record)), Kept { record, place });
+            restricted.bans.insert((*uid, Maker::of(&record)), Restriction { record, slot });
         }
         for (channel, hold) in &restored.holds {
             let record = fit(hold);
             if record != *hold {
                 ops.push(RowOp::put_hold(channel, record));
             }
-            let place = self.place(&channel.appkey, Maker::of(&record)).ok();
-            self.channels.entry(channel.clone()).or_default().hold = Some(Kept { record, place });
+            let slot = self.take_slot(&channel.appkey, Maker::of(&record)).ok();
+            self.channels.entry(channel.clone()).or_default().hold =
+                Some(Restriction { record, slot });
         }
     }
 
@@ -340,7 +345,7 @@ impl Restrictions {
             }
         }
         let over = self.lifted.extract_if(.., |_, lifted| end(&lifted.kept.record) <= now.wall);
-        ops.extend(over.map(|(key, lifted)| lifted.drop_of(&key)));
+        ops.extend(over.map(|(key, lifted)| lifted.drop_op(&key)));
         self.forget();
     }
 
@@ -387,7 +392,7 @@ impl Restrictions {
                 return Err(ErrorName::TokenRevoked.into());
             }
         }
-        if let Some(Kept { record: hold, .. }) = &restricted.hold
+        if let Some(Restriction { record: hold, .. }) = &restricted.hold
             && hold.until > now.wall
             && (grant.issued_at.is_none() || grant.issued_before(hold.watermark))
         {
@@ -445,8 +450,8 @@ mod tests {
     }
 
     /// All that was lifted.
-    fn is_stored(all: &mut Restrictions) {
-        all.is_in(|_, _, _| true, AskId(1));
+    fn store_all(all: &mut Restrictions) {
+        all.set_write(|_, _, _| true, AskId(1));
         all.stored(AskId(1));
         assert!(all.lifted.is_empty());
     }
@@ -510,7 +515,7 @@ mod tests {
         assert_eq!(until(&all), WallTime(90_000), "the longest");
         assert_eq!(all.lift(|_, _, by| by == Some(UserId(3)), &mut ops), 1);
         assert_eq!(all.pool.used(), 3, "it may come back");
-        is_stored(&mut all);
+        store_all(&mut all);
         assert_eq!((until(&all), all.pool.used()), (WallTime(60_000), 2), "that of another stays");
     }
 
@@ -574,9 +579,9 @@ mod tests {
         assert_eq!(all.lift(|key, uid, _| *key == b && uid == three, &mut ops), 1);
         assert_eq!(ops, [RowOp::drop(&b, Row::Ban(UserId(3), Some(UserId(9))))]);
         assert!(!is_banned(&all, &b, 3) && is_banned(&all, &channel("a"), 1));
-        is_stored(&mut all);
+        store_all(&mut all);
         assert_eq!(all.lift(|_, _, by| by == Some(UserId(9)), &mut ops), 2, "a ban and a hold");
-        is_stored(&mut all);
+        store_all(&mut all);
         assert_eq!((all.pool.used(), all.accounts.len(), all.channels.len()), (1, 1, 1));
     }
 
@@ -593,10 +598,10 @@ mod tests {
         let drops = [RowOp::drop(&a, Row::Hold), RowOp::drop(&a, Row::Ban(UserId(1), None))];
         assert_eq!(ops, drops);
         assert!(!is_banned(&all, &a, 1));
-        all.is_in(any, AskId(7));
+        all.set_write(any, AskId(7));
         assert_eq!(all.lift(any, &mut ops), 2, "again");
         assert_eq!(ops[2..], drops);
-        all.is_in(any, AskId(8));
+        all.set_write(any, AskId(8));
         all.stored(AskId(7));
         assert!(all.ban(&b, UserId(1), by, now, 60, &mut ops).is_err(), "their places are taken");
         all.stored(AskId(8));

@@ -31,7 +31,7 @@ pub(crate) enum Timer {
     /// Bans, holds and logs may be over.
     Sweep,
     /// Plays that wait for their viewer are checked.
-    Waiting,
+    WaitingPlays,
     /// The next step of a drain.
     Drain,
 }

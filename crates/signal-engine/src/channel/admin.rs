@@ -30,7 +30,7 @@ const PREPARED_MS: u64 = 24 * 3600 * 1000;
 
 impl Channel {
     /// Whether it lives without members.
-    pub(super) fn stays_empty(&self) -> bool {
+    pub(super) fn outlives_members(&self) -> bool {
         self.rules.keep_empty || self.prepared_until.is_some()
     }
 
@@ -43,7 +43,7 @@ impl Channel {
     ) {
         self.prepared_until = Some(WallTime(cx.now.wall.0 + PREPARED_MS));
         self.attributes = attributes;
-        self.lay_down(cx, rules);
+        self.set_rules(cx, rules);
         self.opened = true;
         cx.note(Note::ChannelOpened { channel: self.key.clone(), cid: self.cid });
     }
@@ -54,7 +54,7 @@ impl Channel {
     }
 
     /// Sets the rules of this channel, for later joins and for its end.
-    pub(crate) fn lay_down(&mut self, cx: &Context, rules: ChannelRules) {
+    pub(crate) fn set_rules(&mut self, cx: &Context, rules: ChannelRules) {
         let Some(mut policy) = cx.config.apps.get(&self.key.appkey).cloned() else { return };
         policy.duplicate = match rules.reject_new {
             Some(true) => DuplicatePolicy::RejectNew,
@@ -97,11 +97,11 @@ impl Channel {
         if let Some(uid) = of.filter(|uid| self.members.contains_key(uid)) {
             self.touch(uid);
         }
-        self.write_down(cx);
+        self.write_rows(cx);
     }
 
     /// Sets the write that has the change by an operator (RST-5).
-    pub(crate) fn is_in(&mut self, of: Option<UserId>, ask: AskId) {
+    pub(crate) fn set_unstored(&mut self, of: Option<UserId>, ask: AskId) {
         self.unstored = Some(ask);
         if let Some(member) = of.and_then(|of| self.members.get_mut(&of)) {
             member.unstored = Some(ask);
@@ -129,7 +129,7 @@ impl Channel {
         }
         if self.members.contains_key(&uid) {
             self.remove_streams(cx, uid, kinds);
-            self.force(uid);
+            self.mark_forced(uid);
         }
         Ok(())
     }
@@ -142,7 +142,8 @@ impl Channel {
         role: &Role,
     ) -> Result<(), RpcError> {
         let no_such = || RpcError::new(ErrorName::NoSuchMember).field("uid");
-        let member = self.members.get(&uid).filter(|member| !member.fenced).ok_or_else(no_such)?;
+        let member =
+            self.members.get(&uid).filter(|member| !member.being_kicked).ok_or_else(no_such)?;
         let (changes, kept) = (member.role != *role, self.demoted.contains_key(&uid));
         match role {
             Role::Broadcaster => {
@@ -153,7 +154,7 @@ impl Channel {
             }
             Role::Audience => {
                 if !kept {
-                    self.keep_down(cx, None, uid)?;
+                    self.record_demotion(cx, None, uid)?;
                 }
                 if changes {
                     self.demote(cx, uid);
@@ -163,7 +164,7 @@ impl Channel {
         }
         let changed = changes || kept != self.demoted.contains_key(&uid);
         if changed {
-            self.force(uid);
+            self.mark_forced(uid);
         }
         Ok(())
     }
@@ -229,29 +230,29 @@ impl Channel {
     }
 
     /// Appends the end of a membership with the present write; it becomes visible after that.
-    pub(super) fn foretell_leave(&self, cx: &mut Context, uid: UserId, reason: LeaveReason) {
+    pub(super) fn journal_leave(&self, cx: &mut Context, uid: UserId, reason: LeaveReason) {
         let Some(member) = self.members.get(&uid) else { return };
         let (cid, mid) = (self.cid, member.mid);
         for (kind, publication) in publications(member) {
             let channel = self.key.clone();
-            cx.foretell(&Note::StreamRemoved { channel, cid, uid, mid, kind, publication });
+            cx.journal_event(&Note::StreamRemoved { channel, cid, uid, mid, kind, publication });
         }
         let channel = self.key.clone();
-        cx.foretell(&Note::MemberLeft { channel, cid, uid, mid, reason });
-        if cx.config.follows() {
-            cx.journal.goes(mid);
+        cx.journal_event(&Note::MemberLeft { channel, cid, uid, mid, reason });
+        if cx.config.records_events() {
+            cx.journal.mark_left(mid);
         }
     }
 
-    /// As [`Channel::foretell_leave`], for the whole channel.
-    pub(super) fn foretell_end(&self, cx: &mut Context) {
+    /// As [`Channel::journal_leave`], for the whole channel.
+    pub(super) fn journal_end(&self, cx: &mut Context) {
         for uid in self.members.keys() {
-            self.foretell_leave(cx, *uid, LeaveReason::ChannelClosed);
+            self.journal_leave(cx, *uid, LeaveReason::ChannelClosed);
         }
-        self.foretell_task_ends(cx);
-        cx.foretell(&Note::ChannelEnded { channel: self.key.clone(), cid: self.cid });
-        if cx.config.follows() {
-            cx.journal.ends(self.cid);
+        self.journal_task_ends(cx);
+        cx.journal_event(&Note::ChannelEnded { channel: self.key.clone(), cid: self.cid });
+        if cx.config.records_events() {
+            cx.journal.mark_ended(self.cid);
         }
     }
 

@@ -29,8 +29,8 @@ impl Channel {
     /// Handles a text frame of a member.
     pub(crate) fn frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, frame: &[u8]) {
         self.alive(cx, uid, conn);
-        // A frame on a closed connection, or of a fenced member, is not read.
-        if self.member_on(uid, conn).is_none_or(|member| member.fenced) {
+        // A frame on a closed connection, or of a member that is being kicked, is not read.
+        if self.member_on(uid, conn).is_none_or(|member| member.being_kicked) {
             return;
         }
         match codec::read_client_frame(frame) {
@@ -125,7 +125,7 @@ impl Channel {
         if let Some(member) = self.members.get_mut(&uid) {
             let confirmed = ping.k.is_some_and(|k| member.tickets.confirm(k));
             cx.stats.message_bytes -= member.messages.ack(ping.n.unwrap_or(0));
-            if confirmed && member.is_back(epoch) {
+            if confirmed && member.confirm_return(epoch) {
                 self.touch(uid);
             }
         }

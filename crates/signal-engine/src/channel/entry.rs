@@ -27,9 +27,9 @@ use super::talk::{check_attributes, check_name};
 use super::tasks::Tasks;
 use super::text_budget::{TextUsage, text_bytes};
 use super::{Channel, CommandResult, Reply};
-use crate::admission::Grant;
 use crate::config::{AppPolicy, DuplicatePolicy};
 use crate::context::Context;
+use crate::grant::Grant;
 use crate::ids::{AddrId, Arrival, ChannelRef, ConnId};
 use crate::key::{self, ChannelKey};
 use crate::output::{Note, Output};
@@ -168,12 +168,12 @@ impl Channel {
             self.replace(cx, uid)?;
         }
         let now = cx.mono();
-        let carried = RateLimiter::owing(now, cx.budgets.owed(now, &self.key, uid));
+        let carried = RateLimiter::owing(now, cx.debts.uid_debt(now, &self.key, uid));
         let mut rate = carried;
         rate.spend(now, units, &cx.config.limits);
-        cx.budgets.taken(now, &self.key, uid);
+        cx.debts.forget_uid(now, &self.key, uid);
         if let Some(addr) = addr {
-            cx.budgets.enter(addr);
+            cx.debts.count_member(addr);
         }
         let member = Member {
             uid,
@@ -207,7 +207,7 @@ impl Channel {
             messages: Messages::default(),
             forced: None,
             unstored: None,
-            fenced: false,
+            being_kicked: false,
             restored: false,
             pubs: [None; 4],
             pushes: [None; 3],
@@ -246,14 +246,14 @@ impl Channel {
     ) -> Result<(), RpcError> {
         let now = cx.mono();
         let present = self.members.get(&uid).map_or(Default::default(), |old| old.rate.owed(now));
-        let owed = cx.budgets.owed(now, &self.key, uid).max(present);
+        let owed = cx.debts.uid_debt(now, &self.key, uid).max(present);
         let own = match units {
             0 => 0,
             _ => {
                 RateLimiter::owing(now, owed).may(now, units, &cx.config.limits).err().unwrap_or(0)
             }
         };
-        let barred = addr.map_or(0, |addr| cx.budgets.barred_ms(now, addr, &cx.config.limits));
+        let barred = addr.map_or(0, |addr| cx.debts.address_wait_ms(now, addr, &cx.config.limits));
         match own.max(barred) {
             0 => Ok(()),
             ms => Err(RpcError::new(ErrorName::RateLimited).retry_after_ms(ms)),
@@ -283,7 +283,7 @@ impl Channel {
         member.pending = None;
         member.answers = Answers::default();
         member.attempt = 0;
-        member.is_back(epoch);
+        member.confirm_return(epoch);
         let k = member.tickets.renew();
         self.apply_grant(cx, uid, grant);
         self.touch(uid);
@@ -294,7 +294,7 @@ impl Channel {
 
     /// Gives a membership its connection and answers the join: a snapshot now, events from here on.
     fn enter(&mut self, cx: &mut Context, arrival: Arrival, uid: UserId, k: u64) {
-        self.seat_connection(cx, arrival, uid);
+        self.attach_connection(cx, arrival, uid);
         let Arrival { conn, id, .. } = arrival;
         let answer = self.joined(cx, uid, id, k);
         cx.send_text(conn, answer);
@@ -347,7 +347,7 @@ impl Channel {
         cx.stats.commands += 1;
         let done = codec::encode_result(command.id, &Done { seq: self.log.head() });
         if let Some(conn) = member.conn {
-            self.part(cx, conn, member.cursor, Some(done.into()), CloseCode::NORMAL);
+            self.finish_connection(cx, conn, member.cursor, Some(done.into()), CloseCode::NORMAL);
         }
         self.dissolve_after(cx, &member);
         Ok(Reply::AlreadyAnswered)
@@ -375,7 +375,7 @@ impl Channel {
     ) -> Option<Member> {
         let member = self.end_membership(cx, uid, reason)?;
         if let Some(conn) = member.conn {
-            self.part(cx, conn, member.cursor, None, code);
+            self.finish_connection(cx, conn, member.cursor, None, code);
         }
         Some(member)
     }
@@ -407,9 +407,9 @@ impl Channel {
         self.text_budget.remove(TextUsage::of(&member));
         self.text_budget.keep_hidden_texts(&member);
         let (now, owed) = (cx.mono(), member.rate.owed(cx.mono()));
-        cx.budgets.part(now, &self.key, uid, owed);
+        cx.debts.charge_uid(now, &self.key, uid, owed);
         if let Some(addr) = member.addr {
-            cx.budgets.leave(now, addr, owed.saturating_sub(member.carried.owed(now)));
+            cx.debts.charge_address(now, addr, owed.saturating_sub(member.carried.owed(now)));
         }
         cx.stats.message_bytes -= member.messages.bytes();
         cx.stats.members -= 1;
@@ -420,7 +420,7 @@ impl Channel {
 
     /// The last messages on a connection: the events behind `cursor`, an answer, the close. A slow reader would not
     /// receive the events; all other members get every event before the close.
-    fn part(
+    fn finish_connection(
         &self,
         cx: &mut Context,
         conn: ConnId,
@@ -451,7 +451,7 @@ impl Channel {
         let Some(member) = self.members.get_mut(&uid) else { return };
         let Some(conn) = member.conn.take() else { return };
         let cursor = std::mem::replace(&mut member.cursor, self.log.head());
-        self.part(cx, conn, cursor, None, code);
+        self.finish_connection(cx, conn, cursor, None, code);
         self.start_grace(cx, uid);
         self.connection_changed(cx, uid, false);
     }

@@ -63,9 +63,9 @@ impl HistoryBudget {
 
 impl Channel {
     /// Records a step of a member, or of a non-member.
-    pub(crate) fn remember(&mut self, cx: &mut Context, of: Option<UserId>, step: HistoryStep) {
+    pub(crate) fn record_step(&mut self, cx: &mut Context, of: Option<UserId>, step: HistoryStep) {
         if self.take_step(cx, of, matches!(step, HistoryStep::Quality(_))) {
-            cx.remember(&self.key, self.cid, HistoryEntry::Step(step));
+            cx.record_history(&self.key, self.cid, HistoryEntry::Step(step));
         }
     }
 
@@ -81,7 +81,7 @@ impl Channel {
 
     fn record_missed(&self, cx: &mut Context, uid: Option<UserId>, count: u32) {
         if count > 0 {
-            cx.remember(
+            cx.record_history(
                 &self.key,
                 self.cid,
                 HistoryEntry::Step(HistoryStep::Missed { uid, count }),
@@ -118,7 +118,7 @@ impl Channel {
     ) {
         let error = error.as_str().to_owned();
         // The uid is not verified, so the step counts for non-members.
-        self.remember(cx, None, HistoryStep::JoinRefused { uid, error });
+        self.record_step(cx, None, HistoryStep::JoinRefused { uid, error });
     }
 
     /// A command was refused. Those about media are recorded.
@@ -135,18 +135,22 @@ impl Channel {
         };
         if let Some(mid) = self.members.get(&uid).map(|member| member.mid) {
             let (method, error) = (method.to_owned(), error.as_str().to_owned());
-            self.remember(cx, Some(uid), HistoryStep::CommandRefused { uid, mid, method, error });
+            self.record_step(
+                cx,
+                Some(uid),
+                HistoryStep::CommandRefused { uid, mid, method, error },
+            );
         }
     }
 
     /// A member has a connection again, or has lost it.
-    pub(super) fn connection_changed(&mut self, cx: &mut Context, uid: UserId, is_there: bool) {
+    pub(super) fn connection_changed(&mut self, cx: &mut Context, uid: UserId, connected: bool) {
         let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
-        let step = match is_there {
+        let step = match connected {
             true => HistoryStep::Connected { uid, mid },
             false => HistoryStep::Disconnected { uid, mid },
         };
-        self.remember(cx, Some(uid), step);
+        self.record_step(cx, Some(uid), step);
     }
 
     /// A URL was issued to a member.
@@ -154,7 +158,7 @@ impl Channel {
         let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
         let Some(owner) = self.streams.get(&stream).map(|stream| stream.owner) else { return };
         let (direction, of) = towards(uid, owner);
-        self.remember(cx, Some(uid), HistoryStep::UrlIssued { uid, mid, direction, of, stream });
+        self.record_step(cx, Some(uid), HistoryStep::UrlIssued { uid, mid, direction, of, stream });
     }
 
     /// The kinds that a viewer of a stream subscribes to have changed.
@@ -166,10 +170,10 @@ impl Channel {
         (before, kinds): (KindSet, KindSet),
     ) {
         for media_type in kinds.difference(before).iter().cloned() {
-            self.remember(cx, Some(uid), HistoryStep::Subscribed { uid, mid, of, media_type });
+            self.record_step(cx, Some(uid), HistoryStep::Subscribed { uid, mid, of, media_type });
         }
         for media_type in before.difference(kinds).iter().cloned() {
-            self.remember(cx, Some(uid), HistoryStep::Unsubscribed { uid, mid, of, media_type });
+            self.record_step(cx, Some(uid), HistoryStep::Unsubscribed { uid, mid, of, media_type });
         }
     }
 
@@ -187,7 +191,7 @@ impl Channel {
             true => HistoryStep::Muted { uid, mid, media_type, by },
             false => HistoryStep::Unmuted { uid, mid, media_type, by },
         };
-        self.remember(cx, Some(caller), step);
+        self.record_step(cx, Some(caller), step);
     }
 
     /// The relay was told whether a URL may be used.
@@ -210,11 +214,15 @@ impl Channel {
             let uid = self.members.values().find(|member| member.mid == mid).map(|m| m.uid);
             let error = denied.code().to_owned();
             let step = HistoryStep::MediaRefused { uid, mid, of, stream, error };
-            return cx.remember(&self.key, self.cid, HistoryEntry::Step(step));
+            return cx.record_history(&self.key, self.cid, HistoryEntry::Step(step));
         }
         let Some((uid, mid)) = self.flow_began(cx, stream, viewer) else { return };
         let (direction, of) = towards(uid, of);
-        self.remember(cx, Some(uid), HistoryStep::MediaAllowed { uid, mid, direction, of, stream });
+        self.record_step(
+            cx,
+            Some(uid),
+            HistoryStep::MediaAllowed { uid, mid, direction, of, stream },
+        );
     }
 
     /// The relay reports the state of a push.
@@ -226,7 +234,7 @@ impl Channel {
             PushState::Stalled => HistoryStep::PushStalled { uid, mid, stream },
             PushState::Ended => HistoryStep::PushEnded { uid, mid, stream },
         };
-        self.remember(cx, Some(uid), step);
+        self.record_step(cx, Some(uid), step);
         self.push_state_changed(cx, stream, state);
     }
 }

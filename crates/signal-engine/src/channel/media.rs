@@ -70,7 +70,7 @@ impl Channel {
         let generation = live.unwrap_or_else(|| cx.new_generation(self.key.route()));
         let request = MintRequest { appkey: self.key.appkey.clone(), generation, viewer: None };
         let purpose = UrlPurpose::Push { generation, kinds, renewed };
-        let then = Continuation::Url { seat: self.seat(uid), purpose };
+        let then = Continuation::Url { member: self.member_ref(uid), purpose };
         let ask = cx.ask(Question::Mint(request), then);
         self.set_pending(uid, command, ask, PendingOn::Push);
         Ok(Reply::Deferred)
@@ -116,7 +116,7 @@ impl Channel {
         let (_, kinds) = selected(&params.media_type)?;
         let before = self.log.head();
         self.remove_streams(cx, target, kinds);
-        self.done(cx, uid, command, target, before != self.log.head(), false)
+        self.answer_change(cx, uid, command, target, before != self.log.head(), false)
     }
 
     /// Ends publications: `streamRemoved` for each, their subscriptions, and each URL that carries no kind any more.
@@ -289,7 +289,7 @@ impl Channel {
             MintRequest { appkey: self.key.appkey.clone(), generation, viewer: Some(mid) };
         let (publisher, kind) = (params.uid, params.media_type.clone());
         let purpose = UrlPurpose::Pull { generation, publisher, kind, publication };
-        let then = Continuation::Url { seat: self.seat(uid), purpose };
+        let then = Continuation::Url { member: self.member_ref(uid), purpose };
         let ask = cx.ask(Question::Mint(request), then);
         self.set_pending(uid, command, ask, PendingOn::Pull);
         Ok(Reply::Deferred)

@@ -135,7 +135,7 @@ pub(crate) struct Member {
     /// The last write of a change by somebody else, until it is known to be stored (RST-5).
     pub(crate) unstored: Option<AskId>,
     /// Kicked, but not yet visibly: its input is ignored (KIC-1, RST-5).
-    pub(crate) fenced: bool,
+    pub(crate) being_kicked: bool,
     /// Restored after a crash, and its client is not known to be back.
     pub(crate) restored: bool,
 
@@ -149,14 +149,14 @@ pub(crate) struct Member {
 
 impl Member {
     /// The client has the answer that brought it back to the log `epoch`. Returns whether its record changes by that.
-    pub(crate) fn is_back(&mut self, epoch: Epoch) -> bool {
-        let follows = self.follows(epoch);
-        std::mem::take(&mut self.restored) || follows
+    pub(crate) fn confirm_return(&mut self, epoch: Epoch) -> bool {
+        let cleared = self.clear_forced_before(epoch);
+        std::mem::take(&mut self.restored) || cleared
     }
 
     /// The client has a snapshot of the log `epoch`, which contains every change in the log of an earlier process.
     /// Whether it has seen a change in this log is known from the `seq` with which it comes back (RES-10).
-    pub(crate) fn follows(&mut self, epoch: Epoch) -> bool {
+    pub(crate) fn clear_forced_before(&mut self, epoch: Epoch) -> bool {
         self.forced.take_if(|(of, _)| *of != epoch).is_some()
     }
 

@@ -56,11 +56,11 @@ use self::tasks::Tasks;
 use self::text_budget::TextBudget;
 use crate::config::AppPolicy;
 use crate::context::Context;
-use crate::ids::{AskId, ChannelRef, ConnId, Seat};
+use crate::ids::{AskId, ChannelRef, ConnId, MemberRef};
 use crate::key::ChannelKey;
 use crate::output::{ChannelView, MemberView, Note};
 use crate::record::ChannelRules;
-use crate::restrictions::Place;
+use crate::restrictions::RestrictionSlot;
 use crate::timers::Timer;
 
 /// `memberCount` notices are at least this far apart, in milliseconds.
@@ -119,7 +119,7 @@ pub(crate) struct Channel {
     event_rate: EventRate,
     /// Members that were made audience: the moderator that did it (`None`: an operator), and the place of the
     /// restriction (ROL-4).
-    demoted: BTreeMap<UserId, (Option<UserId>, Option<Place>)>,
+    demoted: BTreeMap<UserId, (Option<UserId>, Option<RestrictionSlot>)>,
     /// Kinds that a uid may not publish, as an operator set them.
     barred: BTreeMap<UserId, KindSet>,
     streams: BTreeMap<Gen, Stream>,
@@ -148,7 +148,7 @@ pub(crate) struct Channel {
 impl Channel {
     /// Whether the channel has ended and can be dropped.
     pub(crate) fn is_over(&self) -> bool {
-        self.closed || (self.members.is_empty() && !self.stays_empty())
+        self.closed || (self.members.is_empty() && !self.outlives_members())
     }
 
     pub(crate) fn key(&self) -> &ChannelKey {
@@ -183,8 +183,8 @@ impl Channel {
             .collect()
     }
 
-    fn seat(&self, uid: UserId) -> Seat {
-        Seat { channel: self.id, uid }
+    fn member_ref(&self, uid: UserId) -> MemberRef {
+        MemberRef { channel: self.id, uid }
     }
 
     fn refuse(
@@ -247,7 +247,7 @@ impl Channel {
                 cx.timers.arm(at, Timer::Flush(self.id));
             }
         }
-        self.write_down(cx);
+        self.write_rows(cx);
         if !self.count_armed && self.announced_count != self.members.len() && !self.is_over() {
             self.count_armed = true;
             cx.arm_in(COUNT_INTERVAL_MS, Timer::Count(self.id));

@@ -53,7 +53,7 @@ impl Channel {
     /// Answers a command about `target`: at once if this is the caller itself or nothing changed, otherwise when the
     /// change is written, so that no crash undoes it (RST-5). A repeated change waits as well while the first one is
     /// not known to be stored. `demotes`: `demoted` has changed, too.
-    pub(super) fn done(
+    pub(super) fn answer_change(
         &mut self,
         cx: &mut Context,
         caller: UserId,
@@ -66,7 +66,7 @@ impl Channel {
             return Ok(Reply::Done);
         };
         if changed {
-            self.force(target);
+            self.mark_forced(target);
         } else if member.unstored.is_none() && self.unstored.is_none() {
             return Ok(Reply::Done);
         }
@@ -74,8 +74,9 @@ impl Channel {
         let demotes = demotes || self.unstored.is_some();
         self.unwritten |= demotes;
         self.touch(target);
-        self.write_down(cx);
-        let ask = cx.store(AfterWrite::Change { seat: self.seat(caller), of: Some(target) });
+        self.write_rows(cx);
+        let ask =
+            cx.store(AfterWrite::Change { member: self.member_ref(caller), of: Some(target) });
         if demotes {
             self.unstored = Some(ask);
         }
@@ -87,7 +88,7 @@ impl Channel {
     }
 
     /// Marks a change by somebody else: after a crash the client must not undo it before it has seen it (RES-10).
-    pub(super) fn force(&mut self, target: UserId) {
+    pub(super) fn mark_forced(&mut self, target: UserId) {
         let head = self.log.head();
         if let Some(member) = self.members.get_mut(&target) {
             member.forced = Some((self.log.epoch(), head));
@@ -113,7 +114,7 @@ impl Channel {
             }
             Role::Audience => {
                 if moderated && !kept {
-                    self.keep_down(cx, Some(caller), uid)?;
+                    self.record_demotion(cx, Some(caller), uid)?;
                 }
                 if changes {
                     self.demote(cx, uid);
@@ -123,7 +124,7 @@ impl Channel {
             _ => return Err(RpcError::new(ErrorName::BadRole).field("role")),
         }
         let demotes = kept != self.demoted.contains_key(&uid);
-        self.done(cx, caller, command, uid, changes || demotes, demotes)
+        self.answer_change(cx, caller, command, uid, changes || demotes, demotes)
     }
 
     /// The maker of a restriction by a command.
@@ -139,7 +140,7 @@ impl Channel {
 
     /// Ends the demotions that a moderator has made, and returns their number; `None` if there is none, and all
     /// changes are known to be stored.
-    pub(crate) fn allow_again(&mut self, cx: &mut Context, by: UserId) -> Option<usize> {
+    pub(crate) fn lift_demotions(&mut self, cx: &mut Context, by: UserId) -> Option<usize> {
         let before = self.demoted.len();
         self.demoted.retain(|_, (of, _)| *of != Some(by));
         let allowed = before - self.demoted.len();
@@ -151,24 +152,24 @@ impl Channel {
     }
 
     /// From now on the member does not become broadcaster by itself (ROL-4).
-    pub(super) fn keep_down(
+    pub(super) fn record_demotion(
         &mut self,
         cx: &mut Context,
         by: Option<UserId>,
         uid: UserId,
     ) -> Result<(), RpcError> {
         let own = self.demoted.values().filter(|(of, _)| *of == by).count();
-        let place = if own < MAX_DEMOTED {
+        let slot = if own < MAX_DEMOTED {
             let maker = by.map_or(Maker::Operator, |by| self.maker(Caller::Member(by)));
-            Some(cx.restrictions.place(&self.key.appkey, maker)?)
+            Some(cx.restrictions.take_slot(&self.key.appkey, maker)?)
         } else {
             // The demotion of a uid that has left makes room.
             let mut own = self.demoted.iter().filter(|(_, (of, _))| *of == by);
             let gone = own.find(|(uid, _)| !self.members.contains_key(uid)).map(|(uid, _)| *uid);
             let gone = gone.ok_or(ErrorName::TooManyBans)?;
-            self.demoted.remove(&gone).and_then(|(_, place)| place)
+            self.demoted.remove(&gone).and_then(|(_, slot)| slot)
         };
-        self.demoted.insert(uid, (by, place));
+        self.demoted.insert(uid, (by, slot));
         self.unwritten = true;
         Ok(())
     }
@@ -265,7 +266,7 @@ impl Channel {
                 if on { ChannelEvent::Muted(change) } else { ChannelEvent::Unmuted(change) };
             self.emit(cx, &event);
         }
-        self.done(cx, caller, command, uid, before != self.log.head(), false)
+        self.answer_change(cx, caller, command, uid, before != self.log.head(), false)
     }
 
     pub(super) fn kick(
@@ -279,14 +280,14 @@ impl Channel {
         if params.uid == caller {
             return Err(ErrorName::SelfTarget.into());
         }
-        let ask = self.fence(cx, params, Caller::Member(caller))?;
+        let ask = self.begin_kick(cx, params, Caller::Member(caller))?;
         self.set_pending(caller, command, ask, PendingOn::Write);
         Ok(Reply::Deferred)
     }
 
     /// First step of a kick: the member's input is ignored, and its ban is written (KIC-1, RST-5). A uid that is no
     /// member is banned, too.
-    pub(crate) fn fence(
+    pub(crate) fn begin_kick(
         &mut self,
         cx: &mut Context,
         params: Kick,
@@ -298,20 +299,20 @@ impl Channel {
             return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
         }
         cx.ban(&self.key, &params, self.maker(by))?;
-        self.foretell_leave(cx, params.uid, LeaveReason::Kicked);
+        self.journal_leave(cx, params.uid, LeaveReason::Kicked);
         let mid = self.members.get_mut(&params.uid).map(|member| {
-            member.fenced = true;
+            member.being_kicked = true;
             member.pending = None;
             member.mid
         });
         // In one write with the ban: no crash brings back a banned member.
         self.touch(params.uid);
-        self.write_down(cx);
+        self.write_rows(cx);
         Ok(cx.store(AfterWrite::Kick { channel: Some(self.id), mid, params, by }))
     }
 
     /// Second step: the membership ends.
-    pub(crate) fn fenced(
+    pub(crate) fn finish_kick(
         &mut self,
         cx: &mut Context,
         mid: Option<Mid>,
@@ -321,7 +322,7 @@ impl Channel {
     ) {
         let uid = params.uid;
         // Another membership of the uid has begun after the kick.
-        let goes = mid.is_some_and(|mid| self.is_of(uid, mid));
+        let goes = mid.is_some_and(|mid| self.has_membership(uid, mid));
         let mut gone = None;
         if goes {
             let reason = params.reason.clone();
@@ -349,13 +350,13 @@ impl Channel {
         params: CloseChannel,
     ) -> CommandResult {
         self.require_moderator(caller)?;
-        let ask = self.hold(cx, params, Caller::Member(caller))?;
+        let ask = self.begin_close(cx, params, Caller::Member(caller))?;
         self.set_pending(caller, command, ask, PendingOn::Write);
         Ok(Reply::Deferred)
     }
 
     /// First step of a close: the hold is written.
-    pub(crate) fn hold(
+    pub(crate) fn begin_close(
         &mut self,
         cx: &mut Context,
         params: CloseChannel,
@@ -363,14 +364,14 @@ impl Channel {
     ) -> Result<AskId, RpcError> {
         check_close(&params)?;
         cx.hold(&self.key, &params, self.maker(by))?;
-        self.foretell_end(cx);
+        self.journal_end(cx);
         cx.ops.push(RowOp::DropChannel(self.key.clone()));
         self.ending = true;
         Ok(cx.store(AfterWrite::Close { channel: self.id, text: params.reason, by }))
     }
 
     /// Second step: the channel ends.
-    pub(crate) fn held(
+    pub(crate) fn finish_close(
         &mut self,
         cx: &mut Context,
         text: Option<String>,

@@ -34,7 +34,7 @@ impl Channel {
     }
 
     /// Hands the rows to write to the context.
-    pub(super) fn write_down(&mut self, cx: &mut Context) {
+    pub(super) fn write_rows(&mut self, cx: &mut Context) {
         // A closed channel is deleted as a whole.
         if self.ending || self.closed {
             return;
@@ -44,13 +44,13 @@ impl Channel {
         }
         for uid in std::mem::take(&mut self.touched) {
             cx.ops.push(match self.members.get(&uid) {
-                Some(member) if !member.fenced => {
+                Some(member) if !member.being_kicked => {
                     RowOp::put_member(&self.key, self.member_record(member, None))
                 }
                 _ => RowOp::drop(&self.key, Row::Member(uid)),
             });
         }
-        self.write_tasks_down(cx);
+        self.write_task_rows(cx);
     }
 
     /// All rows, for the next process.
@@ -162,13 +162,13 @@ impl Channel {
         channel.opened = true;
         channel.prepared_until = record.prepared_until;
         channel.barred = record.barred.into_iter().collect();
-        channel.lay_down(cx, record.rules);
+        channel.set_rules(cx, record.rules);
         let kept_down = record.kept_down.into_iter().map(|uid| (uid, None));
         let demoted = record.demoted.into_iter().map(|(uid, by)| (uid, Some(by)));
         for (uid, by) in kept_down.chain(demoted) {
             let maker = by.map_or(Maker::Operator, Maker::Moderator);
-            let place = cx.restrictions.place(&channel.key.appkey, maker).ok();
-            channel.demoted.insert(uid, (by, place));
+            let slot = cx.restrictions.take_slot(&channel.key.appkey, maker).ok();
+            channel.demoted.insert(uid, (by, slot));
         }
         channel.unwritten = false;
         if let Some(log) = record.live.and_then(|live| EventLog::restored(&live, cx.mono())) {
@@ -191,7 +191,7 @@ impl Channel {
             }
         }
         channel.announced_count = channel.members.len();
-        channel.remember(cx, None, HistoryStep::Restarted);
+        channel.record_step(cx, None, HistoryStep::Restarted);
         channel
     }
 
@@ -229,7 +229,14 @@ impl Channel {
                 pubs[index] = Some(publication);
             } else {
                 let (channel, cid, mid) = (self.key.clone(), self.cid, record.mid);
-                cx.foretell(&Note::StreamRemoved { channel, cid, uid, mid, kind, publication });
+                cx.journal_event(&Note::StreamRemoved {
+                    channel,
+                    cid,
+                    uid,
+                    mid,
+                    kind,
+                    publication,
+                });
                 self.touch(uid);
             }
         }
@@ -280,7 +287,7 @@ impl Channel {
             messages,
             forced: record.forced,
             unstored: None,
-            fenced: false,
+            being_kicked: false,
             restored: live.as_ref().is_none_or(|live| live.restored),
             pubs,
             pushes,
@@ -289,8 +296,8 @@ impl Channel {
         self.text_budget.add(TextUsage::of(&member));
         self.broadcasters += usize::from(member.is_visible());
         cx.stats.members += 1;
-        if cx.crash_over.is_some() {
-            cx.awaited.insert(member.mid, self.seat(uid));
+        if cx.crash_grace_end.is_some() {
+            cx.awaited_viewers.insert(member.mid, self.member_ref(uid));
         }
         cx.stats.message_bytes += member.messages.bytes();
         self.members.insert(uid, member);

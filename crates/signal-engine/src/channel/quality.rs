@@ -160,7 +160,7 @@ impl Channel {
         };
         let stream = key.0;
         let quality = Quality { uid, mid, direction, of, stream, carries, from, server, client };
-        self.remember(cx, Some(uid), HistoryStep::Quality(Box::new(quality)));
+        self.record_step(cx, Some(uid), HistoryStep::Quality(Box::new(quality)));
     }
 
     /// A play is no longer there.
@@ -168,7 +168,7 @@ impl Channel {
         self.record_figures(cx, key);
         let Some(flow) = self.flows.flows.remove(&key) else { return };
         let (uid, mid, stream) = (flow.uid, flow.mid, key.0);
-        self.remember(cx, Some(uid), HistoryStep::PlayEnded { uid, mid, of, stream });
+        self.record_step(cx, Some(uid), HistoryStep::PlayEnded { uid, mid, of, stream });
         self.level_changed(cx, (of, key.1));
     }
 
@@ -180,7 +180,7 @@ impl Channel {
         let Some(flow) = self.flows.flows.remove(&key) else { return };
         if flow.is_active {
             let (uid, mid) = (flow.uid, flow.mid);
-            self.remember(cx, Some(uid), HistoryStep::PlayCut { uid, mid, of, stream });
+            self.record_step(cx, Some(uid), HistoryStep::PlayCut { uid, mid, of, stream });
         }
         self.level_changed(cx, (of, Some(viewer)));
     }
@@ -193,7 +193,7 @@ impl Channel {
             let Some(flow) = self.flows.flows.remove(&key) else { continue };
             if flow.is_active && key.1.is_none() {
                 let (uid, mid) = (flow.uid, flow.mid);
-                self.remember(cx, Some(uid), HistoryStep::PushCut { uid, mid, stream });
+                self.record_step(cx, Some(uid), HistoryStep::PushCut { uid, mid, stream });
             }
             self.level_changed(cx, (of, key.1));
         }
@@ -246,7 +246,7 @@ impl Channel {
             Some(_) => (receivers.first().copied().unwrap_or(owner), Some(owner)),
             None => (owner, None),
         };
-        self.remember(cx, Some(uid), HistoryStep::LevelChanged { uid, direction, of, level });
+        self.record_step(cx, Some(uid), HistoryStep::LevelChanged { uid, direction, of, level });
     }
 
     /// The members that are told a level, each once.

@@ -29,7 +29,7 @@ impl Channel {
         attempt: u64,
     ) -> Option<Result<(), ResumeReason>> {
         let member = self.members.get(&claims.uid).filter(|member| member.mid == claims.mid)?;
-        Some(if member.fenced {
+        Some(if member.being_kicked {
             Err(ResumeReason::Kicked)
         } else if !member.tickets.accepts(claims.k) {
             Err(ResumeReason::Invalid)
@@ -67,7 +67,7 @@ impl Channel {
             member.restored = false;
         }
         if reconnect.epoch == epoch {
-            member.follows(epoch);
+            member.clear_forced_before(epoch);
         }
         let k = member.tickets.rotate(claims.k);
         member.attempt = reconnect.attempt;
@@ -99,7 +99,7 @@ impl Channel {
                 snapshot: None,
             },
         );
-        self.seat_connection(cx, arrival, uid);
+        self.attach_connection(cx, arrival, uid);
         cx.send_text(conn, answer);
         if reason.is_none() {
             for frame in self.log.frames_after(reconnect.seq) {
@@ -143,16 +143,16 @@ impl Channel {
     }
 
     /// Gives a membership its connection, which gets events from the head on.
-    pub(super) fn seat_connection(&mut self, cx: &mut Context, arrival: Arrival, uid: UserId) {
+    pub(super) fn attach_connection(&mut self, cx: &mut Context, arrival: Arrival, uid: UserId) {
         let Arrival { conn, addr, .. } = arrival;
-        let (seat, now, head) = (self.seat(uid), cx.mono(), self.log.head());
+        let (member_ref, now, head) = (self.member_ref(uid), cx.mono(), self.log.head());
         let Some(member) = self.members.get_mut(&uid) else { return };
         member.conn = Some(conn);
         if let Some(old) = &mut member.addr
             && *old != addr
         {
-            cx.budgets.moved(*old);
-            cx.budgets.enter(addr);
+            cx.debts.uncount_member(*old);
+            cx.debts.count_member(addr);
             *old = addr;
         }
         member.connected_at = now;
@@ -164,13 +164,13 @@ impl Channel {
         if self.announced_count != self.members.len() {
             self.announced_count = usize::MAX;
         }
-        cx.seats.insert(conn, seat);
+        cx.connections.insert(conn, member_ref);
         cx.stats.connected += 1;
         cx.arm_in(cx.config.timers.ping_after_ms(), Timer::Liveness(self.id, uid));
     }
 
     /// Whether a uid has this membership now.
-    pub(crate) fn is_of(&self, uid: UserId, mid: Mid) -> bool {
+    pub(crate) fn has_membership(&self, uid: UserId, mid: Mid) -> bool {
         self.members.get(&uid).is_some_and(|member| member.mid == mid)
     }
 
@@ -178,6 +178,6 @@ impl Channel {
     pub(crate) fn is_joined_by(&self, uid: UserId, join: &Join) -> Option<bool> {
         let member = self.members.get(&uid)?;
         let same = member.join_id.is_some() && member.join_id.as_deref() == join.join_id.as_deref();
-        Some(same && !member.fenced)
+        Some(same && !member.being_kicked)
     }
 }

@@ -14,9 +14,9 @@ use super::member::PendingOn;
 use super::session::CommandKey;
 use super::text_budget::{TextUsage, text_bytes};
 use super::{Channel, CommandResult, Reply};
-use crate::admission::Grant;
 use crate::asks::{Continuation, Question, Token, TokenRequest};
 use crate::context::Context;
+use crate::grant::Grant;
 use crate::ids::AskId;
 use crate::key::ChannelKey;
 use crate::timers::Timer;
@@ -167,7 +167,8 @@ impl Channel {
     ) -> CommandResult {
         let ChannelKey { appkey, name: channel } = self.key.clone();
         let request = TokenRequest { appkey, uid, channel, token: Token(params.token) };
-        let ask = cx.ask(Question::Verify(request), Continuation::Token { seat: self.seat(uid) });
+        let ask =
+            cx.ask(Question::Verify(request), Continuation::Token { member: self.member_ref(uid) });
         self.set_pending(uid, command, ask, PendingOn::Token);
         Ok(Reply::Deferred)
     }

@@ -58,7 +58,10 @@ impl Channel {
             let viewer = (!self.is_owner(generation, uid)).then_some(mid);
             let request = MintRequest { appkey: self.key.appkey.clone(), generation, viewer };
             let purpose = UrlPurpose::Moved { generation, mid };
-            cx.ask(Question::Mint(request), Continuation::Url { seat: self.seat(uid), purpose });
+            cx.ask(
+                Question::Mint(request),
+                Continuation::Url { member: self.member_ref(uid), purpose },
+            );
         }
     }
 
@@ -88,7 +91,7 @@ impl Channel {
         mid: Mid,
         result: Option<Minted>,
     ) {
-        let Some(minted) = result.filter(|_| self.is_of(uid, mid)) else { return };
+        let Some(minted) = result.filter(|_| self.has_membership(uid, mid)) else { return };
         // It may have been answered meanwhile.
         if let Some((url, address)) = self.url_of(generation, uid, mid)
             && url.address != address

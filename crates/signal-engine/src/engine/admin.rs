@@ -1,4 +1,4 @@
-//! Commands of the admin API. A kick and a close have two steps, by whatever caller: the member is fenced and the
+//! Commands of the admin API. A kick and a close have two steps, by whatever caller: the member is shut out and the
 //! change is written, then it becomes visible (RST-5); the second step is in `answers`.
 
 use lianmai_protocol::message::session::{CloseChannel, Kick};
@@ -55,7 +55,7 @@ impl Engine {
                 };
                 let mut result = Ok(None);
                 self.with_channel(id, |channel, cx| {
-                    result = channel.fence(cx, params, by).map(|_| None);
+                    result = channel.begin_kick(cx, params, by).map(|_| None);
                 });
                 result
             }
@@ -64,7 +64,7 @@ impl Engine {
                 let id = find(&channel)?;
                 let mut result = Ok(None);
                 self.with_channel(id, |channel, cx| {
-                    result = channel.hold(cx, params, by).map(|_| None);
+                    result = channel.begin_close(cx, params, by).map(|_| None);
                 });
                 result
             }
@@ -93,7 +93,7 @@ impl Engine {
             }
             AdminCommand::SetRules { channel, rules } => {
                 self.change(query, &channel, None, |it, cx| {
-                    it.lay_down(cx, rules);
+                    it.set_rules(cx, rules);
                     Ok(())
                 })
             }
@@ -116,19 +116,19 @@ impl Engine {
                 Ok(Some(AdminReply::Bans(cx.restrictions.list(cx.now, channel.as_ref()))))
             }
             AdminCommand::LiftBan { channel, uid } => {
-                let is_meant = |of: &ChannelKey, banned, _| *of == channel && banned == uid;
-                Ok(self.lift(query, 0, Vec::new(), is_meant))
+                let selects = |of: &ChannelKey, banned, _| *of == channel && banned == uid;
+                Ok(self.lift(query, 0, Vec::new(), selects))
             }
             AdminCommand::LiftBansBy { appkey, by } => {
                 let cx = &mut self.context;
                 let channels = self.channels.iter_mut();
                 let channels = channels.filter(|(_, channel)| channel.key().appkey == appkey);
-                let allowed =
-                    channels.filter_map(|(id, channel)| Some((*id, channel.allow_again(cx, by)?)));
+                let allowed = channels
+                    .filter_map(|(id, channel)| Some((*id, channel.lift_demotions(cx, by)?)));
                 let (channels, allowed): (Vec<_>, Vec<_>) = allowed.unzip();
-                let is_meant =
+                let selects =
                     |of: &ChannelKey, _, made_by| of.appkey == appkey && made_by == Some(by);
-                Ok(self.lift(query, allowed.iter().sum(), channels, is_meant))
+                Ok(self.lift(query, allowed.iter().sum(), channels, selects))
             }
         }
     }
@@ -170,7 +170,7 @@ impl Engine {
     ) {
         let ask = self.context.store(AfterWrite::AdminChange { query, channel, of, outcome });
         if let Some(channel) = self.channels.get_mut(&channel) {
-            channel.is_in(of, ask);
+            channel.set_unstored(of, ask);
         }
     }
 
@@ -238,19 +238,19 @@ impl Engine {
         query: QueryId,
         ended: usize,
         channels: Vec<ChannelRef>,
-        is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
+        selects: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
     ) -> Option<AdminReply> {
         let cx = &mut self.context;
-        let rows = cx.restrictions.lift(&is_meant, &mut cx.ops);
+        let rows = cx.restrictions.lift(&selects, &mut cx.ops);
         let lifted = ended + rows;
         if rows == 0 && channels.is_empty() {
             return Some(AdminReply::Lifted(0));
         }
         let ask = cx.store(AfterWrite::Lift { query, lifted, channels: channels.clone() });
-        cx.restrictions.is_in(&is_meant, ask);
+        cx.restrictions.set_write(&selects, ask);
         for id in channels {
             if let Some(channel) = self.channels.get_mut(&id) {
-                channel.is_in(None, ask);
+                channel.set_unstored(None, ask);
             }
         }
         None

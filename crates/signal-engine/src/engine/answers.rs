@@ -14,14 +14,14 @@ impl Engine {
     pub(super) fn answered(&mut self, id: AskId, answer: Answer) {
         let Some(then) = self.context.asks.take(id) else { return };
         match (then, answer) {
-            (Continuation::Url { seat, purpose }, Answer::Minted(minted)) => {
-                self.with_channel(seat.channel, |channel, cx| {
-                    channel.minted(cx, seat.uid, id, purpose, minted);
+            (Continuation::Url { member, purpose }, Answer::Minted(minted)) => {
+                self.with_channel(member.channel, |channel, cx| {
+                    channel.minted(cx, member.uid, id, purpose, minted);
                 });
             }
-            (Continuation::Token { seat }, Answer::Verified(grant)) => {
-                self.with_channel(seat.channel, |channel, cx| {
-                    channel.token_verified(cx, seat.uid, id, grant);
+            (Continuation::Token { member }, Answer::Verified(grant)) => {
+                self.with_channel(member.channel, |channel, cx| {
+                    channel.token_verified(cx, member.uid, id, grant);
                 });
             }
             (Continuation::Admit { channel, request }, Answer::Admitted(admitted)) => {
@@ -81,9 +81,9 @@ impl Engine {
                 self.context.outputs.push_back(Output::Drained { handed_over: stored });
                 return;
             }
-            AfterWrite::Change { seat, of } => {
-                return self.with_channel(seat.channel, |channel, cx| {
-                    channel.written(cx, seat.uid, of, id, stored);
+            AfterWrite::Change { member, of } => {
+                return self.with_channel(member.channel, |channel, cx| {
+                    channel.written(cx, member.uid, of, id, stored);
                 });
             }
             AfterWrite::Lift { query, lifted, channels } => {
@@ -115,14 +115,16 @@ impl Engine {
                 let caller = by.member().map(|uid| (uid, id));
                 if let Some(channel) = channel {
                     self.with_channel(channel, |channel, cx| {
-                        channel.fenced(cx, mid, &params, caller, stored);
+                        channel.finish_kick(cx, mid, &params, caller, stored);
                     });
                 }
                 by
             }
             AfterWrite::Close { channel, text, by } => {
                 let caller = by.member().map(|uid| (uid, id));
-                self.with_channel(channel, |channel, cx| channel.held(cx, text, caller, stored));
+                self.with_channel(channel, |channel, cx| {
+                    channel.finish_close(cx, text, caller, stored)
+                });
                 by
             }
         };

@@ -6,8 +6,8 @@ use lianmai_protocol::message::session::{Join, ResumeReason};
 use lianmai_protocol::{ErrorName, RpcError};
 
 use super::Engine;
-use crate::admission::Grant;
 use crate::channel::Channel;
+use crate::grant::Grant;
 use crate::ids::{AddrId, Arrival, ChannelRef, ConnId};
 use crate::input::{JoinRequest, ReconnectRequest};
 use crate::key::ChannelKey;
@@ -25,7 +25,9 @@ impl Engine {
             self.enter(arrival, &key, join, &grant)?;
             // A ticket that a new membership was created with is used up: it neither resumes nor creates another one.
             if let (Some(claims), Some(uid)) = (used_up, uid)
-                && self.channel(&key).is_some_and(|channel| !channel.is_of(uid, claims.mid))
+                && self
+                    .channel(&key)
+                    .is_some_and(|channel| !channel.has_membership(uid, claims.mid))
             {
                 self.context.endings.add(self.context.mono(), claims.mid, &LeaveReason::Replaced);
             }
@@ -117,7 +119,7 @@ impl Engine {
     /// membership was not stored, or that repeats its join.
     fn ticket_for(&self, key: &ChannelKey, join: &Join) -> Option<TicketClaims> {
         let cx = &self.context;
-        cx.crash_over.filter(|over| cx.mono() < *over)?;
+        cx.crash_grace_end.filter(|over| cx.mono() < *over)?;
         let claims = TicketClaims::open(&cx.config.ticket_key, join.continues.as_deref()?)?;
         let fits = claims.channel == *key && join.uid == Some(claims.uid);
         let here = self.channel(key).and_then(|channel| channel.is_joined_by(claims.uid, join));

@@ -30,7 +30,7 @@ pub(crate) const REST_MS: u64 = 10_000;
 const MAX_CLAIMS: usize = 100_000;
 
 #[derive(Debug)]
-struct Kept {
+struct ClaimEntry {
     /// `None` while it rests.
     holder: Option<Holder>,
     /// When it becomes free; `None` while its holder is certain.
@@ -39,7 +39,7 @@ struct Kept {
 
 /// The claims of an engine.
 #[derive(Debug, Default)]
-pub(crate) struct Claims(BTreeMap<ClaimKey, Kept>);
+pub(crate) struct Claims(BTreeMap<ClaimKey, ClaimEntry>);
 
 impl Engine {
     /// A task wants a claim.
@@ -52,13 +52,15 @@ impl Engine {
                 kept.free_at = None;
                 Claimed::Granted
             }
-            Some(Kept { free_at, .. }) if free_at.is_none_or(|at| at > now) => {
+            Some(ClaimEntry { free_at, .. }) if free_at.is_none_or(|at| at > now) => {
                 let retry_after_ms = free_at.map(|at| at.since(now));
                 Claimed::Busy { retry_after_ms }
             }
             None if full || self.context.config.tasks.is_none() => Claimed::Unavailable,
             None | Some(_) => {
-                self.claims.0.insert(key, Kept { holder: Some(holder.clone()), free_at: None });
+                self.claims
+                    .0
+                    .insert(key, ClaimEntry { holder: Some(holder.clone()), free_at: None });
                 let record = ClaimRecord { holder: Some(holder), rests_until: None };
                 self.context.ops.push(RowOp::put_claim(key, record));
                 self.context.store(AfterWrite::Claim { query, claim });
@@ -92,7 +94,7 @@ impl Engine {
             return;
         }
         if rest {
-            *kept = Kept { holder: None, free_at: Some(now.mono + REST_MS) };
+            *kept = ClaimEntry { holder: None, free_at: Some(now.mono + REST_MS) };
             let rests_until = Some(WallTime(now.wall.0 + REST_MS));
             let record = ClaimRecord { holder: None, rests_until };
             self.context.ops.push(RowOp::put_claim(key, record));
@@ -130,7 +132,7 @@ impl Engine {
                 continue;
             }
             let free_at = Some(now.mono + left);
-            self.claims.0.insert(key, Kept { holder: record.holder, free_at });
+            self.claims.0.insert(key, ClaimEntry { holder: record.holder, free_at });
         }
     }
 }

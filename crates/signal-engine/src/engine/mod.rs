@@ -13,7 +13,7 @@ mod claims;
 mod relay;
 mod restart;
 mod tasks;
-mod waiting;
+mod waiting_plays;
 
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -45,7 +45,7 @@ pub struct Engine {
     last_channel: u64,
     sweeping: bool,
     /// Plays that wait for their viewer to come back.
-    waiting: waiting::Waiting,
+    waiting_plays: waiting_plays::WaitingPlays,
     /// The claims of push addresses.
     claims: claims::Claims,
 }
@@ -61,7 +61,7 @@ impl Engine {
             names: BTreeMap::new(),
             last_channel: 0,
             sweeping: false,
-            waiting: waiting::Waiting::default(),
+            waiting_plays: waiting_plays::WaitingPlays::default(),
             claims: claims::Claims::default(),
         }
     }
@@ -81,7 +81,7 @@ impl Engine {
             }
         }
         self.hand_over();
-        self.context.write_down();
+        self.context.write_rows();
         self.fit_logs();
     }
 
@@ -113,42 +113,42 @@ impl Engine {
     pub fn stats(&self) -> Stats {
         Stats {
             channels: self.channels.len(),
-            waiting_plays: self.waiting.len(),
+            waiting_plays: self.waiting_plays.len(),
             ..self.context.stats
         }
     }
 
     fn input(&mut self, input: Input) {
         if self.context.is_frozen() && !self.finishes(&input) {
-            return self.turn_away(input);
+            return self.refuse_frozen(input);
         }
         match input {
             Input::Restore(restored) => self.restore(*restored),
             Input::Join { conn, addr, request } => self.join(conn, addr, *request),
             Input::Reconnect { conn, addr, request } => self.reconnect(conn, addr, *request),
             Input::Frame { conn, frame } => {
-                self.with_seat(conn, |channel, cx, uid| channel.frame(cx, uid, conn, &frame));
+                self.with_member(conn, |channel, cx, uid| channel.frame(cx, uid, conn, &frame));
             }
-            Input::BinaryFrame { conn } => self.with_seat(conn, |channel, cx, uid| {
+            Input::BinaryFrame { conn } => self.with_member(conn, |channel, cx, uid| {
                 channel.drop_connection(cx, uid, CloseCode::PROTOCOL_VIOLATION);
             }),
             Input::ControlFrame { conn } => {
-                self.with_seat(conn, |channel, cx, uid| channel.control_frame(cx, uid, conn));
+                self.with_member(conn, |channel, cx, uid| channel.control_frame(cx, uid, conn));
             }
             Input::Closed { conn } => {
-                self.with_seat(conn, |channel, cx, uid| channel.connection_lost(cx, uid, conn));
-                if self.context.seats.remove(&conn).is_some() {
+                self.with_member(conn, |channel, cx, uid| channel.connection_lost(cx, uid, conn));
+                if self.context.connections.remove(&conn).is_some() {
                     self.context.stats.connected -= 1;
                 }
             }
-            Input::Lagging { conn } => self.with_seat(conn, |channel, cx, uid| {
+            Input::Lagging { conn } => self.with_member(conn, |channel, cx, uid| {
                 channel.drop_connection(cx, uid, CloseCode::SLOW_READER);
             }),
             Input::Answer { id, answer } => self.answered(id, answer),
             Input::Authorize { query, generation, access } => {
                 self.authorize(query, generation, access);
             }
-            Input::CancelAuthorize { query } => self.waiting.remove(query),
+            Input::CancelAuthorize { query } => self.waiting_plays.remove(query),
             Input::MediaFlow { generation } => {
                 if let Some(&id) = self.context.streams.get(&generation) {
                     self.with_channel(id, |channel, cx| channel.media_flow(cx, generation));
@@ -177,8 +177,8 @@ impl Engine {
             }
             Input::Drain(plan) => self.drain(plan),
             Input::Stop => {
-                for conn in self.context.seats.keys().copied().collect::<Vec<_>>() {
-                    self.with_seat(conn, |channel, cx, uid| {
+                for conn in self.context.connections.keys().copied().collect::<Vec<_>>() {
+                    self.with_member(conn, |channel, cx, uid| {
                         channel.drop_connection(cx, uid, CloseCode::GOING_AWAY);
                     });
                 }
@@ -251,18 +251,18 @@ impl Engine {
                     self.with_channel(id, |_, _| ());
                 }
             }
-            Timer::Waiting => self.look_at_waiting(),
+            Timer::WaitingPlays => self.check_waiting_plays(),
             Timer::Drain => self.drain_due(),
         }
     }
 
-    pub(crate) fn with_seat(
+    pub(crate) fn with_member(
         &mut self,
         conn: ConnId,
         run: impl FnOnce(&mut Channel, &mut Context, UserId),
     ) {
-        if let Some(&seat) = self.context.seats.get(&conn) {
-            self.with_channel(seat.channel, |channel, cx| run(channel, cx, seat.uid));
+        if let Some(&member) = self.context.connections.get(&conn) {
+            self.with_channel(member.channel, |channel, cx| run(channel, cx, member.uid));
         }
     }
 

@@ -11,8 +11,8 @@
 use lianmai_protocol::{Gen, Mid};
 
 use super::Engine;
-use super::waiting::Play;
-use crate::ids::{QueryId, Seat};
+use super::waiting_plays::Play;
+use crate::ids::{MemberRef, QueryId};
 use crate::input::Access;
 use crate::output::{Allowed, Denial, Output, Publication};
 use crate::timers::Timer;
@@ -20,7 +20,7 @@ use crate::timers::Timer;
 /// A play waits this long for its viewer, in milliseconds (RST-4).
 const WAIT_MS: u64 = 10_000;
 /// How often waiting plays are checked, in milliseconds.
-const LOOK_MS: u64 = 100;
+const CHECK_MS: u64 = 100;
 
 impl Engine {
     /// Whether a URL may be used.
@@ -29,11 +29,11 @@ impl Engine {
         if let Access::Play { viewer } = access
             && verdict == Err(Denial::NotSubscribed)
             && self.is_awaited(viewer)
-            && self.context.crash_over.is_some_and(|over| self.context.mono() < over)
+            && self.context.crash_grace_end.is_some_and(|over| self.context.mono() < over)
         {
             let until = self.context.mono() + WAIT_MS;
-            if self.waiting.add(query, Play { generation, viewer, until }) {
-                self.look_later();
+            if self.waiting_plays.add(query, Play { generation, viewer, until }) {
+                self.arm_check();
                 self.context.outputs.push_back(Output::AuthorizePending { query });
                 return;
             }
@@ -75,17 +75,19 @@ impl Engine {
     /// subscriptions are not stored.
     fn is_awaited(&mut self, viewer: Mid) -> bool {
         let now = self.context.mono();
-        if self.context.crash_over.is_none_or(|over| over + WAIT_MS <= now) {
-            self.context.awaited.clear();
+        if self.context.crash_grace_end.is_none_or(|over| over + WAIT_MS <= now) {
+            self.context.awaited_viewers.clear();
         }
-        let Some(&Seat { channel, uid }) = self.context.awaited.get(&viewer) else { return false };
-        self.channels.get(&channel).is_some_and(|channel| channel.is_of(uid, viewer))
+        let Some(&MemberRef { channel, uid }) = self.context.awaited_viewers.get(&viewer) else {
+            return false;
+        };
+        self.channels.get(&channel).is_some_and(|channel| channel.has_membership(uid, viewer))
     }
 
-    pub(super) fn look_at_waiting(&mut self) {
+    pub(super) fn check_waiting_plays(&mut self) {
         let now = self.context.mono();
-        self.waiting.is_watched = false;
-        for (query, Play { generation, viewer, until }) in self.waiting.plays() {
+        self.waiting_plays.is_check_armed = false;
+        for (query, Play { generation, viewer, until }) in self.waiting_plays.plays() {
             let mut verdict = self.may_use(generation, Access::Play { viewer });
             if verdict == Err(Denial::NotSubscribed) && self.is_awaited(viewer) {
                 if now < until {
@@ -93,18 +95,18 @@ impl Engine {
                 }
                 verdict = Err(Denial::Busy);
             }
-            self.waiting.remove(query);
+            self.waiting_plays.remove(query);
             self.judged(query, generation, Access::Play { viewer }, verdict);
         }
-        if self.waiting.len() > 0 {
-            self.look_later();
+        if self.waiting_plays.len() > 0 {
+            self.arm_check();
         }
     }
 
     /// Only one check is armed at a time, however many plays wait.
-    fn look_later(&mut self) {
-        if !std::mem::replace(&mut self.waiting.is_watched, true) {
-            self.context.arm_in(LOOK_MS, Timer::Waiting);
+    fn arm_check(&mut self) {
+        if !std::mem::replace(&mut self.waiting_plays.is_check_armed, true) {
+            self.context.arm_in(CHECK_MS, Timer::WaitingPlays);
         }
     }
 }

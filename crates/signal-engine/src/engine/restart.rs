@@ -34,13 +34,13 @@ impl Engine {
         cx.journal.restore(&restored.journals);
         cx.ops.extend(restored.invalid_rows.into_iter().map(RowOp::Drop));
         if !restored.clean {
-            cx.crash_over = Some(cx.now.mono + cx.config.restart_grace_ms);
+            cx.crash_grace_end = Some(cx.now.mono + cx.config.restart_grace_ms);
         }
         self.restore_claims(restored.claims);
         let mut tasks = restored.tasks;
         for (key, record, members) in restored.channels {
             let policy = self.context.config.apps.get(&key.appkey).cloned();
-            let stays = !members.is_empty() || record.stays_empty(self.context.now.wall);
+            let stays = !members.is_empty() || record.outlives_members(self.context.now.wall);
             let Some(policy) = policy.filter(|_| stays) else {
                 let tasks = tasks.remove(&key).unwrap_or_default();
                 self.end_unloaded(&key, &record, &members, &tasks);
@@ -79,17 +79,17 @@ impl Engine {
             for (kind, publication) in member.published.iter().cloned() {
                 let channel = channel.clone();
                 let note = Note::StreamRemoved { channel, cid, uid, mid, kind, publication };
-                self.context.foretell(&note);
+                self.context.journal_event(&note);
             }
             let channel = channel.clone();
-            self.context.foretell(&Note::MemberLeft { channel, cid, uid, mid, reason });
+            self.context.journal_event(&Note::MemberLeft { channel, cid, uid, mid, reason });
         }
         for task in tasks {
             let (channel, task) = (channel.clone(), task.task.clone());
             let msg = RESTARTED.to_owned();
-            self.context.foretell(&Note::TaskEnded { channel, cid, task, msg });
+            self.context.journal_event(&Note::TaskEnded { channel, cid, task, msg });
         }
-        self.context.foretell(&Note::ChannelEnded { channel: channel.clone(), cid });
+        self.context.journal_event(&Note::ChannelEnded { channel: channel.clone(), cid });
     }
 
     /// Whether an input completes work that was begun before the freeze. State that is being handed over no longer
@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// Refuses an input that comes too late.
-    pub(super) fn turn_away(&mut self, input: Input) {
+    pub(super) fn refuse_frozen(&mut self, input: Input) {
         match input {
             Input::Join { conn, request, .. } => {
                 let away_ms =
@@ -138,11 +138,11 @@ impl Engine {
         self.context.drain = Some(Drain::begin(plan, self.context.mono()));
         if let Some(notice) = self.context.restarting() {
             let notice = bytes::Bytes::from(notice);
-            for conn in self.context.seats.keys().copied().collect::<Vec<_>>() {
+            for conn in self.context.connections.keys().copied().collect::<Vec<_>>() {
                 self.context.send(conn, notice.clone());
             }
         }
-        let first = if self.context.seats.is_empty() { 0 } else { plan.notice_ms };
+        let first = if self.context.connections.is_empty() { 0 } else { plan.notice_ms };
         self.context.arm_in(first, Timer::Drain);
     }
 
@@ -151,14 +151,14 @@ impl Engine {
         let now = self.context.mono();
         let Some(drain) = self.context.drain.as_ref().filter(|drain| !drain.frozen) else { return };
         let steps = drain.closed_by().since(now).div_ceil(STEP_MS);
-        let open: Vec<_> = self.context.seats.keys().copied().collect();
+        let open: Vec<_> = self.context.connections.keys().copied().collect();
         let close = usize::try_from(steps).map_or(0, |steps| open.len().div_ceil(steps.max(1)));
         for conn in open.into_iter().take(close) {
-            self.with_seat(conn, |channel, cx, uid| {
+            self.with_member(conn, |channel, cx, uid| {
                 channel.drop_connection(cx, uid, CloseCode::SERVER_RESTART);
             });
         }
-        if self.context.seats.is_empty() {
+        if self.context.connections.is_empty() {
             self.freeze();
         } else {
             self.context.arm_in(STEP_MS, Timer::Drain);

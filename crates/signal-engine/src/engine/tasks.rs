@@ -30,7 +30,7 @@ impl Engine {
 
     /// Leases of runs that were told to stop are over.
     pub(super) fn stopping_due(&mut self) {
-        for run in self.context.stopping.over(self.context.now.mono) {
+        for run in self.context.stopping.expired(self.context.now.mono) {
             self.run_over(&run);
         }
     }

@@ -11,7 +11,7 @@
 //! Deliberately absent: the runs of a task, and the permission to change it (`channel/tasks`).
 
 pub mod address;
-pub mod admit;
+pub mod admission;
 mod change;
 pub mod claim;
 pub mod layout;
@@ -20,7 +20,7 @@ pub mod run;
 pub mod spec;
 
 pub use address::{Address, BadAddress};
-pub use admit::{Admission, Refusal, RefusalReason, WantedTask};
+pub use admission::{Admission, Refusal, RefusalReason, WantedTask};
 pub use change::TaskChange;
 pub use claim::{Claim, ClaimKey, Claimed, Holder};
 pub use layout::{Adaption, Composition, Pane, PaneSet, Publisher, Rect, Source, Window};

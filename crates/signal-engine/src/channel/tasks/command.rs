@@ -426,12 +426,13 @@ impl Channel {
         outcome: Result<(), RpcError>,
     ) {
         if outcome.is_ok() {
-            self.write_down(cx);
+            self.write_rows(cx);
         }
         match by {
             Caller::Member(uid) if self.awaits(uid, ask) => match outcome {
                 Ok(()) => {
-                    let ask = cx.store(AfterWrite::Change { seat: self.seat(uid), of: None });
+                    let ask =
+                        cx.store(AfterWrite::Change { member: self.member_ref(uid), of: None });
                     if let Some(pending) =
                         self.members.get_mut(&uid).and_then(|m| m.pending.as_mut())
                     {

@@ -1,6 +1,6 @@
 //! The push tasks of a channel. Comes in: commands of members and of the app's server, reports of executors, time. Goes
 //! out: `rtmpTasksStatus`, orders to executors, claims, rows. This file holds the state; requests are in `command` and
-//! `judge`, runs in `run`, storage in `keep`.
+//! `judge`, runs in `run`, storage in `persist`.
 //!
 //! ```text
 //!                  a member is seen or heard                number written, told to an executor
@@ -16,7 +16,7 @@
 
 mod command;
 mod judge;
-mod keep;
+mod persist;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,7 +26,7 @@ use lianmai_protocol::message::task::{TASK_IMAGE_FAILED, TaskInfo, TaskState, Ta
 use lianmai_protocol::{Mid, MonoTime, TaskId, UserId};
 
 use self::command::TaskRequest;
-pub(crate) use self::keep::RESTARTED;
+pub(crate) use self::persist::RESTARTED;
 use super::Channel;
 use crate::context::Context;
 use crate::output::{Note, TaskView};
@@ -208,9 +208,9 @@ impl Channel {
 
     /// The end of the channel is appended with the present write and becomes visible after it: so are the ends of its
     /// tasks.
-    pub(in crate::channel) fn foretell_task_ends(&self, cx: &mut Context) {
+    pub(in crate::channel) fn journal_task_ends(&self, cx: &mut Context) {
         for id in self.tasks.list.keys() {
-            cx.foretell(&self.task_ended(id, CHANNEL_ENDED));
+            cx.journal_event(&self.task_ended(id, CHANNEL_ENDED));
         }
     }
 

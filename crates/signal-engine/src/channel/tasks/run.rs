@@ -185,7 +185,7 @@ impl Channel {
         for touched in self.tasks.touched.clone() {
             self.announce_task(cx, &touched, UPDATED);
         }
-        self.write_down(cx);
+        self.write_rows(cx);
         cx.store(AfterWrite::Run { channel: self.id, task: id.clone(), life, number });
     }
 

@@ -24,16 +24,16 @@ const LEAST_MEMBERS: u32 = 2;
 const MAX_BURSTS: u32 = 6;
 
 #[derive(Debug)]
-pub(crate) struct Budgets {
+pub(crate) struct Debts {
     uids: Rates<(ChannelKey, UserId)>,
     addresses: Rates<AddrId>,
     members: BTreeMap<AddrId, u32>,
 }
 
-impl Default for Budgets {
+impl Default for Debts {
     fn default() -> Self {
         let rate = Rate { interval: Duration::ZERO, burst: 0 };
-        Budgets {
+        Debts {
             uids: Rates::new(rate, MAX_DEBTS),
             addresses: Rates::new(rate, MAX_DEBTS),
             members: BTreeMap::new(),
@@ -45,14 +45,14 @@ fn moment(now: MonoTime) -> Duration {
     Duration::from_millis(now.0)
 }
 
-impl Budgets {
+impl Debts {
     /// Counts a membership for an address.
-    pub(crate) fn enter(&mut self, addr: AddrId) {
+    pub(crate) fn count_member(&mut self, addr: AddrId) {
         *self.members.entry(addr).or_insert(0) += 1;
     }
 
     /// No longer counts a membership for an address.
-    pub(crate) fn moved(&mut self, addr: AddrId) {
+    pub(crate) fn uncount_member(&mut self, addr: AddrId) {
         if let Some(count) = self.members.get_mut(&addr) {
             *count -= 1;
             if *count == 0 {
@@ -62,7 +62,7 @@ impl Budgets {
     }
 
     /// Charges the debt of an ended membership to its uid in the channel.
-    pub(crate) fn part(
+    pub(crate) fn charge_uid(
         &mut self,
         now: MonoTime,
         channel: &ChannelKey,
@@ -76,27 +76,32 @@ impl Budgets {
 
     /// Charges an address for an ended membership, which no longer counts for it. `owed`: the debt that earlier
     /// memberships did not cause.
-    pub(crate) fn leave(&mut self, now: MonoTime, addr: AddrId, owed: Duration) {
+    pub(crate) fn charge_address(&mut self, now: MonoTime, addr: AddrId, owed: Duration) {
         let members = self.members.get(&addr).copied().unwrap_or(0).max(LEAST_MEMBERS);
         if !owed.is_zero() {
             self.addresses.charge(&addr, owed / members, moment(now));
         }
-        self.moved(addr);
+        self.uncount_member(addr);
     }
 
     /// The debt of a uid in a channel.
-    pub(crate) fn owed(&mut self, now: MonoTime, channel: &ChannelKey, uid: UserId) -> Duration {
+    pub(crate) fn uid_debt(
+        &mut self,
+        now: MonoTime,
+        channel: &ChannelKey,
+        uid: UserId,
+    ) -> Duration {
         self.uids.owed(&(channel.clone(), uid), moment(now))
     }
 
     /// Forgets the debt of a uid: its new membership owes it from now on.
-    pub(crate) fn taken(&mut self, now: MonoTime, channel: &ChannelKey, uid: UserId) {
+    pub(crate) fn forget_uid(&mut self, now: MonoTime, channel: &ChannelKey, uid: UserId) {
         self.uids.release(&(channel.clone(), uid), moment(now));
     }
 
     /// Milliseconds that an address has to wait before a member whose token names no uid may enter from it; 0 for no
     /// wait.
-    pub(crate) fn barred_ms(&mut self, now: MonoTime, addr: AddrId, limits: &Limits) -> u64 {
+    pub(crate) fn address_wait_ms(&mut self, now: MonoTime, addr: AddrId, limits: &Limits) -> u64 {
         let owed = self.addresses.owed(&addr, moment(now));
         let wait = owed.saturating_sub(burst(limits) * MAX_BURSTS);
         u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)

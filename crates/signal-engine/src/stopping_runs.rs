@@ -9,19 +9,19 @@ use crate::task::{Claim, RunId};
 
 /// Runs that were told to stop and may push until their lease is over. They outlive their task and channel.
 #[derive(Debug, Default)]
-pub(crate) struct Stopping(BTreeMap<RunId, Ending>);
+pub(crate) struct StoppingRuns(BTreeMap<RunId, StoppingRun>);
 
 #[derive(Debug)]
-struct Ending {
+struct StoppingRun {
     until: MonoTime,
     /// Claims to release then.
     claims: Vec<Claim>,
 }
 
-impl Stopping {
+impl StoppingRuns {
     /// A run may push until then; its claim is released after that.
     pub(crate) fn add(&mut self, run: RunId, until: MonoTime, claim: Option<Claim>) {
-        let ending = self.0.entry(run).or_insert(Ending { until, claims: Vec::new() });
+        let ending = self.0.entry(run).or_insert(StoppingRun { until, claims: Vec::new() });
         ending.until = ending.until.max(until);
         ending.claims.extend(claim);
     }
@@ -34,9 +34,9 @@ impl Stopping {
     }
 
     /// Runs whose lease is over.
-    pub(crate) fn over(&self, now: MonoTime) -> Vec<RunId> {
-        let over = self.0.iter().filter(|(_, ending)| ending.until <= now);
-        over.map(|(run, _)| run.clone()).collect()
+    pub(crate) fn expired(&self, now: MonoTime) -> Vec<RunId> {
+        let expired = self.0.iter().filter(|(_, ending)| ending.until <= now);
+        expired.map(|(run, _)| run.clone()).collect()
     }
 
     /// A run no longer pushes. Returns the claims to release; `None` if the run is not known.

@@ -26,15 +26,15 @@ pub(super) struct Play {
 
 /// The plays that wait, and how many of each stream and viewer.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct WaitingPlays {
     plays: BTreeMap<QueryId, Play>,
     streams: BTreeMap<Gen, usize>,
     viewers: BTreeMap<(Gen, Mid), usize>,
     /// A check of them is armed.
-    pub(super) is_watched: bool,
+    pub(super) is_check_armed: bool,
 }
 
-impl Waiting {
+impl WaitingPlays {
     pub(super) fn len(&self) -> usize {
         self.plays.len()
     }
@@ -94,9 +94,9 @@ mod tests {
 
     #[test]
     fn a_viewer_and_a_stream_have_a_share() {
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingPlays::default();
         let mut numbers = (0..).map(QueryId);
-        let mut add = |waiting: &mut Waiting, play| waiting.add(numbers.next().unwrap(), play);
+        let mut add = |waiting: &mut WaitingPlays, play| waiting.add(numbers.next().unwrap(), play);
         for _ in 0..MAX_OF_VIEWER {
             assert!(add(&mut waiting, play(1, 1)));
         }

@@ -18,7 +18,7 @@ pub(crate) const RESTARTED: &str = "The server has restarted.";
 
 impl Channel {
     /// Hands the rows of changed tasks to the context.
-    pub(in crate::channel) fn write_tasks_down(&mut self, cx: &mut Context) {
+    pub(in crate::channel) fn write_task_rows(&mut self, cx: &mut Context) {
         for id in std::mem::take(&mut self.tasks.touched) {
             cx.ops.push(match self.tasks.list.get(&id) {
                 Some(task) => RowOp::put_task(&self.key, record(&id, task)),
@@ -71,7 +71,7 @@ impl Channel {
                 let stream_url = record.spec.address.redacted_url().to_owned();
                 self.emit_info(cx, info, stream_url, "The server has restarted without the task.");
             }
-            cx.foretell(&self.task_ended(&id, RESTARTED));
+            cx.journal_event(&self.task_ended(&id, RESTARTED));
             cx.ops.push(RowOp::drop(&self.key, Row::Task(id)));
         }
         self.recompose_tasks(cx);
