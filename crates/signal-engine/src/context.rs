@@ -44,7 +44,7 @@ pub(crate) struct Context {
     pub(crate) debts: Debts,
     pub(crate) endings: Endings,
     /// Runs of tasks that were told to stop.
-    pub(crate) stopping: Stopping,
+    pub(crate) stopping: StoppingRuns,
     pub(crate) journal: Journal,
     /// Row operations to write at the end of this turn.
     pub(crate) ops: Vec<RowOp>,
