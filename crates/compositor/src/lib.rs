@@ -5,17 +5,18 @@
 //! push, which the server decides; output codecs other than H.264 and AAC; records of the pushed media.
 //!
 //! It runs as a child process of the server, one process per run, and has child processes of its own: one ffmpeg per
-//! stream that decodes, and one that encodes. They receive only pipes and numbers (ADR 0045). The [`stage`] decides
+//! stream that decodes, and one that encodes. They receive only pipes and numbers (ADR 0045). The [`composer`] decides
 //! what is composed at each moment; it has neither a clock nor I/O.
 //!
 //! ```text
 //!   serve ── lines ── run ──┬── input/ ── child/ (decoder) ── nut/ ──┐
 //!                           ├── images/ ─────────────────────────────┤
-//!                           │                                      stage/ ── scene/, picture/, sound/
+//!                           │                                      composer/ ── scene/, picture/, sound/
 //!                           └── output/ ── child/ (encoder) ── flv ──┘  └──> RTMP (media-plane)
 //! ```
 
 pub mod child;
+pub mod composer;
 pub mod flv;
 pub mod images;
 pub mod input;
@@ -28,4 +29,3 @@ pub mod run;
 pub mod scene;
 pub mod serve;
 pub mod sound;
-pub mod stage;

@@ -159,9 +159,9 @@ pub enum SourceState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Stats {
-    /// Number of composed beats.
+    /// Number of composed frames.
     pub composed: u64,
-    /// Number of beats that were skipped because their time had passed.
+    /// Number of frames that were skipped because their time had passed.
     pub late: u64,
     /// Number of pictures that were dropped because the encoder was too slow.
     pub dropped: u64,

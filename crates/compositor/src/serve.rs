@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::child::{self, Tools};
 use crate::message::{Failure, Job, MAX_LINE, Order, Policy, Report, VERSION};
-use crate::run::{Place, run};
+use crate::run::{RunEnvironment, run};
 
 /// Maximum number of orders, and of reports, that wait.
 const WAITING: usize = 64;
@@ -27,7 +27,7 @@ const WAITING: usize = 64;
 #[must_use]
 pub fn process() -> ExitCode {
     // The run goes on even if the system cannot limit its memory.
-    let _ = child::bound();
+    let _ = child::limit_resources();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let Ok(runtime) = runtime else { return ExitCode::FAILURE };
@@ -49,7 +49,7 @@ where
     let mut lines = Lines { input: BufReader::new(input), line: Vec::new() };
     let (said, reports) = mpsc::channel(WAITING);
     let writer = tokio::spawn(write(reports, output));
-    let (number, job, place) = match start(&mut lines).await {
+    let (number, job, environment) = match start(&mut lines).await {
         Ok(start) => start,
         Err((number, detail)) => {
             let failure = Failure::Internal;
@@ -72,14 +72,14 @@ where
             }
         }
     });
-    run(number, job, place, queue, said).await;
+    run(number, job, environment, queue, said).await;
     reader.abort();
     writer.await?
 }
 
 async fn start<I: AsyncRead + Unpin>(
     lines: &mut Lines<I>,
-) -> Result<(u64, Job, Place), (u64, String)> {
+) -> Result<(u64, Job, RunEnvironment), (u64, String)> {
     let line = lines.next().await.ok_or((0, "nothing was ordered".to_owned()))?;
     // The error of serde is dropped: it may quote the text, which contains secrets.
     let order =
@@ -91,11 +91,11 @@ async fn start<I: AsyncRead + Unpin>(
         return Err((run, format!("version {v} is not served")));
     }
     job.check().map_err(|error| (run, error.to_string()))?;
-    let place = place(policy).map_err(|error| (run, error))?;
-    Ok((run, *job, place))
+    let environment = environment(policy).map_err(|error| (run, error))?;
+    Ok((run, *job, environment))
 }
 
-fn place(policy: Policy) -> Result<Place, String> {
+fn environment(policy: Policy) -> Result<RunEnvironment, String> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = &policy.authorities {
         let failed = |error: &dyn std::fmt::Display| format!("authorities: {error}");
@@ -111,7 +111,7 @@ fn place(policy: Policy) -> Result<Place, String> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let options = UpstreamOptions::new(Arc::new(tls));
-    Ok(Place {
+    Ok(RunEnvironment {
         tools: policy.ffmpeg.map_or_else(Tools::default, |ffmpeg| Tools { ffmpeg: ffmpeg.into() }),
         upstream: UpstreamOptions { own: policy.own, public_only: !policy.private_push, ..options },
         private_images: policy.private_images,

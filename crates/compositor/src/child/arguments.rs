@@ -4,7 +4,7 @@
 
 /// The output of a decoder.
 #[derive(Clone, Copy, Debug)]
-pub struct Decoding {
+pub struct DecoderOptions {
     /// Whether it outputs pictures.
     pub pictures: bool,
     /// Whether it outputs sound.
@@ -21,7 +21,7 @@ pub struct Decoding {
 
 /// The parameters of encoded video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Picturing {
+pub struct VideoOptions {
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
@@ -34,9 +34,9 @@ pub struct Picturing {
 
 /// The output of an encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Encoding {
+pub struct EncoderOptions {
     /// The video, if there is any.
-    pub picture: Option<Picturing>,
+    pub picture: Option<VideoOptions>,
     /// Sample rate in Hz.
     pub rate: u32,
     /// Number of channels.
@@ -58,8 +58,8 @@ fn list(text: &str) -> impl Iterator<Item = String> {
 
 /// The command line of a decoder. Times are kept (`-copyts`). The decoder already scales large pictures down and drops
 /// excess pictures, so that they do not pass through the pipe.
-pub(super) fn decoder(decoding: &Decoding) -> Vec<String> {
-    let Decoding { pictures, sound, rate, channels, longest_side, fps } = *decoding;
+pub(super) fn decoder(decoding: &DecoderOptions) -> Vec<String> {
+    let DecoderOptions { pictures, sound, rate, channels, longest_side, fps } = *decoding;
     let mut all: Vec<String> = list("-hide_banner -nostats -nostdin -loglevel quiet").collect();
     // `-nostdin` disables keyboard commands; the pipe is read all the same.
     all.extend(list(&format!("-max_alloc {MAX_BLOCK} -copyts -protocol_whitelist pipe")));
@@ -86,12 +86,12 @@ pub(super) fn decoder(decoding: &Decoding) -> Vec<String> {
 }
 
 /// The command line of an encoder. No picture depends on a later one (`-bf 0`), and each is emitted at once.
-pub(super) fn encoder(encoding: &Encoding) -> Vec<String> {
-    let Encoding { picture, rate, channels, sound_kbps } = *encoding;
+pub(super) fn encoder(encoding: &EncoderOptions) -> Vec<String> {
+    let EncoderOptions { picture, rate, channels, sound_kbps } = *encoding;
     let mut all: Vec<String> = list("-hide_banner -nostats -nostdin -loglevel quiet").collect();
     all.extend(list("-copyts -protocol_whitelist pipe"));
     all.extend(list("-probesize 32 -analyzeduration 0 -fpsprobesize 0 -f nut -i pipe:0"));
-    if let Some(Picturing { fps, kbps, .. }) = picture {
+    if let Some(VideoOptions { fps, kbps, .. }) = picture {
         let distance = fps * KEYFRAMES;
         all.extend(list("-map 0:v:0 -c:v libx264 -preset veryfast -tune zerolatency"));
         all.extend(list("-profile:v main -pix_fmt yuv420p -bf 0 -sc_threshold 0 -threads 2"));
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn what_is_not_wanted_is_not_made() {
-        let decoding = Decoding {
+        let decoding = DecoderOptions {
             pictures: false,
             sound: true,
             rate: 44_100,
@@ -123,9 +123,9 @@ mod tests {
         };
         let line = decoder(&decoding).join(" ");
         assert!(line.contains("-map 0:a:0 -ar 44100 -ac 1") && !line.contains("0:v"), "{line}");
-        let line = decoder(&Decoding { pictures: true, sound: false, ..decoding }).join(" ");
+        let line = decoder(&DecoderOptions { pictures: true, sound: false, ..decoding }).join(" ");
         assert!(line.contains("0:v:0") && !line.contains("0:a"), "{line}");
-        let encoding = Encoding { picture: None, rate: 48_000, channels: 2, sound_kbps: 64 };
+        let encoding = EncoderOptions { picture: None, rate: 48_000, channels: 2, sound_kbps: 64 };
         let line = encoder(&encoding).join(" ");
         assert!(line.contains("-b:a 64k") && !line.contains("x264"), "{line}");
     }

@@ -5,7 +5,7 @@
 //!
 //! A child reads from a pipe whose other end only this process holds, and writes to one that only this process reads.
 //! Both close when this process ends in any way, and ffmpeg ends when either closes. A child inherits the limits of
-//! [`bound`].
+//! [`limit_resources`].
 
 mod arguments;
 
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-pub use arguments::{Decoding, Encoding, Picturing};
+pub use arguments::{DecoderOptions, EncoderOptions, VideoOptions};
 
 /// Time limit for a child to end by itself.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub const MAX_MEMORY: u64 = 1536 << 20;
 
 /// The environment variables of a child: where programs and libraries are.
-const KEPT: [&str; 2] = ["PATH", "LD_LIBRARY_PATH"];
+const KEPT_VARIABLES: [&str; 2] = ["PATH", "LD_LIBRARY_PATH"];
 
 /// The programs.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Default for Tools {
 ///
 /// # Errors
 /// The system cannot set the limits.
-pub fn bound() -> io::Result<()> {
+pub fn limit_resources() -> io::Result<()> {
     let limit = |resource: rlimit::Resource, most: u64| {
         let (_, hard) = resource.get()?;
         let most = most.min(hard);
@@ -91,7 +91,7 @@ impl Process {
 ///
 /// # Errors
 /// ffmpeg cannot be started.
-pub fn decoder(tools: &Tools, decoding: &Decoding) -> io::Result<Process> {
+pub fn decoder(tools: &Tools, decoding: &DecoderOptions) -> io::Result<Process> {
     start(tools, &arguments::decoder(decoding))
 }
 
@@ -99,7 +99,7 @@ pub fn decoder(tools: &Tools, decoding: &Decoding) -> io::Result<Process> {
 ///
 /// # Errors
 /// ffmpeg cannot be started.
-pub fn encoder(tools: &Tools, encoding: &Encoding) -> io::Result<Process> {
+pub fn encoder(tools: &Tools, encoding: &EncoderOptions) -> io::Result<Process> {
     start(tools, &arguments::encoder(encoding))
 }
 
@@ -108,7 +108,7 @@ fn start(tools: &Tools, arguments: &[String]) -> io::Result<Process> {
         .args(arguments)
         // The environment may contain secrets of the server.
         .env_clear()
-        .envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(KEPT_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         // Its messages would contain data from users.

@@ -14,7 +14,11 @@ const MAX_SIDE: u32 = 4096;
 /// Memory that an image may take from its file to its picture, bytes: a sixth of what the process may take.
 const MAX_MEMORY: u64 = 256 << 20;
 
-pub(super) fn decode(bytes: &[u8], longest_side: u32, behind: u32) -> Result<Picture, ImageError> {
+pub(super) fn decode(
+    bytes: &[u8],
+    longest_side: u32,
+    background: u32,
+) -> Result<Picture, ImageError> {
     let format = image::guess_format(bytes).map_err(|_| ImageError::Format)?;
     if !matches!(format, ImageFormat::Png | ImageFormat::Jpeg) {
         return Err(ImageError::Format);
@@ -34,7 +38,7 @@ pub(super) fn decode(bytes: &[u8], longest_side: u32, behind: u32) -> Result<Pic
         return Err(ImageError::Size);
     }
     let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    picture(&image, longest_side, behind).ok_or(ImageError::Format)
+    picture(&image, longest_side, background).ok_or(ImageError::Format)
 }
 
 /// Bytes that an image takes, with so many of them when it is decoded.
@@ -63,7 +67,7 @@ fn sides(width: u32, height: u32, longest_side: u32) -> (u32, u32) {
     (side(width), side(height))
 }
 
-fn picture(image: &DynamicImage, longest_side: u32, behind: u32) -> Option<Picture> {
+fn picture(image: &DynamicImage, longest_side: u32, background: u32) -> Option<Picture> {
     let (width, height) = (image.width(), image.height());
     let (wide, high) = sides(width, height, longest_side);
     let image = if (wide, high) == (width, height) {
@@ -71,7 +75,7 @@ fn picture(image: &DynamicImage, longest_side: u32, behind: u32) -> Option<Pictu
     } else {
         image.resize_exact(wide, high, imageops::FilterType::Triangle).to_rgba8()
     };
-    let [_, r, g, b] = behind.to_be_bytes();
+    let [_, r, g, b] = background.to_be_bytes();
     let mixed = |part: u8, behind: u8, alpha: u8| {
         let alpha = u16::from(alpha);
         ((u16::from(part) * alpha + u16::from(behind) * (255 - alpha)) / 255) as u8

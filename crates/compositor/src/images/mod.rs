@@ -36,7 +36,7 @@ pub struct ImageOptions {
     /// Maximum side of the picture in pixels; larger images are scaled down.
     pub longest_side: u32,
     /// The colour behind transparent images, as 65536 R + 256 G + B.
-    pub behind: u32,
+    pub background: u32,
 }
 
 /// Why an image could not be fetched.
@@ -72,21 +72,20 @@ pub enum ImageError {
 pub async fn image(url: &str, options: &ImageOptions) -> Result<Picture, ImageError> {
     let whole = async {
         let bytes = fetch::fetch(url, options).await?;
-        let (side, behind) = (options.longest_side, options.behind);
-        alone(&DECODING, move || decode::decode(&bytes, side, behind)).await
+        let (side, background) = (options.longest_side, options.background);
+        run_exclusively(&DECODING, move || decode::decode(&bytes, side, background)).await
     };
     timeout(LIMIT, whole).await.unwrap_or(Err(ImageError::Timeout))
 }
 
-/// Works when it is its turn. The turn is that of the work: it does not end before the work does, although nobody may wait
-/// for it any more.
-async fn alone<T: Send + 'static>(
-    turns: &'static Semaphore,
+/// Runs the work once a permit is free. The work keeps its permit until its end, even if nobody waits for it any more.
+async fn run_exclusively<T: Send + 'static>(
+    permits: &'static Semaphore,
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, ImageError> {
-    let turn = turns.acquire().await;
+    let permit = permits.acquire().await;
     let working = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
+        let _permit = permit;
         work()
     });
     working.await.unwrap_or(Err(ImageError::Format))
@@ -103,11 +102,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_that_nobody_waits_for_keeps_its_turn() {
-        static TURNS: Semaphore = Semaphore::const_new(1);
+    async fn abandoned_work_keeps_its_permit() {
+        static PERMITS: Semaphore = Semaphore::const_new(1);
         let (begin, begun) = oneshot::channel();
         let (go_on, may_end) = mpsc::channel::<()>();
-        let first = tokio::spawn(alone(&TURNS, move || {
+        let first = tokio::spawn(run_exclusively(&PERMITS, move || {
             begin.send(()).unwrap();
             may_end.recv().unwrap();
             Ok(())
@@ -115,8 +114,8 @@ mod tests {
         begun.await.unwrap();
         first.abort();
         assert!(first.await.unwrap_err().is_cancelled());
-        assert_eq!(TURNS.available_permits(), 0, "it works on");
+        assert_eq!(PERMITS.available_permits(), 0, "it works on");
         go_on.send(()).unwrap();
-        assert_eq!(alone(&TURNS, || Ok(7)).await, Ok(7));
+        assert_eq!(run_exclusively(&PERMITS, || Ok(7)).await, Ok(7));
     }
 }

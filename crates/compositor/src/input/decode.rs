@@ -1,6 +1,6 @@
 //! One decoder process: tags in, pictures and sound out.
 //!
-//! In: screened tags. Out: [`Media`], with the times of the tags. Deliberately absent: a restart after a failure.
+//! In: filtered tags. Out: [`Media`], with the times of the tags. Deliberately absent: a restart after a failure.
 //!
 //! The queue to the decoder is bounded, and a decoder that does not keep up has failed. Its output waits until the
 //! receiver of [`Media`] takes it.
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{InputState, Media, Sink, Wanted};
+use super::{InputState, Media, MediaSink, Wanted};
 use crate::child::{self, Tools};
 use crate::flv::Tag;
 use crate::nut::{Frame, Reader, Stream};
@@ -44,7 +44,7 @@ impl Decoder {
     /// Starts a decoder for the kinds that the stream has now.
     pub(super) fn start(
         tools: &Tools,
-        sink: Sink,
+        sink: MediaSink,
         wanted: Wanted,
         kinds: Kinds,
     ) -> io::Result<Self> {
@@ -52,7 +52,7 @@ impl Decoder {
         let waiting = Arc::new(AtomicUsize::new(0));
         let mut process = child::decoder(
             tools,
-            &child::Decoding {
+            &child::DecoderOptions {
                 pictures: kinds.video && wanted.pictures,
                 sound: kinds.audio,
                 rate: wanted.rate,
@@ -115,7 +115,7 @@ async fn feed(
     }
 }
 
-async fn read(mut output: ChildStdout, sink: &Sink, wanted: Wanted) {
+async fn read(mut output: ChildStdout, sink: &MediaSink, wanted: Wanted) {
     let side = wanted.longest_side;
     let mut reader = Reader::new(bytes(side, side).unwrap_or_default().max(1 << 20));
     let mut buffer = vec![0; READ_BYTES];

@@ -1,16 +1,16 @@
-//! One input: a stream is pulled, screened, decoded by a child process, and delivered as pictures and sound.
+//! One input: a stream is pulled, filtered, decoded by a child process, and delivered as pictures and sound.
 //!
 //! In: a pull URL (HTTP-FLV or RTMP), rates. Out: [`Media`]. Deliberately absent: the use of the media. Any failure of
 //! the stream, its server or its decoder leads to another attempt after a pause, and affects no other input.
 //!
 //! ```text
-//!   pull ── tags ──> Screen ── tags ──> decoder (a child) ── NUT ──> Media
+//!   pull ── tags ──> TagFilter ── tags ──> decoder (a child) ── NUT ──> Media
 //!                      └── a header changed: another decoder
 //! ```
 
 mod decode;
 mod pull;
-mod screen;
+mod tag_filter;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::child::Tools;
 use crate::flv::Tag;
 use crate::picture::Picture;
 use pull::Pull;
-use screen::{Screen, Verdict};
+use tag_filter::{FilterResult, TagFilter};
 
 /// Pause before the second attempt; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -53,9 +53,9 @@ pub struct Wanted {
     pub fps: u32,
 }
 
-/// The means that inputs need to start.
+/// Options for inputs.
 #[derive(Clone, Debug)]
-pub struct Means {
+pub struct InputOptions {
     /// The programs.
     pub tools: Tools,
     /// Options for connections to RTMP servers.
@@ -78,7 +78,7 @@ pub enum Media {
 }
 
 /// The id of an input, with an item.
-pub type Named = (Arc<str>, Media);
+pub type NamedMedia = (Arc<str>, Media);
 
 /// The state of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,17 +108,17 @@ impl Input {
         name: &str,
         url: PullUrl,
         wanted: Wanted,
-        means: Arc<Means>,
-        out: mpsc::Sender<Named>,
+        options: Arc<InputOptions>,
+        out: mpsc::Sender<NamedMedia>,
     ) -> Self {
-        let sink = Sink { name: name.into(), out };
-        let task = tokio::spawn(run(sink, url.clone(), wanted, means));
+        let sink = MediaSink { name: name.into(), out };
+        let task = tokio::spawn(run(sink, url.clone(), wanted, options));
         Self { task, url, wanted }
     }
 
     /// Whether the input already has this URL and delivers this.
     #[must_use]
-    pub fn does(&self, url: &PullUrl, wanted: Wanted) -> bool {
+    pub fn matches(&self, url: &PullUrl, wanted: Wanted) -> bool {
         (&self.url, self.wanted) == (url, wanted)
     }
 }
@@ -131,25 +131,25 @@ impl Drop for Input {
 
 /// The receiver of one input's items.
 #[derive(Clone, Debug)]
-struct Sink {
+struct MediaSink {
     name: Arc<str>,
-    out: mpsc::Sender<Named>,
+    out: mpsc::Sender<NamedMedia>,
 }
 
-impl Sink {
+impl MediaSink {
     /// Waits for room. An error means that the receiver is gone and the input is about to end.
     async fn send(&self, media: Media) {
         let _ = self.out.send((self.name.clone(), media)).await;
     }
 }
 
-async fn run(sink: Sink, url: PullUrl, wanted: Wanted, means: Arc<Means>) {
+async fn run(sink: MediaSink, url: PullUrl, wanted: Wanted, options: Arc<InputOptions>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let state = match Pull::open(&url, &means.upstream).await {
+        let state = match Pull::open(&url, &options.upstream).await {
             Ok(pull) => {
                 let begun = Instant::now();
-                let state = attempt(&sink, pull, wanted, &means).await;
+                let state = attempt(&sink, pull, wanted, &options).await;
                 if begun.elapsed() >= STEADY {
                     pause = FIRST_PAUSE;
                 }
@@ -164,8 +164,13 @@ async fn run(sink: Sink, url: PullUrl, wanted: Wanted, means: Arc<Means>) {
 }
 
 /// Pulls until the stream or its decoder ends, and returns the reason as a state.
-async fn attempt(sink: &Sink, mut pull: Pull, wanted: Wanted, means: &Means) -> InputState {
-    let mut screen = Screen::new(wanted);
+async fn attempt(
+    sink: &MediaSink,
+    mut pull: Pull,
+    wanted: Wanted,
+    options: &InputOptions,
+) -> InputState {
+    let mut filter = TagFilter::new(wanted);
     // Times continue across the decoders of one stream.
     let mut decoder: Option<decode::Decoder> = None;
     sink.send(Media::Restarted).await;
@@ -173,8 +178,8 @@ async fn attempt(sink: &Sink, mut pull: Pull, wanted: Wanted, means: &Means) -> 
         let tag = tokio::select! {
             tag = pull.next() => tag,
             () = decode::ended(&mut decoder) => return InputState::Undecodable,
-            () = screen.wait() => {
-                decoder = begin(sink, wanted, &means.tools, &mut screen);
+            () = filter.wait() => {
+                decoder = begin(sink, wanted, &options.tools, &mut filter);
                 if decoder.is_none() {
                     return InputState::Undecodable;
                 }
@@ -186,10 +191,10 @@ async fn attempt(sink: &Sink, mut pull: Pull, wanted: Wanted, means: &Means) -> 
             Ok(None) => return InputState::Waiting,
             Err(_) => return InputState::Unreachable,
         };
-        match screen.take(tag, Instant::now()) {
-            Verdict::Drop => {}
-            Verdict::End => return InputState::Waiting,
-            Verdict::Pass(tag, to_decoder) => {
+        match filter.apply(tag, Instant::now()) {
+            FilterResult::Drop => {}
+            FilterResult::End => return InputState::Waiting,
+            FilterResult::Pass(tag, to_decoder) => {
                 if wanted.passing && tag.kind == MediaKind::Video {
                     sink.send(Media::Passing(tag.clone())).await;
                 }
@@ -200,8 +205,8 @@ async fn attempt(sink: &Sink, mut pull: Pull, wanted: Wanted, means: &Means) -> 
                     return InputState::Undecodable;
                 }
             }
-            Verdict::Another => {
-                if !screen.may_begin(Instant::now()) {
+            FilterResult::NewDecoder => {
+                if !filter.admit_decoder(Instant::now()) {
                     return InputState::Undecodable;
                 }
                 decoder = None;
@@ -211,12 +216,12 @@ async fn attempt(sink: &Sink, mut pull: Pull, wanted: Wanted, means: &Means) -> 
 }
 
 fn begin(
-    sink: &Sink,
+    sink: &MediaSink,
     wanted: Wanted,
     tools: &Tools,
-    screen: &mut Screen,
+    filter: &mut TagFilter,
 ) -> Option<decode::Decoder> {
-    let (kinds, first) = screen.begin();
+    let (kinds, first) = filter.begin();
     let decoder = decode::Decoder::start(tools, sink.clone(), wanted, kinds).ok()?;
     first.iter().all(|tag| decoder.feed(tag)).then_some(decoder)
 }

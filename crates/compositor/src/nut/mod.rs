@@ -186,7 +186,7 @@ mod tests {
                     }
                 }
                 // The stored bytes are bounded by the longest header.
-                proptest::prop_assert!(reader.held.len() <= (70 << 10) + size);
+                proptest::prop_assert!(reader.buffered.len() <= (70 << 10) + size);
             }
         }
     }

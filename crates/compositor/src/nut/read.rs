@@ -55,7 +55,7 @@ pub struct Frame {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Code {
+struct FrameCode {
     flags: u64,
     pts_delta: i64,
     size_factor: u64,
@@ -65,7 +65,7 @@ struct Code {
     header: usize,
 }
 
-const NO_CODE: Code = Code {
+const NO_FRAME_CODE: FrameCode = FrameCode {
     flags: flag::INVALID,
     pts_delta: 0,
     size_factor: 1,
@@ -76,7 +76,7 @@ const NO_CODE: Code = Code {
 };
 
 #[derive(Debug, Default)]
-struct Line {
+struct StreamClock {
     shift: u32,
     last: i64,
 }
@@ -93,15 +93,15 @@ struct Pending {
 #[derive(Debug)]
 pub struct Reader {
     max_frame: usize,
-    pub(super) held: Vec<u8>,
-    /// Number of bytes of `held` that were read.
+    pub(super) buffered: Vec<u8>,
+    /// Number of bytes of `buffered` that were read.
     at: usize,
     begun: bool,
     bases: Vec<(u32, u32)>,
-    codes: Box<[Code; 256]>,
+    codes: Box<[FrameCode; 256]>,
     elided: Vec<Vec<u8>>,
     streams: [Option<Stream>; MAX_STREAMS],
-    lines: [Line; MAX_STREAMS],
+    clocks: [StreamClock; MAX_STREAMS],
     pending: Option<Pending>,
 }
 
@@ -111,14 +111,14 @@ impl Reader {
     pub fn new(max_frame: usize) -> Self {
         Self {
             max_frame,
-            held: Vec::new(),
+            buffered: Vec::new(),
             at: 0,
             begun: false,
             bases: Vec::new(),
-            codes: Box::new([NO_CODE; 256]),
+            codes: Box::new([NO_FRAME_CODE; 256]),
             elided: vec![Vec::new()],
             streams: [None; MAX_STREAMS],
-            lines: Default::default(),
+            clocks: Default::default(),
             pending: None,
         }
     }
@@ -132,7 +132,7 @@ impl Reader {
     /// Adds bytes. Read all frames before adding more; only this bounds the stored bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         let mut bytes = bytes;
-        if self.at == self.held.len()
+        if self.at == self.buffered.len()
             && let Some(pending) = &mut self.pending
         {
             // Bytes of an incomplete frame are appended to it directly.
@@ -142,10 +142,10 @@ impl Reader {
             bytes = later;
         }
         if self.at > 0 {
-            self.held.drain(..self.at);
+            self.buffered.drain(..self.at);
             self.at = 0;
         }
-        self.held.extend_from_slice(bytes);
+        self.buffered.extend_from_slice(bytes);
     }
 
     /// The next frame, or `None` until more bytes have been added.
@@ -157,7 +157,7 @@ impl Reader {
         loop {
             if let Some(mut pending) = self.pending.take() {
                 let missing = pending.size - pending.frame.data.len();
-                let rest = &self.held[self.at..];
+                let rest = &self.buffered[self.at..];
                 let count = missing.min(rest.len());
                 pending.frame.data.extend_from_slice(&rest[..count]);
                 self.at += count;
@@ -167,50 +167,50 @@ impl Reader {
                 self.pending = Some(pending);
                 return Ok(None);
             }
-            let mut cursor = Cursor { bytes: &self.held[self.at..], read: 0 };
-            let step = self.step(&mut cursor);
+            let mut cursor = Cursor { bytes: &self.buffered[self.at..], read: 0 };
+            let element = self.element(&mut cursor);
             let read = cursor.read;
-            match step {
-                Ok(step) => {
+            match element {
+                Ok(element) => {
                     self.at += read;
-                    self.apply(step);
+                    self.apply(element);
                 }
-                Err(Short::More) => return Ok(None),
-                Err(Short::Bad(error)) => return Err(error),
+                Err(ParseError::Incomplete) => return Ok(None),
+                Err(ParseError::Bad(error)) => return Err(error),
             }
         }
     }
 
-    fn apply(&mut self, step: Step) {
-        match step {
-            Step::Id => self.begun = true,
-            Step::Skip => {}
-            Step::Main(main) => {
+    fn apply(&mut self, element: Element) {
+        match element {
+            Element::Id => self.begun = true,
+            Element::Skip => {}
+            Element::MainHeader(main) => {
                 self.bases = main.bases;
                 self.codes = main.codes;
                 self.elided = main.elided;
             }
-            Step::Stream(id, stream, shift) => {
+            Element::Stream(id, stream, shift) => {
                 self.streams[id] = Some(stream);
-                self.lines[id] = Line { shift, last: 0 };
+                self.clocks[id] = StreamClock { shift, last: 0 };
             }
-            Step::Sync(base, value) => {
-                for (line, stream) in self.lines.iter_mut().zip(self.streams) {
+            Element::Sync(base, value) => {
+                for (clock, stream) in self.clocks.iter_mut().zip(self.streams) {
                     let Some(stream) = stream else { continue };
-                    line.last = rescale(value, base, stream.base());
+                    clock.last = rescale(value, base, stream.base());
                 }
             }
-            Step::Frame(pending) => {
-                self.lines[pending.frame.stream].last = pending.frame.pts;
+            Element::Frame(pending) => {
+                self.clocks[pending.frame.stream].last = pending.frame.pts;
                 self.pending = Some(pending);
             }
         }
     }
 
-    fn step(&self, cursor: &mut Cursor) -> Result<Step, Short> {
+    fn element(&self, cursor: &mut Cursor) -> Result<Element, ParseError> {
         if !self.begun {
             let id = cursor.take(FILE_ID.len())?;
-            return if id == FILE_ID { Ok(Step::Id) } else { Err(NutError::Id.into()) };
+            return if id == FILE_ID { Ok(Element::Id) } else { Err(NutError::Id.into()) };
         }
         let first = cursor.byte()?;
         if first != N {
@@ -230,21 +230,21 @@ impl Reader {
         let body = cursor.take(size)?;
         let body = body.get(..size.saturating_sub(4)).unwrap_or_default();
         // A packet whose contents are too short is malformed.
-        let whole = |short: Short| match short {
-            Short::More => Short::Bad(NutError::Header),
-            bad @ Short::Bad(_) => bad,
+        let whole = |error: ParseError| match error {
+            ParseError::Incomplete => ParseError::Bad(NutError::Header),
+            bad @ ParseError::Bad(_) => bad,
         };
         let mut body = Cursor { bytes: body, read: 0 };
         match code {
-            start::MAIN => main(&mut body).map(Step::Main).map_err(whole),
+            start::MAIN => main(&mut body).map(Element::MainHeader).map_err(whole),
             start::STREAM => self.stream(&mut body).map_err(whole),
             start::SYNCPOINT => self.sync(&mut body).map_err(whole),
-            start::INDEX | start::INFO => Ok(Step::Skip),
+            start::INDEX | start::INFO => Ok(Element::Skip),
             _ => Err(NutError::Header.into()),
         }
     }
 
-    fn sync(&self, body: &mut Cursor) -> Result<Step, Short> {
+    fn sync(&self, body: &mut Cursor) -> Result<Element, ParseError> {
         let value = body.number()?;
         let count = self.bases.len() as u64;
         if count == 0 {
@@ -252,10 +252,10 @@ impl Reader {
         }
         let base = self.bases[(value % count) as usize];
         let value = i64::try_from(value / count).map_err(|_| NutError::Number)?;
-        Ok(Step::Sync(base, value))
+        Ok(Element::Sync(base, value))
     }
 
-    fn stream(&self, body: &mut Cursor) -> Result<Step, Short> {
+    fn stream(&self, body: &mut Cursor) -> Result<Element, ParseError> {
         let id = body.index()?;
         let class = body.number()?;
         let codec = body.index()?;
@@ -270,7 +270,7 @@ impl Reader {
         if id >= MAX_STREAMS || shift > 15 {
             return Err(NutError::Feature.into());
         }
-        let mut side = || Ok::<_, Short>(u32::try_from(body.number()?).unwrap_or(u32::MAX));
+        let mut side = || Ok::<_, ParseError>(u32::try_from(body.number()?).unwrap_or(u32::MAX));
         let stream = match class {
             0 => Stream::Picture { width: side()?, height: side()?, base },
             1 => {
@@ -279,10 +279,10 @@ impl Reader {
             }
             _ => return Err(NutError::Feature.into()),
         };
-        Ok(Step::Stream(id, stream, shift))
+        Ok(Element::Stream(id, stream, shift))
     }
 
-    fn frame(&self, code: u8, cursor: &mut Cursor) -> Result<Step, Short> {
+    fn frame(&self, code: u8, cursor: &mut Cursor) -> Result<Element, ParseError> {
         let code = self.codes[usize::from(code)];
         let mut flags = code.flags;
         if flags & flag::INVALID != 0 {
@@ -293,14 +293,14 @@ impl Reader {
         }
         let has = |flag: u64| flags & flag != 0;
         let stream = if has(flag::STREAM_ID) { cursor.index()? } else { code.stream };
-        let line = self.lines.get(stream).ok_or(NutError::Frame)?;
+        let clock = self.clocks.get(stream).ok_or(NutError::Frame)?;
         if self.streams[stream].is_none() || has(flag::SIDE_DATA) {
             return Err(NutError::Frame.into());
         }
         let pts = if has(flag::CODED_PTS) {
-            line.full(cursor.number()?)?
+            clock.full(cursor.number()?)?
         } else {
-            line.last.checked_add(code.pts_delta).ok_or(NutError::Number)?
+            clock.last.checked_add(code.pts_delta).ok_or(NutError::Number)?
         };
         let mut size = code.size;
         if has(flag::SIZE_MSB) {
@@ -329,11 +329,11 @@ impl Reader {
         }
         let mut data = Vec::with_capacity(size);
         data.extend_from_slice(head);
-        Ok(Step::Frame(Pending { frame: Frame { stream, pts, data }, size }))
+        Ok(Element::Frame(Pending { frame: Frame { stream, pts, data }, size }))
     }
 }
 
-impl Line {
+impl StreamClock {
     /// Decodes a time of which either the low bits or all bits are coded.
     fn full(&self, coded: u64) -> Result<i64, NutError> {
         let coded = i64::try_from(coded).map_err(|_| NutError::Number)?;
@@ -347,22 +347,22 @@ impl Line {
     }
 }
 
-enum Step {
+enum Element {
     Id,
     Skip,
-    Main(Main),
+    MainHeader(MainHeader),
     Stream(usize, Stream, u32),
     Sync((u32, u32), i64),
     Frame(Pending),
 }
 
-struct Main {
+struct MainHeader {
     bases: Vec<(u32, u32)>,
-    codes: Box<[Code; 256]>,
+    codes: Box<[FrameCode; 256]>,
     elided: Vec<Vec<u8>>,
 }
 
-fn main(body: &mut Cursor) -> Result<Main, Short> {
+fn main(body: &mut Cursor) -> Result<MainHeader, ParseError> {
     let version = body.number()?;
     if !(2..=4).contains(&version) {
         return Err(NutError::Feature.into());
@@ -381,7 +381,7 @@ fn main(body: &mut Cursor) -> Result<Main, Short> {
     }
     let mut bases = Vec::with_capacity(count);
     for _ in 0..count {
-        let mut part = || Ok::<_, Short>(u32::try_from(body.number()?).unwrap_or(0));
+        let mut part = || Ok::<_, ParseError>(u32::try_from(body.number()?).unwrap_or(0));
         let base = (part()?, part()?);
         if base.0 == 0 || base.1 == 0 {
             return Err(NutError::Header.into());
@@ -400,12 +400,12 @@ fn main(body: &mut Cursor) -> Result<Main, Short> {
             elided.push(body.take(size)?.to_vec());
         }
     }
-    Ok(Main { bases, codes, elided })
+    Ok(MainHeader { bases, codes, elided })
 }
 
-fn codes(body: &mut Cursor) -> Result<Box<[Code; 256]>, Short> {
-    let mut codes = Box::new([NO_CODE; 256]);
-    let mut code = Code { flags: 0, ..NO_CODE };
+fn codes(body: &mut Cursor) -> Result<Box<[FrameCode; 256]>, ParseError> {
+    let mut codes = Box::new([NO_FRAME_CODE; 256]);
+    let mut code = FrameCode { flags: 0, ..NO_FRAME_CODE };
     let mut at = 0;
     while at < codes.len() {
         code.flags = body.number()?;
@@ -440,7 +440,7 @@ fn codes(body: &mut Cursor) -> Result<Box<[Code; 256]>, Short> {
         while left > 0 {
             let slot = codes.get_mut(at).ok_or(NutError::Header)?;
             if at != usize::from(N) {
-                *slot = Code { size: code.size + (count - left), ..code };
+                *slot = FrameCode { size: code.size + (count - left), ..code };
                 left -= 1;
             }
             at += 1;
@@ -459,13 +459,13 @@ fn rescale(value: i64, from: (u32, u32), to: (u32, u32)) -> i64 {
     i64::try_from(scaled).unwrap_or(i64::MAX)
 }
 
-/// Why a step failed: bytes are missing or malformed.
-enum Short {
-    More,
+/// Why an element cannot be read: bytes are missing or malformed.
+enum ParseError {
+    Incomplete,
     Bad(NutError),
 }
 
-impl From<NutError> for Short {
+impl From<NutError> for ParseError {
     fn from(error: NutError) -> Self {
         Self::Bad(error)
     }
@@ -481,18 +481,18 @@ impl<'a> Cursor<'a> {
         self.read >= self.bytes.len()
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Short> {
-        let end = self.read.checked_add(count).ok_or(Short::More)?;
-        let taken = self.bytes.get(self.read..end).ok_or(Short::More)?;
+    fn take(&mut self, count: usize) -> Result<&'a [u8], ParseError> {
+        let end = self.read.checked_add(count).ok_or(ParseError::Incomplete)?;
+        let taken = self.bytes.get(self.read..end).ok_or(ParseError::Incomplete)?;
         self.read = end;
         Ok(taken)
     }
 
-    fn byte(&mut self) -> Result<u8, Short> {
+    fn byte(&mut self) -> Result<u8, ParseError> {
         Ok(self.take(1)?[0])
     }
 
-    fn number(&mut self) -> Result<u64, Short> {
+    fn number(&mut self) -> Result<u64, ParseError> {
         let mut value = 0_u64;
         for _ in 0..10 {
             let byte = self.byte()?;
@@ -507,11 +507,11 @@ impl<'a> Cursor<'a> {
         Err(NutError::Number.into())
     }
 
-    fn index(&mut self) -> Result<usize, Short> {
+    fn index(&mut self) -> Result<usize, ParseError> {
         Ok(usize::try_from(self.number()?).map_err(|_| NutError::Number)?)
     }
 
-    fn signed(&mut self) -> Result<i64, Short> {
+    fn signed(&mut self) -> Result<i64, ParseError> {
         let value = self.number()?.checked_add(1).ok_or(NutError::Number)?;
         let half = i64::try_from(value >> 1).map_err(|_| NutError::Number)?;
         Ok(if value & 1 == 1 { -half } else { half })

@@ -1,10 +1,10 @@
 //! The encoder process: pictures and samples in, tags out. There is one at a time.
 //!
-//! In: beats. Out: tags with times of the output, across all encoder processes. Deliberately absent: the use of the
+//! In: frames. Out: tags with times of the output, across all encoder processes. Deliberately absent: the use of the
 //! tags.
 //!
-//! When an encoder fails, another one starts after a pause with the newest beat; the beats in between are not encoded.
-//! The caller limits the number of waiting beats with [`Encoder::has_room`].
+//! When an encoder fails, another one starts after a pause with the newest frame; the frames in between are not encoded.
+//! The caller limits the number of waiting frames with [`Encoder::has_room`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::child::{self, Encoding, Tools};
+use crate::child::{self, EncoderOptions, Tools};
+use crate::composer::ComposedFrame;
 use crate::flv::{Reader, Tag};
 use crate::nut::Writer;
-use crate::stage::Beat;
 
-/// Maximum number of beats that wait for the encoder.
+/// Maximum number of frames that wait for the encoder.
 const WAITING: usize = 8;
 /// An encoder that accepts or produces nothing for this time has failed.
 const STUCK: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ const STEADY: Duration = Duration::from_secs(10);
 /// their times must not be negative.
 const LEAD: u64 = 4;
 /// Start of the times of the output, in milliseconds, for the same reason.
-pub const BEGIN: i64 = 1000;
+pub const OUTPUT_START_MS: i64 = 1000;
 
 /// An event of an encoder.
 #[derive(Debug)]
@@ -44,46 +44,46 @@ pub enum EncoderEvent {
     Failed,
 }
 
-/// Encodes beats. Dropping it ends the encoder process.
+/// Encodes frames. Dropping it ends the encoder process.
 #[derive(Debug)]
 pub struct Encoder {
-    beats: mpsc::Sender<Beat>,
-    encoding: Encoding,
+    frames: mpsc::Sender<ComposedFrame>,
+    encoding: EncoderOptions,
     task: JoinHandle<()>,
 }
 
 impl Encoder {
-    /// Starts with the first beat. If `metadata` is false, only tags with pictures or sound are sent.
+    /// Starts with the first frame. If `metadata` is false, only tags with pictures or sound are sent.
     #[must_use]
     pub fn start(
         tools: Arc<Tools>,
-        encoding: Encoding,
+        encoding: EncoderOptions,
         metadata: bool,
         tags: mpsc::Sender<Tag>,
         events: mpsc::Sender<EncoderEvent>,
     ) -> Self {
-        let (beats, queue) = mpsc::channel(WAITING);
-        let sink = Sink { tags, metadata };
+        let (frames, queue) = mpsc::channel(WAITING);
+        let sink = TagSink { tags, metadata };
         let task = tokio::spawn(run(tools, encoding, queue, sink, events));
-        Self { beats, encoding, task }
+        Self { frames, encoding, task }
     }
 
     /// The encoding parameters.
     #[must_use]
-    pub fn encoding(&self) -> Encoding {
+    pub fn encoding(&self) -> EncoderOptions {
         self.encoding
     }
 
-    /// Whether a beat can be passed to [`Encoder::encode`].
+    /// Whether a frame can be passed to [`Encoder::encode`].
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.beats.capacity() > 0
+        self.frames.capacity() > 0
     }
 
-    /// Encodes a beat, if there is room.
-    pub fn encode(&self, beat: Beat) {
-        // Without room the beat is lost; the caller checks `has_room` first.
-        let _ = self.beats.try_send(beat);
+    /// Encodes a frame, if there is room.
+    pub fn encode(&self, frame: ComposedFrame) {
+        // Without room the frame is lost; the caller checks `has_room` first.
+        let _ = self.frames.try_send(frame);
     }
 }
 
@@ -94,26 +94,26 @@ impl Drop for Encoder {
     }
 }
 
-struct Sink {
+struct TagSink {
     tags: mpsc::Sender<Tag>,
     metadata: bool,
 }
 
 async fn run(
     tools: Arc<Tools>,
-    encoding: Encoding,
-    mut beats: mpsc::Receiver<Beat>,
-    sink: Sink,
+    encoding: EncoderOptions,
+    mut frames: mpsc::Receiver<ComposedFrame>,
+    sink: TagSink,
     events: mpsc::Sender<EncoderEvent>,
 ) {
     let mut pause = FIRST_PAUSE;
-    while let Some(first) = beats.recv().await {
+    while let Some(first) = frames.recv().await {
         let begun = Instant::now();
         if let Ok(mut process) = child::encoder(&tools, &encoding) {
             let (input, output) = process.pipes();
-            let base = BEGIN + first.at / 1000;
+            let base = OUTPUT_START_MS + first.at / 1000;
             tokio::select! {
-                () = feed(input, encoding, first, &mut beats) => {}
+                () = feed(input, encoding, first, &mut frames) => {}
                 () = read(output, base, &sink) => {}
             }
             process.end().await;
@@ -129,7 +129,7 @@ async fn run(
         loop {
             tokio::select! {
                 () = &mut paused => break,
-                beat = beats.recv() => if beat.is_none() {
+                frame = frames.recv() => if frame.is_none() {
                     return;
                 },
             }
@@ -138,32 +138,32 @@ async fn run(
     }
 }
 
-/// Writes beats until the encoder fails to accept them.
+/// Writes frames until the encoder fails to accept them.
 async fn feed(
     mut input: ChildStdin,
-    encoding: Encoding,
-    first: Beat,
-    beats: &mut mpsc::Receiver<Beat>,
+    encoding: EncoderOptions,
+    first: ComposedFrame,
+    frames: &mut mpsc::Receiver<ComposedFrame>,
 ) {
     let picture = encoding.picture.map(|it| (it.width, it.height, it.fps));
     let writer = Writer::new(picture, (encoding.rate, encoding.channels));
     if input.write_all(&writer.header()).await.is_err() {
         return;
     }
-    let clock = Begin::of(&first, encoding);
-    let mut beat = Some(first);
-    while let Some(next) = beat {
+    let clock = FirstFrame::of(&first, encoding);
+    let mut frame = Some(first);
+    while let Some(next) = frame {
         let writing = write(&mut input, &writer, &clock, encoding, next);
         if !matches!(timeout(STUCK, writing).await, Ok(Ok(()))) {
             return;
         }
-        beat = beats.recv().await;
+        frame = frames.recv().await;
     }
     // The owner dropped the encoder, which also aborts this task.
 }
 
-/// The first beat of an encoder.
-struct Begin {
+/// The first frame of an encoder.
+struct FirstFrame {
     epoch: u64,
     number: u64,
     sound: u64,
@@ -172,14 +172,14 @@ struct Begin {
     channels: usize,
 }
 
-impl Begin {
-    fn of(beat: &Beat, encoding: Encoding) -> Self {
+impl FirstFrame {
+    fn of(frame: &ComposedFrame, encoding: EncoderOptions) -> Self {
         let channels = encoding.channels.max(1) as usize;
         Self {
-            epoch: beat.epoch,
-            number: beat.number,
-            sound: beat.sound_at,
-            lead: (beat.sound.len() / channels) as u64,
+            epoch: frame.epoch,
+            number: frame.number,
+            sound: frame.sound_at,
+            lead: (frame.sound.len() / channels) as u64,
             channels,
         }
     }
@@ -188,25 +188,25 @@ impl Begin {
 async fn write(
     input: &mut ChildStdin,
     writer: &Writer,
-    begin: &Begin,
-    encoding: Encoding,
-    beat: Beat,
+    begin: &FirstFrame,
+    encoding: EncoderOptions,
+    frame: ComposedFrame,
 ) -> std::io::Result<()> {
-    if beat.epoch != begin.epoch {
+    if frame.epoch != begin.epoch {
         return Err(std::io::ErrorKind::InvalidInput.into());
     }
     let rate = u64::from(encoding.rate);
     let sound_stream = usize::from(encoding.picture.is_some());
-    if !beat.sound.is_empty() {
-        let since = beat.sound_at.saturating_sub(begin.sound);
+    if !frame.sound.is_empty() {
+        let since = frame.sound_at.saturating_sub(begin.sound);
         let pts = (LEAD * rate + since).saturating_sub(begin.lead);
-        let mut out = writer.frame_head(sound_stream, pts, beat.sound.len() * 2);
-        debug_assert_eq!(beat.sound.len() % begin.channels, 0);
-        out.extend(beat.sound.iter().flat_map(|sample| sample.to_le_bytes()));
+        let mut out = writer.frame_head(sound_stream, pts, frame.sound.len() * 2);
+        debug_assert_eq!(frame.sound.len() % begin.channels, 0);
+        out.extend(frame.sound.iter().flat_map(|sample| sample.to_le_bytes()));
         input.write_all(&out).await?;
     }
-    if let Some((shape, picture)) = encoding.picture.zip(beat.picture) {
-        let pts = LEAD * u64::from(shape.fps) + beat.number.saturating_sub(begin.number);
+    if let Some((shape, picture)) = encoding.picture.zip(frame.picture) {
+        let pts = LEAD * u64::from(shape.fps) + frame.number.saturating_sub(begin.number);
         let head = writer.frame_head(0, pts, picture.data().len());
         input.write_all(&head).await?;
         input.write_all(picture.data()).await?;
@@ -215,7 +215,7 @@ async fn write(
 }
 
 /// Forwards tags until the encoder stops producing them.
-async fn read(mut output: ChildStdout, base: i64, sink: &Sink) {
+async fn read(mut output: ChildStdout, base: i64, sink: &TagSink) {
     let mut reader = Reader::default();
     let mut buffer = vec![0; 64 << 10];
     let mut last = 0;

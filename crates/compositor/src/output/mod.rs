@@ -1,16 +1,16 @@
 //! The output of a run: an encoder, and the publish at the receiver.
 //!
-//! In: beats. Out: a publish, and events about it. Deliberately absent: composition.
+//! In: frames. Out: a publish, and events about it. Deliberately absent: composition.
 //!
 //! ```text
-//!   beats ──> Encoder (a child) ── tags ──> Publisher ── RTMP, RTMPS ──> receiver
+//!   frames ──> Encoder (a child) ── tags ──> Publisher ── RTMP, RTMPS ──> receiver
 //!                tags that are passed on ─────┘
 //! ```
 
 mod encode;
+mod gop_cache;
 mod publish;
-mod tail;
 
-pub use encode::{BEGIN, Encoder, EncoderEvent};
+pub use encode::{Encoder, EncoderEvent, OUTPUT_START_MS};
+pub use gop_cache::GopCache;
 pub use publish::{Publisher, PushEvent, Target};
-pub use tail::Tail;

@@ -17,7 +17,7 @@ use lianmai_media_plane::{MediaKind, Packet};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::Tail;
+use super::GopCache;
 use crate::flv::Tag;
 use crate::message::Failure;
 
@@ -65,38 +65,38 @@ pub struct Publisher {
 }
 
 /// Why an attempt ended.
-enum Ended {
+enum AttemptEnd {
     /// The lease expired.
     Lease,
     /// The publisher was told to stop.
     Stop,
     /// The video encoding changed, which many receivers do not accept within one publish.
-    Shape,
+    VideoChanged,
     Failed(UpstreamError),
 }
 
 /// The pauses between attempts.
 #[derive(Debug)]
-struct Pauses(Duration);
+struct Backoff(Duration);
 
-impl Default for Pauses {
+impl Default for Backoff {
     fn default() -> Self {
         Self(PAUSES.0)
     }
 }
 
-impl Pauses {
+impl Backoff {
     /// The pause after an attempt that published for so long, if it published. A source chooses when its pictures change
     /// their shape: such an end counts as a failure unless the publish was steady.
-    fn after(&mut self, ended: &Ended, published: Option<Duration>) -> Option<Duration> {
+    fn after(&mut self, ended: &AttemptEnd, published: Option<Duration>) -> Option<Duration> {
         let is_steady = published.is_some_and(|time| time >= STEADY);
         if is_steady {
             self.0 = PAUSES.0;
         }
         match ended {
-            Ended::Lease | Ended::Stop => return None,
-            Ended::Shape if is_steady => return None,
-            Ended::Shape | Ended::Failed(_) => {}
+            AttemptEnd::Lease | AttemptEnd::Stop => return None,
+            AttemptEnd::VideoChanged if is_steady => return None,
+            AttemptEnd::VideoChanged | AttemptEnd::Failed(_) => {}
         }
         let pause = self.0;
         self.0 = (pause * 2).min(PAUSES.1);
@@ -107,16 +107,16 @@ impl Pauses {
 impl Publisher {
     /// Publishes until it is told to stop or its owner is gone. Without a lease it waits for one.
     pub async fn run(mut self, events: mpsc::Sender<PushEvent>) {
-        let mut tail = Tail::default();
-        let mut pauses = Pauses::default();
+        let mut cache = GopCache::default();
+        let mut backoff = Backoff::default();
         loop {
             let mut accepted = None;
-            let ended = self.attempt(&mut tail, &events, &mut accepted).await;
-            let pause = pauses.after(&ended, accepted.map(|at: Instant| at.elapsed()));
+            let ended = self.attempt(&mut cache, &events, &mut accepted).await;
+            let pause = backoff.after(&ended, accepted.map(|at: Instant| at.elapsed()));
             match ended {
-                Ended::Stop => return,
-                Ended::Lease | Ended::Shape => {}
-                Ended::Failed(error) => {
+                AttemptEnd::Stop => return,
+                AttemptEnd::Lease | AttemptEnd::VideoChanged => {}
+                AttemptEnd::Failed(error) => {
                     let told = PushEvent::Failed(failure(&error), error.to_string());
                     if events.send(told).await.is_err() {
                         return;
@@ -124,7 +124,7 @@ impl Publisher {
                 }
             }
             if let Some(pause) = pause
-                && self.keep(&mut tail, pin!(sleep(pause))).await.is_none()
+                && self.keep(&mut cache, pin!(sleep(pause))).await.is_none()
             {
                 return;
             }
@@ -134,10 +134,10 @@ impl Publisher {
     /// Says also when the receiver accepted, if it did.
     async fn attempt(
         &mut self,
-        tail: &mut Tail,
+        cache: &mut GopCache,
         events: &mpsc::Sender<PushEvent>,
         accepted: &mut Option<Instant>,
-    ) -> Ended {
+    ) -> AttemptEnd {
         let lease = self.lease.clone();
         let mut granted = self.lease.clone();
         let granted = async move {
@@ -147,26 +147,26 @@ impl Publisher {
                 std::future::pending().await
             }
         };
-        if self.keep(tail, pin!(granted)).await.is_none() {
-            return Ended::Stop;
+        if self.keep(cache, pin!(granted)).await.is_none() {
+            return AttemptEnd::Stop;
         }
         let url = self.target.borrow_and_update().url.clone();
         let options = self.options.clone();
         let connecting = Leased::new(lease, async move { Upstream::publish(&url, &options).await });
-        let upstream = match self.keep(tail, pin!(connecting)).await {
-            None => return Ended::Stop,
-            Some(None) => return Ended::Lease,
-            Some(Some(Err(error))) => return Ended::Failed(error),
+        let upstream = match self.keep(cache, pin!(connecting)).await {
+            None => return AttemptEnd::Stop,
+            Some(None) => return AttemptEnd::Lease,
+            Some(Some(Err(error))) => return AttemptEnd::Failed(error),
             Some(Some(Ok(upstream))) => upstream,
         };
         *accepted = Some(Instant::now());
-        self.publish(tail, upstream, events).await
+        self.publish(cache, upstream, events).await
     }
 
-    /// Waits for `until`, and stores arriving tags in the tail meanwhile. Returns `None` if the publisher has to end.
+    /// Waits for `until`, and stores arriving tags in the cache meanwhile. Returns `None` if the publisher has to end.
     async fn keep<F: Future>(
         &mut self,
-        tail: &mut Tail,
+        cache: &mut GopCache,
         mut until: Pin<&mut F>,
     ) -> Option<F::Output> {
         loop {
@@ -174,58 +174,58 @@ impl Publisher {
                 biased;
                 _ = self.stop.wait_for(|stop| *stop) => return None,
                 output = &mut until => return Some(output),
-                tag = self.tags.recv() => tail.put(&tag?),
+                tag = self.tags.recv() => cache.put(&tag?),
             }
         }
     }
 
     async fn publish(
         &mut self,
-        tail: &mut Tail,
+        cache: &mut GopCache,
         mut upstream: Upstream,
         events: &mpsc::Sender<PushEvent>,
-    ) -> Ended {
+    ) -> AttemptEnd {
         let before = self.sent.load(Relaxed);
         let mut progress = Progress::default();
-        for tag in tail.tags() {
+        for tag in cache.tags() {
             if let Some(packet) = packet(&tag) {
                 if let Err(error) = upstream.send_first(&packet) {
-                    return Ended::Failed(error);
+                    return AttemptEnd::Failed(error);
                 }
                 progress.queued(&tag, &upstream, self.has_picture());
             }
         }
         // A stream with pictures starts with a keyframe.
-        let mut begun = tail.is_whole() || !self.has_picture();
+        let mut begun = cache.starts_with_keyframe() || !self.has_picture();
         let mut round = self.target.borrow().round;
         loop {
             let lease = self.lease.clone();
             let step = Leased::new(lease, async {
                 tokio::select! {
                     biased;
-                    _ = self.stop.wait_for(|stop| *stop) => Step::Stop,
-                    error = upstream.serve() => Step::Failed(error),
-                    tag = self.tags.recv() => tag.map_or(Step::Stop, Step::Tag),
-                    () = progress.look() => Step::Look,
+                    _ = self.stop.wait_for(|stop| *stop) => PublishEvent::Stop,
+                    error = upstream.serve() => PublishEvent::Failed(error),
+                    tag = self.tags.recv() => tag.map_or(PublishEvent::Stop, PublishEvent::Tag),
+                    () = progress.recheck() => PublishEvent::Recheck,
                 }
             });
             let step = step.await;
             self.sent.store(before + upstream.written_bytes(), Relaxed);
             match step {
-                None => return Ended::Lease,
-                Some(Step::Stop) => {
+                None => return AttemptEnd::Lease,
+                Some(PublishEvent::Stop) => {
                     // The last messages need the lease, too.
                     let _ = Leased::new(self.lease.clone(), upstream.finish()).await;
-                    return Ended::Stop;
+                    return AttemptEnd::Stop;
                 }
-                Some(Step::Failed(error)) => return Ended::Failed(error),
-                Some(Step::Look) => {}
-                Some(Step::Tag(tag)) => {
-                    let is_other = tail.is_other(&tag);
-                    tail.put(&tag);
+                Some(PublishEvent::Failed(error)) => return AttemptEnd::Failed(error),
+                Some(PublishEvent::Recheck) => {}
+                Some(PublishEvent::Tag(tag)) => {
+                    let is_other = cache.changes_video(&tag);
+                    cache.put(&tag);
                     if is_other {
                         let _ = Leased::new(self.lease.clone(), upstream.finish()).await;
-                        return Ended::Shape;
+                        return AttemptEnd::VideoChanged;
                     }
                     let now = self.target.borrow().round;
                     if std::mem::replace(&mut round, now) != now {
@@ -235,14 +235,14 @@ impl Publisher {
                     begun |= tag.is_key();
                     if let Some(packet) = packet(&tag).filter(|_| begun || !waits) {
                         if let Err(error) = upstream.send(&packet) {
-                            return Ended::Failed(error);
+                            return AttemptEnd::Failed(error);
                         }
                         progress.queued(&tag, &upstream, self.has_picture());
                     }
                 }
             }
-            if progress.accepted(&upstream) && events.send(PushEvent::Pushing).await.is_err() {
-                return Ended::Stop;
+            if progress.take_accepted(&upstream) && events.send(PushEvent::Pushing).await.is_err() {
+                return AttemptEnd::Stop;
             }
         }
     }
@@ -252,9 +252,9 @@ impl Publisher {
     }
 }
 
-enum Step {
+enum PublishEvent {
     Stop,
-    Look,
+    Recheck,
     Tag(Tag),
     Failed(UpstreamError),
 }
@@ -282,7 +282,7 @@ impl Progress {
     }
 
     /// Whether the socket accepted it since the last call.
-    fn accepted(&mut self, upstream: &Upstream) -> bool {
+    fn take_accepted(&mut self, upstream: &Upstream) -> bool {
         let is_there = matches!(self, Self::Queued(end) if upstream.written_bytes() >= *end);
         if is_there {
             *self = Self::Told;
@@ -291,7 +291,7 @@ impl Progress {
     }
 
     /// Completes when the progress should be checked again.
-    async fn look(&self) {
+    async fn recheck(&self) {
         match self {
             Self::Queued(_) => sleep(Duration::from_millis(20)).await,
             Self::Nothing | Self::Told => std::future::pending().await,
@@ -361,16 +361,16 @@ mod tests {
 
     #[test]
     fn another_shape_soon_after_the_last_takes_a_pause() {
-        let mut pauses = Pauses::default();
-        let mut after = |ended: &Ended, seconds: Option<u64>| {
-            pauses.after(ended, seconds.map(Duration::from_secs)).map(|pause| pause.as_secs())
+        let mut backoff = Backoff::default();
+        let mut after = |ended: &AttemptEnd, seconds: Option<u64>| {
+            backoff.after(ended, seconds.map(Duration::from_secs)).map(|pause| pause.as_secs())
         };
-        let failed = Ended::Failed(UpstreamError::Stalled);
-        let soon = [(); 4].map(|()| after(&Ended::Shape, Some(1)));
+        let failed = AttemptEnd::Failed(UpstreamError::Stalled);
+        let soon = [(); 4].map(|()| after(&AttemptEnd::VideoChanged, Some(1)));
         assert_eq!(soon, [Some(1), Some(2), Some(4), Some(4)]);
-        assert_eq!(after(&Ended::Lease, Some(1)), None);
+        assert_eq!(after(&AttemptEnd::Lease, Some(1)), None);
         assert_eq!(after(&failed, None), Some(4));
-        assert_eq!(after(&Ended::Shape, Some(10)), None, "it was steady");
+        assert_eq!(after(&AttemptEnd::VideoChanged, Some(10)), None, "it was steady");
         assert_eq!(after(&failed, Some(9)), Some(1));
         assert_eq!(after(&failed, None), Some(2));
         assert_eq!(after(&failed, Some(10)), Some(1));

@@ -1,16 +1,16 @@
 //! One run of a push task: connects all parts.
 //!
 //! In: orders. Out: reports, and a publish while there is a lease. Deliberately absent: decisions about the picture,
-//! which the [`Stage`] and the parent process make; pipes and lines.
+//! which the [`Composer`] and the parent process make; pipes and lines.
 //!
 //! ```text
-//!   Input (one for each stream) ── pictures, sounds ──> Stage ── beats ──> Encoder ── tags ──> Publisher
+//!   Input (one for each stream) ── pictures, sounds ──> Composer ── frames ──> Encoder ── tags ──> Publisher
 //! ```
 //!
 //! Only an expired lease or an order ends a run: inputs, encoders and receivers are retried after failures.
 
-mod asked;
-mod pass;
+mod image_requests;
+mod passthrough;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -25,16 +25,16 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::child::Tools;
+use crate::composer::{ComposedFrame, Composer, Micros};
 use crate::flv::Tag;
 use crate::images::{ImageError, ImageOptions, image};
-use crate::input::{Input, InputState, Means, Media, Named, PullUrl};
+use crate::input::{Input, InputOptions, InputState, Media, NamedMedia, PullUrl};
 use crate::lease::Lease;
 use crate::message::{Failure, Job, Order, Report, SourceState, Stats, VERSION};
 use crate::output::{Encoder, EncoderEvent, Publisher, PushEvent, Target};
 use crate::picture::Picture;
-use crate::stage::{Beat, Micros, Stage};
-use asked::{Asked, Look};
-use pass::Pass;
+use image_requests::{ImageRequests, ImageVariant};
+use passthrough::Passthrough;
 
 /// Interval between requests for a lease: several fit into the two seconds of a lease.
 const RENEW: Duration = Duration::from_millis(400);
@@ -53,7 +53,7 @@ const CARRIED: usize = 2;
 
 /// The environment of a run.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct RunEnvironment {
     /// The programs.
     pub tools: Tools,
     /// Options for connections to receivers.
@@ -66,11 +66,11 @@ pub struct Place {
 pub async fn run(
     number: u64,
     job: Job,
-    place: Place,
+    environment: RunEnvironment,
     orders: mpsc::Receiver<Order>,
     reports: mpsc::Sender<Report>,
 ) {
-    let last = match Run::start(number, job, place, reports.clone()) {
+    let last = match Run::start(number, job, environment, reports.clone()) {
         Ok(mut run) => {
             let ended = run.serve(orders).await;
             run.end(ended).await
@@ -81,7 +81,7 @@ pub async fn run(
     let _ = timeout(FAREWELL, reports.send(last)).await;
 }
 
-enum Ended {
+enum RunEnd {
     Stop,
     Lease,
 }
@@ -92,23 +92,23 @@ type Pipe<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
 struct Run {
     number: u64,
     job: Job,
-    place: Place,
+    environment: RunEnvironment,
     tools: Arc<Tools>,
-    means: Arc<Means>,
+    input_options: Arc<InputOptions>,
     reports: mpsc::Sender<Report>,
     begun: Instant,
-    stage: Stage,
+    composer: Composer,
     inputs: BTreeMap<String, Input>,
     /// The states of the inputs, as last reported.
     states: BTreeMap<String, SourceState>,
-    media: Pipe<Named>,
-    images: JoinSet<(String, Look, Result<Picture, ImageError>)>,
-    asked: Asked,
+    media: Pipe<NamedMedia>,
+    images: JoinSet<(String, ImageVariant, Result<Picture, ImageError>)>,
+    image_requests: ImageRequests,
     encoder: Encoder,
     encoder_events: Pipe<EncoderEvent>,
-    /// Sound of beats for which the encoder had no room: epoch, position, and samples.
+    /// Sound of frames for which the encoder had no room: epoch, position, and samples.
     carried: Option<(u64, u64, Vec<i16>)>,
-    pass: Pass,
+    passthrough: Passthrough,
     tags: mpsc::Sender<Tag>,
     publisher: JoinHandle<()>,
     push_events: mpsc::Receiver<PushEvent>,
@@ -124,15 +124,15 @@ impl Run {
     fn start(
         number: u64,
         job: Job,
-        place: Place,
+        environment: RunEnvironment,
         reports: mpsc::Sender<Report>,
     ) -> Result<Self, String> {
         let target = target(&job)?;
-        let tools = Arc::new(place.tools.clone());
+        let tools = Arc::new(environment.tools.clone());
         // The server determines the pull addresses; often they are its own listeners.
         let upstream =
-            UpstreamOptions { own: Vec::new(), public_only: false, ..place.upstream.clone() };
-        let means = Arc::new(Means { tools: place.tools.clone(), upstream });
+            UpstreamOptions { own: Vec::new(), public_only: false, ..environment.upstream.clone() };
+        let input_options = Arc::new(InputOptions { tools: environment.tools.clone(), upstream });
         let (tags, tag_queue) = mpsc::channel(TAGS);
         let encoder_events = mpsc::channel(16);
         let (push, push_events) = mpsc::channel(16);
@@ -145,28 +145,28 @@ impl Run {
             target: target_seen,
             lease: lease_seen,
             stop: stop_seen,
-            options: place.upstream.clone(),
+            options: environment.upstream.clone(),
             sent: sent.clone(),
         };
         let encoder = encoder(&job, &tools, &tags, &encoder_events.0);
         let mut run = Self {
             number,
-            stage: Stage::new(job.scene.clone(), 0),
+            composer: Composer::new(job.scene.clone(), 0),
             job,
-            place,
+            environment,
             tools,
-            means,
+            input_options,
             reports,
             begun: Instant::now(),
             inputs: BTreeMap::new(),
             states: BTreeMap::new(),
             media: mpsc::channel(MEDIA),
             images: JoinSet::new(),
-            asked: Asked::default(),
+            image_requests: ImageRequests::default(),
             encoder,
             encoder_events,
             carried: None,
-            pass: Pass::default(),
+            passthrough: Passthrough::default(),
             tags,
             publisher: tokio::spawn(publisher.run(push)),
             push_events,
@@ -181,9 +181,9 @@ impl Run {
         Ok(run)
     }
 
-    async fn serve(&mut self, mut orders: mpsc::Receiver<Order>) -> Ended {
+    async fn serve(&mut self, mut orders: mpsc::Receiver<Order>) -> RunEnd {
         let ask = self.lease.ask(Instant::now());
-        self.say(Report::Accepted { v: VERSION, run: self.number, ask });
+        self.report(Report::Accepted { v: VERSION, run: self.number, ask });
         let ticks = |period| {
             let mut ticks = interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -195,21 +195,21 @@ impl Run {
         loop {
             let until = self.lease.until().unwrap_or(self.begun + FIRST_LEASE);
             if Instant::now() >= until {
-                return Ended::Lease;
+                return RunEnd::Lease;
             }
-            let due = self.begun + Duration::from_micros(self.stage.due().unsigned_abs());
+            let due = self.begun + Duration::from_micros(self.composer.due().unsigned_abs());
             tokio::select! {
                 biased;
                 () = sleep_until(until) => {}
                 order = orders.recv() => match order {
-                    None => return Ended::Stop,
+                    None => return RunEnd::Stop,
                     Some(order) => if self.order(order) {
-                        return Ended::Stop;
+                        return RunEnd::Stop;
                     },
                 },
                 _ = renew.tick() => {
                     let ask = self.lease.ask(Instant::now());
-                    self.say(Report::Renew { run: self.number, ask });
+                    self.report(Report::Renew { run: self.number, ask });
                 }
                 Some(event) = self.push_events.recv() => self.pushed(event),
                 Some(EncoderEvent::Failed) = self.encoder_events.1.recv() => {
@@ -217,26 +217,26 @@ impl Run {
                     self.target.send_modify(|target| target.round += 1);
                     self.retrying(Failure::Encoder, "the encoder ended".into());
                 }
-                () = sleep_until(due) => self.beat(),
-                Some(done) = self.images.join_next() => if let Ok((url, look, result)) = done {
-                    self.fetched(&url, look, result);
+                () = sleep_until(due) => self.compose_frame(),
+                Some(done) = self.images.join_next() => if let Ok((url, variant, result)) = done {
+                    self.fetched(&url, variant, result);
                 },
                 Some((name, media)) = self.media.1.recv() => self.media(&name, media),
                 _ = count.tick() => {
                     self.stats.sent = self.sent.load(Relaxed);
-                    self.stats.late = self.stage.skipped();
-                    self.say(Report::Stats { run: self.number, stats: self.stats });
+                    self.stats.late = self.composer.skipped();
+                    self.report(Report::Stats { run: self.number, stats: self.stats });
                 }
             }
         }
     }
 
     /// Ends all parts, and returns the last report.
-    async fn end(mut self, ended: Ended) -> Report {
+    async fn end(mut self, ended: RunEnd) -> Report {
         self.inputs.clear();
         let run = self.number;
         match ended {
-            Ended::Lease => {
+            RunEnd::Lease => {
                 // The parent also regards the lease as expired.
                 let _ = self.granted.send(None);
                 self.publisher.abort();
@@ -244,7 +244,7 @@ impl Run {
                 let detail = "the lease is over".into();
                 Report::Failed { run, failure: Failure::Silent, detail }
             }
-            Ended::Stop => {
+            RunEnd::Stop => {
                 let _ = self.stopping.send(true);
                 if timeout(FAREWELL, &mut self.publisher).await.is_err() {
                     self.publisher.abort();
@@ -256,12 +256,12 @@ impl Run {
     }
 
     /// Sends a report, unless the queue is full.
-    fn say(&self, report: Report) {
+    fn report(&self, report: Report) {
         let _ = self.reports.try_send(report);
     }
 
     fn retrying(&self, failure: Failure, detail: String) {
-        self.say(Report::Retrying { run: self.number, failure, detail });
+        self.report(Report::Retrying { run: self.number, failure, detail });
     }
 
     fn now(&self) -> Micros {
@@ -277,7 +277,7 @@ impl Run {
             }
             Order::Update { run, job } if run == self.number => {
                 if let Err(detail) = self.update(*job) {
-                    self.say(Report::Refused { run, detail });
+                    self.report(Report::Refused { run, detail });
                 }
             }
             Order::Stop { run } => return run == self.number,
@@ -290,7 +290,7 @@ impl Run {
         job.check().map_err(|error| error.to_string())?;
         let target = target(&job)?;
         let before = std::mem::replace(&mut self.job, job);
-        self.stage.update(self.job.scene.clone());
+        self.composer.update(self.job.scene.clone());
         let encoding = plan::encoding(&self.job.scene);
         if encoding != self.encoder.encoding()
             || before.scene.fps != self.job.scene.fps
@@ -314,50 +314,50 @@ impl Run {
         for source in self.job.sources.iter().filter(|it| named.contains(it.id.as_str())) {
             let url = PullUrl::parse(&source.url).map_err(|error| error.to_string())?;
             let wanted = plan::wanted(scene, &source.id);
-            if self.inputs.get(&source.id).is_some_and(|input| input.does(&url, wanted)) {
+            if self.inputs.get(&source.id).is_some_and(|input| input.matches(&url, wanted)) {
                 continue;
             }
             // The previous input ends first.
             self.inputs.remove(&source.id);
             self.states.remove(&source.id);
-            let (means, out) = (self.means.clone(), self.media.0.clone());
-            let input = Input::start(&source.id, url, wanted, means, out);
+            let (input_options, out) = (self.input_options.clone(), self.media.0.clone());
+            let input = Input::start(&source.id, url, wanted, input_options, out);
             self.inputs.insert(source.id.clone(), input);
         }
-        self.pass.follow(scene.passed());
-        let look = Look {
+        self.passthrough.follow(scene.passed());
+        let variant = ImageVariant {
             longest_side: scene.canvas.width.max(scene.canvas.height),
-            behind: scene.canvas.color,
+            background: scene.canvas.color,
         };
         let options = ImageOptions {
-            tls: self.place.upstream.tls.clone(),
-            may_reach: if self.place.private_images { |_| true } else { is_public },
-            longest_side: look.longest_side,
-            behind: look.behind,
+            tls: self.environment.upstream.tls.clone(),
+            may_reach: if self.environment.private_images { |_| true } else { is_public },
+            longest_side: variant.longest_side,
+            background: variant.background,
         };
         let urls = scene.images.iter().map(|image| image.url.as_str());
         let images = &mut self.images;
-        self.asked.follow(urls, look, |url| {
+        self.image_requests.follow(urls, variant, |url| {
             let (url, options) = (url.to_owned(), options.clone());
             images.spawn(async move {
                 let result = image(&url, &options).await;
-                (url, look, result)
+                (url, variant, result)
             })
         });
         Ok(())
     }
 
-    fn fetched(&mut self, url: &str, look: Look, result: Result<Picture, ImageError>) {
-        if !self.asked.is_current(url, look) {
+    fn fetched(&mut self, url: &str, variant: ImageVariant, result: Result<Picture, ImageError>) {
+        if !self.image_requests.is_current(url, variant) {
             return;
         }
         match result {
-            Ok(picture) => self.stage.image(url, Arc::new(picture)),
+            Ok(picture) => self.composer.image(url, Arc::new(picture)),
             Err(error) => {
                 let images = &self.job.scene.images;
                 if let Some(index) = images.iter().position(|image| image.url == url) {
                     let detail = error.to_string();
-                    self.say(Report::ImageFailed { run: self.number, index, detail });
+                    self.report(Report::ImageFailed { run: self.number, index, detail });
                 }
             }
         }
@@ -368,7 +368,7 @@ impl Run {
             PushEvent::Pushing => {
                 // LC is the only profile that ffmpeg's own AAC encoder can be used for.
                 let audio_profile = "LC".into();
-                self.say(Report::Pushing { run: self.number, audio_profile });
+                self.report(Report::Pushing { run: self.number, audio_profile });
             }
             PushEvent::Failed(failure, detail) => {
                 self.stats.failures += 1;
@@ -381,14 +381,14 @@ impl Run {
         let now = self.now();
         match media {
             Media::Restarted => {
-                self.stage.restarted(name);
-                self.pass.restarted(name);
+                self.composer.restarted(name);
+                self.passthrough.restarted(name);
             }
-            Media::Picture(time, picture) => self.stage.picture(now, name, time, picture),
-            Media::Sound(time, samples) => self.stage.sound(now, name, time, &samples),
+            Media::Picture(time, picture) => self.composer.picture(now, name, time, picture),
+            Media::Sound(time, samples) => self.composer.sound(now, name, time, &samples),
             Media::Passing(tag) => {
-                self.stage.passing(now, name, Micros::from(tag.time) * 1000);
-                self.pass.put(name, tag);
+                self.composer.passing(now, name, Micros::from(tag.time) * 1000);
+                self.passthrough.put(name, tag);
             }
             // States of inputs that were removed are not reported.
             Media::State(_) if !self.inputs.contains_key(name) => {}
@@ -400,42 +400,46 @@ impl Run {
                     InputState::Undecodable => SourceState::Undecodable,
                 };
                 if self.states.insert(name.to_owned(), state) != Some(state) {
-                    self.say(Report::Input { run: self.number, input: name.into(), state });
+                    self.report(Report::Input { run: self.number, input: name.into(), state });
                 }
             }
         }
     }
 
-    fn beat(&mut self) {
-        // Media that has already arrived belongs to this beat.
+    fn compose_frame(&mut self) {
+        // Media that has already arrived belongs to this frame.
         for _ in 0..MEDIA {
             let Ok((name, media)) = self.media.1.try_recv() else { break };
             self.media(&name, media);
         }
         let now = self.now();
-        let Some(mut beat) = self.stage.beat(now) else { return };
+        let Some(mut frame) = self.composer.compose(now) else { return };
         self.stats.composed += 1;
-        let stage = &self.stage;
-        self.pass.release(beat.at, |input, time| stage.output_time(input, time), &self.tags);
-        if let Some((epoch, at, mut sound)) = self.carried.take().filter(|it| it.0 == beat.epoch) {
-            debug_assert_eq!(epoch, beat.epoch);
-            sound.append(&mut beat.sound);
-            (beat.sound_at, beat.sound) = (at, sound);
+        let composer = &self.composer;
+        self.passthrough.release(
+            frame.at,
+            |input, time| composer.output_time(input, time),
+            &self.tags,
+        );
+        if let Some((epoch, at, mut sound)) = self.carried.take().filter(|it| it.0 == frame.epoch) {
+            debug_assert_eq!(epoch, frame.epoch);
+            sound.append(&mut frame.sound);
+            (frame.sound_at, frame.sound) = (at, sound);
         }
         if self.encoder.has_room() {
-            self.encoder.encode(beat);
+            self.encoder.encode(frame);
         } else {
-            self.carry(beat);
+            self.carry(frame);
         }
     }
 
-    /// Drops the picture of a beat, and stores its sound for the next one.
-    fn carry(&mut self, beat: Beat) {
+    /// Drops the picture of a frame, and stores its sound for the next one.
+    fn carry(&mut self, frame: ComposedFrame) {
         self.stats.dropped += 1;
         let sound = self.job.scene.sound;
         let most = CARRIED * (sound.sample_rate * sound.channels) as usize;
-        if beat.sound.len() <= most {
-            self.carried = Some((beat.epoch, beat.sound_at, beat.sound));
+        if frame.sound.len() <= most {
+            self.carried = Some((frame.epoch, frame.sound_at, frame.sound));
         }
     }
 }

@@ -5,7 +5,7 @@
 //! The parameters change as rarely as possible, because a change restarts a process: the place and the size of a tile
 //! affect none of them.
 
-use crate::child::{Encoding, Picturing};
+use crate::child::{EncoderOptions, VideoOptions};
 use crate::input::Wanted;
 use crate::scene::Scene;
 
@@ -25,14 +25,14 @@ pub(super) fn wanted(scene: &Scene, input: &str) -> Wanted {
     }
 }
 
-pub(super) fn encoding(scene: &Scene) -> Encoding {
-    let picture = scene.has_canvas().then_some(Picturing {
+pub(super) fn encoding(scene: &Scene) -> EncoderOptions {
+    let picture = scene.has_canvas().then_some(VideoOptions {
         width: scene.canvas.width,
         height: scene.canvas.height,
         fps: scene.fps,
         kbps: scene.video_kbps,
     });
-    Encoding {
+    EncoderOptions {
         picture,
         rate: scene.sound.sample_rate,
         channels: scene.sound.channels,

@@ -7,4 +7,4 @@ mod mix;
 mod queue;
 
 pub use mix::Mix;
-pub use queue::Queue;
+pub use queue::SampleQueue;

@@ -21,7 +21,7 @@ const FADE: i64 = 200;
 
 /// The sound of one input.
 #[derive(Debug)]
-pub struct Queue {
+pub struct SampleQueue {
     rate: i64,
     channels: usize,
     samples: VecDeque<i16>,
@@ -31,7 +31,7 @@ pub struct Queue {
     next: Option<i64>,
 }
 
-impl Queue {
+impl SampleQueue {
     /// An empty queue. `rate` is that of the pushed and of the read samples.
     #[must_use]
     pub fn new(rate: u32, channels: u32) -> Self {
@@ -173,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    fn heard(queue: &mut Queue, from: i64, count: usize) -> Vec<i16> {
+    fn heard(queue: &mut SampleQueue, from: i64, count: usize) -> Vec<i16> {
         let mut mix = Mix::silence(count * queue.channels);
         queue.read(from, count, &mut mix);
         mix.finish()
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_goes_on_is_heard_as_it_came() {
-        let mut queue = Queue::new(1000, 2);
+        let mut queue = SampleQueue::new(1000, 2);
         queue.push(100, &[1, -1, 2, -2]);
         queue.push(102, &[3, -3]);
         assert_eq!(heard(&mut queue, 98, 4), [0, 0, 0, 0, 1, -1, 2, -2]);
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn times_that_are_a_little_off_are_no_gap() {
-        let mut queue = Queue::new(1000, 1);
+        let mut queue = SampleQueue::new(1000, 1);
         queue.push(0, &[1; 20]);
         queue.push(21, &[2; 20]);
         queue.push(38, &[3; 20]);
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_silence_and_what_comes_twice_is_heard_once() {
-        let mut queue = Queue::new(1000, 1);
+        let mut queue = SampleQueue::new(1000, 1);
         queue.push(0, &[1; 10]);
         queue.push(110, &[2; 10]);
         queue.push(0, &[9; 125]);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn far_times_begin_anew_and_memory_is_bounded() {
-        let mut queue = Queue::new(1000, 1);
+        let mut queue = SampleQueue::new(1000, 1);
         queue.push(0, &[1; 10]);
         queue.push(i64::MAX - 5, &[2; 10]);
         assert_eq!(queue.len(), 10);
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_moves_fades() {
-        let mut queue = Queue::new(1000, 1);
+        let mut queue = SampleQueue::new(1000, 1);
         queue.push(0, &[1000; 50]);
         queue.push(50, &[-1000; 50]);
         assert_eq!(heard(&mut queue, 0, 10), [1000; 10]);

@@ -20,7 +20,7 @@ fn options(may_reach: fn(IpAddr) -> bool) -> ImageOptions {
         .unwrap()
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
-    ImageOptions { tls: Arc::new(tls), may_reach, longest_side: 1280, behind: 0 }
+    ImageOptions { tls: Arc::new(tls), may_reach, longest_side: 1280, background: 0 }
 }
 
 /// An HTTP server with one fixed answer per path.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lianmai_compositor::child::Tools;
 use lianmai_compositor::message::{Failure, Job, Order, Report, Source};
 use lianmai_compositor::picture::{Picture, Yuv};
-use lianmai_compositor::run::{Place, run};
+use lianmai_compositor::run::{RunEnvironment, run};
 use lianmai_compositor::scene::{Adaption, Canvas, Rect, Scene, Sound, Tile};
 use lianmai_media_plane::upstream::UpstreamOptions;
 use rustls::crypto::ring;
@@ -42,13 +42,13 @@ fn pusher(url: &str, color: &str, tone: u32) -> Child {
     ffmpeg.stdin(Stdio::null()).kill_on_drop(true).spawn().expect("ffmpeg is installed")
 }
 
-fn place() -> Place {
+fn environment() -> RunEnvironment {
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
-    Place {
+    RunEnvironment {
         tools: Tools::default(),
         upstream: UpstreamOptions::new(Arc::new(tls)),
         private_images: true,
@@ -92,7 +92,7 @@ impl Parent {
         let (said, mut saying) = mpsc::channel(256);
         let (told, reports) = mpsc::channel(256);
         let grants = Arc::new(AtomicBool::new(true));
-        let task = tokio::spawn(run(RUN, job, place(), queue, said));
+        let task = tokio::spawn(run(RUN, job, environment(), queue, said));
         let (granting, back) = (grants.clone(), orders.clone());
         tokio::spawn(async move {
             while let Some(report) = saying.recv().await {

@@ -7,15 +7,15 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
+use crate::composer::Micros;
 use crate::flv::Tag;
-use crate::output::BEGIN;
-use crate::stage::Micros;
+use crate::output::OUTPUT_START_MS;
 
 /// Maximum number of tags, and of bytes, that wait for their time.
 const WAITING: (usize, usize) = (1024, 8 << 20);
 
 #[derive(Debug, Default)]
-pub(super) struct Pass {
+pub(super) struct Passthrough {
     input: Option<String>,
     waiting: VecDeque<Tag>,
     bytes: usize,
@@ -28,7 +28,7 @@ pub(super) struct Pass {
     last: i64,
 }
 
-impl Pass {
+impl Passthrough {
     /// Sets the input whose video is passed through.
     pub(super) fn follow(&mut self, input: Option<&str>) {
         if self.input.as_deref() != input {
@@ -71,7 +71,7 @@ impl Pass {
             let Some(tag) = self.waiting.pop_front() else { return };
             self.bytes -= tag.body.len();
             // The output time never goes back, whatever the input's times do.
-            self.last = self.last.max(BEGIN + time / 1000);
+            self.last = self.last.max(OUTPUT_START_MS + time / 1000);
             let time = (self.last.max(0) & i64::from(u32::MAX)) as u32;
             self.send(Tag { time, ..tag }, out);
         }
@@ -116,17 +116,17 @@ mod tests {
     #[test]
     fn they_leave_in_time_from_a_keyframe_on() {
         let (out, mut sent) = mpsc::channel(16);
-        let mut pass = Pass::default();
-        pass.put("a", tag(0, b"\x17\x01\0\0\0\x01"));
-        pass.follow(Some("a"));
-        pass.put("a", tag(900, b"\x17\0\0\0\0\x01"));
-        pass.put("a", tag(960, b"\x27\x01\0\0\0\x01"));
-        pass.put("a", tag(1000, b"\x17\x01\0\0\0\x01"));
-        pass.put("b", tag(1020, b"\x27\x01\0\0\0\x01"));
-        pass.put("a", tag(1040, b"\x27\x01\0\0\0\x01"));
-        pass.release(10_000_000, |_, _| None, &out);
-        pass.release(515_000, |_, time| Some(time - 500_000), &out);
-        pass.release(530_000, |_, time| Some(time - 550_000), &out);
+        let mut passthrough = Passthrough::default();
+        passthrough.put("a", tag(0, b"\x17\x01\0\0\0\x01"));
+        passthrough.follow(Some("a"));
+        passthrough.put("a", tag(900, b"\x17\0\0\0\0\x01"));
+        passthrough.put("a", tag(960, b"\x27\x01\0\0\0\x01"));
+        passthrough.put("a", tag(1000, b"\x17\x01\0\0\0\x01"));
+        passthrough.put("b", tag(1020, b"\x27\x01\0\0\0\x01"));
+        passthrough.put("a", tag(1040, b"\x27\x01\0\0\0\x01"));
+        passthrough.release(10_000_000, |_, _| None, &out);
+        passthrough.release(515_000, |_, time| Some(time - 500_000), &out);
+        passthrough.release(530_000, |_, time| Some(time - 550_000), &out);
         let mut times = Vec::new();
         while let Ok(tag) = sent.try_recv() {
             times.push(tag.time);
@@ -139,41 +139,41 @@ mod tests {
     const INTER: &[u8] = b"\x27\x01\0\0\0\x01";
 
     /// Bodies of what is sent by a pipe with so much room.
-    fn release(pass: &mut Pass, room: usize) -> Vec<Bytes> {
+    fn release(passthrough: &mut Passthrough, room: usize) -> Vec<Bytes> {
         let (out, mut sent) = mpsc::channel(room);
-        pass.release(Micros::MAX, |_, time| Some(time), &out);
+        passthrough.release(Micros::MAX, |_, time| Some(time), &out);
         std::iter::from_fn(|| sent.try_recv().ok()).map(|tag| tag.body).collect()
     }
 
     #[test]
     fn a_header_that_was_lost_comes_before_the_next_keyframe() {
         // The pipe is full at the keyframe.
-        let mut pass = Pass::default();
-        pass.follow(Some("a"));
+        let mut passthrough = Passthrough::default();
+        passthrough.follow(Some("a"));
         for body in [HEADER, KEY, INTER] {
-            pass.put("a", tag(0, body));
+            passthrough.put("a", tag(0, body));
         }
-        assert_eq!(release(&mut pass, 1), [HEADER]);
+        assert_eq!(release(&mut passthrough, 1), [HEADER]);
         for body in [INTER, KEY, INTER] {
-            pass.put("a", tag(40, body));
+            passthrough.put("a", tag(40, body));
         }
-        assert_eq!(release(&mut pass, 8), [HEADER, KEY, INTER]);
+        assert_eq!(release(&mut passthrough, 8), [HEADER, KEY, INTER]);
         // It is full at another header.
         let other: &[u8] = b"\x17\0\0\0\0\x02";
         for body in [INTER, other, KEY] {
-            pass.put("a", tag(80, body));
+            passthrough.put("a", tag(80, body));
         }
-        assert_eq!(release(&mut pass, 1), [INTER]);
-        pass.put("a", tag(120, KEY));
-        assert_eq!(release(&mut pass, 8), [other, KEY]);
+        assert_eq!(release(&mut passthrough, 1), [INTER]);
+        passthrough.put("a", tag(120, KEY));
+        assert_eq!(release(&mut passthrough, 8), [other, KEY]);
         // Too much waits.
         for body in [HEADER, KEY].into_iter().chain([INTER; WAITING.0]).chain([KEY]) {
-            pass.put("a", tag(160, body));
+            passthrough.put("a", tag(160, body));
         }
-        assert_eq!(release(&mut pass, 2000), [HEADER, KEY]);
+        assert_eq!(release(&mut passthrough, 2000), [HEADER, KEY]);
         // Another input has its own.
-        pass.follow(Some("b"));
-        pass.put("b", tag(200, KEY));
-        assert_eq!(release(&mut pass, 8), [KEY]);
+        passthrough.follow(Some("b"));
+        passthrough.put("b", tag(200, KEY));
+        assert_eq!(release(&mut passthrough, 8), [KEY]);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: layers, the rearmost first. Out: the output picture. Deliberately absent: the choice of the layers.
 //!
-//! A layer is scaled only if its picture or its place has changed since the last beat. If nothing has changed, the last
+//! A layer is scaled only if its picture or its place has changed since the last frame. If nothing has changed, the last
 //! output picture is reused.
 
 use std::sync::Arc;

@@ -24,26 +24,26 @@ const KEPT: (usize, usize) = (8 << 20, 2000);
 const JUMP: i64 = 5000;
 /// A jump is replaced by this step, in milliseconds.
 const STEP: i64 = 20;
-/// Latest time of a line, milliseconds: those of FLV have a sign. A line takes 24 days.
-const LINE: u32 = i32::MAX as u32;
+/// Latest time of a timeline, in milliseconds: times of FLV have a sign. A timeline takes 24 days.
+const MAX_TIME: u32 = i32::MAX as u32;
 /// Decoders that one stream may begin in a span.
-const BEGINNINGS: (usize, Duration) = (6, Duration::from_secs(10));
+const MAX_DECODERS: (usize, Duration) = (6, Duration::from_secs(10));
 
 /// The result for a tag.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum FilterResult {
     /// The tag is dropped.
     Drop,
     /// The tag passes; it also goes to the decoder if the flag is true.
     Pass(Tag, bool),
-    /// The running decoder cannot decode what follows; another one has to start with [`Screen::begin`].
-    Another,
+    /// The running decoder cannot decode what follows; another one has to start with [`TagFilter::begin`].
+    NewDecoder,
     /// No container takes later times: all begins anew.
     End,
 }
 
 #[derive(Debug)]
-pub(super) struct Screen {
+pub(super) struct TagFilter {
     wanted: Wanted,
     audio: Option<Tag>,
     video: Option<Tag>,
@@ -58,11 +58,11 @@ pub(super) struct Screen {
     kept_bytes: usize,
     /// Whether pictures are dropped until the next keyframe.
     broken: bool,
-    line: Line,
+    timeline: Timeline,
     begun: Vec<Instant>,
 }
 
-impl Screen {
+impl TagFilter {
     pub(super) fn new(wanted: Wanted) -> Self {
         Self {
             wanted,
@@ -74,7 +74,7 @@ impl Screen {
             kept: Vec::new(),
             kept_bytes: 0,
             broken: true,
-            line: Line::default(),
+            timeline: Timeline::default(),
             begun: Vec::new(),
         }
     }
@@ -88,30 +88,30 @@ impl Screen {
     }
 
     /// Whether another decoder may start. A stream that needs too many of them gets a pause.
-    pub(super) fn may_begin(&mut self, now: Instant) -> bool {
-        self.begun.retain(|begun| now - *begun < BEGINNINGS.1);
+    pub(super) fn admit_decoder(&mut self, now: Instant) -> bool {
+        self.begun.retain(|begun| now - *begun < MAX_DECODERS.1);
         self.begun.push(now);
-        self.begun.len() <= BEGINNINGS.0
+        self.begun.len() <= MAX_DECODERS.0
     }
 
     /// The kinds of the decoder that starts, and its first tags.
     pub(super) fn begin(&mut self) -> (Kinds, Vec<Tag>) {
         self.begin_at = None;
         self.running = Some(self.kinds);
-        let time = self.kept.first().map_or(self.line.last(), |tag| tag.time);
+        let time = self.kept.first().map_or(self.timeline.last(), |tag| tag.time);
         let head = [&self.video, &self.audio].into_iter().flatten().cloned();
         let head = head.map(|tag| Tag { time, ..tag });
         let decodes = |tag: &Tag| self.kinds.has(tag.kind);
         (self.kinds, head.chain(self.kept.iter().cloned()).filter(decodes).collect())
     }
 
-    pub(super) fn take(&mut self, tag: Tag, now: Instant) -> Verdict {
+    pub(super) fn apply(&mut self, tag: Tag, now: Instant) -> FilterResult {
         let tag = match tag.kind {
             MediaKind::Audio if is_sound(&tag.body) => tag,
             MediaKind::Video if self.wants_pictures() && is_avc(&tag.body) => tag,
-            _ => return Verdict::Drop,
+            _ => return FilterResult::Drop,
         };
-        let Some(time) = self.line.put(tag.kind, tag.time) else { return Verdict::End };
+        let Some(time) = self.timeline.map(tag.kind, tag.time) else { return FilterResult::End };
         let tag = Tag { time, ..tag };
         if tag.is_config() {
             self.configure(&tag);
@@ -125,7 +125,7 @@ impl Screen {
                 _ => !is_aac(&tag.body) || self.audio.is_some(),
             };
             if !is_of_use {
-                return Verdict::Drop;
+                return FilterResult::Drop;
             }
             if self.decodes(tag.kind) {
                 match tag.kind {
@@ -149,10 +149,10 @@ impl Screen {
             self.begin_at = Some(self.begin_at.map_or(latest, |at| at.min(latest)));
         }
         if is_over {
-            return Verdict::Another;
+            return FilterResult::NewDecoder;
         }
         let to_decoder = self.running.is_some_and(|running| running.has(tag.kind));
-        Verdict::Pass(tag, to_decoder)
+        FilterResult::Pass(tag, to_decoder)
     }
 
     /// Takes a header. By another one than before, nothing that came before is decoded.
@@ -225,15 +225,15 @@ fn is_avc(body: &[u8]) -> bool {
 
 /// Continuous times, as a container needs them.
 #[derive(Debug, Default)]
-struct Line {
+struct Timeline {
     /// Offset that is added to the times of the stream, in milliseconds.
     shift: i64,
     last: [Option<i64>; 2],
 }
 
-impl Line {
-    /// A time on the line; nothing where the line is at its end.
-    fn put(&mut self, kind: MediaKind, time: u32) -> Option<u32> {
+impl Timeline {
+    /// The time on the timeline; `None` at the end of the timeline.
+    fn map(&mut self, kind: MediaKind, time: u32) -> Option<u32> {
         let index = usize::from(kind == MediaKind::Video);
         let newest = self.last.iter().flatten().max().copied();
         let Some(newest) = newest else {
@@ -250,7 +250,7 @@ impl Line {
         let last = self.last[index].unwrap_or(0);
         let at = at.max(last).max(0);
         self.last[index] = Some(at);
-        u32::try_from(at).ok().filter(|at| *at <= LINE)
+        u32::try_from(at).ok().filter(|at| *at <= MAX_TIME)
     }
 
     fn last(&self) -> u32 {
@@ -265,8 +265,8 @@ mod tests {
 
     use super::*;
 
-    fn screen(pictures: bool) -> Screen {
-        Screen::new(Wanted {
+    fn filter(pictures: bool) -> TagFilter {
+        TagFilter::new(Wanted {
             pictures,
             passing: false,
             rate: 48_000,
@@ -298,49 +298,56 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_decoder_begins_when_both_kinds_are_there() {
-        let mut screen = screen(true);
+        let mut filter = filter(true);
         let now = Instant::now();
-        assert!(matches!(screen.take(video(5000, AVC), now), Verdict::Pass(_, false)));
-        assert!(matches!(screen.take(video(5000, KEY), now), Verdict::Pass(_, false)));
-        assert_eq!(screen.begin_at, Some(now + SECOND_KIND));
-        screen.take(audio(5000, AAC), now);
-        assert_eq!(screen.begin_at, Some(now + SECOND_KIND), "no sound yet");
-        screen.take(audio(5000, SOUND), now);
-        assert_eq!(screen.begin_at, Some(now));
-        screen.take(video(5040, INTER), now);
-        let (kinds, first) = screen.begin();
+        assert!(matches!(filter.apply(video(5000, AVC), now), FilterResult::Pass(_, false)));
+        assert!(matches!(filter.apply(video(5000, KEY), now), FilterResult::Pass(_, false)));
+        assert_eq!(filter.begin_at, Some(now + SECOND_KIND));
+        filter.apply(audio(5000, AAC), now);
+        assert_eq!(filter.begin_at, Some(now + SECOND_KIND), "no sound yet");
+        filter.apply(audio(5000, SOUND), now);
+        assert_eq!(filter.begin_at, Some(now));
+        filter.apply(video(5040, INTER), now);
+        let (kinds, first) = filter.begin();
         assert_eq!(kinds, Kinds::BOTH);
         let times: Vec<_> = first.iter().map(|tag| (tag.kind, tag.time)).collect();
         let (a, v) = (MediaKind::Audio, MediaKind::Video);
         assert_eq!(times, [(v, 1000), (a, 1000), (v, 1000), (a, 1000), (v, 1040)]);
-        let next = screen.take(audio(5050, SOUND), now);
-        assert_eq!(next, Verdict::Pass(Tag { time: 1050, ..audio(0, SOUND) }, true));
+        let next = filter.apply(audio(5050, SOUND), now);
+        assert_eq!(next, FilterResult::Pass(Tag { time: 1050, ..audio(0, SOUND) }, true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn another_header_or_kind_is_another_decoder() {
-        let mut screen = screen(true);
+        let mut filter = filter(true);
         let now = Instant::now();
-        screen.take(video(0, AVC), now);
-        screen.take(video(0, KEY), now);
-        screen.begin();
-        assert!(matches!(screen.take(video(0, AVC), now), Verdict::Pass(_, true)), "the same");
-        screen.take(audio(40, AAC), now);
-        assert_eq!(screen.take(audio(40, SOUND), now), Verdict::Another);
-        assert_eq!(screen.begin().1.len(), 4, "headers, the keyframe, and sound");
-        assert_eq!(screen.take(video(80, OTHER_AVC), now), Verdict::Another);
-        assert_eq!(screen.take(video(80, INTER), now), Verdict::Drop, "of the other sequence");
-        screen.take(video(120, KEY), now);
-        assert_eq!(screen.begin_at, Some(now));
-        assert_eq!(screen.begin().1.len(), 3);
-        assert!((0..6).all(|_| screen.may_begin(now)));
-        assert!(!screen.may_begin(now), "too often");
-        assert!(screen.may_begin(now + BEGINNINGS.1));
+        filter.apply(video(0, AVC), now);
+        filter.apply(video(0, KEY), now);
+        filter.begin();
+        assert!(
+            matches!(filter.apply(video(0, AVC), now), FilterResult::Pass(_, true)),
+            "the same"
+        );
+        filter.apply(audio(40, AAC), now);
+        assert_eq!(filter.apply(audio(40, SOUND), now), FilterResult::NewDecoder);
+        assert_eq!(filter.begin().1.len(), 4, "headers, the keyframe, and sound");
+        assert_eq!(filter.apply(video(80, OTHER_AVC), now), FilterResult::NewDecoder);
+        assert_eq!(
+            filter.apply(video(80, INTER), now),
+            FilterResult::Drop,
+            "of the other sequence"
+        );
+        filter.apply(video(120, KEY), now);
+        assert_eq!(filter.begin_at, Some(now));
+        assert_eq!(filter.begin().1.len(), 3);
+        assert!((0..6).all(|_| filter.admit_decoder(now)));
+        assert!(!filter.admit_decoder(now), "too often");
+        assert!(filter.admit_decoder(now + MAX_DECODERS.1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn other_codecs_and_commands_reach_no_decoder() {
-        let mut screen = screen(true);
+        let mut filter = filter(true);
         let now = Instant::now();
         for body in [
             &b"\x12\x01\0\0\0\x01"[..],
@@ -351,25 +358,25 @@ mod tests {
             b"",
         ] {
             let tag = Tag { kind: MediaKind::Video, time: 0, body: body.into() };
-            assert_eq!(screen.take(tag, now), Verdict::Drop, "{body:?}");
+            assert_eq!(filter.apply(tag, now), FilterResult::Drop, "{body:?}");
         }
         for body in [&b"\x5F\x01\x01"[..], b"\xAF\x02\x01", b"\xAF\0", b"\xBF\x01\x01", b""] {
             let tag = Tag { kind: MediaKind::Audio, time: 0, body: body.into() };
-            assert_eq!(screen.take(tag, now), Verdict::Drop, "{body:?}");
+            assert_eq!(filter.apply(tag, now), FilterResult::Drop, "{body:?}");
         }
-        assert_eq!(screen.take(tag(MediaKind::Metadata, 0, b"x"), now), Verdict::Drop);
-        assert!(matches!(screen.take(video(0, KEY), now), Verdict::Drop), "no header yet");
-        let mut deaf = Screen::new(Wanted { pictures: false, ..screen.wanted });
-        assert_eq!(deaf.take(video(0, AVC), now), Verdict::Drop);
-        assert_eq!(deaf.take(audio(0, SOUND), now), Verdict::Drop, "no header yet");
-        deaf.take(audio(0, AAC), now);
-        deaf.take(audio(0, SOUND), now);
+        assert_eq!(filter.apply(tag(MediaKind::Metadata, 0, b"x"), now), FilterResult::Drop);
+        assert!(matches!(filter.apply(video(0, KEY), now), FilterResult::Drop), "no header yet");
+        let mut deaf = TagFilter::new(Wanted { pictures: false, ..filter.wanted });
+        assert_eq!(deaf.apply(video(0, AVC), now), FilterResult::Drop);
+        assert_eq!(deaf.apply(audio(0, SOUND), now), FilterResult::Drop, "no header yet");
+        deaf.apply(audio(0, AAC), now);
+        deaf.apply(audio(0, SOUND), now);
         assert_eq!(deaf.begin_at, Some(now), "nothing else is waited for");
     }
 
     /// What a decoder is told of, and the kinds of the tags that it is given first.
-    fn begun(screen: &mut Screen) -> (Kinds, Vec<MediaKind>) {
-        let (kinds, first) = screen.begin();
+    fn begun(filter: &mut TagFilter) -> (Kinds, Vec<MediaKind>) {
+        let (kinds, first) = filter.begin();
         (kinds, first.iter().map(|tag| tag.kind).collect())
     }
 
@@ -379,51 +386,51 @@ mod tests {
         let (a, v) = (MediaKind::Audio, MediaKind::Video);
         let (sounds, pictures) =
             (Kinds { audio: true, video: false }, Kinds { audio: false, video: true });
-        let fresh = || screen(true);
-        let mut screen = fresh();
-        screen.take(video(0, AVC), now);
-        assert_eq!(screen.begin_at, None, "nothing can be decoded yet");
-        screen.take(audio(0, AAC), now);
-        screen.take(video(0, INTER), now);
-        screen.take(audio(20, SOUND), now);
-        assert_eq!(screen.begin_at, Some(now + SECOND_KIND));
-        assert_eq!(begun(&mut screen), (sounds, vec![a]));
-        assert!(matches!(screen.take(video(40, AVC), now), Verdict::Pass(_, false)));
-        assert!(matches!(screen.take(video(40, OTHER_AVC), now), Verdict::Pass(_, false)));
-        assert!(matches!(screen.take(audio(40, SOUND), now), Verdict::Pass(_, true)));
-        assert_eq!(screen.take(video(60, KEY), now), Verdict::Another);
-        assert_eq!(begun(&mut screen), (Kinds::BOTH, vec![v, a, v]));
+        let fresh = || filter(true);
+        let mut filter = fresh();
+        filter.apply(video(0, AVC), now);
+        assert_eq!(filter.begin_at, None, "nothing can be decoded yet");
+        filter.apply(audio(0, AAC), now);
+        filter.apply(video(0, INTER), now);
+        filter.apply(audio(20, SOUND), now);
+        assert_eq!(filter.begin_at, Some(now + SECOND_KIND));
+        assert_eq!(begun(&mut filter), (sounds, vec![a]));
+        assert!(matches!(filter.apply(video(40, AVC), now), FilterResult::Pass(_, false)));
+        assert!(matches!(filter.apply(video(40, OTHER_AVC), now), FilterResult::Pass(_, false)));
+        assert!(matches!(filter.apply(audio(40, SOUND), now), FilterResult::Pass(_, true)));
+        assert_eq!(filter.apply(video(60, KEY), now), FilterResult::NewDecoder);
+        assert_eq!(begun(&mut filter), (Kinds::BOTH, vec![v, a, v]));
 
-        let mut screen = fresh();
-        screen.take(audio(0, AAC), now);
-        assert_eq!(screen.begin_at, None, "nothing can be decoded yet");
-        screen.take(video(0, AVC), now);
-        screen.take(video(0, KEY), now);
-        assert_eq!(begun(&mut screen), (pictures, vec![v, v]));
-        assert!(matches!(screen.take(audio(20, AAC), now), Verdict::Pass(_, false)));
-        assert!(matches!(screen.take(video(40, INTER), now), Verdict::Pass(_, true)));
-        assert_eq!(screen.take(audio(60, SOUND), now), Verdict::Another);
-        assert_eq!(begun(&mut screen), (Kinds::BOTH, vec![v, a, v, v, a]));
+        let mut filter = fresh();
+        filter.apply(audio(0, AAC), now);
+        assert_eq!(filter.begin_at, None, "nothing can be decoded yet");
+        filter.apply(video(0, AVC), now);
+        filter.apply(video(0, KEY), now);
+        assert_eq!(begun(&mut filter), (pictures, vec![v, v]));
+        assert!(matches!(filter.apply(audio(20, AAC), now), FilterResult::Pass(_, false)));
+        assert!(matches!(filter.apply(video(40, INTER), now), FilterResult::Pass(_, true)));
+        assert_eq!(filter.apply(audio(60, SOUND), now), FilterResult::NewDecoder);
+        assert_eq!(begun(&mut filter), (Kinds::BOTH, vec![v, a, v, v, a]));
 
         // Another header in the middle, without frames of it.
-        assert_eq!(screen.take(video(80, OTHER_AVC), now), Verdict::Another);
-        assert_eq!(screen.begin_at, Some(now + SECOND_KIND));
-        assert_eq!(begun(&mut screen), (sounds, vec![a]));
-        screen.take(video(120, KEY), now);
-        assert_eq!(begun(&mut screen).0, Kinds::BOTH);
-        assert_eq!(screen.take(audio(140, OTHER_AAC), now), Verdict::Another);
-        assert_eq!(begun(&mut screen), (pictures, vec![v, v]));
-        let mut screen = fresh();
-        screen.take(video(0, AVC), now);
-        screen.take(video(0, KEY), now);
-        assert!(screen.begin_at.is_some());
-        screen.take(video(40, OTHER_AVC), now);
-        assert_eq!(screen.begin_at, None, "nothing can be decoded any more");
+        assert_eq!(filter.apply(video(80, OTHER_AVC), now), FilterResult::NewDecoder);
+        assert_eq!(filter.begin_at, Some(now + SECOND_KIND));
+        assert_eq!(begun(&mut filter), (sounds, vec![a]));
+        filter.apply(video(120, KEY), now);
+        assert_eq!(begun(&mut filter).0, Kinds::BOTH);
+        assert_eq!(filter.apply(audio(140, OTHER_AAC), now), FilterResult::NewDecoder);
+        assert_eq!(begun(&mut filter), (pictures, vec![v, v]));
+        let mut filter = fresh();
+        filter.apply(video(0, AVC), now);
+        filter.apply(video(0, KEY), now);
+        assert!(filter.begin_at.is_some());
+        filter.apply(video(40, OTHER_AVC), now);
+        assert_eq!(filter.begin_at, None, "nothing can be decoded any more");
     }
 
     #[tokio::test(start_paused = true)]
     async fn sound_of_another_header_is_not_decoded_by_the_new_one() {
-        let mut screen = screen(true);
+        let mut filter = filter(true);
         let now = Instant::now();
         for tag in [
             video(0, AVC),
@@ -434,44 +441,44 @@ mod tests {
             audio(40, OTHER_AAC),
             audio(60, SOUND),
         ] {
-            screen.take(tag, now);
+            filter.apply(tag, now);
         }
-        let times: Vec<_> = screen.begin().1.iter().map(|tag| (tag.kind, tag.time)).collect();
+        let times: Vec<_> = filter.begin().1.iter().map(|tag| (tag.kind, tag.time)).collect();
         let (a, v) = (MediaKind::Audio, MediaKind::Video);
         assert_eq!(times, [(v, 1000), (a, 1000), (v, 1000), (v, 1040), (a, 1060)]);
-        assert_eq!(screen.kept_bytes, KEY.len() + INTER.len() + SOUND.len());
+        assert_eq!(filter.kept_bytes, KEY.len() + INTER.len() + SOUND.len());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_line_at_its_end_begins_anew() {
-        let mut screen = screen(true);
+    async fn a_timeline_at_its_end_begins_anew() {
+        let mut filter = filter(true);
         let now = Instant::now();
-        screen.take(audio(0, AAC), now);
-        screen.line.shift += i64::from(LINE) - 2000;
-        screen.line.last = [Some(i64::from(LINE) - 1000), None];
-        assert!(matches!(screen.take(audio(1000, SOUND), now), Verdict::Pass(..)));
-        assert_eq!(screen.take(audio(1001, SOUND), now), Verdict::End);
+        filter.apply(audio(0, AAC), now);
+        filter.timeline.shift += i64::from(MAX_TIME) - 2000;
+        filter.timeline.last = [Some(i64::from(MAX_TIME) - 1000), None];
+        assert!(matches!(filter.apply(audio(1000, SOUND), now), FilterResult::Pass(..)));
+        assert_eq!(filter.apply(audio(1001, SOUND), now), FilterResult::End);
     }
 
     #[test]
     fn times_have_no_jumps() {
-        let mut line = Line::default();
-        let mut put = |time| line.put(MediaKind::Video, time).unwrap();
-        assert_eq!((put(70_000), put(70_040), put(70_030)), (1000, 1040, 1040));
-        assert_eq!((put(0), put(40)), (1060, 1100), "back to the beginning");
-        assert_eq!((put(u32::MAX), put(u32::MAX)), (1120, 1120));
-        assert_eq!(put(3000), 1140);
+        let mut timeline = Timeline::default();
+        let mut map = |time| timeline.map(MediaKind::Video, time).unwrap();
+        assert_eq!((map(70_000), map(70_040), map(70_030)), (1000, 1040, 1040));
+        assert_eq!((map(0), map(40)), (1060, 1100), "back to the beginning");
+        assert_eq!((map(u32::MAX), map(u32::MAX)), (1120, 1120));
+        assert_eq!(map(3000), 1140);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_kept_for_another_decoder_is_bounded() {
-        let mut screen = screen(true);
+        let mut filter = filter(true);
         let now = Instant::now();
-        screen.take(video(0, AVC), now);
-        screen.take(video(0, KEY), now);
+        filter.apply(video(0, AVC), now);
+        filter.apply(video(0, KEY), now);
         for time in 0..10_000 {
-            screen.take(video(time, INTER), now);
-            assert!(screen.kept.len() <= KEPT.1);
+            filter.apply(video(time, INTER), now);
+            assert!(filter.kept.len() <= KEPT.1);
         }
     }
 }

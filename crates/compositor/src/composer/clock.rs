@@ -1,8 +1,8 @@
-//! The clock of the beats.
+//! The clock of the frames.
 //!
-//! In: rates and the current time. Out: the numbers of beats, and the samples of each. Deliberately absent: sleeping.
+//! In: rates and the current time. Out: the numbers of frames, and the samples of each. Deliberately absent: sleeping.
 //!
-//! The time line of the output has no jumps: a late beat replaces the ones that were missed, and contains all of their
+//! The time line of the output has no jumps: a late frame replaces the ones that were missed, and contains all of their
 //! sound. After a long pause of the process the output continues where it was, and no burst of silence is produced.
 //! From then on the output lags behind the clock by *shift*.
 
@@ -11,7 +11,7 @@ use super::{Micros, SECOND};
 /// A pause that is longer than this is left out of the output.
 const PAUSE: Micros = SECOND;
 
-/// One beat.
+/// One frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Tick {
     pub(super) epoch: u64,
@@ -26,7 +26,7 @@ pub(super) struct Tick {
     pub(super) wall_sample: i64,
     /// Number of samples per channel.
     pub(super) samples: usize,
-    /// Number of beats that this one replaces.
+    /// Number of frames that this one replaces.
     pub(super) skipped: u64,
 }
 
@@ -56,7 +56,7 @@ impl Clock {
         }
     }
 
-    /// Changes the rates. The next beat is due at the same time as before.
+    /// Changes the rates. The next frame is due at the same time as before.
     pub(super) fn retime(&mut self, fps: u32, rate: u32) {
         self.base = self.time(self.number);
         self.fps = i64::from(fps.max(1));
@@ -117,12 +117,12 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: beats.
+    //! Proves no rule of the protocol: frames.
 
     use super::*;
 
     #[test]
-    fn beats_are_due_at_a_fixed_rate_and_have_all_sound() {
+    fn frames_are_due_at_a_fixed_rate_and_have_all_sound() {
         let mut clock = Clock::new(15, 44_100, 500);
         let mut samples = 0;
         for number in 0..=150 {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_beat_takes_the_place_of_those_before() {
+    fn a_late_frame_takes_the_place_of_those_before() {
         let mut clock = Clock::new(10, 1000, 0);
         clock.tick(0).unwrap();
         let tick = clock.tick(450_000).unwrap();

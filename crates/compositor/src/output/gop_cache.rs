@@ -13,7 +13,7 @@ const MAX_TAGS: usize = 8192;
 
 /// The headers and the last group of pictures.
 #[derive(Debug, Default)]
-pub struct Tail {
+pub struct GopCache {
     metadata: Option<Tag>,
     audio: Option<Tag>,
     video: Option<Tag>,
@@ -25,7 +25,7 @@ pub struct Tail {
     whole: bool,
 }
 
-impl Tail {
+impl GopCache {
     /// Stores the next tag.
     pub fn put(&mut self, tag: &Tag) {
         self.newest = tag.time;
@@ -60,7 +60,7 @@ impl Tail {
 
     /// Whether a tag changes the encoding of the pictures.
     #[must_use]
-    pub fn is_other(&self, tag: &Tag) -> bool {
+    pub fn changes_video(&self, tag: &Tag) -> bool {
         tag.kind == MediaKind::Video
             && tag.is_config()
             && self.video.as_ref().is_some_and(|known| known.body != tag.body)
@@ -77,7 +77,7 @@ impl Tail {
 
     /// Whether it starts with a keyframe, so that the following tags can be decoded.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
+    pub fn starts_with_keyframe(&self) -> bool {
         self.whole
     }
 
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_publish_begins_with_headers_and_the_last_keyframe() {
         let (a, v) = (MediaKind::Audio, MediaKind::Video);
-        let mut tail = Tail::default();
+        let mut cache = GopCache::default();
         for tag in [
             tag(v, 0, b"\x17\0\0\0\0\x01"),
             tag(a, 0, b"\xAF\0\x12\x10"),
@@ -110,34 +110,34 @@ mod tests {
             tag(v, 80, b"\x17\x01\0\0\0\x02"),
             tag(a, 81, b"\xAF\x01\x21"),
         ] {
-            tail.put(&tag);
+            cache.put(&tag);
         }
-        let times: Vec<_> = tail.tags().map(|tag| (tag.kind, tag.time)).collect();
+        let times: Vec<_> = cache.tags().map(|tag| (tag.kind, tag.time)).collect();
         assert_eq!(times, [(v, 80), (a, 80), (v, 80), (a, 81)]);
-        assert!(tail.is_whole());
-        assert!(!tail.is_other(&tag(v, 90, b"\x17\0\0\0\0\x01")));
+        assert!(cache.starts_with_keyframe());
+        assert!(!cache.changes_video(&tag(v, 90, b"\x17\0\0\0\0\x01")));
         let other = tag(v, 90, b"\x17\0\0\0\0\x02");
-        assert!(tail.is_other(&other));
-        tail.put(&other);
-        assert!(!tail.is_whole() && tail.tags().count() == 2);
+        assert!(cache.changes_video(&other));
+        cache.put(&other);
+        assert!(!cache.starts_with_keyframe() && cache.tags().count() == 2);
     }
 
     #[test]
     fn headers_are_of_now() {
-        let mut tail = Tail::default();
-        tail.put(&tag(MediaKind::Audio, 0, b"\xAF\0\x12\x10"));
-        tail.put(&tag(MediaKind::Audio, 9_000_000, b"\xAF\x01\x21"));
-        assert_eq!(tail.tags().map(|tag| tag.time).collect::<Vec<_>>(), [9_000_000]);
+        let mut cache = GopCache::default();
+        cache.put(&tag(MediaKind::Audio, 0, b"\xAF\0\x12\x10"));
+        cache.put(&tag(MediaKind::Audio, 9_000_000, b"\xAF\x01\x21"));
+        assert_eq!(cache.tags().map(|tag| tag.time).collect::<Vec<_>>(), [9_000_000]);
     }
 
     #[test]
     fn it_is_bounded() {
-        let mut tail = Tail::default();
-        tail.put(&tag(MediaKind::Video, 0, b"\x17\x01\0\0\0\x01"));
+        let mut cache = GopCache::default();
+        cache.put(&tag(MediaKind::Video, 0, b"\x17\x01\0\0\0\x01"));
         for time in 0..20_000 {
-            tail.put(&tag(MediaKind::Audio, time, b"\xAF\x01\x21"));
-            assert!(tail.group.len() <= MAX_TAGS);
+            cache.put(&tag(MediaKind::Audio, time, b"\xAF\x01\x21"));
+            assert!(cache.group.len() <= MAX_TAGS);
         }
-        assert!(!tail.is_whole());
+        assert!(!cache.starts_with_keyframe());
     }
 }

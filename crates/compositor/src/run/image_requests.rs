@@ -1,7 +1,7 @@
 //! Which images were asked for.
 //!
 //! In: the images of a scene, and how they are to be made. Out: those that are to be fetched. Absent: fetching; the pictures,
-//! which the stage has.
+//! which the composer has.
 //!
 //! An image is asked for once for as long as the scene names it, whatever came of it: a stranger's server is not asked again
 //! whenever somebody comes or goes. It is asked for anew when it is to be made in another way. What was made before is shown
@@ -13,25 +13,25 @@ use tokio::task::AbortHandle;
 
 /// How an image is made: its longest side, and the colour behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct ImageVariant {
     pub(super) longest_side: u32,
-    pub(super) behind: u32,
+    pub(super) background: u32,
 }
 
 /// By URL.
 #[derive(Debug, Default)]
-pub(super) struct Asked(BTreeMap<String, (Look, AbortHandle)>);
+pub(super) struct ImageRequests(BTreeMap<String, (ImageVariant, AbortHandle)>);
 
-impl Asked {
+impl ImageRequests {
     /// Has the images fetched that were not asked for in this way, and no others.
     pub(super) fn follow<'a>(
         &mut self,
         urls: impl Iterator<Item = &'a str> + Clone,
-        look: Look,
+        variant: ImageVariant,
         mut fetch: impl FnMut(&str) -> AbortHandle,
     ) {
         self.0.retain(|url, (of, task)| {
-            let stays = *of == look && urls.clone().any(|wanted| wanted == url);
+            let stays = *of == variant && urls.clone().any(|wanted| wanted == url);
             if !stays {
                 // There is nothing to abort if it was fetched already.
                 task.abort();
@@ -40,14 +40,14 @@ impl Asked {
         });
         for url in urls {
             if !self.0.contains_key(url) {
-                self.0.insert(url.to_owned(), (look, fetch(url)));
+                self.0.insert(url.to_owned(), (variant, fetch(url)));
             }
         }
     }
 
     /// Whether an answer is the one that is waited for.
-    pub(super) fn is_current(&self, url: &str, look: Look) -> bool {
-        self.0.get(url).is_some_and(|(of, _)| *of == look)
+    pub(super) fn is_current(&self, url: &str, variant: ImageVariant) -> bool {
+        self.0.get(url).is_some_and(|(of, _)| *of == variant)
     }
 }
 
@@ -59,17 +59,17 @@ mod tests {
 
     use super::*;
 
-    const LOOK: Look = Look { longest_side: 1280, behind: 0 };
+    const VARIANT: ImageVariant = ImageVariant { longest_side: 1280, background: 0 };
 
     /// What is fetched.
     fn follow(
-        asked: &mut Asked,
+        requests: &mut ImageRequests,
         tasks: &mut JoinSet<()>,
         urls: &[&'static str],
-        look: Look,
+        variant: ImageVariant,
     ) -> Vec<String> {
         let mut fetched = Vec::new();
-        asked.follow(urls.iter().copied(), look, |url| {
+        requests.follow(urls.iter().copied(), variant, |url| {
             fetched.push(url.to_owned());
             tasks.spawn(std::future::pending())
         });
@@ -78,27 +78,30 @@ mod tests {
 
     #[tokio::test]
     async fn an_image_is_asked_for_once_for_as_long_as_it_is_in_the_scene() {
-        let (mut asked, mut tasks) = (Asked::default(), JoinSet::new());
-        let mut follow = |urls: &[&'static str]| follow(&mut asked, &mut tasks, urls, LOOK);
+        let (mut requests, mut tasks) = (ImageRequests::default(), JoinSet::new());
+        let mut follow = |urls: &[&'static str]| follow(&mut requests, &mut tasks, urls, VARIANT);
         assert_eq!(follow(&["a", "b", "a"]), ["a", "b"]);
         assert!(follow(&["b", "a"]).is_empty(), "whatever came of them");
         assert_eq!(follow(&["b", "c"]), ["c"]);
         assert_eq!(follow(&["a"]), ["a"], "it was away");
-        assert!(asked.is_current("a", LOOK) && !asked.is_current("b", LOOK));
-        while asked.0.len() < tasks.len() {
+        assert!(requests.is_current("a", VARIANT) && !requests.is_current("b", VARIANT));
+        while requests.0.len() < tasks.len() {
             assert!(tasks.join_next().await.unwrap().unwrap_err().is_cancelled());
         }
     }
 
     #[tokio::test]
-    async fn another_canvas_is_another_look() {
-        let (mut asked, mut tasks) = (Asked::default(), JoinSet::new());
-        for look in
-            [LOOK, Look { behind: 0xFF_FFFF, ..LOOK }, Look { longest_side: 1920, ..LOOK }, LOOK]
-        {
-            assert_eq!(follow(&mut asked, &mut tasks, &["a"], look), ["a"]);
-            assert!(asked.is_current("a", look));
-            assert!(!asked.is_current("a", Look { behind: 1, ..look }));
+    async fn another_canvas_needs_another_variant() {
+        let (mut requests, mut tasks) = (ImageRequests::default(), JoinSet::new());
+        for variant in [
+            VARIANT,
+            ImageVariant { background: 0xFF_FFFF, ..VARIANT },
+            ImageVariant { longest_side: 1920, ..VARIANT },
+            VARIANT,
+        ] {
+            assert_eq!(follow(&mut requests, &mut tasks, &["a"], variant), ["a"]);
+            assert!(requests.is_current("a", variant));
+            assert!(!requests.is_current("a", ImageVariant { background: 1, ..variant }));
         }
     }
 }

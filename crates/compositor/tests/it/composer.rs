@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use lianmai_compositor::composer::{ComposedFrame, Composer, Micros, SECOND};
 use lianmai_compositor::picture::{Picture, Yuv};
 use lianmai_compositor::scene::{Adaption, Canvas, Image, Rect, Scene, Sound, Tile};
-use lianmai_compositor::stage::{Beat, Micros, SECOND, Stage};
 
 const RED: u32 = 0xFF_0000;
 const GREEN: u32 = 0x00_FF00;
@@ -55,16 +55,16 @@ struct Live {
     sample: Option<i16>,
 }
 
-/// A stage in virtual time with live inputs.
+/// A composer in virtual time with live inputs.
 struct World {
-    stage: Stage,
+    composer: Composer,
     now: Micros,
     inputs: Vec<Live>,
 }
 
 impl World {
     fn new(scene: Scene) -> Self {
-        Self { stage: Stage::new(scene, 0), now: 0, inputs: Vec::new() }
+        Self { composer: Composer::new(scene, 0), now: 0, inputs: Vec::new() }
     }
 
     fn with(
@@ -82,37 +82,37 @@ impl World {
         (input.picture, input.sample) = (picture, sample);
     }
 
-    /// Runs one beat; the inputs send before it.
-    fn beat(&mut self) -> Beat {
+    /// Runs one frame; the inputs send before it.
+    fn frame(&mut self) -> ComposedFrame {
         // Inputs have clocks with another origin.
         let time = self.now + 5_000 * SECOND;
         for Live { name, picture, sample } in &self.inputs {
             if let Some(picture) = picture {
-                self.stage.picture(self.now, name, time, picture.clone());
+                self.composer.picture(self.now, name, time, picture.clone());
             }
             if let Some(sample) = sample {
                 let samples = vec![*sample; (RATE / FPS) as usize];
                 let at = time * i64::from(RATE) / SECOND;
-                self.stage.sound(self.now, name, at, &samples);
+                self.composer.sound(self.now, name, at, &samples);
             }
         }
-        assert_eq!(self.stage.due(), self.now);
-        let beat = self.stage.beat(self.now).unwrap();
+        assert_eq!(self.composer.due(), self.now);
+        let frame = self.composer.compose(self.now).unwrap();
         self.now += STEP;
-        beat
+        frame
     }
 
-    fn beats(&mut self, count: usize) -> Beat {
+    fn frames(&mut self, count: usize) -> ComposedFrame {
         for _ in 1..count {
-            self.beat();
+            self.frame();
         }
-        self.beat()
+        self.frame()
     }
 }
 
 /// Asserts that every pixel has the colour of the last rectangle that contains it, or the background colour.
-fn assert_pixels(beat: &Beat, background: u32, painted: &[(Rect, u32)]) {
-    let picture = beat.picture.as_ref().unwrap();
+fn assert_pixels(frame: &ComposedFrame, background: u32, painted: &[(Rect, u32)]) {
+    let picture = frame.picture.as_ref().unwrap();
     let mut wanted =
         Picture::filled(picture.width(), picture.height(), Yuv::from_rgb(background)).unwrap();
     for (rect, color) in painted {
@@ -134,8 +134,8 @@ fn rectangles_are_exact() {
         Some(flat(64, 64, BLUE)),
         None,
     );
-    assert_pixels(&world.beat(), GREY, &[]);
-    assert_pixels(&world.beats(20), GREY, &[(left, RED), (right, BLUE)]);
+    assert_pixels(&world.frame(), GREY, &[]);
+    assert_pixels(&world.frames(20), GREY, &[(left, RED), (right, BLUE)]);
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn adaptions_fit_crop_and_stretch() {
             Some(upright.clone()),
             None,
         );
-        world.beats(20)
+        world.frames(20)
     };
     // Fit: full height and half the width, with bars in the colour of the canvas.
     let parts = [
@@ -161,7 +161,7 @@ fn adaptions_fit_crop_and_stretch() {
         (rect(130, 110, 60, 40), BLUE),
     ];
     assert_pixels(&seen(Adaption::Fit), GREY, &parts);
-    let color = |beat: &Beat, x, y| beat.picture.as_ref().unwrap().at(x, y);
+    let color = |frame: &ComposedFrame, x, y| frame.picture.as_ref().unwrap().at(x, y);
     // Crop: full width, so the middle half of the height is visible, rows 30..90.
     let crop = seen(Adaption::Crop);
     for (x, y, rgb) in [(102, 32, RED), (218, 44, RED), (160, 90, GREEN), (160, 148, BLUE)] {
@@ -171,9 +171,9 @@ fn adaptions_fit_crop_and_stretch() {
     for (x, y, rgb) in [(100, 30, RED), (219, 66, RED), (219, 90, GREEN), (100, 149, BLUE)] {
         assert_eq!(color(&stretch, x, y), Yuv::from_rgb(rgb), "{x} {y}");
     }
-    for beat in [&crop, &stretch] {
-        assert_eq!(color(beat, 99, 90), Yuv::from_rgb(GREY));
-        assert_eq!(color(beat, 220, 90), Yuv::from_rgb(GREY));
+    for frame in [&crop, &stretch] {
+        assert_eq!(color(frame, 99, 90), Yuv::from_rgb(GREY));
+        assert_eq!(color(frame, 220, 90), Yuv::from_rgb(GREY));
     }
 }
 
@@ -191,19 +191,19 @@ fn the_higher_is_in_front_and_of_equals_the_later() {
         .with("a", Some(flat(64, 64, RED)), None)
         .with("b", Some(flat(64, 64, GREEN)), None)
         .with("c", Some(flat(64, 64, BLUE)), None);
-    assert_pixels(&world.beats(20), GREY, &[(b, GREEN), (c, BLUE), (a, RED)]);
-    world.stage.update(scene(tiles([0, 100, 1]), &[]));
-    assert_pixels(&world.beat(), GREY, &[(a, RED), (c, BLUE), (b, GREEN)]);
+    assert_pixels(&world.frames(20), GREY, &[(b, GREEN), (c, BLUE), (a, RED)]);
+    world.composer.update(scene(tiles([0, 100, 1]), &[]));
+    assert_pixels(&world.frame(), GREY, &[(a, RED), (c, BLUE), (b, GREEN)]);
 }
 
 #[test]
-fn an_update_is_in_force_at_the_next_beat() {
+fn an_update_is_in_force_at_the_next_frame() {
     let mut world = World::new(scene(vec![tile("a", rect(0, 0, 64, 64), Adaption::Crop, 0)], &[]))
         .with("a", Some(flat(64, 64, RED)), None);
-    world.beats(20);
+    world.frames(20);
     for at in [rect(20, 20, 64, 64), rect(100, 0, 200, 180), rect(0, 0, 320, 180)] {
-        world.stage.update(scene(vec![tile("a", at, Adaption::Crop, 0)], &[]));
-        assert_pixels(&world.beat(), GREY, &[(at, RED)]);
+        world.composer.update(scene(vec![tile("a", at, Adaption::Crop, 0)], &[]));
+        assert_pixels(&world.frame(), GREY, &[(at, RED)]);
     }
 }
 
@@ -220,23 +220,23 @@ fn images_are_behind_or_stand_for_somebody() {
     ];
     assert_eq!(with_images.check(), Ok(()));
     let mut world = World::new(with_images).with("big", None, None).with("a", None, None);
-    assert_pixels(&world.beat(), GREY, &[]);
-    world.stage.image("https://a/back.png", flat(32, 18, WHITE));
-    world.stage.image("https://a/other.png", flat(32, 18, RED));
-    assert_pixels(&world.beat(), GREY, &[(whole, WHITE)]);
-    world.stage.image("https://a/place.png", flat(32, 18, GREEN));
-    assert_pixels(&world.beat(), GREY, &[(whole, WHITE), (place, GREEN)]);
+    assert_pixels(&world.frame(), GREY, &[]);
+    world.composer.image("https://a/back.png", flat(32, 18, WHITE));
+    world.composer.image("https://a/other.png", flat(32, 18, RED));
+    assert_pixels(&world.frame(), GREY, &[(whole, WHITE)]);
+    world.composer.image("https://a/place.png", flat(32, 18, GREEN));
+    assert_pixels(&world.frame(), GREY, &[(whole, WHITE), (place, GREEN)]);
     // The big tile does not hide the image of an absent input.
     world.set("big", Some(flat(64, 36, BLUE)), None);
-    assert_pixels(&world.beats(20), GREY, &[(whole, BLUE), (place, GREEN)]);
+    assert_pixels(&world.frames(20), GREY, &[(whole, BLUE), (place, GREEN)]);
     world.set("a", Some(flat(64, 64, RED)), None);
-    assert_pixels(&world.beats(20), GREY, &[(whole, BLUE), (place, RED)]);
+    assert_pixels(&world.frames(20), GREY, &[(whole, BLUE), (place, RED)]);
     // The input freezes: three seconds later the image is shown again.
     world.set("a", None, None);
-    assert_pixels(&world.beats(59), GREY, &[(whole, BLUE), (place, RED)]);
-    assert_pixels(&world.beats(3), GREY, &[(whole, BLUE), (place, GREEN)]);
+    assert_pixels(&world.frames(59), GREY, &[(whole, BLUE), (place, RED)]);
+    assert_pixels(&world.frames(3), GREY, &[(whole, BLUE), (place, GREEN)]);
     world.set("a", Some(flat(64, 64, RED)), None);
-    assert_pixels(&world.beats(20), GREY, &[(whole, BLUE), (place, RED)]);
+    assert_pixels(&world.frames(20), GREY, &[(whole, BLUE), (place, RED)]);
 }
 
 #[test]
@@ -246,14 +246,14 @@ fn sounds_add_up_and_only_voices_are_heard() {
         .with("b", None, Some(-300))
         .with("loud", None, None)
         .with("c", None, Some(7777));
-    let beat = world.beats(40);
-    assert_eq!(beat.sound, vec![700; 2400]);
+    let frame = world.frames(40);
+    assert_eq!(frame.sound, vec![700; 2400]);
     world.set("loud", None, Some(32_700));
-    assert_eq!(world.beats(40).sound, vec![i16::MAX; 2400], "cut off, not turned over");
-    world.stage.update(scene(Vec::new(), &["b"]));
-    assert_eq!(world.beats(2).sound, vec![-300; 2400]);
-    world.stage.update(scene(Vec::new(), &[]));
-    assert_eq!(world.beat().sound, vec![0; 2400]);
+    assert_eq!(world.frames(40).sound, vec![i16::MAX; 2400], "cut off, not turned over");
+    world.composer.update(scene(Vec::new(), &["b"]));
+    assert_eq!(world.frames(2).sound, vec![-300; 2400]);
+    world.composer.update(scene(Vec::new(), &[]));
+    assert_eq!(world.frame().sound, vec![0; 2400]);
 }
 
 #[test]
@@ -270,12 +270,12 @@ fn the_output_goes_on_whatever_inputs_do() {
             400 => world.set("a", Some(flat(64, 64, BLUE)), Some(900)),
             _ => {}
         }
-        let beat = world.beat();
-        assert_eq!((beat.number, beat.sound_at, beat.epoch), (number, samples, 0));
-        assert_eq!(beat.at, number as i64 * STEP);
-        assert!(beat.picture.is_some());
-        samples += beat.sound.len() as u64;
-        let loudest = beat.sound.iter().copied().max().unwrap_or_default();
+        let frame = world.frame();
+        assert_eq!((frame.number, frame.sound_at, frame.epoch), (number, samples, 0));
+        assert_eq!(frame.at, number as i64 * STEP);
+        assert!(frame.picture.is_some());
+        samples += frame.sound.len() as u64;
+        let loudest = frame.sound.iter().copied().max().unwrap_or_default();
         match number {
             100..200 => assert_eq!(loudest, 500),
             220..400 => assert_eq!(loudest, 0, "{number}"),
@@ -289,10 +289,10 @@ fn the_output_goes_on_whatever_inputs_do() {
 fn a_canvas_on_which_nothing_changed_is_the_same_one() {
     let mut world = World::new(scene(vec![tile("a", rect(0, 0, 64, 64), Adaption::Crop, 0)], &[]))
         .with("a", Some(flat(64, 64, RED)), None);
-    world.beats(20);
+    world.frames(20);
     world.set("a", None, None);
-    world.beats(10);
-    let (one, two) = (world.beat().picture.unwrap(), world.beat().picture.unwrap());
+    world.frames(10);
+    let (one, two) = (world.frame().picture.unwrap(), world.frame().picture.unwrap());
     assert!(Arc::ptr_eq(&one, &two));
 }
 
@@ -302,19 +302,19 @@ fn without_a_picture_there_is_sound() {
     quiet.canvas = Canvas { width: 0, height: 0, color: 0 };
     assert_eq!(quiet.check(), Ok(()));
     let mut world = World::new(quiet).with("a", Some(flat(64, 64, RED)), Some(40));
-    let beat = world.beats(40);
-    assert!(beat.picture.is_none());
-    assert_eq!(beat.sound, vec![40; 2400]);
+    let frame = world.frames(40);
+    assert!(frame.picture.is_none());
+    assert_eq!(frame.sound, vec![40; 2400]);
 }
 
 #[test]
 fn a_pause_of_the_process_makes_no_burst() {
-    let mut stage = Stage::new(scene(Vec::new(), &[]), 0);
-    let first = stage.beat(0).unwrap();
-    let late = stage.beat(420_000).unwrap();
-    assert_eq!((late.number, late.sound.len(), stage.skipped()), (8, 19_200, 7));
-    let after = stage.beat(1000 * SECOND).unwrap();
+    let mut composer = Composer::new(scene(Vec::new(), &[]), 0);
+    let first = composer.compose(0).unwrap();
+    let late = composer.compose(420_000).unwrap();
+    assert_eq!((late.number, late.sound.len(), composer.skipped()), (8, 19_200, 7));
+    let after = composer.compose(1000 * SECOND).unwrap();
     assert_eq!((after.number, after.sound.len(), after.at), (9, 2400, 9 * STEP));
     assert_eq!(first.number, 0);
-    assert!(stage.beat(1000 * SECOND).is_none());
+    assert!(composer.compose(1000 * SECOND).is_none());
 }

@@ -1,4 +1,4 @@
-//! One input of the stage: which of its pictures is shown and which of its samples are heard at a moment.
+//! One input of the composer: which of its pictures is shown and which of its samples are heard at a moment.
 //!
 //! In: decoded pictures and sound, with the input's times and their times of arrival. Out: the picture and the sound of
 //! a moment. Deliberately absent: decoders, rectangles.
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::{Micros, SECOND};
 use crate::picture::Picture;
-use crate::sound::{Mix, Queue};
+use crate::sound::{Mix, SampleQueue};
 
 /// The reserve, at first and at most.
 const RESERVES: (Micros, Micros) = (200_000, 1_000_000);
@@ -22,7 +22,7 @@ const RESERVES: (Micros, Micros) = (200_000, 1_000_000);
 /// without late sound.
 const GROWTH: (Micros, Micros) = (25_000, 30 * SECOND);
 /// Several late arrivals within this time count once.
-const GUST: Micros = 100_000;
+const LATE_BURST: Micros = 100_000;
 /// The shortest delay is remembered for up to two windows of this length.
 const WINDOW: Micros = 2 * SECOND;
 /// An offset is not changed if it differs from its target by less than this.
@@ -45,7 +45,7 @@ const WAITING: (usize, usize) = (40, 24 << 20);
 
 /// The kind of media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TrackKind {
     /// Pictures.
     Picture,
     /// Sounds.
@@ -54,14 +54,14 @@ pub enum Kind {
 
 /// The delay of one kind of media: its time of arrival minus its own time.
 #[derive(Debug, Default)]
-struct Way {
+struct DelayEstimate {
     fastest: Option<Micros>,
     before: Option<Micros>,
     since: Micros,
     last: Option<(Micros, Micros)>,
 }
 
-impl Way {
+impl DelayEstimate {
     /// Records an arrival. Returns false if the times have started again.
     fn observe(&mut self, now: Micros, time: Micros) -> bool {
         if self.last.is_some_and(|(_, last)| time < last.saturating_sub(BACK)) {
@@ -81,7 +81,7 @@ impl Way {
     }
 
     /// The shortest recent delay; `None` if nothing came for a while.
-    fn took(&self, now: Micros) -> Option<Micros> {
+    fn shortest(&self, now: Micros) -> Option<Micros> {
         self.last.filter(|(at, _)| now - at <= FROZEN)?;
         let fastest = self.fastest?;
         Some(self.before.map_or(fastest, |before| before.min(fastest)))
@@ -90,11 +90,11 @@ impl Way {
 
 /// One input.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct JitterBuffer {
     rate: i64,
-    picture: Way,
-    sound: Way,
-    queue: Queue,
+    picture: DelayEstimate,
+    sound: DelayEstimate,
+    queue: SampleQueue,
     waiting: VecDeque<(Micros, Arc<Picture>)>,
     shown: Option<(Micros, Arc<Picture>)>,
     /// Time at which the last picture came.
@@ -104,25 +104,25 @@ pub(super) struct Lane {
     moved: Micros,
     reserve: Micros,
     /// Time at which the reserve last grew or shrank.
-    scant: Micros,
+    reserve_changed: Micros,
     /// Until this time the input is starting.
     settled: Option<Micros>,
 }
 
-impl Lane {
+impl JitterBuffer {
     pub(super) fn new(rate: u32, channels: u32) -> Self {
         Self {
             rate: i64::from(rate),
-            picture: Way::default(),
-            sound: Way::default(),
-            queue: Queue::new(rate, channels),
+            picture: DelayEstimate::default(),
+            sound: DelayEstimate::default(),
+            queue: SampleQueue::new(rate, channels),
             waiting: VecDeque::new(),
             shown: None,
             seen: 0,
             offset: None,
             moved: 0,
             reserve: RESERVES.0,
-            scant: 0,
+            reserve_changed: 0,
             settled: None,
         }
     }
@@ -143,15 +143,15 @@ impl Lane {
     }
 
     fn forget_times(&mut self) {
-        self.picture = Way::default();
-        self.sound = Way::default();
+        self.picture = DelayEstimate::default();
+        self.sound = DelayEstimate::default();
         self.waiting.clear();
         self.offset = None;
         self.settled = None;
     }
 
     pub(super) fn picture(&mut self, now: Micros, time: Micros, picture: Arc<Picture>) {
-        self.observe(now, Kind::Picture, time);
+        self.observe(now, TrackKind::Picture, time);
         self.seen = now;
         self.waiting.push_back((time, picture));
         let size = |waiting: &VecDeque<(Micros, Arc<Picture>)>| {
@@ -177,31 +177,32 @@ impl Lane {
 
     pub(super) fn sound(&mut self, now: Micros, time: i64, samples: &[i16]) {
         let is_late = self.queue.heard_to().is_some_and(|heard| time < heard);
-        if is_late && now.saturating_sub(self.scant) > GUST {
+        if is_late && now.saturating_sub(self.reserve_changed) > LATE_BURST {
             self.reserve = (self.reserve + GROWTH.0).min(RESERVES.1);
-            self.scant = now;
+            self.reserve_changed = now;
         }
         // The end of the chunk arrived now.
         self.queue.push(time, samples);
         let end = i128::from(self.queue.end()) * i128::from(SECOND) / i128::from(self.rate.max(1));
-        self.observe(now, Kind::Sound, i64::try_from(end).unwrap_or(i64::MAX));
+        self.observe(now, TrackKind::Sound, i64::try_from(end).unwrap_or(i64::MAX));
     }
 
     /// Records the arrival of media, and adjusts the offset.
-    pub(super) fn observe(&mut self, now: Micros, kind: Kind, time: Micros) {
-        let way = match kind {
-            Kind::Picture => &mut self.picture,
-            Kind::Sound => &mut self.sound,
+    pub(super) fn observe(&mut self, now: Micros, kind: TrackKind, time: Micros) {
+        let delay = match kind {
+            TrackKind::Picture => &mut self.picture,
+            TrackKind::Sound => &mut self.sound,
         };
-        if !way.observe(now, time) {
-            if kind == Kind::Picture {
+        if !delay.observe(now, time) {
+            if kind == TrackKind::Picture {
                 // Queued sound has the old times: had sound with the new times come first, it would have been the one
                 // to restart.
                 self.queue.clear();
             }
             self.forget_times();
-            let way = if kind == Kind::Picture { &mut self.picture } else { &mut self.sound };
-            way.observe(now, time);
+            let delay =
+                if kind == TrackKind::Picture { &mut self.picture } else { &mut self.sound };
+            delay.observe(now, time);
         }
         self.follow(now);
     }
@@ -213,14 +214,14 @@ impl Lane {
             return self.queue.skip(from.saturating_sub(offset).saturating_add(count as i64));
         }
         self.queue.read(from.saturating_sub(offset), count, mix);
-        if now.saturating_sub(self.scant) > GROWTH.1 {
+        if now.saturating_sub(self.reserve_changed) > GROWTH.1 {
             self.reserve = (self.reserve - GROWTH.0).max(RESERVES.0);
-            self.scant = now;
+            self.reserve_changed = now;
         }
     }
 
-    /// Like [`Lane::mix`], for an input that is not heard.
-    pub(super) fn pass(&mut self, from: i64, count: usize) {
+    /// Like [`JitterBuffer::mix`], for an input that is not heard.
+    pub(super) fn skip(&mut self, from: i64, count: usize) {
         if let Some(offset) = self.offset_samples() {
             self.queue.skip(from.saturating_sub(offset).saturating_add(count as i64));
         }
@@ -247,7 +248,7 @@ impl Lane {
 
     /// The offset that the delays call for.
     fn target(&self, now: Micros) -> Option<Micros> {
-        let took = match (self.picture.took(now), self.sound.took(now)) {
+        let took = match (self.picture.shortest(now), self.sound.shortest(now)) {
             (Some(picture), Some(sound)) if picture.abs_diff(sound) <= APART.unsigned_abs() => {
                 picture.max(sound)
             }
