@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lianmai_shares::{Rate, Rates};
+use lianmai_shares::{Rate, RateLimiter};
 use tokio::time::Instant;
 
 use crate::address::group;
@@ -29,7 +29,7 @@ pub struct Lines {
 #[derive(Debug)]
 struct Inner {
     begin: Instant,
-    rates: Option<Mutex<Rates<IpAddr>>>,
+    rates: Option<Mutex<RateLimiter<IpAddr>>>,
     exempt_loopback: bool,
     left_out: AtomicU64,
     told: Mutex<Told>,
@@ -50,7 +50,7 @@ impl Lines {
     #[must_use]
     pub fn new(per_second: u32, burst: u32, exempt_loopback: bool) -> Self {
         let rate = Rate::per_second(per_second, burst);
-        let rates = (per_second > 0).then(|| Mutex::new(Rates::new(rate, MAX_ADDRESSES)));
+        let rates = (per_second > 0).then(|| Mutex::new(RateLimiter::new(rate, MAX_ADDRESSES)));
         let (left_out, told) = (AtomicU64::new(0), Mutex::default());
         let begin = Instant::now();
         Self { inner: Arc::new(Inner { begin, rates, exempt_loopback, left_out, told }) }

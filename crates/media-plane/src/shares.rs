@@ -11,7 +11,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lianmai_shares::{Account as Bytes, Full, Held, Place, Places, Pool, Share};
+use lianmai_shares::{Full, Pool, PoolAccount, Reservation, Share, Slot, Slots};
 
 use crate::address::group;
 use crate::auth::{Account, Denied, DeniedKind, StreamName};
@@ -23,7 +23,7 @@ const APP: Share = Share::of(3, 4);
 const MEMBER: Share = Share::of(1, 8);
 /// The share of one push within its member.
 const STREAM: Share = Share::of(1, 2);
-/// Places that a viewer always gets: room for all its plays of one stream, including ended plays that still exist.
+/// Slots that a viewer always gets: room for all its plays of one stream, including ended plays that still exist.
 const LEAST_PLAYS: usize = 8;
 /// The share of one stream in the places to wait for a publisher.
 const STREAM_WAITERS: Share = Share::of(1, 2);
@@ -40,32 +40,32 @@ pub(crate) enum Key {
 }
 
 /// Bytes that are charged to an account until this is dropped.
-pub(crate) type Charge = Held<Key>;
+pub(crate) type Charge = Reservation<Key>;
 /// An account that can be charged for bytes.
-pub(crate) type BytesAccount = Bytes<Key>;
+pub(crate) type BytesAccount = PoolAccount<Key>;
 
 #[derive(Debug)]
 pub(crate) struct Shares {
     media: Pool<Key>,
     segments: Pool<Key>,
     forwards: Pool<Key>,
-    players: Places<Key>,
+    players: Slots<Key>,
     /// RTMP connections that ask for plays. The other connections are for publishers, however many players wait for
     /// them.
-    connections_of_plays: Places<Key>,
-    /// Places to wait for a publisher. Each waiting player counts in three independent pools: for its viewer, for its
+    connections_of_plays: Slots<Key>,
+    /// Slots to wait for a publisher. Each waiting player counts in three independent pools: for its viewer, for its
     /// stream and for its address.
-    viewers_waiting: Places<Key>,
-    streams_waiting: Places<Key>,
-    addresses_waiting: Places<Key>,
+    viewers_waiting: Slots<Key>,
+    streams_waiting: Slots<Key>,
+    addresses_waiting: Slots<Key>,
     app: Share,
     address: Share,
 }
 
 /// A place for a player.
-pub(crate) type PlayerPlace = Place<Key>;
+pub(crate) type PlayerPlace = Slot<Key>;
 /// A place to wait for a publisher, in all three pools.
-pub(crate) type WaitingPlace = [Place<Key>; 3];
+pub(crate) type WaitingPlace = [Slot<Key>; 3];
 
 impl Shares {
     pub(crate) fn new(config: &RelayConfig) -> Self {
@@ -73,11 +73,11 @@ impl Shares {
             media: Pool::new(config.media_total_bytes),
             segments: Pool::new(config.hls_total_bytes),
             forwards: Pool::new(config.forward_total_bytes),
-            players: Places::new(config.max_players),
-            connections_of_plays: Places::new(config.max_connections - config.max_connections / 8),
-            viewers_waiting: Places::new(config.max_waiters),
-            streams_waiting: Places::new(config.max_waiters),
-            addresses_waiting: Places::new(config.max_waiters),
+            players: Slots::new(config.max_players),
+            connections_of_plays: Slots::new(config.max_connections - config.max_connections / 8),
+            viewers_waiting: Slots::new(config.max_waiters),
+            streams_waiting: Slots::new(config.max_waiters),
+            addresses_waiting: Slots::new(config.max_waiters),
             app: if config.apps > 1 { APP } else { Share::ALL },
             // If one address may have all connections, then all clients come from one address, that of a proxy.
             address: if config.max_connections_per_address < config.max_connections {
@@ -95,7 +95,7 @@ impl Shares {
         viewer: Option<&Account>,
     ) -> Result<PlayerPlace, Denied> {
         self.players
-            .enter(self.viewer(app, viewer))
+            .acquire(self.viewer(app, viewer))
             .map_err(|full| refused(full, "tooManyPlayers", "too many players"))
     }
 
@@ -103,7 +103,7 @@ impl Shares {
     pub(crate) fn connection_of_play(&self) -> Result<PlayerPlace, Denied> {
         let nobody = std::iter::empty();
         self.connections_of_plays
-            .enter(nobody)
+            .acquire(nobody)
             .map_err(|full| refused(full, "tooManyPlayers", "too many players"))
     }
 
@@ -121,9 +121,9 @@ impl Shares {
         let stream_share = STREAM_WAITERS.at_least(LEAST_PLAYS);
         let enter = || -> Result<WaitingPlace, Full<Key>> {
             Ok([
-                self.viewers_waiting.enter(self.viewer(stream.app(), viewer))?,
-                self.streams_waiting.enter([(Key::Stream(stream.clone()), stream_share)])?,
-                self.addresses_waiting.enter(address)?,
+                self.viewers_waiting.acquire(self.viewer(stream.app(), viewer))?,
+                self.streams_waiting.acquire([(Key::Stream(stream.clone()), stream_share)])?,
+                self.addresses_waiting.acquire(address)?,
             ])
         };
         enter().map_err(|full| refused(full, "tooManyWaiters", "too many players wait"))

@@ -17,7 +17,7 @@ pub struct Pool<K> {
 
 #[derive(Debug)]
 struct Inner<K> {
-    whole: usize,
+    capacity: usize,
     state: Mutex<State<K>>,
 }
 
@@ -48,18 +48,18 @@ impl<K> Clone for Pool<K> {
 }
 
 impl<K: Ord + Clone> Pool<K> {
-    /// A pool of the amount `whole`.
+    /// A pool of the amount `capacity`.
     #[must_use]
-    pub fn new(whole: usize) -> Self {
+    pub fn new(capacity: usize) -> Self {
         let state = Mutex::new(State { used: 0, keys: BTreeMap::new() });
-        Self { inner: Arc::new(Inner { whole, state }) }
+        Self { inner: Arc::new(Inner { capacity, state }) }
     }
 
     /// An account for one holder. `path` names the keys that are charged, from the outermost inwards, for instance an
     /// app and one of its members. The share of a key is a part of what its parent has left. A key must have the same
     /// parents in every path.
     #[must_use]
-    pub fn account(&self, path: impl IntoIterator<Item = (K, Share)>) -> Account<K> {
+    pub fn account(&self, path: impl IntoIterator<Item = (K, Share)>) -> PoolAccount<K> {
         let mut state = self.inner.lock();
         let path = path.into_iter().map(|(key, share)| {
             let node = state
@@ -71,7 +71,7 @@ impl<K: Ord + Clone> Pool<K> {
         });
         let path = path.collect();
         drop(state);
-        Account { owner: Arc::new(Owner { pool: self.inner.clone(), path }) }
+        PoolAccount { owner: Arc::new(Owner { pool: self.inner.clone(), path }) }
     }
 
     /// The amount that all accounts hold together.
@@ -82,8 +82,8 @@ impl<K: Ord + Clone> Pool<K> {
 
     /// The amount of the pool, whether used or not.
     #[must_use]
-    pub fn whole(&self) -> usize {
-        self.inner.whole
+    pub fn capacity(&self) -> usize {
+        self.inner.capacity
     }
 
     /// Number of keys that have an account or hold something.
@@ -103,7 +103,7 @@ impl<K> Inner<K> {
 /// The keys that are charged for what a holder takes. Clones are the same account. The account is forgotten when it,
 /// and all amounts that were taken on it, are dropped.
 #[derive(Debug)]
-pub struct Account<K: Ord> {
+pub struct PoolAccount<K: Ord> {
     owner: Arc<Owner<K>>,
 }
 
@@ -120,24 +120,24 @@ struct Level<K> {
     held: Arc<AtomicUsize>,
 }
 
-impl<K: Ord> Clone for Account<K> {
+impl<K: Ord> Clone for PoolAccount<K> {
     fn clone(&self) -> Self {
         Self { owner: self.owner.clone() }
     }
 }
 
-impl<K: Ord + Clone> Account<K> {
+impl<K: Ord + Clone> PoolAccount<K> {
     /// A guard that holds nothing yet.
     #[must_use]
-    pub fn empty(&self) -> Held<K> {
-        Held { owner: self.owner.clone(), amount: 0 }
+    pub fn empty(&self) -> Reservation<K> {
+        Reservation { owner: self.owner.clone(), amount: 0 }
     }
 
     /// Takes an amount. It is held until the guard is dropped.
     ///
     /// # Errors
     /// [`Full`] if the pool or the share of a key has no room for all of it. Nothing is taken then.
-    pub fn take(&self, amount: usize) -> Result<Held<K>, Full<K>> {
+    pub fn take(&self, amount: usize) -> Result<Reservation<K>, Full<K>> {
         let mut held = self.empty();
         held.resize(amount)?;
         Ok(held)
@@ -160,7 +160,7 @@ impl<K: Ord + Clone> Account<K> {
 
 impl<K: Ord> Owner<K> {
     fn room(&self, state: &State<K>) -> usize {
-        let left = self.pool.whole.saturating_sub(state.used);
+        let left = self.pool.capacity.saturating_sub(state.used);
         self.path.iter().fold(left, |left, level| level.share.room(left, level.held.load(Relaxed)))
     }
 
@@ -176,7 +176,7 @@ impl<K: Ord> Owner<K> {
 impl<K: Ord + Clone> Owner<K> {
     /// Finds the outermost key that has no room for the amount.
     fn full(&self, state: &State<K>, amount: usize) -> Full<K> {
-        let mut left = self.pool.whole.saturating_sub(state.used);
+        let mut left = self.pool.capacity.saturating_sub(state.used);
         for level in &self.path {
             if left < amount {
                 break;
@@ -206,12 +206,12 @@ impl<K: Ord> Drop for Owner<K> {
 
 /// An amount that is held until this is dropped.
 #[derive(Debug)]
-pub struct Held<K: Ord> {
+pub struct Reservation<K: Ord> {
     owner: Arc<Owner<K>>,
     amount: usize,
 }
 
-impl<K: Ord> Held<K> {
+impl<K: Ord> Reservation<K> {
     /// The held amount.
     #[must_use]
     pub fn amount(&self) -> usize {
@@ -219,7 +219,7 @@ impl<K: Ord> Held<K> {
     }
 }
 
-impl<K: Ord + Clone> Held<K> {
+impl<K: Ord + Clone> Reservation<K> {
     /// Changes the held amount.
     ///
     /// # Errors
@@ -244,7 +244,7 @@ impl<K: Ord + Clone> Held<K> {
     ///
     /// # Panics
     /// If the account is of another pool or has other keys.
-    pub fn resize_on(&mut self, account: &Account<K>, amount: usize) -> Result<(), Full<K>> {
+    pub fn resize_on(&mut self, account: &PoolAccount<K>, amount: usize) -> Result<(), Full<K>> {
         let (old, new) = (&self.owner, &account.owner);
         let keys = |owner: &Owner<K>| owner.path.iter().map(|level| level.key.clone()).collect();
         let same: (Vec<K>, Vec<K>) = (keys(old), keys(new));
@@ -266,7 +266,7 @@ impl<K: Ord + Clone> Held<K> {
     }
 }
 
-impl<K: Ord> Drop for Held<K> {
+impl<K: Ord> Drop for Reservation<K> {
     fn drop(&mut self) {
         self.owner.change(&mut self.owner.pool.lock(), self.amount, 0);
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lianmai_protocol::limits::Limits;
 use lianmai_protocol::{MonoTime, UserId};
-use lianmai_shares::{Rate, Rates};
+use lianmai_shares::{Rate, RateLimiter};
 
 use crate::ids::AddrId;
 use crate::key::ChannelKey;
@@ -25,8 +25,8 @@ const MAX_BURSTS: u32 = 6;
 
 #[derive(Debug)]
 pub(crate) struct Debts {
-    uids: Rates<(ChannelKey, UserId)>,
-    addresses: Rates<AddrId>,
+    uids: RateLimiter<(ChannelKey, UserId)>,
+    addresses: RateLimiter<AddrId>,
     members: BTreeMap<AddrId, u32>,
 }
 
@@ -34,8 +34,8 @@ impl Default for Debts {
     fn default() -> Self {
         let rate = Rate { interval: Duration::ZERO, burst: 0 };
         Debts {
-            uids: Rates::new(rate, MAX_DEBTS),
-            addresses: Rates::new(rate, MAX_DEBTS),
+            uids: RateLimiter::new(rate, MAX_DEBTS),
+            addresses: RateLimiter::new(rate, MAX_DEBTS),
             members: BTreeMap::new(),
         }
     }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use lianmai_protocol::message::session::{Join, ResumeReason};
 use lianmai_protocol::{Appkey, ErrorName, Now, RpcError, UserId, WallTime};
-use lianmai_shares::{Account, Held, Pool, Share};
+use lianmai_shares::{Pool, PoolAccount, Reservation, Share};
 
 use crate::grant::{Grant, WATERMARK_MS};
 use crate::ids::AskId;
@@ -73,7 +73,7 @@ pub(crate) enum Owner {
 }
 
 /// A place of a restriction, held until this is dropped.
-pub(crate) type RestrictionSlot = Held<Owner>;
+pub(crate) type RestrictionSlot = Reservation<Owner>;
 
 /// A restriction and its place. One of an earlier process stays even if there is no place for it.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ pub(crate) struct Restrictions {
     lifted: BTreeMap<LiftedKey, Lifted>,
     pool: Pool<Owner>,
     /// Accounts that hold places. The operator has no share of its own.
-    accounts: BTreeMap<(Appkey, Option<Owner>), Account<Owner>>,
+    accounts: BTreeMap<(Appkey, Option<Owner>), PoolAccount<Owner>>,
     app_share: Share,
 }
 

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lianmai_shares::{Place, Places, Rate, Rates, Share};
+use lianmai_shares::{Rate, RateLimiter, Share, Slot, Slots};
 use tokio::time::Instant;
 
 use crate::address::group;
@@ -18,9 +18,9 @@ const MAX_ADDRESSES: usize = 50_000;
 #[derive(Debug)]
 pub(super) struct Entrance {
     begin: Instant,
-    places: Places<IpAddr>,
+    places: Slots<IpAddr>,
     share: Share,
-    rates: Option<Rates<IpAddr>>,
+    rates: Option<RateLimiter<IpAddr>>,
     exempt_loopback: bool,
 }
 
@@ -29,15 +29,16 @@ impl Entrance {
         let rate = Rate::per_second(config.connections_per_second, config.connection_burst);
         Self {
             begin: Instant::now(),
-            places: Places::new(config.max_connections),
+            places: Slots::new(config.max_connections),
             share: Share::capped(config.max_connections_per_address, config.max_connections),
-            rates: (config.connections_per_second > 0).then(|| Rates::new(rate, MAX_ADDRESSES)),
+            rates: (config.connections_per_second > 0)
+                .then(|| RateLimiter::new(rate, MAX_ADDRESSES)),
             exempt_loopback: config.exempt_loopback,
         }
     }
 
     /// A place for a peer that connects now, or the code of the refusal.
-    pub(super) fn enter(&mut self, peer: IpAddr) -> Result<Place<IpAddr>, &'static str> {
+    pub(super) fn enter(&mut self, peer: IpAddr) -> Result<Slot<IpAddr>, &'static str> {
         let address = group(peer);
         let now: Duration = self.begin.elapsed();
         if let Some(rates) = &mut self.rates
@@ -46,7 +47,7 @@ impl Entrance {
         {
             return Err("connectionRate");
         }
-        self.places.enter([(address, self.share)]).map_err(|_| "tooManyConnections")
+        self.places.acquire([(address, self.share)]).map_err(|_| "tooManyConnections")
     }
 }
 

@@ -3,4 +3,4 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
 
 mod pool;
-mod rates;
+mod rate_limiter;

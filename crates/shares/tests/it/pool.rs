@@ -1,8 +1,8 @@
-//! Proves no rule of the protocol: amounts and places that are shared.
+//! Proves no rule of the protocol: amounts and slots that are shared.
 
 use std::collections::BTreeMap;
 
-use lianmai_shares::{Account, Full, Held, Place, Places, Pool, Share};
+use lianmai_shares::{Full, Pool, PoolAccount, Reservation, Share, Slot, Slots};
 use proptest::prelude::*;
 
 const WHOLE: usize = 1 << 20;
@@ -12,12 +12,12 @@ const MEMBER: Share = Share::of(1, 8);
 /// An app, or a member of it.
 type Key = (u8, Option<u8>);
 
-fn member(pool: &Pool<Key>, app: u8, member: u8) -> Account<Key> {
+fn member(pool: &Pool<Key>, app: u8, member: u8) -> PoolAccount<Key> {
     pool.account([((app, None), APP), ((app, Some(member)), MEMBER)])
 }
 
 /// Takes everything that an account may have, in several parts.
-fn take_all(account: &Account<Key>) -> Vec<Held<Key>> {
+fn take_all(account: &PoolAccount<Key>) -> Vec<Reservation<Key>> {
     let mut held = Vec::new();
     while account.room() > 0 {
         held.push(account.take(account.room().div_ceil(3)).unwrap());
@@ -25,8 +25,8 @@ fn take_all(account: &Account<Key>) -> Vec<Held<Key>> {
     held
 }
 
-fn sum(held: &[Held<Key>]) -> usize {
-    held.iter().map(Held::amount).sum()
+fn sum(held: &[Reservation<Key>]) -> usize {
+    held.iter().map(Reservation::amount).sum()
 }
 
 #[test]
@@ -94,13 +94,13 @@ fn a_guard_grows_and_shrinks() {
     assert_eq!((pool.used(), pool.keys()), (0, 0));
 }
 
-/// Seventeen addresses take all the places they can.
+/// Seventeen addresses take all the slots they can.
 #[test]
 fn a_place_is_left_for_whoever_comes() {
-    let places = Places::new(4096);
+    let slots = Slots::new(4096);
     let share = Share::capped(256, 4096);
-    let fill = |address: u32| -> Vec<Place<u32>> {
-        (0..).map_while(|_| places.enter([(address, share)]).ok()).collect()
+    let fill = |address: u32| -> Vec<Slot<u32>> {
+        (0..).map_while(|_| slots.acquire([(address, share)]).ok()).collect()
     };
     let mut greedy: Vec<_> = (0..17).map(fill).collect();
     let counts: Vec<_> = greedy.iter().map(Vec::len).collect();
@@ -108,15 +108,15 @@ fn a_place_is_left_for_whoever_comes() {
     assert!(counts.is_sorted_by(|a, b| a >= b) && counts[16] > 80, "{counts:?}");
     let next = fill(17);
     assert!(next.len() > 70, "{}", next.len());
-    // All places can be used, one by each further address.
+    // All slots can be used, one by each further address.
     let others: Vec<_> =
-        (18..).map_while(|address| places.enter([(address, share)]).ok()).collect();
+        (18..).map_while(|address| slots.acquire([(address, share)]).ok()).collect();
     assert_eq!(greedy.iter().map(Vec::len).sum::<usize>() + next.len() + others.len(), 4096);
-    assert_eq!(places.enter([(9999, share)]).unwrap_err(), Full { key: None });
+    assert_eq!(slots.acquire([(9999, share)]).unwrap_err(), Full { key: None });
     greedy.clear();
     assert_eq!(fill(18).len(), 255, "what is given back can be had, and it had one");
     drop((next, others));
-    assert_eq!((places.taken(), places.keys()), (0, 0));
+    assert_eq!((slots.taken(), slots.keys()), (0, 0));
 }
 
 #[test]
@@ -159,7 +159,7 @@ proptest! {
     fn amounts_stay_within_every_share(ops in proptest::collection::vec(op(), 0..200)) {
         let whole = 100_000;
         let pool = Pool::new(whole);
-        let mut held: Vec<((u8, u8), Held<Key>)> = Vec::new();
+        let mut held: Vec<((u8, u8), Reservation<Key>)> = Vec::new();
         for op in ops {
             let before = pool.used();
             let mut grew = None;
@@ -221,7 +221,7 @@ proptest! {
         let pool = Pool::new(100_000);
         let held: Vec<_> =
             takers.into_iter().filter_map(|(app, of, amount)| member(&pool, app, of).take(amount).ok()).collect();
-        let left = pool.whole() - pool.used();
+        let left = pool.capacity() - pool.used();
         // Another app, and another member of each app.
         prop_assert!(member(&pool, 9, 99).room() >= left * 3 / 4 / 8 - 1);
         for app in 0..3 {

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use lianmai_shares::Rates;
+use lianmai_shares::RateLimiter;
 use tokio::time::Instant;
 
 use crate::config::Rate;
@@ -22,7 +22,7 @@ const MAX_ADDRESSES: usize = 50_000;
 pub(crate) struct Budgets {
     begin: Instant,
     /// `None` for no limit.
-    rates: Option<Mutex<Rates<IpAddr>>>,
+    rates: Option<Mutex<RateLimiter<IpAddr>>>,
     exempt_loopback: bool,
 }
 
@@ -31,7 +31,7 @@ impl Budgets {
     pub(crate) fn new(rate: Option<Rate>, exempt_loopback: bool) -> Self {
         let rates = rate.map(|Rate { per_second, burst }| {
             let rate = lianmai_shares::Rate::per_second(per_second, burst);
-            Mutex::new(Rates::new(rate, MAX_ADDRESSES))
+            Mutex::new(RateLimiter::new(rate, MAX_ADDRESSES))
         });
         Budgets { begin: Instant::now(), rates, exempt_loopback }
     }

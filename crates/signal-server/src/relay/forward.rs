@@ -12,7 +12,7 @@ use lianmai_media_plane::upstream::{
 };
 use lianmai_media_plane::{Hub, Lines};
 use lianmai_protocol::{Appkey, Gen, UserId};
-use lianmai_shares::{Rate, Rates};
+use lianmai_shares::{Rate, RateLimiter};
 use lianmai_signal_engine::{ChannelKey, Publication, PushKind};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -170,7 +170,7 @@ impl Forwarder {
     /// ends, and ends all forwards.
     pub(crate) async fn run(self, mut live: mpsc::Receiver<Gen>) {
         let begin = Instant::now();
-        let mut begins = Rates::new(BEGINS, MAX_MEMBERS);
+        let mut begins = RateLimiter::new(BEGINS, MAX_MEMBERS);
         let mut tasks = JoinSet::new();
         // By the id of the task, which is known even if the task panics.
         let mut keys = HashMap::new();

@@ -18,7 +18,7 @@ pub(crate) struct Places {
 /// The number of connections of each address, and the share that an address may have.
 #[derive(Debug)]
 struct Addresses {
-    places: lianmai_shares::Places<IpAddr>,
+    places: lianmai_shares::Slots<IpAddr>,
     share: Share,
 }
 
@@ -32,7 +32,7 @@ struct Held {
     permit: OwnedSemaphorePermit,
     addresses: Arc<Addresses>,
     /// The place among those of its address.
-    own: Mutex<Option<lianmai_shares::Place<IpAddr>>>,
+    own: Mutex<Option<lianmai_shares::Slot<IpAddr>>>,
 }
 
 impl Places {
@@ -44,7 +44,7 @@ impl Places {
             free: Arc::new(Semaphore::new(most)),
             most,
             addresses: Arc::new(Addresses {
-                places: lianmai_shares::Places::new(most),
+                places: lianmai_shares::Slots::new(most),
                 share: Share::capped(most_per_address, most),
             }),
         }
@@ -89,7 +89,7 @@ impl Place {
             return true;
         }
         let Addresses { places, share } = &*self.0.addresses;
-        *own = places.enter([(group(address), *share)]).ok();
+        *own = places.acquire([(group(address), *share)]).ok();
         own.is_some()
     }
 }

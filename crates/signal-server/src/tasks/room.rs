@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lianmai_protocol::{Appkey, TaskId, UserId};
-use lianmai_shares::{Full, Held, Pool, Share};
+use lianmai_shares::{Full, Reservation, Pool, Share};
 use lianmai_signal_engine::ChannelKey;
 use tokio::time::Instant;
 
@@ -48,8 +48,8 @@ impl From<Full<Key>> for NoRoom {
 }
 
 struct Place {
-    cpu: Held<Key>,
-    memory: Held<Key>,
+    cpu: Reservation<Key>,
+    memory: Reservation<Key>,
     /// The run that uses it.
     run: Option<u64>,
     /// Time at which it is given back, while no run uses it.
@@ -169,9 +169,9 @@ impl Rooms {
     pub(super) fn stats(&self) -> RoomStats {
         RoomStats {
             cpu: self.cpu.used(),
-            cpu_whole: self.cpu.whole(),
+            cpu_whole: self.cpu.capacity(),
             memory: self.memory.used(),
-            memory_whole: self.memory.whole(),
+            memory_whole: self.memory.capacity(),
         }
     }
 

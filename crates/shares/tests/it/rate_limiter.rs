@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lianmai_shares::{Rate, Rates};
+use lianmai_shares::{Rate, RateLimiter};
 use proptest::prelude::*;
 
 fn ms(ms: u64) -> Duration {
@@ -12,7 +12,7 @@ fn ms(ms: u64) -> Duration {
 
 #[test]
 fn a_burst_at_once_and_then_the_rate() {
-    let mut rates = Rates::new(Rate::per_second(10, 3), 100);
+    let mut rates = RateLimiter::new(Rate::per_second(10, 3), 100);
     let mut take = |key: &'static str, at| rates.take(&key, ms(at));
     assert_eq!([take("a", 0), take("a", 0), take("a", 0)], [Ok(()); 3]);
     assert_eq!(
@@ -28,9 +28,9 @@ fn a_burst_at_once_and_then_the_rate() {
 
 #[test]
 fn odd_rates_are_bounds_all_the_same() {
-    let mut none = Rates::new(Rate { interval: Duration::ZERO, burst: 0 }, 1);
+    let mut none = RateLimiter::new(Rate { interval: Duration::ZERO, burst: 0 }, 1);
     assert!((0..1000).all(|_| none.take(&1, ms(0)).is_ok()) && none.is_empty());
-    let mut one = Rates::new(Rate { interval: ms(5), burst: 0 }, 0);
+    let mut one = RateLimiter::new(Rate { interval: ms(5), burst: 0 }, 0);
     assert_eq!((one.take(&1, ms(0)), one.take(&1, ms(0))), (Ok(()), Err(ms(5))));
     // A clock that goes back grants nothing.
     assert_eq!(one.take(&1, ms(9)), Ok(()));
@@ -39,7 +39,7 @@ fn odd_rates_are_bounds_all_the_same() {
 
 #[test]
 fn who_used_most_is_remembered_longest() {
-    let mut rates = Rates::new(Rate::per_second(1, 5), 10);
+    let mut rates = RateLimiter::new(Rate::per_second(1, 5), 10);
     while rates.take(&0, ms(0)).is_ok() {}
     for other in 1..10_000 {
         assert_eq!(rates.take(&other, ms(0)), Ok(()), "a new key is not refused");
@@ -58,7 +58,7 @@ proptest! {
         burst in 1u32..5,
     ) {
         let interval = ms(25);
-        let mut rates = Rates::new(Rate { interval, burst }, 6);
+        let mut rates = RateLimiter::new(Rate { interval, burst }, 6);
         let mut granted: BTreeMap<u8, Vec<Duration>> = BTreeMap::new();
         let mut now = ms(0);
         for (key, passed) in steps {
@@ -91,7 +91,7 @@ proptest! {
 
 #[test]
 fn what_is_owed_is_told_and_goes_with_whoever_takes_it() {
-    let mut rates = Rates::new(Rate::per_second(10, 3), 100);
+    let mut rates = RateLimiter::new(Rate::per_second(10, 3), 100);
     assert_eq!((rates.owed(&"a", ms(0)), rates.release(&"a", ms(0))), (ms(0), ms(0)));
     rates.charge(&"a", ms(0), ms(0));
     assert!(rates.is_empty(), "nothing is owed");

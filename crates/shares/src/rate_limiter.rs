@@ -29,7 +29,7 @@ impl Rate {
 
 /// A budget for each key.
 #[derive(Debug)]
-pub struct Rates<K> {
+pub struct RateLimiter<K> {
     rate: Rate,
     most: usize,
     /// When the whole budget of a key is earned again.
@@ -38,7 +38,7 @@ pub struct Rates<K> {
     order: BTreeSet<(Duration, K)>,
 }
 
-impl<K: Ord + Clone> Rates<K> {
+impl<K: Ord + Clone> RateLimiter<K> {
     /// Budgets with the same rate for each key. At most `most` keys are remembered, and at least 1.
     #[must_use]
     pub fn new(rate: Rate, most: usize) -> Self {
@@ -80,7 +80,8 @@ impl<K: Ord + Clone> Rates<K> {
         self.earned.get(key).map_or(Duration::ZERO, |earned| *earned - now)
     }
 
-    /// As [`Rates::owed`], and forgets the key. The caller takes over what the key owes, for example for another key.
+    /// As [`RateLimiter::owed`], and forgets the key. The caller takes over what the key owes, for example for another
+    /// key.
     pub fn release(&mut self, key: &K, now: Duration) -> Duration {
         let owed = self.owed(key, now);
         if let Some(earned) = self.earned.get(key).copied() {
