@@ -13,9 +13,9 @@ use lianmai_signal_engine::{Access, AdminCommand, ChannelKey};
 
 use crate::client::Client;
 use crate::net::{LinkId, Way};
-use crate::scenario::{Cmd, What};
+use crate::scenario::{ActionKind, Cmd};
 use crate::server::store::shard_of;
-use crate::server::{Asker, Msg};
+use crate::server::{Msg, QueryOrigin};
 use crate::tokens::{self, TokenSpec};
 use crate::world::{Ev, World, log};
 
@@ -41,93 +41,93 @@ impl World {
         ChannelKey { appkey: tokens::appkey(app), name: room(ch) }
     }
 
-    pub(crate) fn act(&mut self, what: &What) {
+    pub(crate) fn act(&mut self, what: &ActionKind) {
         if self.failure.is_some() {
             return;
         }
         log!(self, "do {what:?}");
         match what {
-            What::Call { c, cmd } => self.command(*c, cmd),
-            What::Suspend { c, ms, clock } => {
+            ActionKind::Call { c, cmd } => self.command(*c, cmd),
+            ActionKind::Suspend { c, ms, clock } => {
                 self.cov.count("fault:suspend");
                 self.suspend(*c, *ms, *clock);
             }
-            What::Network { c } => {
+            ActionKind::Network { c } => {
                 self.cov.count("fault:network");
                 if self.clients[*c].frozen.is_none() {
                     self.clients[*c].disturbed_at = self.now;
                     self.feed(*c, lianmai_client_sdk::session::Input::NetworkChanged);
                 }
             }
-            What::Offline { c, ms, silent } => {
+            ActionKind::Offline { c, ms, silent } => {
                 self.cov.count("fault:offline");
                 self.go_offline(*c, *ms, *silent);
             }
-            What::Slow { c, ms } => {
+            ActionKind::Slow { c, ms } => {
                 self.cov.count("fault:slow");
                 self.slow(*c, *ms);
             }
-            What::Restart { c } => {
+            ActionKind::Restart { c } => {
                 self.cov.count("fault:clientRestart");
                 self.restart_client(*c);
             }
-            What::Cut { c, lose } => {
+            ActionKind::Cut { c, lose } => {
                 self.cov.count("fault:cut");
                 if let Some(id) = self.link_of(*c) {
                     self.cut(id, *lose);
                 }
             }
-            What::Swallow { c } => {
+            ActionKind::Swallow { c } => {
                 self.cov.count("fault:swallow");
                 self.clients[*c].swallows = true;
             }
-            What::Trip { c, times } => {
+            ActionKind::Trip { c, times } => {
                 self.cov.count("fault:trip");
                 self.clients[*c].trips = *times;
             }
-            What::Half { c, up, down } => {
+            ActionKind::Half { c, up, down } => {
                 self.cov.count("fault:half");
                 if let Some(id) = self.link_of(*c) {
                     self.half_open(id, *up, *down);
                 }
             }
-            What::Stall { c, up, down, ms } => {
+            ActionKind::Stall { c, up, down, ms } => {
                 self.cov.count("fault:stall");
                 if let Some(id) = self.link_of(*c) {
                     self.stall(id, *up, *down, *ms);
                 }
             }
-            What::Crash { down_ms, silent } => self.crash(*down_ms, *silent),
-            What::Drain { plan, down_ms } => self.start_drain(*plan, *down_ms),
-            What::Stop { down_ms } => self.stop(*down_ms),
-            What::Pause { ms } => {
+            ActionKind::Crash { down_ms, silent } => self.crash(*down_ms, *silent),
+            ActionKind::Drain { plan, down_ms } => self.start_drain(*plan, *down_ms),
+            ActionKind::Stop { down_ms } => self.stop(*down_ms),
+            ActionKind::Pause { ms } => {
                 self.cov.count("fault:pause");
                 self.pause(*ms);
             }
-            What::Wall { ms } => {
+            ActionKind::Wall { ms } => {
                 self.cov.count("fault:wall");
                 self.wall_off = self.wall_off.saturating_add(*ms);
                 self.model.wall_set = Some(self.now);
             }
-            What::Disk { ms, slow, fails } => {
+            ActionKind::Disk { ms, slow, fails } => {
                 self.cov.count("fault:disk");
                 self.server.disk_trouble = (self.now + ms, *slow, *fails);
             }
-            What::Mint { ms, slow, fails } => {
+            ActionKind::Mint { ms, slow, fails } => {
                 self.cov.count("fault:mint");
                 self.server.mint_trouble = (self.now + ms, *slow, *fails);
             }
-            What::AdminKick { ch, c, s } => {
+            ActionKind::AdminKick { ch, c, s } => {
                 let (channel, uid) = (self.key_of(*ch), UserId(self.clients[*c].spec.uid));
                 self.admin(AdminCommand::Kick { channel, uid, duration_s: *s, reason: None });
             }
-            What::AdminClose { ch, hold_s } => {
+            ActionKind::AdminClose { ch, hold_s } => {
                 let channel = self.key_of(*ch);
                 self.admin(AdminCommand::Close { channel, hold_s: *hold_s, reason: None });
             }
-            What::AdminLook { ch } => self.admin(AdminCommand::GetChannel(self.key_of(*ch))),
-            What::Raw { ch, uid, script } => self.add_raw(*ch, *uid, script.clone()),
-            What::Replay { what } => self.replay(*what),
+            ActionKind::AdminLook { ch } => self.admin(AdminCommand::GetChannel(self.key_of(*ch))),
+            ActionKind::Raw { ch, uid, script } => self.add_raw(*ch, *uid, script.clone()),
+            ActionKind::Replay { what } => self.replay(*what),
         }
     }
 
@@ -140,7 +140,7 @@ impl World {
     }
 
     pub(crate) fn media_asks(&mut self, m: usize, shard: usize, generation: Gen, access: Access) {
-        let _ = Asker::Admin;
+        let _ = QueryOrigin::Admin;
         self.post(shard, Msg::Authorize(m, generation, access));
     }
 

@@ -10,7 +10,7 @@ use lianmai_client_sdk::session::{
 use lianmai_protocol::{KindSet, MonoTime, UserId};
 
 use crate::check::app::App;
-use crate::check::ends::Told;
+use crate::check::ends::UnreportedEnds;
 use crate::check::sent::{Sent, content};
 use crate::net::{End, Frame, LinkId, Way};
 use crate::rng::Rng;
@@ -26,7 +26,7 @@ pub(crate) const GIVE_UP_MS: u64 = 90_000;
 
 /// A call that is not settled.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Open {
+pub(crate) struct OpenCall {
     pub(crate) method: &'static str,
     pub(crate) at: u64,
     /// Hash of the parameters, and the media kinds that they name.
@@ -68,12 +68,12 @@ pub(crate) struct Client {
     timers: u64,
     outgoing: Vec<u8>,
     last_call: u64,
-    pub(crate) calls: BTreeMap<CallId, Open>,
+    pub(crate) calls: BTreeMap<CallId, OpenCall>,
     /// The picture that the app folded from changes.
     pub(crate) copy: Option<Picture>,
     pub(crate) app: App,
     pub(crate) sent: Sent,
-    pub(crate) told: Told,
+    pub(crate) unreported: UnreportedEnds,
     /// Calls that it makes as soon as the present events are handled.
     later: Vec<Command>,
     /// For how many checks in a row the streams that it plays were wrong.
@@ -121,7 +121,7 @@ impl Client {
             copy: None,
             app: App::default(),
             sent: Sent::default(),
-            told: Told::default(),
+            unreported: UnreportedEnds::default(),
             later: Vec::new(),
             plays_off: 0,
             trips: 0,
@@ -257,7 +257,7 @@ impl World {
                     self.fail("host", format!("c{c} connects while {old:?} is open"));
                 }
                 self.clients[c].sent.connects();
-                self.clients[c].told.connects();
+                self.clients[c].unreported.connects();
                 let id = self.connect(End::Client(c));
                 self.clients[c].outgoing.clear();
                 self.clients[c].link = Some(id);
@@ -357,7 +357,7 @@ impl World {
             Command::Subscribe(subscribe) => Some(subscribe.uid),
             _ => None,
         };
-        let open = Open {
+        let open = OpenCall {
             method,
             at,
             content,
@@ -524,7 +524,7 @@ impl World {
         client.woke = false;
         client.paused = false;
         client.sent = Sent::default();
-        client.told = Told::default();
+        client.unreported = UnreportedEnds::default();
         client.disturbed_at = self.now;
         client.app.restart();
         self.join_again(c, 2_000);

@@ -3,7 +3,7 @@
 //! lot. Comes in: a seed. Goes out: a scenario. Deliberately absent: any knowledge of the effect.
 
 use crate::rng::Rng;
-use crate::scenario::{Action, ClientSpec, Cmd, Knobs, Scenario, What, usual_shares};
+use crate::scenario::{Action, ActionKind, ClientSpec, Cmd, Knobs, Scenario, usual_shares};
 use crate::scripts;
 use crate::tokens::{APPS, TokenSpec, is_safe};
 
@@ -96,12 +96,12 @@ fn token(rng: &mut Rng) -> TokenSpec {
 fn joins(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
     for c in 0..knobs.clients.len() {
         let cmd = Cmd::Join { token: None, role: None, name: rng.index(20) };
-        actions.push(Action { at: rng.skewed(20_000) + 5, what: What::Call { c, cmd } });
+        actions.push(Action { at: rng.skewed(20_000) + 5, what: ActionKind::Call { c, cmd } });
         // Clients that were removed or refused try again later.
         for _ in 0..3 {
             let cmd = Cmd::Join { token: None, role: None, name: 0 };
             let at = rng.between(30_000, LENGTH_MS - 30_000);
-            actions.push(Action { at, what: What::Call { c, cmd } });
+            actions.push(Action { at, what: ActionKind::Call { c, cmd } });
         }
     }
 }
@@ -159,7 +159,7 @@ fn commands(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
             _ if rng.chance(3) => Cmd::Message { to: None, bytes: 70_000 },
             _ => Cmd::Message { to: None, bytes: rng.index(long) },
         };
-        actions.push(Action { at, what: What::Call { c, cmd } });
+        actions.push(Action { at, what: ActionKind::Call { c, cmd } });
     }
 }
 
@@ -177,23 +177,26 @@ fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
             if rng.chance(250) { rng.skewed(5_000) } else { rng.between(dead, 3 * (dead + grace)) };
         let (up, down) = *rng.pick(&[(true, true), (true, false), (false, true)]);
         let what = match rng.weighted(&weights) {
-            0 => What::Suspend { c, ms, clock: rng.chance(600) },
-            1 => What::Network { c },
-            2 => What::Offline { c, ms, silent: rng.chance(600) },
-            3 => What::Slow { c, ms },
-            4 => What::Restart { c },
-            5 => What::Cut { c, lose: rng.chance(500) },
-            6 => What::Half { c, up, down },
-            8 => What::Swallow { c },
+            0 => ActionKind::Suspend { c, ms, clock: rng.chance(600) },
+            1 => ActionKind::Network { c },
+            2 => ActionKind::Offline { c, ms, silent: rng.chance(600) },
+            3 => ActionKind::Slow { c, ms },
+            4 => ActionKind::Restart { c },
+            5 => ActionKind::Cut { c, lose: rng.chance(500) },
+            6 => ActionKind::Half { c, up, down },
+            8 => ActionKind::Swallow { c },
             9 => {
                 // The present socket is cut, too.
                 actions.push(Action {
                     at,
-                    what: What::Trip { c, times: 1 + u32::try_from(rng.below(3)).unwrap_or(0) },
+                    what: ActionKind::Trip {
+                        c,
+                        times: 1 + u32::try_from(rng.below(3)).unwrap_or(0),
+                    },
                 });
-                What::Cut { c, lose: rng.chance(500) }
+                ActionKind::Cut { c, lose: rng.chance(500) }
             }
-            _ => What::Stall { c, up, down, ms },
+            _ => ActionKind::Stall { c, up, down, ms },
         };
         actions.push(Action { at, what });
     }
@@ -201,7 +204,8 @@ fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
         // All clients at once.
         let at = rng.between(30_000, LENGTH_MS - 60_000);
         actions.extend((0..knobs.clients.len()).map(|c| {
-            let what = What::Offline { c, ms: rng.between(1_000, 9_000), silent: rng.chance(500) };
+            let what =
+                ActionKind::Offline { c, ms: rng.between(1_000, 9_000), silent: rng.chance(500) };
             Action { at: at + rng.below(100), what }
         }));
     }
@@ -218,17 +222,17 @@ fn server_faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
     };
     for _ in 0..many(rng, crash, 2) {
         let (at, down_ms, silent) = (at(rng), down(rng), rng.chance(300));
-        actions.push(Action { at, what: What::Crash { down_ms, silent } });
+        actions.push(Action { at, what: ActionKind::Crash { down_ms, silent } });
         if rng.chance(300) {
             // The frames after the restart are lost, so that restored state meets gaps.
-            let lost = (0..knobs.clients.len()).map(|c| What::Swallow { c });
+            let lost = (0..knobs.clients.len()).map(|c| ActionKind::Swallow { c });
             actions.extend(lost.map(|what| Action { at: at + down_ms, what }));
         }
         if rng.chance(200) {
             // A crash loop.
             for n in 1..3 {
                 let at = at + n * rng.between(1_000, 8_000);
-                actions.push(Action { at, what: What::Crash { down_ms: 500, silent } });
+                actions.push(Action { at, what: ActionKind::Crash { down_ms: 500, silent } });
             }
         }
     }
@@ -237,39 +241,41 @@ fn server_faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
         let notice = rng.below(2_000);
         let freeze = notice + rng.between(500, 8_000);
         let plan = [notice, freeze, rng.below(2_000), rng.below(2_000), 0];
-        actions.push(Action { at, what: What::Drain { plan, down_ms } });
+        actions.push(Action { at, what: ActionKind::Drain { plan, down_ms } });
         if rng.chance(300) {
             // The hand-over is slow.
             let (ms, slow) = (freeze + 2_000, rng.below(8_000));
-            actions.push(Action { at, what: What::Disk { ms, slow, fails: 0 } });
+            actions.push(Action { at, what: ActionKind::Disk { ms, slow, fails: 0 } });
             let script = scripts::hasty(rng);
-            let what = What::Raw { ch: rng.index(knobs.channels.len()), uid: HASTY_UID, script };
+            let what =
+                ActionKind::Raw { ch: rng.index(knobs.channels.len()), uid: HASTY_UID, script };
             actions.push(Action { at: at - rng.below(2_000), what });
         }
         if rng.chance(200) {
             let at = at + rng.below(freeze + 2_000);
-            actions.push(Action { at, what: What::Crash { down_ms, silent: false } });
+            actions.push(Action { at, what: ActionKind::Crash { down_ms, silent: false } });
         }
     }
     if stop > 0 && rng.chance(200) {
-        actions.push(Action { at: at(rng), what: What::Stop { down_ms: down(rng) } });
+        actions.push(Action { at: at(rng), what: ActionKind::Stop { down_ms: down(rng) } });
     }
     for _ in 0..many(rng, pause, 1) {
         let ms = if rng.chance(500) { 60_000 } else { rng.between(500, 8_000) };
-        actions.push(Action { at: at(rng).min(LENGTH_MS - 70_000), what: What::Pause { ms } });
+        actions
+            .push(Action { at: at(rng).min(LENGTH_MS - 70_000), what: ActionKind::Pause { ms } });
     }
     for _ in 0..many(rng, wall, 2) {
         let far = if rng.chance(500) { 3_000 } else { 100_000 };
         let ms = i64::try_from(rng.below(2 * far)).unwrap_or(0) - i64::try_from(far).unwrap_or(0);
-        actions.push(Action { at: at(rng), what: What::Wall { ms } });
+        actions.push(Action { at: at(rng), what: ActionKind::Wall { ms } });
     }
     for _ in 0..many(rng, disk, 2) {
         let (ms, slow, fails) = (rng.between(1_000, 20_000), rng.below(5_000), rng.below(1_000));
-        actions.push(Action { at: at(rng), what: What::Disk { ms, slow, fails } });
+        actions.push(Action { at: at(rng), what: ActionKind::Disk { ms, slow, fails } });
     }
     for _ in 0..many(rng, mint, 3) {
         let (ms, slow, fails) = (rng.between(1_000, 20_000), rng.below(9_000), rng.below(600));
-        actions.push(Action { at: at(rng), what: What::Mint { ms, slow, fails } });
+        actions.push(Action { at: at(rng), what: ActionKind::Mint { ms, slow, fails } });
     }
 }
 
@@ -281,7 +287,7 @@ fn strangers(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
         let number_of = if deaf { scripts::DEAF } else { rng.index(scripts::COUNT) };
         let script = scripts::script(number_of, rng);
         let ch = rng.index(channels);
-        let what = What::Raw { ch, uid: 1_000 + number, script };
+        let what = ActionKind::Raw { ch, uid: 1_000 + number, script };
         if deaf {
             // More is sent at once than the socket holds.
             let there = (0..knobs.clients.len()).filter(|c| knobs.clients[*c].channel == ch);
@@ -289,7 +295,7 @@ fn strangers(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
                 let at = at + rng.between(3_000, 6_000);
                 actions.extend((0..10).map(|_| {
                     let cmd = Cmd::Message { to: None, bytes: 3_000 };
-                    Action { at, what: What::Call { c, cmd } }
+                    Action { at, what: ActionKind::Call { c, cmd } }
                 }));
             }
         }
@@ -298,17 +304,19 @@ fn strangers(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
     for _ in 0..rng.below(10) {
         let at = rng.between(30_000, LENGTH_MS - 10_000);
         let what = u8::try_from(rng.weighted(&[4, 1, 4, 4])).expect("it is small");
-        actions.push(Action { at, what: What::Replay { what } });
+        actions.push(Action { at, what: ActionKind::Replay { what } });
     }
     for _ in 0..rng.below(5) {
         let at = rng.between(20_000, LENGTH_MS - 10_000);
         let (ch, c) = (rng.index(channels), rng.index(knobs.clients.len()));
         let what = match rng.below(8) {
-            0 => What::AdminClose { ch, hold_s: *rng.pick(&[0, 10]) },
-            1..=4 => {
-                What::AdminKick { ch: knobs.clients[c].channel, c, s: *rng.pick(&[0, 10, 90]) }
-            }
-            _ => What::AdminLook { ch },
+            0 => ActionKind::AdminClose { ch, hold_s: *rng.pick(&[0, 10]) },
+            1..=4 => ActionKind::AdminKick {
+                ch: knobs.clients[c].channel,
+                c,
+                s: *rng.pick(&[0, 10, 90]),
+            },
+            _ => ActionKind::AdminLook { ch },
         };
         actions.push(Action { at, what });
     }
@@ -323,6 +331,7 @@ fn greedy(rng: &mut Rng, knobs: &mut Knobs, actions: &mut Vec<Action>) {
     for number in 0..rng.between(1, 2) {
         let at = rng.between(5_000, LENGTH_MS / 2);
         let (ch, uid) = (rng.index(knobs.channels.len()), GREEDY_UID + number);
-        actions.push(Action { at, what: What::Raw { ch, uid, script: scripts::greedy(rng) } });
+        actions
+            .push(Action { at, what: ActionKind::Raw { ch, uid, script: scripts::greedy(rng) } });
     }
 }

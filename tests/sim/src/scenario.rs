@@ -72,12 +72,12 @@ pub(crate) struct ClientSpec {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Action {
     pub(crate) at: u64,
-    pub(crate) what: What,
+    pub(crate) what: ActionKind,
 }
 
 /// Kinds of actions. `c` is the number of a client, `ch` that of a channel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum What {
+pub(crate) enum ActionKind {
     /// The app makes a call.
     Call {
         c: usize,
@@ -253,22 +253,22 @@ pub(crate) enum Cmd {
     Tasks,
 }
 
-impl What {
+impl ActionKind {
     /// The client that the action affects.
     pub(crate) fn client(&self) -> Option<usize> {
         match self {
-            What::Call { c, .. }
-            | What::Suspend { c, .. }
-            | What::Network { c }
-            | What::Offline { c, .. }
-            | What::Slow { c, .. }
-            | What::Restart { c }
-            | What::Cut { c, .. }
-            | What::Swallow { c }
-            | What::Trip { c, .. }
-            | What::Half { c, .. }
-            | What::Stall { c, .. }
-            | What::AdminKick { c, .. } => Some(*c),
+            ActionKind::Call { c, .. }
+            | ActionKind::Suspend { c, .. }
+            | ActionKind::Network { c }
+            | ActionKind::Offline { c, .. }
+            | ActionKind::Slow { c, .. }
+            | ActionKind::Restart { c }
+            | ActionKind::Cut { c, .. }
+            | ActionKind::Swallow { c }
+            | ActionKind::Trip { c, .. }
+            | ActionKind::Half { c, .. }
+            | ActionKind::Stall { c, .. }
+            | ActionKind::AdminKick { c, .. } => Some(*c),
             _ => None,
         }
     }

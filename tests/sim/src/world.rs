@@ -74,26 +74,26 @@ pub(crate) enum Ev {
     Post(u64, usize, Box<Input>),
 }
 
-struct Entry(u64, u64, u64, Ev);
+struct QueuedEvent(u64, u64, u64, Ev);
 
-impl Entry {
+impl QueuedEvent {
     fn key(&self) -> Reverse<(u64, u64, u64)> {
         Reverse((self.0, self.1, self.2))
     }
 }
 
-impl PartialEq for Entry {
+impl PartialEq for QueuedEvent {
     fn eq(&self, other: &Self) -> bool {
         self.key() == other.key()
     }
 }
-impl Eq for Entry {}
-impl PartialOrd for Entry {
+impl Eq for QueuedEvent {}
+impl PartialOrd for QueuedEvent {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for Entry {
+impl Ord for QueuedEvent {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.key().cmp(&other.key())
     }
@@ -119,7 +119,7 @@ impl fmt::Display for Failure {
 /// The state of a world.
 pub(crate) struct World {
     pub(crate) now: u64,
-    queue: BinaryHeap<Entry>,
+    queue: BinaryHeap<QueuedEvent>,
     events: u64,
     ties: Rng,
     pub(crate) rng: Rng,
@@ -192,7 +192,7 @@ impl World {
     pub(crate) fn at(&mut self, at: u64, ev: Ev) {
         self.events += 1;
         let tie = self.ties.next();
-        self.queue.push(Entry(at.max(self.now), tie, self.events, ev));
+        self.queue.push(QueuedEvent(at.max(self.now), tie, self.events, ev));
     }
 
     pub(crate) fn after(&mut self, ms: u64, ev: Ev) {
@@ -215,10 +215,10 @@ impl World {
     /// Executes all events that are due until then.
     pub(crate) fn run_until(&mut self, end: u64) {
         while self.failure.is_none()
-            && let Some(Entry(at, ..)) = self.queue.peek()
+            && let Some(QueuedEvent(at, ..)) = self.queue.peek()
             && *at <= end
         {
-            let Some(Entry(at, _, _, ev)) = self.queue.pop() else { break };
+            let Some(QueuedEvent(at, _, _, ev)) = self.queue.pop() else { break };
             self.now = at;
             if self.events > MAX_EVENTS {
                 self.fail("bounded", "the world does not come to rest".to_owned());

@@ -13,8 +13,8 @@ use lianmai_protocol::Map;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::{Attributes, KindSet, Mid, Role, UserId};
 
-use super::own::{Mine, Urls};
-use crate::client::Open;
+use super::own::{HeldUrls, OwnState};
+use crate::client::OpenCall;
 use crate::world::World;
 
 /// The state that an app knows from its events alone.
@@ -35,9 +35,9 @@ pub(crate) struct App {
     /// Milliseconds that calls may take longer since the server announced its restart.
     pub(crate) restart_ms: u64,
     pub(crate) returns: u64,
-    pub(super) urls: Urls,
+    pub(super) urls: HeldUrls,
     /// Its own state by its own knowledge; `None` while a call that changes it is not settled.
-    pub(super) mine: Option<Mine>,
+    pub(super) mine: Option<OwnState>,
     /// Attributes of the channel, and number of members.
     channel: (Attributes, u64),
     /// When the number of members was reported last, and for how many checks in a row it has been wrong.
@@ -79,7 +79,7 @@ impl App {
         self.lost = 0;
         self.whole = true;
         self.jumped = None;
-        self.urls = Urls::default();
+        self.urls = HeldUrls::default();
         self.channel = (picture.attributes.clone(), picture.member_count);
     }
 
@@ -338,7 +338,7 @@ impl World {
         let shown: BTreeMap<UserId, Member> =
             picture.others().map(|member| (member.uid, member.clone())).collect();
         let shows = (picture.attributes.clone(), picture.member_count);
-        let own = Mine::of(&picture.own);
+        let own = OwnState::of(&picture.own);
         let what = if shown != *members {
             format!("{members:?}, and its getters show {shown:?}")
         } else if shows != *channel {
@@ -382,7 +382,7 @@ impl World {
     pub(crate) fn check_reply(
         &mut self,
         c: usize,
-        open: &Open,
+        open: &OpenCall,
         outcome: &Result<Reply, CallError>,
     ) {
         let client = &mut self.clients[c];
@@ -403,7 +403,7 @@ impl World {
 }
 
 /// Whether the requested stream is in the picture when its answer arrives.
-fn is_shown(reply: &Reply, open: &Open, own: &Own) -> bool {
+fn is_shown(reply: &Reply, open: &OpenCall, own: &Own) -> bool {
     let mut kinds = open.kinds.iter();
     match (reply, open.of) {
         (Reply::Published(_), _) => kinds.any(|kind| own.published.contains_key(kind)),

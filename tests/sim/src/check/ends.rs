@@ -15,7 +15,7 @@ use lianmai_protocol::{Action, CloseCode, ErrorName, RequestId, RpcError};
 use serde_json::Value;
 
 use super::sent::ONCE;
-use crate::client::{Client, GIVE_UP_MS, Open};
+use crate::client::{Client, GIVE_UP_MS, OpenCall};
 use crate::world::World;
 
 /// How much later than the time of the call its settlement may come.
@@ -30,26 +30,26 @@ const LOCAL: &[ErrorName] = &[
     ErrorName::AlreadyJoined,
 ];
 
-type Answer = Result<RawJson, RpcError>;
+type AnswerResult = Result<RawJson, RpcError>;
 
 /// What one session received and has not reported to its app yet.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct UnreportedEnds {
     /// The last answer to each call that is not settled.
-    answers: BTreeMap<CallId, Answer>,
+    answers: BTreeMap<CallId, AnswerResult>,
     /// The calls answered by the newest text.
     fresh: Vec<CallId>,
     /// Joins whose answer may not have been read.
     unheard: BTreeSet<CallId>,
     /// Reasons for the end of the membership that the server gave on this connection.
-    goodbyes: Vec<String>,
+    end_reasons: Vec<String>,
     /// The last `leave` that was settled.
     last_leave: Option<CallId>,
 }
 
-impl Told {
+impl UnreportedEnds {
     pub(crate) fn connects(&mut self) {
-        self.goodbyes.clear();
+        self.end_reasons.clear();
     }
 
     /// The join of an app is sent; `again` if it was sent before.
@@ -65,14 +65,14 @@ impl Told {
             && code != CloseCode::NORMAL.0
             && is_final(&row.action)
         {
-            self.goodbyes.push(row.name.to_owned());
+            self.end_reasons.push(row.name.to_owned());
         }
     }
 
     fn refused(&mut self, reason: ResumeReason, action: Option<Action>) {
         // `staleAttempt` is not final: the session tries again with a later attempt.
         if reason != ResumeReason::StaleAttempt && is_final(&action.unwrap_or(reason.action())) {
-            self.goodbyes.push(reason.to_string());
+            self.end_reasons.push(reason.to_string());
         }
     }
 }
@@ -102,14 +102,14 @@ impl Client {
     fn judge(
         &self,
         call: CallId,
-        open: &Open,
+        open: &OpenCall,
         outcome: &Result<Reply, CallError>,
         took: u64,
     ) -> Result<(), String> {
-        let answer = self.told.answers.get(&call);
+        let answer = self.unreported.answers.get(&call);
         let (sent, sure) = (self.sent.has(call), !self.sent.is_unsure(call));
         let inside = self.app.inside;
-        let left = self.told.last_leave >= Some(call);
+        let left = self.unreported.last_leave >= Some(call);
         let early = took < CALL_MS + open.least_ms;
         let wrong = match (outcome, answer) {
             _ if open.method == "leave" => None,
@@ -129,7 +129,7 @@ impl Client {
             (Ok(_) | Err(CallError::Refused(_)), _) => sure.then_some("is not so answered"),
             (Err(CallError::OutcomeUnknown), _) if !sent => Some("was not sent"),
             (Err(CallError::OutcomeUnknown), Some(_))
-                if open.method == "join" && !self.told.unheard.contains(&call) =>
+                if open.method == "join" && !self.unreported.unheard.contains(&call) =>
             {
                 Some("was answered")
             }
@@ -141,7 +141,8 @@ impl Client {
             (Err(CallError::Timeout), _) if sent && sure => Some("was sent"),
             (Err(CallError::Timeout), _) => early.then_some("still has time"),
             (Err(CallError::Closed { reason, .. }), _) if open.method == "join" => {
-                let over = (left && reason == "left") || self.told.goodbyes.contains(reason);
+                let over =
+                    (left && reason == "left") || self.unreported.end_reasons.contains(reason);
                 (early && !over).then_some("still has time")
             }
             (Err(CallError::Closed { .. }), _) if sent && sure => Some("was sent"),
@@ -156,7 +157,7 @@ impl Client {
             (Err(_), _) => Some("is settled in a way that is new"),
         };
         wrong.map_or(Ok(()), |wrong| {
-            let Open { method, .. } = open;
+            let OpenCall { method, .. } = open;
             Err(format!("{method}, call {}, {wrong}: {outcome:?}, {answer:?}, {took} ms", call.0))
         })
     }
@@ -166,7 +167,7 @@ impl World {
     /// Records a text of the server.
     pub(crate) fn check_told(&mut self, c: usize, text: &[u8]) {
         let client = &mut self.clients[c];
-        let (sent, told, woke) = (&mut client.sent, &mut client.told, client.woke);
+        let (sent, unreported, woke) = (&mut client.sent, &mut client.unreported, client.woke);
         for message in codec::decode_server_frame(text).unwrap_or_default() {
             match message {
                 ServerMessage::Answer { id: Some(RequestId(id)), outcome } => {
@@ -176,23 +177,24 @@ impl World {
                                 Ok(Resumed {
                                     outcome: Outcome::Refused, reason, action, ..
                                 }) => {
-                                    told.refused(reason.unwrap_or(ResumeReason::Invalid), action);
+                                    unreported
+                                        .refused(reason.unwrap_or(ResumeReason::Invalid), action);
                                 }
                                 _ => sent.enters(),
                             },
                             Err(error) if error.data.retryable => {}
-                            Err(error) => told.goodbyes.push(error.name().to_string()),
+                            Err(error) => unreported.end_reasons.push(error.name().to_string()),
                         }
                     }
                     if let Some(call) = sent.call_of(id) {
                         // A session whose host was frozen may not read it.
-                        told.unheard.extend(woke.then_some(call));
-                        told.answers.insert(call, outcome);
-                        told.fresh.push(call);
+                        unreported.unheard.extend(woke.then_some(call));
+                        unreported.answers.insert(call, outcome);
+                        unreported.fresh.push(call);
                     }
                 }
                 ServerMessage::Notice(Notice::Closing(closing)) if is_final(&closing.action) => {
-                    told.goodbyes.push(closing.reason);
+                    unreported.end_reasons.push(closing.reason);
                 }
                 _ => {}
             }
@@ -203,7 +205,7 @@ impl World {
     pub(crate) fn check_answered(&mut self, c: usize) {
         let client = &mut self.clients[c];
         let connected = client.session.state() == ConnectionState::Connected;
-        for call in std::mem::take(&mut client.told.fresh) {
+        for call in std::mem::take(&mut client.unreported.fresh) {
             if let Some(open) = client.calls.get(&call)
                 && connected
                 && !client.sent.is_unsure(call)
@@ -218,7 +220,7 @@ impl World {
         &mut self,
         c: usize,
         call: CallId,
-        open: &Open,
+        open: &OpenCall,
         outcome: &Result<Reply, CallError>,
     ) {
         let took = self.now - open.at;
@@ -229,10 +231,10 @@ impl World {
             return self.fail("settle", what);
         }
         let judged = client.judge(call, open, outcome, took);
-        client.told.answers.remove(&call);
-        client.told.unheard.remove(&call);
+        client.unreported.answers.remove(&call);
+        client.unreported.unheard.remove(&call);
         if open.method == "leave" {
-            client.told.last_leave = Some(call);
+            client.unreported.last_leave = Some(call);
         }
         if let Err(what) = judged {
             self.fail("settle", format!("c{c}: {what}"));
@@ -246,12 +248,12 @@ impl World {
         let over = match reason {
             "left" if client.calls.values().any(|open| open.method == "leave") => true,
             "gaveUp" => away >= GIVE_UP_MS,
-            _ => client.told.goodbyes.iter().any(|said| said == reason),
+            _ => client.unreported.end_reasons.iter().any(|said| said == reason),
         };
         if !over {
             let what = format!(
                 "c{c} is out by {reason}, away for {away} ms, and heard {:?}",
-                client.told.goodbyes
+                client.unreported.end_reasons
             );
             self.fail("outcome", what);
         }

@@ -11,7 +11,7 @@ use lianmai_protocol::{Attributes, Gen, KindSet, MediaKind, Mid, Role, UserId};
 use lianmai_signal_engine::ChannelKey;
 
 use super::app::App;
-use crate::client::{Client, Open};
+use crate::client::{Client, OpenCall};
 use crate::world::World;
 
 /// Calls that change the own state. While one is not settled, the app gets no event of its effect; then it reads its
@@ -20,14 +20,14 @@ const OWN: &[&str] =
     &["publish", "unpublish", "setRole", "mute", "unmute", "setAttributes", "leave"];
 
 /// Whether it is a push, the publisher, and the kind.
-pub(crate) type Place = (bool, UserId, MediaKind);
+pub(crate) type UrlSlot = (bool, UserId, MediaKind);
 
 /// A stream, and its viewer; `None` for the push.
-pub(crate) type Access = (Gen, Option<Mid>);
+pub(crate) type StreamAccess = (Gen, Option<Mid>);
 
 /// The state of an app by its own knowledge.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Mine {
+pub(super) struct OwnState {
     role: Role,
     name: Option<String>,
     attributes: Attributes,
@@ -35,9 +35,9 @@ pub(super) struct Mine {
     published: KindSet,
 }
 
-impl Mine {
-    pub(super) fn of(own: &Own) -> Mine {
-        Mine {
+impl OwnState {
+    pub(super) fn of(own: &Own) -> OwnState {
+        OwnState {
             role: own.role.clone(),
             name: own.name.clone(),
             attributes: own.attributes.clone(),
@@ -73,13 +73,13 @@ impl Mine {
 
 /// The URLs that an app holds.
 #[derive(Debug, Default)]
-pub(super) struct Urls {
-    held: BTreeMap<Place, String>,
+pub(super) struct HeldUrls {
+    held: BTreeMap<UrlSlot, String>,
     /// Places of calls whose outcome the app does not know.
-    unknown: BTreeSet<Place>,
+    unknown: BTreeSet<UrlSlot>,
 }
 
-impl Urls {
+impl HeldUrls {
     /// The app gets a URL. Returns the one that it held before.
     fn take(&mut self, push: bool, uid: UserId, kind: &MediaKind, url: &str) -> Option<String> {
         let before = self.held.get(&(push, uid, kind.clone())).cloned();
@@ -109,7 +109,7 @@ fn carried(push: bool, kinds: KindSet) -> KindSet {
 
 impl App {
     /// Applies what an app learns about URLs from a settlement.
-    pub(crate) fn replied(&mut self, open: &Open, outcome: &Result<Reply, CallError>) {
+    pub(crate) fn replied(&mut self, open: &OpenCall, outcome: &Result<Reply, CallError>) {
         let Some(own) = self.uid() else { return };
         let kinds = open.kinds.iter();
         match (outcome, open.of) {
@@ -135,7 +135,7 @@ impl Client {
     pub(crate) fn looks_at_itself(&mut self) {
         let waits = self.calls.values().any(|open| OWN.contains(&open.method));
         let own = self.copy.as_ref().filter(|_| !waits).map(|picture| &picture.own);
-        self.app.mine = own.map(Mine::of);
+        self.app.mine = own.map(OwnState::of);
     }
 }
 

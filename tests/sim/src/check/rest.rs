@@ -8,7 +8,7 @@ use lianmai_protocol::message::session::Empty;
 use lianmai_signal_engine::{ChannelKey, Engine};
 
 use crate::alloc;
-use crate::client::Open;
+use crate::client::OpenCall;
 use crate::net::{End, Way};
 use crate::server::Process;
 use crate::world::{Ev, World, log};
@@ -173,7 +173,7 @@ impl World {
                 }
             }
             let client = &self.clients[c];
-            let old = |open: &Open| open.at + SETTLED_MS < self.now;
+            let old = |open: &OpenCall| open.at + SETTLED_MS < self.now;
             if let Some((call, open)) = client.calls.iter().find(|(_, open)| old(open)) {
                 let what = format!("c{c}: {} {} of {} is open", open.method, call.0, open.at);
                 return self.fail("settle", what);

@@ -9,7 +9,7 @@ use lianmai_client_sdk::session::{CallId, Command};
 use lianmai_protocol::codec::{self, Element};
 use lianmai_protocol::message::Call;
 
-use crate::client::{Client, Open};
+use crate::client::{Client, OpenCall};
 use crate::log::mix;
 use crate::world::World;
 
@@ -23,7 +23,7 @@ pub(super) const ONCE: &[&str] = &["sendMessage", "kick", "closeChannel", "repor
 
 /// Progress of the entry on a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Entry {
+enum EntryProgress {
     /// There is no connection, or it is not open yet.
     #[default]
     Closed,
@@ -46,7 +46,7 @@ pub(crate) struct Sent {
     asked_at: Option<u64>,
     /// When a crash lost its subscriptions, which are restored in any case.
     lost_at: Option<u64>,
-    entry: Entry,
+    entry: EntryProgress,
     /// `leave` went out on the present connection.
     left: bool,
     /// Calls for which it is uncertain what was sent.
@@ -56,12 +56,12 @@ pub(crate) struct Sent {
 impl Sent {
     pub(crate) fn connects(&mut self) {
         self.here.clear();
-        self.entry = Entry::Closed;
+        self.entry = EntryProgress::Closed;
         self.left = false;
     }
 
     pub(crate) fn opened(&mut self) {
-        self.entry = Entry::Open;
+        self.entry = EntryProgress::Open;
     }
 
     /// Its host, and perhaps its clock, stood still for `ms`.
@@ -73,12 +73,12 @@ impl Sent {
 
     /// Whether this id is that of the entering request.
     pub(super) fn is_entry(&self, id: u64) -> bool {
-        self.entry == Entry::Asked(id)
+        self.entry == EntryProgress::Asked(id)
     }
 
     /// The entering request succeeded.
     pub(super) fn enters(&mut self) {
-        self.entry = Entry::Inside;
+        self.entry = EntryProgress::Inside;
     }
 
     pub(super) fn call_of(&self, id: u64) -> Option<CallId> {
@@ -145,14 +145,20 @@ impl Client {
         if let Some((call, _)) = join {
             self.sent.ids.insert(id, Some(*call));
             let new = self.sent.ever.insert(*call);
-            self.told.joins(*call, !new);
+            self.unreported.joins(*call, !new);
         }
     }
 }
 
 impl World {
     /// Checks a settled call: a call that succeeds was sent.
-    pub(crate) fn check_settled_sent(&mut self, c: usize, call: CallId, open: Open, failed: bool) {
+    pub(crate) fn check_settled_sent(
+        &mut self,
+        c: usize,
+        call: CallId,
+        open: OpenCall,
+        failed: bool,
+    ) {
         let remote = !["join", "leave"].contains(&open.method);
         if !failed && remote && !self.clients[c].sent.has(call) {
             let what = format!("c{c}: {}, call {}, succeeds and was not sent", open.method, call.0);
@@ -206,8 +212,8 @@ impl World {
         };
         match (*entry, enters) {
             _ if client.link.is_none() => {}
-            (Entry::Open, Some(id)) => return *entry = Entry::Asked(id),
-            (Entry::Inside, None) => return,
+            (EntryProgress::Open, Some(id)) => return *entry = EntryProgress::Asked(id),
+            (EntryProgress::Inside, None) => return,
             _ => {}
         }
         let what = format!("c{c} sends {elements:?} on a connection that is {entry:?}");

@@ -21,7 +21,7 @@ use crate::world::{World, log};
 
 /// One message of a frame, and a hash of its text.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct SentMessage {
     pub(crate) message: ServerMessage,
     hash: u64,
 }
@@ -37,9 +37,9 @@ pub(crate) struct Answer {
 
 /// The decoded outputs of one input, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Caused {
+pub(crate) struct DecodedOutputs {
     pub(crate) answers: Vec<Answer>,
-    pub(crate) events: Vec<(ConnId, Position, Rc<Vec<Said>>, usize)>,
+    pub(crate) events: Vec<(ConnId, Position, Rc<Vec<SentMessage>>, usize)>,
     pub(crate) notices: Vec<(ConnId, Notice)>,
 }
 
@@ -59,7 +59,7 @@ struct Seq {
     seq: Option<u64>,
 }
 
-fn read(frame: &[u8]) -> Option<Vec<Said>> {
+fn read(frame: &[u8]) -> Option<Vec<SentMessage>> {
     let text = std::str::from_utf8(frame).ok()?;
     let elements: Vec<&str> = if text.starts_with('[') {
         let raws: Vec<&RawValue> = serde_json::from_str(text).ok()?;
@@ -70,7 +70,7 @@ fn read(frame: &[u8]) -> Option<Vec<Said>> {
     let said = elements.into_iter().map(|text| {
         let [message] =
             <[_; 1]>::try_from(codec::decode_server_frame(text.as_bytes()).ok()?).ok()?;
-        Some(Said { message, hash: mix(7, text.as_bytes()) })
+        Some(SentMessage { message, hash: mix(7, text.as_bytes()) })
     });
     said.collect()
 }
@@ -116,8 +116,8 @@ impl World {
             other => log!(self, "s{shard} <- {other:?}"),
         }
         self.model.note_input(input);
-        let mut caused = Caused::default();
-        let mut frames: BTreeMap<(usize, usize), Rc<Vec<Said>>> = BTreeMap::new();
+        let mut caused = DecodedOutputs::default();
+        let mut frames: BTreeMap<(usize, usize), Rc<Vec<SentMessage>>> = BTreeMap::new();
         for output in outputs {
             match output {
                 Output::Send { conn, frame } => {
@@ -155,8 +155,13 @@ impl World {
         self.model_step(shard, input, outputs, &caused, stats);
     }
 
-    fn check_sent(&mut self, conn: ConnId, said: &Rc<Vec<Said>>, caused: &mut Caused) {
-        for (index, Said { message, hash }) in said.iter().enumerate() {
+    fn check_sent(
+        &mut self,
+        conn: ConnId,
+        said: &Rc<Vec<SentMessage>>,
+        caused: &mut DecodedOutputs,
+    ) {
+        for (index, SentMessage { message, hash }) in said.iter().enumerate() {
             match message {
                 ServerMessage::Event(position, event) => {
                     self.check_event(conn, *position, event, *hash);

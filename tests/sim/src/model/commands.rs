@@ -10,41 +10,41 @@ use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, UserId};
 use lianmai_signal_engine::{AskId, Grant};
 
 use super::frames::units;
-use super::state::{Made, On, Then, Waiting, Who, taken};
-use super::{Expect, Model, Step, Verdict};
+use super::state::{AfterWrite, MemberRef, ModelEvent, PendingCommand, PendingOn, text_bytes};
+use super::{Expect, InputStep, Model, Verdict};
 use crate::check::app::payload;
 
 /// The outcome of a command: an answer, or `None` while it waits.
-pub(super) type Outcome = Result<Option<Expect>, ErrorName>;
-pub(super) type Asked = (RequestId, u64);
+pub(super) type CommandResult = Result<Option<Expect>, ErrorName>;
+pub(super) type CommandKey = (RequestId, u64);
 
 impl Model {
     pub(super) fn execute(
         &mut self,
-        who: Who<'_>,
-        asked: Asked,
+        who: MemberRef<'_>,
+        command: CommandKey,
         call: Call,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
         let outcome = match call {
-            Call::Leave(_) => return self.leave(who, asked, step),
-            Call::Publish(params) => self.publish(who, asked, &params, step)?,
-            Call::Unpublish(params) => self.unpublish(who, asked, &params, step)?,
-            Call::Subscribe(params) => self.subscribe(who, asked, &params, step)?,
+            Call::Leave(_) => return self.leave(who, command, step),
+            Call::Publish(params) => self.publish(who, command, &params, step)?,
+            Call::Unpublish(params) => self.unpublish(who, command, &params, step)?,
+            Call::Subscribe(params) => self.subscribe(who, command, &params, step)?,
             Call::Unsubscribe(params) => self.unsubscribe(who, &params, step),
-            Call::SetRole(params) => self.set_role(who, asked, &params, step)?,
-            Call::Mute(params) => self.mute(who, asked, &params, true, step)?,
-            Call::Unmute(params) => self.mute(who, asked, &params, false, step)?,
-            Call::Kick(params) => self.kick(who, asked, params, step)?,
+            Call::SetRole(params) => self.set_role(who, command, &params, step)?,
+            Call::Mute(params) => self.mute(who, command, &params, true, step)?,
+            Call::Unmute(params) => self.mute(who, command, &params, false, step)?,
+            Call::Kick(params) => self.kick(who, command, params, step)?,
             Call::CloseChannel(params) => {
                 let (hold_s, reason) = (params.hold_s, params.reason);
-                self.close(who, asked, hold_s, reason, step)?
+                self.close(who, command, hold_s, reason, step)?
             }
             Call::SendMessage(params) => self.send_message(who, params, step),
             Call::SetAttributes(params) => self.set_attributes(who, &params, step),
             Call::RenewToken(_) => {
-                let ask = step.take_look()?;
-                self.wait(who, asked, On::Token { ask });
+                let ask = step.take_verification()?;
+                self.wait(who, command, PendingOn::Token { ask });
                 Ok(None)
             }
             Call::Report(_) => Ok(Some(Expect::Nothing)),
@@ -56,30 +56,30 @@ impl Model {
         };
         match outcome {
             Ok(None) => Ok(()),
-            Ok(Some(expect)) => self.answer(who, asked, Ok(expect), step),
-            Err(error) => self.answer(who, asked, Err(error), step),
+            Ok(Some(expect)) => self.answer(who, command, Ok(expect), step),
+            Err(error) => self.answer(who, command, Err(error), step),
         }
     }
 
-    pub(super) fn wait(&mut self, who: Who<'_>, (id, hash): Asked, on: On) {
+    pub(super) fn wait(&mut self, who: MemberRef<'_>, (id, hash): CommandKey, on: PendingOn) {
         if let Some(member) = self.member(who) {
-            member.waiting = Some(Waiting { id, hash, on, held: Default::default() });
+            member.pending = Some(PendingCommand { id, hash, on, queue: Default::default() });
         }
     }
 
     /// A waiting command gets its outcome; the commands behind it continue.
     pub(super) fn go_on(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         outcome: Result<Expect, ErrorName>,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
-        let waiting = self.member(who).and_then(|member| member.waiting.take());
-        let Some(Waiting { id, hash, mut held, .. }) = waiting else { return Ok(()) };
+        let pending = self.member(who).and_then(|member| member.pending.take());
+        let Some(PendingCommand { id, hash, mut queue, .. }) = pending else { return Ok(()) };
         self.answer(who, (id, hash), outcome, step)?;
-        while let Some((id, hash, (bytes, paid), call)) = held.pop_front() {
+        while let Some((id, hash, (bytes, paid), call)) = queue.pop_front() {
             // `leave` overtakes waiting commands.
-            if held.iter().any(|(.., later)| matches!(later, Call::Leave(_))) {
+            if queue.iter().any(|(.., later)| matches!(later, Call::Leave(_))) {
                 self.answer(who, (id, hash), Err(ErrorName::Superseded), step)?;
                 continue;
             }
@@ -90,35 +90,40 @@ impl Model {
             }
             self.execute(who, (id, hash), call, step)?;
             let Some(member) = self.member(who) else { return Ok(()) };
-            if let Some(waiting) = &mut member.waiting {
-                waiting.held = held;
+            if let Some(pending) = &mut member.pending {
+                pending.queue = queue;
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    fn leave(&mut self, who: Who<'_>, asked: Asked, step: &mut Step<'_>) -> Verdict {
-        let Who { s, key, .. } = who;
-        let waiting = self.member(who).and_then(|member| member.waiting.take());
-        if let Some(waiting) = waiting {
-            let held = waiting.held.iter().map(|(id, hash, ..)| (*id, *hash));
-            for asked in std::iter::once((waiting.id, waiting.hash)).chain(held) {
-                self.answer(who, asked, Err(ErrorName::Superseded), step)?;
+    fn leave(
+        &mut self,
+        who: MemberRef<'_>,
+        command: CommandKey,
+        step: &mut InputStep<'_>,
+    ) -> Verdict {
+        let MemberRef { s, key, .. } = who;
+        let pending = self.member(who).and_then(|member| member.pending.take());
+        if let Some(pending) = pending {
+            let queue = pending.queue.iter().map(|(id, hash, ..)| (*id, *hash));
+            for command in std::iter::once((pending.id, pending.hash)).chain(queue) {
+                self.answer(who, command, Err(ErrorName::Superseded), step)?;
             }
         }
         let named = self.member(who).is_some_and(|member| member.named);
         self.announce_end(who, LeaveReason::Left, step);
         let done = self.done(s, key);
-        self.answer(who, asked, Ok(done), step)?;
+        self.answer(who, command, Ok(done), step)?;
         self.drop_conn(who, CloseCode::NORMAL, step);
         self.forget(who, &LeaveReason::Left, step.now);
         self.dissolve(who, named, step);
         Ok(())
     }
 
-    pub(super) fn moderates(&self, who: Who<'_>) -> Result<(), ErrorName> {
-        let Who { s, key, uid } = who;
+    pub(super) fn moderates(&self, who: MemberRef<'_>) -> Result<(), ErrorName> {
+        let MemberRef { s, key, uid } = who;
         let channel = self.shards[s].channels.get(key);
         let member = channel.and_then(|channel| channel.members.get(&uid));
         if member.is_some_and(|member| member.rights.moderate) {
@@ -129,8 +134,12 @@ impl Model {
     }
 
     /// The member that a command affects.
-    pub(super) fn target(&self, who: Who<'_>, of: Option<UserId>) -> Result<UserId, ErrorName> {
-        let Who { s, key, uid } = who;
+    pub(super) fn target(
+        &self,
+        who: MemberRef<'_>,
+        of: Option<UserId>,
+    ) -> Result<UserId, ErrorName> {
+        let MemberRef { s, key, uid } = who;
         let of = of.unwrap_or(uid);
         if of != uid {
             self.moderates(who)?;
@@ -146,13 +155,13 @@ impl Model {
     /// that changes nothing waits as well if the present state may not be stored.
     pub(super) fn changed(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         of: UserId,
-        asked: Asked,
+        command: CommandKey,
         events: u64,
-        step: &mut Step<'_>,
-    ) -> Verdict<Outcome> {
-        let Who { s, key, uid } = who;
+        step: &mut InputStep<'_>,
+    ) -> Verdict<CommandResult> {
+        let MemberRef { s, key, uid } = who;
         let done = self.done(s, key);
         let is_new = self.shards[s].events != events;
         let channel = self.channel(s, key);
@@ -166,12 +175,12 @@ impl Model {
         if is_new {
             self.forces(who.of(of));
         }
-        self.stored_first(who, of, asked, false, step)
+        self.stored_first(who, of, command, false, step)
     }
 
     /// Notes that the client of a member may not have seen its present state.
-    fn forces(&mut self, who: Who<'_>) {
-        let Who { s, key, .. } = who;
+    fn forces(&mut self, who: MemberRef<'_>) {
+        let MemberRef { s, key, .. } = who;
         let place = self.channel(s, key).map(|channel| (channel.epoch, channel.head()));
         if let Some(member) = self.member(who) {
             member.forced = place;
@@ -181,13 +190,13 @@ impl Model {
     /// The command is done when its write is stored. `keeps`: this write also changes who is kept in the audience.
     fn stored_first(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         of: UserId,
-        asked: Asked,
+        command: CommandKey,
         keeps: bool,
-        step: &mut Step<'_>,
-    ) -> Verdict<Outcome> {
-        let Who { s, key, uid } = who;
+        step: &mut InputStep<'_>,
+    ) -> Verdict<CommandResult> {
+        let MemberRef { s, key, uid } = who;
         let ask = step.take_write()?;
         if let Some(channel) = self.channel(s, key) {
             if keeps || channel.unstored.is_some() {
@@ -197,20 +206,20 @@ impl Model {
                 member.unstored = Some(ask);
             }
         }
-        let then = Then::Answer { key: key.clone(), uid, of };
+        let then = AfterWrite::Answer { key: key.clone(), uid, of };
         self.shards[s].writes.insert(ask, (step.now, then));
-        self.wait(who, asked, On::Write { ask });
+        self.wait(who, command, PendingOn::Write { ask });
         Ok(Ok(None))
     }
 
     fn set_role(
         &mut self,
-        who: Who<'_>,
-        asked: Asked,
+        who: MemberRef<'_>,
+        command: CommandKey,
         params: &SetRole,
-        step: &mut Step<'_>,
-    ) -> Verdict<Outcome> {
-        let Who { s, key, .. } = who;
+        step: &mut InputStep<'_>,
+    ) -> Verdict<CommandResult> {
+        let MemberRef { s, key, .. } = who;
         let events = self.shards[s].events;
         let of = match self.target(who, params.uid) {
             Ok(of) => of,
@@ -222,7 +231,7 @@ impl Model {
         let moderated = of != who.uid;
         let kept = self.channel(s, key).is_some_and(|channel| channel.demoted.contains_key(&of));
         let keeps = moderated && params.role == Role::Audience && !kept;
-        if keeps && self.has_no_place(who, asked, step)? {
+        if keeps && self.has_no_place(who, command, step)? {
             return Ok(Err(ErrorName::TooManyBans));
         }
         let Some(channel) = self.channel(s, key) else { return Ok(Ok(None)) };
@@ -235,11 +244,11 @@ impl Model {
         if member.role == params.role {
             if keeps {
                 self.forces(who.of(of));
-                return self.stored_first(who, of, asked, true, step);
+                return self.stored_first(who, of, command, true, step);
             }
-            return self.changed(who, of, asked, events, step);
+            return self.changed(who, of, command, events, step);
         }
-        let bytes = taken(member.name.as_deref(), &member.attributes);
+        let bytes = text_bytes(member.name.as_deref(), &member.attributes);
         let may = if moderated {
             member.rights.broadcast
         } else {
@@ -255,53 +264,53 @@ impl Model {
                 let Some(member) = channel.members.get_mut(&of) else { return Ok(Ok(None)) };
                 member.role = Role::Broadcaster;
                 let mid = member.mid;
-                let made = Made::Join {
+                let event = ModelEvent::Join {
                     uid: of,
                     mid,
                     name: member.name.clone(),
                     attributes: member.attributes.clone(),
                     muted: member.muted,
                 };
-                self.emit(s, key, made, step.now);
+                self.emit(s, key, event, step.now);
                 let role = Role::Broadcaster;
-                self.emit(s, key, Made::Role { uid: of, mid, role }, step.now);
+                self.emit(s, key, ModelEvent::Role { uid: of, mid, role }, step.now);
             }
             Role::Audience => self.demote(who.of(of), step)?,
             _ => return Ok(Err(ErrorName::BadRole)),
         }
         if moderated {
             self.forces(who.of(of));
-            return self.stored_first(who, of, asked, keeps || allowed, step);
+            return self.stored_first(who, of, command, keeps || allowed, step);
         }
         Ok(Ok(Some(self.done(s, key))))
     }
 
-    pub(super) fn demote(&mut self, who: Who<'_>, step: &mut Step<'_>) -> Verdict {
-        let Who { s, key, uid } = who;
+    pub(super) fn demote(&mut self, who: MemberRef<'_>, step: &mut InputStep<'_>) -> Verdict {
+        let MemberRef { s, key, uid } = who;
         self.remove_streams(who, KindSet::ALL, step);
         let Some(channel) = self.channel(s, key) else { return Ok(()) };
         let Some(member) = channel.members.get_mut(&uid) else { return Ok(()) };
         member.role = Role::Audience;
-        if let Some(waiting) = &mut member.waiting
-            && matches!(waiting.on, On::Push { .. })
+        if let Some(pending) = &mut member.pending
+            && matches!(pending.on, PendingOn::Push { .. })
         {
-            waiting.on = On::Over;
+            pending.on = PendingOn::Superseded;
             step.superseded.push_back((key.clone(), uid));
         }
         let mid = member.mid;
         channel.is_unseen(uid);
-        self.emit(s, key, Made::Role { uid, mid, role: Role::Audience }, step.now);
+        self.emit(s, key, ModelEvent::Role { uid, mid, role: Role::Audience }, step.now);
         let reason = LeaveReason::RoleChanged;
-        self.emit(s, key, Made::Leave { uid, mid, reason }, step.now);
+        self.emit(s, key, ModelEvent::Leave { uid, mid, reason }, step.now);
         Ok(())
     }
 
     /// Sessions whose command was superseded continue one after the other, after everything that came at once.
-    pub(super) fn go_on_superseded(&mut self, s: usize, step: &mut Step<'_>) -> Verdict {
+    pub(super) fn go_on_superseded(&mut self, s: usize, step: &mut InputStep<'_>) -> Verdict {
         while let Some((key, uid)) = step.superseded.pop_front() {
-            let who = Who { s, key: &key, uid };
-            let waiting = self.member(who).and_then(|member| member.waiting.as_ref());
-            if waiting.is_some_and(|waiting| matches!(waiting.on, On::Over)) {
+            let who = MemberRef { s, key: &key, uid };
+            let pending = self.member(who).and_then(|member| member.pending.as_ref());
+            if pending.is_some_and(|pending| matches!(pending.on, PendingOn::Superseded)) {
                 self.go_on(who, Err(ErrorName::Superseded), step)?;
             }
         }
@@ -310,13 +319,13 @@ impl Model {
 
     fn mute(
         &mut self,
-        who: Who<'_>,
-        asked: Asked,
+        who: MemberRef<'_>,
+        command: CommandKey,
         params: &Mute,
         on: bool,
-        step: &mut Step<'_>,
-    ) -> Verdict<Outcome> {
-        let Who { s, key, uid } = who;
+        step: &mut InputStep<'_>,
+    ) -> Verdict<CommandResult> {
+        let MemberRef { s, key, uid } = who;
         let events = self.shards[s].events;
         let of = match self.target(who, params.uid) {
             Ok(of) => of,
@@ -333,14 +342,19 @@ impl Model {
         let (mid, visible, before) = (member.mid, member.is_visible(), member.muted);
         member.muted = if on { before.union(kinds) } else { before.difference(kinds) };
         for kind in kinds.iter().filter(|kind| before.contains(kind) != on && visible) {
-            let made = Made::Muted { uid: of, mid, kind: kind.clone(), on };
-            self.emit(s, key, made, step.now);
+            let event = ModelEvent::Muted { uid: of, mid, kind: kind.clone(), on };
+            self.emit(s, key, event, step.now);
         }
-        self.changed(who, of, asked, events, step)
+        self.changed(who, of, command, events, step)
     }
 
-    fn send_message(&mut self, who: Who<'_>, params: SendMessage, step: &mut Step<'_>) -> Outcome {
-        let Who { s, key, uid } = who;
+    fn send_message(
+        &mut self,
+        who: MemberRef<'_>,
+        params: SendMessage,
+        step: &mut InputStep<'_>,
+    ) -> CommandResult {
+        let MemberRef { s, key, uid } = who;
         let most = self.rules.limits.message_bytes;
         let member = self.member(who).ok_or(ErrorName::NotJoined)?;
         if !member.rights.message {
@@ -350,7 +364,7 @@ impl Model {
             return Err(ErrorName::MessageTooLarge);
         }
         let Some(mut to) = params.to else {
-            self.emit(s, key, Made::Message { uid, data: params.data }, step.now);
+            self.emit(s, key, ModelEvent::Message { uid, data: params.data }, step.now);
             let seq = self.channel(s, key).map_or(0, |channel| channel.head());
             return Ok(Some(Expect::Sent { seq, delivered: 0 }));
         };
@@ -376,11 +390,11 @@ impl Model {
 
     fn set_attributes(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         params: &SetAttributes,
-        step: &mut Step<'_>,
-    ) -> Outcome {
-        let Who { s, key, uid } = who;
+        step: &mut InputStep<'_>,
+    ) -> CommandResult {
+        let MemberRef { s, key, uid } = who;
         if params.name.as_ref().is_some_and(|name| name.len() > 128) {
             return Err(ErrorName::BadName);
         }
@@ -409,14 +423,14 @@ impl Model {
                 attributes.apply(&params.attributes);
                 check(&attributes)?;
                 let name = params.name.clone().or(before.0.clone());
-                let bytes = taken(name.as_deref(), &attributes);
+                let bytes = text_bytes(name.as_deref(), &attributes);
                 channel.has_room(uid, member.is_visible(), bytes, most_told)?;
                 let member = channel.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
                 member.name.clone_from(&name);
                 member.attributes = attributes.clone();
                 if member.is_visible() && (name.clone(), attributes.clone()) != before {
                     let mid = member.mid;
-                    self.emit(s, key, Made::Update { uid, mid, name, attributes }, step.now);
+                    self.emit(s, key, ModelEvent::Update { uid, mid, name, attributes }, step.now);
                 }
             }
             AttributeTarget::Channel => {
@@ -433,7 +447,7 @@ impl Model {
                 check(&attributes)?;
                 if attributes != channel.attributes {
                     channel.attributes = attributes.clone();
-                    self.emit(s, key, Made::Channel(attributes), step.now);
+                    self.emit(s, key, ModelEvent::Channel(attributes), step.now);
                 }
             }
             _ => return Err(ErrorName::InvalidParams),
@@ -446,17 +460,17 @@ impl Model {
         s: usize,
         ask: AskId,
         grant: &Result<Grant, ErrorName>,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
         let place = self.shards[s].channels.iter().find_map(|(key, channel)| {
             let waits = |(_, member): &(&UserId, &super::state::Member)| {
-                let on = member.waiting.as_ref().map(|waiting| &waiting.on);
-                matches!(on, Some(On::Token { ask: of }) if *of == ask)
+                let on = member.pending.as_ref().map(|pending| &pending.on);
+                matches!(on, Some(PendingOn::Token { ask: of }) if *of == ask)
             };
             channel.members.iter().find(waits).map(|(uid, _)| (key.clone(), *uid))
         });
         let Some((key, uid)) = place else { return Ok(()) };
-        let who = Who { s, key: &key, uid };
+        let who = MemberRef { s, key: &key, uid };
         let outcome = match grant {
             Err(error) => Err(error.clone()),
             Ok(grant) => match self.check_token(who, grant, step) {

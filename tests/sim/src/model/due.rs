@@ -5,8 +5,8 @@ use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::{CloseCode, ErrorName, UserId};
 use lianmai_signal_engine::{AskId, ChannelKey, ConnId, Note, Output};
 
-use super::state::{Member, On, Shard, Then, Who};
-use super::{Model, Step, Verdict, left};
+use super::state::{AfterWrite, Member, MemberRef, PendingOn, Shard};
+use super::{InputStep, Model, Verdict, left};
 
 /// A URL that was not issued within this fails its command.
 const MINT_MS: u64 = 5_000;
@@ -37,7 +37,7 @@ impl Shard {
     /// Freezes after the notice time of a drain, when the last connection is gone.
     fn freeze(&mut self, now: u64) {
         let told = self.drain.is_some_and(|(began, plan)| began + plan.notice_ms <= now);
-        if told && self.seats.is_empty() {
+        if told && self.connections.is_empty() {
             self.frozen_since.get_or_insert(now);
         }
     }
@@ -57,10 +57,10 @@ impl Model {
     }
 
     /// Writes that the disk does not answer in time have failed.
-    fn late_writes(&mut self, s: usize, step: &mut Step<'_>) -> Verdict {
+    fn late_writes(&mut self, s: usize, step: &mut InputStep<'_>) -> Verdict {
         let now = step.now;
-        let is_late = |(_, (since, then)): &(&AskId, &(u64, Then))| {
-            since + WRITE_MS <= now && !matches!(then, Then::HandOver)
+        let is_late = |(_, (since, then)): &(&AskId, &(u64, AfterWrite))| {
+            since + WRITE_MS <= now && !matches!(then, AfterWrite::HandOver)
         };
         while let Some((&ask, _)) = self.shards[s].writes.iter().find(is_late) {
             self.stored(s, ask, false, step)?;
@@ -69,7 +69,12 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn due(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
+    pub(super) fn due(
+        &mut self,
+        s: usize,
+        outputs: &[Output],
+        step: &mut InputStep<'_>,
+    ) -> Verdict {
         self.late_writes(s, step)?;
         if self.shards[s].handed_over_at.is_none() {
             self.late_urls(s, outputs, step)?;
@@ -77,7 +82,7 @@ impl Model {
         for output in outputs {
             match output {
                 Output::Note(Note::MemberLeft { channel, uid, reason, .. }) => {
-                    self.over(Who { s, key: channel, uid: *uid }, reason, step)?;
+                    self.over(MemberRef { s, key: channel, uid: *uid }, reason, step)?;
                 }
                 Output::Ping { conn } => self.pinged(s, *conn, step)?,
                 Output::Close { conn, code } if *code == CloseCode::IDLE => {
@@ -93,20 +98,22 @@ impl Model {
         Ok(())
     }
 
-    fn late_urls(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
+    fn late_urls(&mut self, s: usize, outputs: &[Output], step: &mut InputStep<'_>) -> Verdict {
         // If several things are due at once, a member may end before its late URL is answered.
         let gone: Vec<_> = left(outputs).map(|(key, uid, _)| (key.clone(), uid)).collect();
         loop {
             let mut late: Option<(u64, ChannelKey, UserId)> = None;
             for (key, channel) in &self.shards[s].channels {
                 for (uid, member) in &channel.members {
-                    let Some(waiting) = &member.waiting else { continue };
-                    let (On::Push { since, .. } | On::Pull { since, .. }) = waiting.on else {
+                    let Some(pending) = &member.pending else { continue };
+                    let (PendingOn::Push { since, .. } | PendingOn::Pull { since, .. }) =
+                        pending.on
+                    else {
                         continue;
                     };
                     let goes = gone.iter().any(|(of, who)| of == key && who == uid);
                     let url = ErrorName::UrlUnavailable;
-                    let heard = |conn: &ConnId| step.is_answered_with(*conn, waiting.id, &url);
+                    let heard = |conn: &ConnId| step.is_answered_with(*conn, pending.id, &url);
                     if goes && !member.conn.as_ref().is_some_and(heard) {
                         continue;
                     }
@@ -117,8 +124,8 @@ impl Model {
                 }
             }
             let Some((_, key, uid)) = late else { return Ok(()) };
-            let who = Who { s, key: &key, uid };
-            let on = self.member(who).and_then(|m| m.waiting.as_ref()).map(|w| w.on.clone());
+            let who = MemberRef { s, key: &key, uid };
+            let on = self.member(who).and_then(|m| m.pending.as_ref()).map(|w| w.on.clone());
             let outcome = match on {
                 Some(on) => self.mint_comes_to(who, on, None, step),
                 None => Err(ErrorName::UrlUnavailable),
@@ -137,8 +144,13 @@ impl Model {
         Some((lost + self.rules.grace).max(by_media).min(cap).max(lost))
     }
 
-    fn over(&mut self, who: Who<'_>, reason: &LeaveReason, step: &mut Step<'_>) -> Verdict {
-        let Who { s, key, uid } = who;
+    fn over(
+        &mut self,
+        who: MemberRef<'_>,
+        reason: &LeaveReason,
+        step: &mut InputStep<'_>,
+    ) -> Verdict {
+        let MemberRef { s, key, uid } = who;
         let wrong = |what: String| Err(("ghosts", what));
         let is_due = matches!(
             reason,
@@ -184,8 +196,8 @@ impl Model {
         Ok(())
     }
 
-    fn idle(&mut self, s: usize, conn: ConnId, step: &mut Step<'_>) -> Verdict {
-        let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
+    fn idle(&mut self, s: usize, conn: ConnId, step: &mut InputStep<'_>) -> Verdict {
+        let Some((key, uid)) = self.member_of(s, conn) else { return Ok(()) };
         let Some(member) = self.shards[s].channels.get(&key).and_then(|c| c.members.get(&uid))
         else {
             return Ok(());
@@ -202,15 +214,15 @@ impl Model {
             );
             return Err(("stability", what));
         }
-        self.drop_conn(Who { s, key: &key, uid }, CloseCode::IDLE, step);
+        self.drop_conn(MemberRef { s, key: &key, uid }, CloseCode::IDLE, step);
         Ok(())
     }
 
     /// Only a silent member is pinged.
-    fn pinged(&mut self, s: usize, conn: ConnId, step: &mut Step<'_>) -> Verdict {
+    fn pinged(&mut self, s: usize, conn: ConnId, step: &mut InputStep<'_>) -> Verdict {
         let ping = self.rules.ping;
-        let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
-        let Some(member) = self.member(Who { s, key: &key, uid }) else { return Ok(()) };
+        let Some((key, uid)) = self.member_of(s, conn) else { return Ok(()) };
+        let Some(member) = self.member(MemberRef { s, key: &key, uid }) else { return Ok(()) };
         let silent = step.now - member.last_in;
         if silent < ping {
             return Err(("model", format!("{conn:?} is pinged after {silent} ms")));
@@ -219,18 +231,18 @@ impl Model {
         Ok(())
     }
 
-    fn drained(&mut self, s: usize, conn: ConnId, step: &mut Step<'_>) -> Verdict {
-        let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
+    fn drained(&mut self, s: usize, conn: ConnId, step: &mut InputStep<'_>) -> Verdict {
+        let Some((key, uid)) = self.member_of(s, conn) else { return Ok(()) };
         match self.shards[s].drain {
             Some((began, plan)) if step.now >= began + plan.notice_ms => {}
             other => return Err(("model", format!("{conn:?} is drained in {other:?}"))),
         }
-        self.drop_conn(Who { s, key: &key, uid }, CloseCode::SERVER_RESTART, step);
+        self.drop_conn(MemberRef { s, key: &key, uid }, CloseCode::SERVER_RESTART, step);
         Ok(())
     }
 
     /// Checks that nothing is overdue.
-    pub(super) fn in_time(&self, s: usize, step: &Step<'_>) -> Verdict {
+    pub(super) fn in_time(&self, s: usize, step: &InputStep<'_>) -> Verdict {
         let shard = &self.shards[s];
         // Between two processes no time passes for a member.
         let until = shard.frozen_since.unwrap_or(step.now);
@@ -272,12 +284,12 @@ impl Model {
             }
         }
         if let Some((began, plan)) = shard.drain
-            && !shard.seats.is_empty()
+            && !shard.connections.is_empty()
             && began + plan.freeze_ms + 200 + self.paused_in(began, step.now) < step.now
         {
             return Err((
                 "model",
-                format!("{} sockets are open behind the freeze", shard.seats.len()),
+                format!("{} sockets are open behind the freeze", shard.connections.len()),
             ));
         }
         if let Some(at) = shard.frozen_since
@@ -291,7 +303,7 @@ impl Model {
     }
 
     /// Whether the wall clock was set within the last minute.
-    pub(super) fn wall_jumped(&self, step: &Step<'_>) -> bool {
+    pub(super) fn wall_jumped(&self, step: &InputStep<'_>) -> bool {
         self.wall_set.is_some_and(|at| step.now < at + TOKEN_LOOK_MS + LATE_MS)
     }
 }

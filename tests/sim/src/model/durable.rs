@@ -151,7 +151,7 @@ impl Model {
             Expected { rows, or, lapsed, live, ended_at: now }
         });
         self.expected = Some(expected.collect());
-        self.told.clear();
+        self.sent_notices.clear();
         // A pause ends with the process.
         self.pauses.iter_mut().for_each(|(_, end)| *end = (*end).min(now));
     }
@@ -307,7 +307,7 @@ impl Model {
     /// After a crash all members are in grace from now on, and nothing else is known.
     fn begin_from(&self, rows: Saved, restored: &Restored, now: u64) -> Shard {
         let mut shard = Shard { bans: rows.bans, holds: rows.holds, ..Shard::default() };
-        shard.crash_over = if restored.clean { 0 } else { now + CRASH_MS };
+        shard.crash_grace_end = if restored.clean { 0 } else { now + CRASH_MS };
         for ((key, rows), (_, _, records)) in rows.channels.into_iter().zip(&restored.channels) {
             let policy = self.rules.apps[&key.appkey].clone();
             let mut streams = BTreeMap::new();
@@ -317,7 +317,7 @@ impl Model {
                     let renew_after = push.minted.renew_after.0;
                     streams.insert(push.generation, Stream { owner: uid, renew_after });
                 }
-                shard.awaited.insert(record.mid);
+                shard.awaited_viewers.insert(record.mid);
                 members.insert(uid, from_row(row, record, now));
             }
             if members.is_empty() {
@@ -337,7 +337,7 @@ impl Model {
                 closing: false,
                 demoted: rows.demoted,
                 unstored: None,
-                silent: BTreeMap::new(),
+                hidden_texts: BTreeMap::new(),
             };
             shard.channels.insert(key, channel);
         }
@@ -352,8 +352,8 @@ impl Model {
             channels: live.channels,
             bans: live.bans,
             holds: live.holds,
-            crash_over: 0,
-            awaited: BTreeSet::new(),
+            crash_grace_end: 0,
+            awaited_viewers: BTreeSet::new(),
             ..Shard::default()
         };
         for (key, record, records) in &restored.channels {
@@ -375,7 +375,7 @@ impl Model {
                 channel.epoch = epoch;
             }
             channel.replaced.clear();
-            channel.silent.clear();
+            channel.hidden_texts.clear();
             // Everything is stored by now.
             channel.unstored = None;
             for logged in &mut channel.log {
@@ -404,8 +404,8 @@ impl Model {
                 member.unstored = None;
                 member.budget = (RATE_BURST, now);
                 // A command that was not executed is sent again.
-                if let Some(waiting) = member.waiting.take() {
-                    member.last_id = Some(waiting.id.0 - 1);
+                if let Some(pending) = member.pending.take() {
+                    member.last_id = Some(pending.id.0 - 1);
                 }
             }
         }

@@ -5,24 +5,29 @@ use lianmai_protocol::message::session::ResumeReason;
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, UserId};
 use lianmai_signal_engine::ChannelKey;
 
-use super::state::{Made, Member, Who};
-use super::{Expect, Model, Step};
+use super::state::{Member, MemberRef, ModelEvent};
+use super::{Expect, InputStep, Model};
 
 impl Model {
     /// The events and cuts of an end; the membership still exists.
-    pub(super) fn announce_end(&mut self, who: Who<'_>, reason: LeaveReason, step: &mut Step<'_>) {
-        let Who { s, key, uid } = who;
+    pub(super) fn announce_end(
+        &mut self,
+        who: MemberRef<'_>,
+        reason: LeaveReason,
+        step: &mut InputStep<'_>,
+    ) {
+        let MemberRef { s, key, uid } = who;
         self.remove_streams(who, KindSet::ALL, step);
         self.restrict_pulls(who, KindSet::NONE, step);
         let Some(member) = self.member(who) else { return };
         let (mid, visible) = (member.mid, member.is_visible());
         if visible {
-            self.emit(s, key, Made::Leave { uid, mid, reason }, step.now);
+            self.emit(s, key, ModelEvent::Leave { uid, mid, reason }, step.now);
         }
     }
 
-    pub(super) fn forget(&mut self, who: Who<'_>, reason: &LeaveReason, now: u64) {
-        let Who { s, key, uid } = who;
+    pub(super) fn forget(&mut self, who: MemberRef<'_>, reason: &LeaveReason, now: u64) {
+        let MemberRef { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return };
         if channel.members.get(&uid).is_some_and(Member::is_visible) {
             channel.is_unseen(uid);
@@ -31,7 +36,7 @@ impl Model {
             // The end of a visible member is an event, which counts against its rate.
             let pays = i64::from(member.is_visible()) * 1_000;
             let budget = (member.left(now) - pays, now);
-            self.shards[s].parted.insert((key.clone(), uid), budget);
+            self.shards[s].debts.insert((key.clone(), uid), budget);
             self.ended_as(s, member.mid, reason);
         }
     }
@@ -50,10 +55,10 @@ impl Model {
 
     pub(super) fn remove(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         reason: LeaveReason,
         code: CloseCode,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) {
         self.announce_end(who, reason.clone(), step);
         self.drop_conn(who, code, step);
@@ -61,8 +66,8 @@ impl Model {
     }
 
     /// Closes the channel if its creator ended and the app is configured so.
-    pub(super) fn dissolve(&mut self, who: Who<'_>, named: bool, step: &mut Step<'_>) {
-        let Who { s, key, uid } = who;
+    pub(super) fn dissolve(&mut self, who: MemberRef<'_>, named: bool, step: &mut InputStep<'_>) {
+        let MemberRef { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return };
         if channel.policy.dissolve_on_creator_leave
             && channel.creator == uid
@@ -80,11 +85,11 @@ impl Model {
         reason: RoomCloseReason,
         text: Option<String>,
         (answer, stored): (Option<(UserId, lianmai_protocol::RequestId)>, bool),
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) {
         let Some(channel) = self.channel(s, key) else { return };
-        let made = Made::Close { cid: channel.cid, reason, text };
-        self.emit(s, key, made, step.now);
+        let event = ModelEvent::Close { cid: channel.cid, reason, text };
+        self.emit(s, key, event, step.now);
         let Some(channel) = self.end_channel(s, key) else { return };
         if let Some((uid, id)) = answer
             && let Some(conn) = channel.members.get(&uid).and_then(|member| member.conn)
@@ -95,10 +100,10 @@ impl Model {
         }
         step.cuts.extend(channel.streams.keys());
         for (uid, member) in &channel.members {
-            self.shards[s].parted.insert((key.clone(), *uid), member.budget);
+            self.shards[s].debts.insert((key.clone(), *uid), member.budget);
             self.ended_as(s, member.mid, &LeaveReason::ChannelClosed);
             if let Some(conn) = member.conn {
-                self.shards[s].seats.remove(&conn);
+                self.shards[s].connections.remove(&conn);
                 step.closes.push((conn, CloseCode::CHANNEL_CLOSED));
             }
         }

@@ -9,9 +9,9 @@ use lianmai_signal_engine::{
 };
 
 use super::frames::RATE_SLACK;
-use super::notices::Told;
-use super::state::{Channel, Made, Member, RATE_BURST, Who, left, taken};
-use super::{Expect, Model, Step, Verdict};
+use super::notices::SentNotices;
+use super::state::{Channel, Member, MemberRef, ModelEvent, RATE_BURST, left, text_bytes};
+use super::{Expect, InputStep, Model, Verdict};
 
 const SKEW_S: u64 = 60;
 const LEEWAY_MS: u64 = 5_000;
@@ -62,7 +62,7 @@ fn texts(
         match channel.members.get(&uid).filter(|old| old.is_visible()) {
             Some(old) if old.rights.message => None,
             Some(old) => Some((old.name.clone(), old.attributes.clone())),
-            None => channel.silent.get(&uid).cloned(),
+            None => channel.hidden_texts.get(&uid).cloned(),
         }
     });
     seen.unwrap_or_else(|| (join.name.clone(), join.attributes.clone()))
@@ -75,7 +75,7 @@ impl Model {
         conn: ConnId,
         addr: AddrId,
         request: &JoinRequest,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
         let JoinRequest { id, join, grant } = request;
         let key = ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
@@ -96,7 +96,7 @@ impl Model {
                 };
                 step.answers.push((conn, Some(*id), Expect::Entered));
                 let uid = uid.unwrap_or(told.uid);
-                self.enter(Who { s, key: &key, uid }, conn, join, &grant, &told, step)?;
+                self.enter(MemberRef { s, key: &key, uid }, conn, join, &grant, &told, step)?;
                 if let Some(mid) = used_up.filter(|mid| *mid != told.mid) {
                     self.shards[s].endings.insert(mid, ResumeReason::Replaced);
                 }
@@ -119,7 +119,7 @@ impl Model {
         join: &Join,
         grant: &Result<Grant, ErrorName>,
         (addr, said): (AddrId, Option<&ErrorName>),
-        step: &Step<'_>,
+        step: &InputStep<'_>,
     ) -> Result<Admitted, ErrorName> {
         let shard = &self.shards[s];
         let policy = self.rules.apps.get(&key.appkey).ok_or(ErrorName::BadAppkey)?;
@@ -186,7 +186,7 @@ impl Model {
         let becomes = !demoted
             && (matches!(join.role, Some(Role::Broadcaster)) || (join.role.is_none() && broadcast));
         let (name, attributes) = texts(channel, uid, join, grant.rights.message);
-        let bytes = taken(name.as_deref(), &attributes);
+        let bytes = text_bytes(name.as_deref(), &attributes);
         let most = self.rules.limits.channel_attribute_bytes;
         match channel.zip(uid) {
             Some((channel, uid)) => channel.has_room(uid, becomes, bytes, most)?,
@@ -243,8 +243,8 @@ impl Model {
         let Some(uid) = uid else { return RATE_BURST };
         let shard = &self.shards[s];
         let present = shard.channels.get(key).and_then(|of| Some(of.members.get(&uid)?.budget));
-        let parted = shard.parted.get(&(key.clone(), uid)).copied();
-        present.into_iter().chain(parted).map(|of| left(of, now)).min().unwrap_or(RATE_BURST)
+        let debts = shard.debts.get(&(key.clone(), uid)).copied();
+        present.into_iter().chain(debts).map(|of| left(of, now)).min().unwrap_or(RATE_BURST)
     }
 
     fn is_live(&self, member: &Member, now: u64) -> bool {
@@ -259,7 +259,7 @@ impl Model {
         s: usize,
         key: &ChannelKey,
         join: &Join,
-        step: &Step<'_>,
+        step: &InputStep<'_>,
     ) -> Option<(Grant, Mid)> {
         let shard = &self.shards[s];
         let claims = TicketClaims::open(&self.rules.key, join.continues.as_deref()?)?;
@@ -272,7 +272,7 @@ impl Model {
             }
             None => !shard.endings.contains_key(&claims.mid),
         };
-        let good = step.now < shard.crash_over
+        let good = step.now < shard.crash_grace_end
             && claims.channel == *key
             && join.uid == Some(claims.uid)
             && until > step.wall
@@ -291,14 +291,14 @@ impl Model {
 
     fn enter(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         conn: ConnId,
         join: &Join,
         grant: &Grant,
         told: &Joined,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
-        let Who { s, key, uid } = who;
+        let MemberRef { s, key, uid } = who;
         let now = step.now;
         let policy = self.rules.apps[&key.appkey].clone();
         self.channel_begins(s, key, uid, told, policy.clone());
@@ -317,7 +317,7 @@ impl Model {
             self.drop_conn(who, CloseCode::TAKEN_OVER, step);
             if let Some(member) = self.member(who) {
                 grew = told.k > Some(member.tickets.1);
-                member.waiting = None;
+                member.pending = None;
                 if told.session_id == member.session {
                     // After this join the client may begin with any id.
                     member.answers.clear();
@@ -350,9 +350,9 @@ impl Model {
             };
             let (name, attributes) = seen;
             // One unit for each full KiB that is sent to all members.
-            let bytes = taken(name.as_deref(), &attributes) as i64;
+            let bytes = text_bytes(name.as_deref(), &attributes) as i64;
             let units = if role == Role::Broadcaster { bytes / 1_024 } else { 0 };
-            let before = self.shards[s].parted.remove(&(key.clone(), uid));
+            let before = self.shards[s].debts.remove(&(key.clone(), uid));
             let rate = before.map_or(RATE_BURST, |of| left(of, now)) - units * 1_000;
             let member = Member {
                 join_id: join.join_id.clone(),
@@ -364,7 +364,7 @@ impl Model {
                 ..Member::new(told.mid, told.session_id, role, rights, now)
             };
             let visible = member.is_visible();
-            let made = Made::Join {
+            let event = ModelEvent::Join {
                 uid,
                 mid: member.mid,
                 name: member.name.clone(),
@@ -375,7 +375,7 @@ impl Model {
                 channel.members.insert(uid, member);
             }
             if visible {
-                self.emit(s, key, made, now);
+                self.emit(s, key, event, now);
             }
         }
         self.sit(who, conn, now);
@@ -385,7 +385,7 @@ impl Model {
             return Err(("model", format!("join offers ticket {:?} and not {offered:?}", told.k)));
         }
         if same {
-            self.tell_moved(who, step)?;
+            self.expect_moved_urls(who, step)?;
         }
         self.check_snapshot(who, told, step)
     }
@@ -412,15 +412,15 @@ impl Model {
             closing: false,
             demoted: Default::default(),
             unstored: None,
-            silent: Default::default(),
+            hidden_texts: Default::default(),
         });
     }
 
-    pub(super) fn sit(&mut self, who: Who<'_>, conn: ConnId, now: u64) {
-        let Who { s, key, uid } = who;
+    pub(super) fn sit(&mut self, who: MemberRef<'_>, conn: ConnId, now: u64) {
+        let MemberRef { s, key, uid } = who;
         self.shards[s].frozen_since = None;
-        self.shards[s].seats.insert(conn, (key.clone(), uid));
-        self.told.insert(conn, Told::default());
+        self.shards[s].connections.insert(conn, (key.clone(), uid));
+        self.sent_notices.insert(conn, SentNotices::default());
         if let Some(member) = self.member(who) {
             member.conn = Some(conn);
             member.connected_at = now;
@@ -431,8 +431,13 @@ impl Model {
     }
 
     /// A new token: everything that it does not allow ends.
-    pub(super) fn grant(&mut self, who: Who<'_>, grant: &Grant, step: &mut Step<'_>) -> Verdict {
-        let Who { s, key, uid } = who;
+    pub(super) fn grant(
+        &mut self,
+        who: MemberRef<'_>,
+        grant: &Grant,
+        step: &mut InputStep<'_>,
+    ) -> Verdict {
+        let MemberRef { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return Ok(()) };
         let mut rights = grant.rights;
         let named = names(grant, uid);
@@ -452,11 +457,11 @@ impl Model {
 
     pub(super) fn check_token(
         &self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         grant: &Grant,
-        step: &Step<'_>,
+        step: &InputStep<'_>,
     ) -> Result<(), ErrorName> {
-        let Who { s, key, uid } = who;
+        let MemberRef { s, key, uid } = who;
         let (shard, wall) = (&self.shards[s], step.wall);
         let closed = step.caused.answers.iter().any(|answer| {
             answer.outcome.as_ref().is_err_and(|error| *error.name() == ErrorName::ChannelClosed)

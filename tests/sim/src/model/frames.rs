@@ -7,8 +7,8 @@ use lianmai_protocol::message::session::AttributeTarget;
 use lianmai_protocol::{CloseCode, ErrorName, RequestId, Role, UserId};
 use lianmai_signal_engine::ConnId;
 
-use super::state::{Answered, On, RATE_BURST, Waiting, Who, taken};
-use super::{Expect, Model, Step, Verdict};
+use super::state::{Answered, MemberRef, PendingCommand, PendingOn, RATE_BURST, text_bytes};
+use super::{Expect, InputStep, Model, Verdict};
 use crate::log::mix;
 
 /// Tolerance of the model for rates, in thousandths of a request.
@@ -30,10 +30,10 @@ impl Model {
         s: usize,
         conn: ConnId,
         frame: &[u8],
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
-        let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
-        let who = Who { s, key: &key, uid };
+        let Some((key, uid)) = self.member_of(s, conn) else { return Ok(()) };
+        let who = MemberRef { s, key: &key, uid };
         let Some(member) = self.member(who) else { return Ok(()) };
         member.last_in = step.now;
         if member.fenced {
@@ -66,18 +66,18 @@ impl Model {
 
     fn element(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         conn: ConnId,
         received: Received<'_>,
         bytes: usize,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
         // An earlier element has closed the connection.
         if self.member(who).is_none_or(|member| member.conn != Some(conn)) {
             return Ok(());
         }
-        let asked = match received {
-            Received::Request(asked) => asked,
+        let command = match received {
+            Received::Request(command) => command,
             Received::Refused { id, error } => {
                 if self.passes(who, conn, id, (bytes, 0), step)? {
                     step.answers.push((conn, id, Expect::Error(error.name().clone())));
@@ -85,17 +85,17 @@ impl Model {
                 return Ok(());
             }
         };
-        if let (Some(ack), Some(member)) = (asked.ack, self.member(who)) {
+        if let (Some(ack), Some(member)) = (command.ack, self.member(who)) {
             member.acked = member.acked.max(ack.0);
         }
-        if !matches!(&*asked.method, "ping" | "join" | "reconnect") {
-            return self.request(who, conn, &asked, bytes, step);
+        if !matches!(&*command.method, "ping" | "join" | "reconnect") {
+            return self.request(who, conn, &command, bytes, step);
         }
-        let id = asked.id;
+        let id = command.id;
         if !self.passes(who, conn, Some(id), (bytes, 0), step)? {
             return Ok(());
         }
-        let expect = match asked.open().map(|request| request.call) {
+        let expect = match command.open().map(|request| request.call) {
             Ok(Call::Ping(ping)) => {
                 if let Some(channel) = self.channel(who.s, who.key)
                     && let Some(member) = channel.members.get_mut(&who.uid)
@@ -115,12 +115,12 @@ impl Model {
     }
 
     /// Bytes of names and attributes that a command makes the server send again to all members.
-    pub(super) fn repeats(&self, who: Who<'_>, call: &Call) -> usize {
-        let Who { s, key, uid } = who;
+    pub(super) fn repeats(&self, who: MemberRef<'_>, call: &Call) -> usize {
+        let MemberRef { s, key, uid } = who;
         let Some(channel) = self.shards[s].channels.get(key) else { return 0 };
         let of = |uid: UserId, visible: bool| {
             let member = channel.members.get(&uid).filter(|of| of.is_visible() == visible);
-            member.map_or(0, |member| taken(member.name.as_deref(), &member.attributes))
+            member.map_or(0, |member| text_bytes(member.name.as_deref(), &member.attributes))
         };
         match call {
             Call::SetAttributes(set) if set.target == Some(AttributeTarget::Channel) => {
@@ -136,16 +136,16 @@ impl Model {
 
     fn request(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         conn: ConnId,
-        asked: &Enclosed<'_>,
+        command: &Enclosed<'_>,
         bytes: usize,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
-        let hash = mix(mix(0, asked.method.as_bytes()), asked.params.as_bytes());
-        let id = asked.id;
+        let hash = mix(mix(0, command.method.as_bytes()), command.params.as_bytes());
+        let id = command.id;
         // Names and attributes that are sent again, if the request can be read.
-        let repeats = asked.open().map_or(0, |request| self.repeats(who, &request.call));
+        let repeats = command.open().map_or(0, |request| self.repeats(who, &request.call));
         let weighs = (bytes, repeats);
         let Some(member) = self.member(who) else { return Ok(()) };
         if member.waits_for(id) {
@@ -161,13 +161,13 @@ impl Model {
             if known.hash == hash {
                 member.count_again(step.now);
                 step.answers.push((conn, Some(id), Expect::Again(known.text)));
-                if let Ok(request) = asked.open() {
+                if let Ok(request) = command.open() {
                     self.tell_renewed(who, &request.call, step);
                 }
                 return Ok(());
             }
             if self.passes(who, conn, Some(id), weighs, step)? {
-                let error = match asked.open() {
+                let error = match command.open() {
                     Ok(_) => ErrorName::IdReuse,
                     Err(error) => error.name().clone(),
                 };
@@ -178,7 +178,7 @@ impl Model {
         if !self.passes(who, conn, Some(id), weighs, step)? {
             return Ok(());
         }
-        let request = match asked.open() {
+        let request = match command.open() {
             Ok(request) => request,
             Err(error) => {
                 step.answers.push((conn, Some(id), Expect::Error(error.name().clone())));
@@ -193,11 +193,14 @@ impl Model {
         member.last_id = Some(id.0);
         // `leave` overtakes waiting commands, unless a write is under way.
         let leaves = matches!(request.call, Call::Leave(_));
-        let held_up = |waiting: &&mut Waiting| !leaves || matches!(waiting.on, On::Write { .. });
-        if let Some(waiting) = member.waiting.as_mut().filter(held_up) {
-            let is_left = waiting.held.iter().any(|(.., held)| matches!(held, Call::Leave(_)));
-            if waiting.held.len() + 1 < 32 || (leaves && !is_left) {
-                waiting.held.push_back((id, hash, (bytes, units(bytes, repeats)), request.call));
+        let must_wait = |pending: &&mut PendingCommand| {
+            !leaves || matches!(pending.on, PendingOn::Write { .. })
+        };
+        if let Some(pending) = member.pending.as_mut().filter(must_wait) {
+            let has_queued_leave =
+                pending.queue.iter().any(|(.., queued)| matches!(queued, Call::Leave(_)));
+            if pending.queue.len() + 1 < 32 || (leaves && !has_queued_leave) {
+                pending.queue.push_back((id, hash, (bytes, units(bytes, repeats)), request.call));
                 return Ok(());
             }
             return self.answer(who, (id, hash), Err(ErrorName::TooManyInFlight), step);
@@ -211,31 +214,36 @@ impl Model {
         s: usize,
         conn: ConnId,
         code: CloseCode,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) {
-        if let Some((key, uid)) = self.seat(s, conn) {
-            self.drop_conn(Who { s, key: &key, uid }, code, step);
+        if let Some((key, uid)) = self.member_of(s, conn) {
+            self.drop_conn(MemberRef { s, key: &key, uid }, code, step);
         }
     }
 
     /// Like [`Model::drop_seat`], for a member.
-    pub(super) fn drop_conn(&mut self, who: Who<'_>, code: CloseCode, step: &mut Step<'_>) {
-        let Who { s, .. } = who;
+    pub(super) fn drop_conn(
+        &mut self,
+        who: MemberRef<'_>,
+        code: CloseCode,
+        step: &mut InputStep<'_>,
+    ) {
+        let MemberRef { s, .. } = who;
         let Some(member) = self.member(who) else { return };
         let Some(conn) = member.conn else { return };
         member.lose(step.now);
-        self.shards[s].seats.remove(&conn);
+        self.shards[s].connections.remove(&conn);
         step.closes.push((conn, code));
     }
 
     /// Whether a request is within the rate of its session: the engine decides, and must have a reason.
     pub(super) fn passes(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         conn: ConnId,
         id: Option<RequestId>,
         (bytes, repeats): (usize, usize),
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict<bool> {
         let now = step.now;
         let read = weight(bytes);
@@ -270,10 +278,10 @@ impl Model {
     /// Answers a request, and remembers the answer.
     pub(super) fn answer(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         (id, hash): (RequestId, u64),
         outcome: Result<Expect, ErrorName>,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
         let expect = outcome.unwrap_or_else(Expect::Error);
         if let Some(member) = self.member(who) {

@@ -4,9 +4,9 @@ use lianmai_protocol::message::media::{Publish, Subscribe};
 use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind};
 use lianmai_signal_engine::{Access, AskId, Minted, QueryId};
 
-use super::commands::{Asked, Outcome};
-use super::state::{Made, Member, On, Stream, Who};
-use super::{Expect, Model, Step, Verdict};
+use super::commands::{CommandKey, CommandResult};
+use super::state::{Member, MemberRef, ModelEvent, PendingOn, Stream};
+use super::{Expect, InputStep, Model, Verdict};
 
 /// The index of the push URL that carries a kind.
 pub(super) fn slot(kind: &MediaKind) -> Option<usize> {
@@ -34,12 +34,12 @@ fn first_slot(kinds: KindSet) -> Option<usize> {
 impl Model {
     pub(super) fn publish(
         &mut self,
-        who: Who<'_>,
-        asked: Asked,
+        who: MemberRef<'_>,
+        command: CommandKey,
         params: &Publish,
-        step: &mut Step<'_>,
-    ) -> Verdict<Outcome> {
-        let Who { s, key, uid } = who;
+        step: &mut InputStep<'_>,
+    ) -> Verdict<CommandResult> {
+        let MemberRef { s, key, uid } = who;
         if params.uid.is_some_and(|of| of != uid) {
             return Ok(Err(ErrorName::Forbidden));
         }
@@ -65,18 +65,18 @@ impl Model {
             return Err(("media", format!("the URL of {uid} is renewed under another name")));
         }
         let (renewed, since) = (live.is_some(), step.now);
-        self.wait(who, asked, On::Push { ask, generation, kinds, renewed, since });
+        self.wait(who, command, PendingOn::Push { ask, generation, kinds, renewed, since });
         Ok(Ok(None))
     }
 
     fn published(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         generation: Gen,
         kinds: KindSet,
-        step: &Step<'_>,
+        step: &InputStep<'_>,
     ) -> Expect {
-        let Who { s, key, uid } = who;
+        let MemberRef { s, key, uid } = who;
         let before = self.member(who).map_or(KindSet::NONE, |member| member.published());
         for kind in kinds.difference(before).iter() {
             let publication = self.pubs.len();
@@ -85,8 +85,8 @@ impl Model {
             if let Some(at) = kind.index() {
                 member.pubs[at] = Some(publication);
             }
-            let made = Made::Added { uid, mid: member.mid, kind: kind.clone(), publication };
-            self.emit(s, key, made, step.now);
+            let event = ModelEvent::Added { uid, mid: member.mid, kind: kind.clone(), publication };
+            self.emit(s, key, event, step.now);
         }
         let seq = self.channel(s, key).map_or(0, |channel| channel.head());
         Expect::Published { seq, generation }
@@ -94,11 +94,11 @@ impl Model {
 
     pub(super) fn unpublish(
         &mut self,
-        who: Who<'_>,
-        asked: Asked,
+        who: MemberRef<'_>,
+        command: CommandKey,
         params: &Publish,
-        step: &mut Step<'_>,
-    ) -> Verdict<Outcome> {
+        step: &mut InputStep<'_>,
+    ) -> Verdict<CommandResult> {
         let events = self.shards[who.s].events;
         let of = match self.target(who, params.uid) {
             Ok(of) => of,
@@ -109,25 +109,31 @@ impl Model {
             return Ok(Err(ErrorName::BadMediaType));
         }
         self.remove_streams(who.of(of), kinds, step);
-        self.changed(who, of, asked, events, step)
+        self.changed(who, of, command, events, step)
     }
 
     /// Ends publications, their subscriptions, and every URL that carries no kind any more.
-    pub(super) fn remove_streams(&mut self, who: Who<'_>, kinds: KindSet, step: &mut Step<'_>) {
-        let Who { s, key, uid } = who;
+    pub(super) fn remove_streams(
+        &mut self,
+        who: MemberRef<'_>,
+        kinds: KindSet,
+        step: &mut InputStep<'_>,
+    ) {
+        let MemberRef { s, key, uid } = who;
         for kind in kinds.iter() {
             let Some(member) = self.member(who) else { return };
             let Some(publication) = kind.index().and_then(|at| member.pubs[at].take()) else {
                 continue;
             };
-            let made = Made::Removed { uid, mid: member.mid, kind: kind.clone(), publication };
-            self.emit(s, key, made, step.now);
+            let event =
+                ModelEvent::Removed { uid, mid: member.mid, kind: kind.clone(), publication };
+            self.emit(s, key, event, step.now);
         }
         self.end_urls(who, kinds, step);
     }
 
-    fn end_urls(&mut self, who: Who<'_>, kinds: KindSet, step: &mut Step<'_>) {
-        let Who { s, key, uid } = who;
+    fn end_urls(&mut self, who: MemberRef<'_>, kinds: KindSet, step: &mut InputStep<'_>) {
+        let MemberRef { s, key, uid } = who;
         for at in 0..3 {
             let Some(channel) = self.channel(s, key) else { return };
             let Some(member) = channel.members.get_mut(&uid) else { return };
@@ -147,7 +153,12 @@ impl Model {
     }
 
     /// Ends the subscriptions of a member to kinds that are not allowed.
-    pub(super) fn restrict_pulls(&mut self, who: Who<'_>, allowed: KindSet, step: &mut Step<'_>) {
+    pub(super) fn restrict_pulls(
+        &mut self,
+        who: MemberRef<'_>,
+        allowed: KindSet,
+        step: &mut InputStep<'_>,
+    ) {
         let Some(member) = self.member(who) else { return };
         for generation in member.pulls.keys().copied().collect::<Vec<_>>() {
             end_pull(member, generation, KindSet::ALL.difference(allowed), true, step);
@@ -156,12 +167,12 @@ impl Model {
 
     pub(super) fn subscribe(
         &mut self,
-        who: Who<'_>,
-        asked: Asked,
+        who: MemberRef<'_>,
+        command: CommandKey,
         params: &Subscribe,
-        step: &mut Step<'_>,
-    ) -> Verdict<Outcome> {
-        let Who { s, key, uid } = who;
+        step: &mut InputStep<'_>,
+    ) -> Verdict<CommandResult> {
+        let MemberRef { s, key, uid } = who;
         let kind = params.media_type.clone();
         let most = self.rules.limits.subscriptions;
         let Some(at) = slot(&kind) else { return Ok(Err(ErrorName::BadMediaType)) };
@@ -202,18 +213,18 @@ impl Model {
             return Err(("media", format!("{uid} gets a URL of another stream")));
         }
         let (of, since) = (params.uid, step.now);
-        let on = On::Pull { ask, generation, of, kind, publication, since };
-        self.wait(who, asked, on);
+        let on = PendingOn::Pull { ask, generation, of, kind, publication, since };
+        self.wait(who, command, on);
         Ok(Ok(None))
     }
 
     pub(super) fn unsubscribe(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         params: &Subscribe,
-        step: &mut Step<'_>,
-    ) -> Outcome {
-        let Who { s, key, uid } = who;
+        step: &mut InputStep<'_>,
+    ) -> CommandResult {
+        let MemberRef { s, key, uid } = who;
         let at = slot(&params.media_type).ok_or(ErrorName::BadMediaType)?;
         let channel = self.channel(s, key).ok_or(ErrorName::NotJoined)?;
         let generation = channel.members.get(&params.uid).and_then(|of| of.pushes[at]);
@@ -228,33 +239,35 @@ impl Model {
         s: usize,
         ask: AskId,
         result: Option<&Minted>,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
         let place = self.shards[s].channels.iter().find_map(|(key, channel)| {
-            channel.members.iter().find_map(|(uid, member)| match &member.waiting.as_ref()?.on {
-                on @ (On::Push { ask: of, .. } | On::Pull { ask: of, .. }) if *of == ask => {
+            channel.members.iter().find_map(|(uid, member)| match &member.pending.as_ref()?.on {
+                on @ (PendingOn::Push { ask: of, .. } | PendingOn::Pull { ask: of, .. })
+                    if *of == ask =>
+                {
                     Some((key.clone(), *uid, on.clone()))
                 }
                 _ => None,
             })
         });
         let Some((key, uid, on)) = place else { return Ok(()) };
-        let who = Who { s, key: &key, uid };
+        let who = MemberRef { s, key: &key, uid };
         let outcome = self.mint_comes_to(who, on, result, step);
         self.go_on(who, outcome, step)
     }
 
     pub(super) fn mint_comes_to(
         &mut self,
-        who: Who<'_>,
-        on: On,
+        who: MemberRef<'_>,
+        on: PendingOn,
         result: Option<&Minted>,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Result<Expect, ErrorName> {
-        let Who { s, key, uid } = who;
+        let MemberRef { s, key, uid } = who;
         let channel = self.channel(s, key).ok_or(ErrorName::Superseded)?;
         match on {
-            On::Push { generation, kinds, renewed, .. } => {
+            PendingOn::Push { generation, kinds, renewed, .. } => {
                 if renewed && !channel.streams.contains_key(&generation) {
                     return Err(ErrorName::Superseded);
                 }
@@ -271,7 +284,7 @@ impl Model {
                 self.shards[s].moved.remove(&(generation, None));
                 Ok(self.published(who, generation, kinds, step))
             }
-            On::Pull { generation, of, kind, publication, .. } => {
+            PendingOn::Pull { generation, of, kind, publication, .. } => {
                 let current = channel.members.get(&of).and_then(|of| of.pubs[kind.index()?]);
                 if current != Some(publication) {
                     return Err(ErrorName::Superseded);
@@ -289,25 +302,27 @@ impl Model {
                 if moved && !others.is_empty() {
                     // The kinds that it played before still have the old address.
                     self.shards[s].moved.insert(held, Some(minted.clone()));
-                    self.tells_url(who, held, minted, step);
+                    self.expect_url_notice(who, held, minted, step);
                 }
                 if let Some(member) = self.member(who) {
                     member.pulls.insert(generation, (kinds, minted.renew_after.0));
                 }
                 Ok(Expect::Subscribed { seq: head, uid: of })
             }
-            On::Token { .. } | On::Write { .. } | On::Over => Err(ErrorName::Superseded),
+            PendingOn::Token { .. } | PendingOn::Write { .. } | PendingOn::Superseded => {
+                Err(ErrorName::Superseded)
+            }
         }
     }
 
     /// The relay asks whether a URL may be used.
-    pub(super) fn asked(
+    pub(super) fn command(
         &mut self,
         s: usize,
         query: QueryId,
         generation: Gen,
         access: Access,
-        step: &Step<'_>,
+        step: &InputStep<'_>,
     ) {
         let may = self.may_use(s, generation, access);
         self.shards[s].questions.insert(query, (generation, access, step.now, may));
@@ -330,7 +345,13 @@ impl Model {
 }
 
 /// Takes kinds from a subscription; with the last kind the play is cut.
-fn end_pull(member: &mut Member, generation: Gen, kinds: KindSet, cut: bool, step: &mut Step<'_>) {
+fn end_pull(
+    member: &mut Member,
+    generation: Gen,
+    kinds: KindSet,
+    cut: bool,
+    step: &mut InputStep<'_>,
+) {
     let Some((has, _)) = member.pulls.get_mut(&generation) else { return };
     *has = has.difference(kinds);
     if has.is_empty() {

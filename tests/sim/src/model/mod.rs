@@ -40,15 +40,15 @@ use lianmai_signal_engine::{
     Question, Restored, Stats, TicketKey,
 };
 
-use crate::check::wire::Caused;
+use crate::check::wire::DecodedOutputs;
 use crate::scenario::Scenario;
 use crate::world::World;
 use durable::Expected;
-use state::{Rules, Shard, Who};
+use state::{MemberRef, Rules, Shard};
 
 /// A difference from the model: the checker that reports it, and what is wrong.
-pub(crate) type Wrong = (&'static str, String);
-type Verdict<T = ()> = Result<T, Wrong>;
+pub(crate) type Difference = (&'static str, String);
+type Verdict<T = ()> = Result<T, Difference>;
 
 /// The expected answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,13 +83,13 @@ pub(crate) enum Expect {
 }
 
 /// The processing of one input.
-pub(crate) struct Step<'a> {
+pub(crate) struct InputStep<'a> {
     now: u64,
     wall: u64,
-    caused: &'a Caused,
+    caused: &'a DecodedOutputs,
     mints: VecDeque<(AskId, MintRequest)>,
     writes: VecDeque<AskId>,
-    looks: VecDeque<AskId>,
+    verifications: VecDeque<AskId>,
     /// `rateLimited` answers of the engine that are not attributed to a request yet.
     limited: Vec<(ConnId, RequestId)>,
     closed: Vec<(ConnId, CloseCode)>,
@@ -106,7 +106,7 @@ pub(crate) struct Step<'a> {
     superseded: VecDeque<(ChannelKey, UserId)>,
 }
 
-impl Step<'_> {
+impl InputStep<'_> {
     /// The decoded answer to a join on a connection.
     fn joined(&self, conn: ConnId) -> Option<Joined> {
         self.first(conn).and_then(|json| serde_json::from_str(json).ok())
@@ -138,8 +138,8 @@ impl Step<'_> {
         Ok((ask, request.generation))
     }
 
-    fn take_look(&mut self) -> Verdict<AskId> {
-        self.looks.pop_front().ok_or(("model", "a token is not looked at".to_owned()))
+    fn take_verification(&mut self) -> Verdict<AskId> {
+        self.verifications.pop_front().ok_or(("model", "a token is not looked at".to_owned()))
     }
 
     fn take_write(&mut self) -> Verdict<AskId> {
@@ -161,7 +161,7 @@ pub(crate) struct Model {
     pub(crate) wall_set: Option<u64>,
     targeted: BTreeMap<Mid, Vec<u64>>,
     asked_from: BTreeMap<ConnId, (UserId, Epoch, u64)>,
-    told: BTreeMap<ConnId, notices::Told>,
+    sent_notices: BTreeMap<ConnId, notices::SentNotices>,
     /// Number of restrictions that each moderator has made.
     made: BTreeMap<(Appkey, UserId), u64>,
 }
@@ -178,7 +178,7 @@ impl Model {
             wall_set: None,
             targeted: BTreeMap::new(),
             asked_from: BTreeMap::new(),
-            told: BTreeMap::new(),
+            sent_notices: BTreeMap::new(),
             made: BTreeMap::new(),
         }
     }
@@ -239,7 +239,7 @@ impl Model {
         shard: usize,
         input: &Input,
         outputs: &[Output],
-        mut step: Step<'_>,
+        mut step: InputStep<'_>,
         stats: Stats,
     ) -> Verdict {
         let holds = &self.shards[shard].holds;
@@ -257,7 +257,7 @@ impl Model {
         s: usize,
         input: &Input,
         outputs: &[Output],
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
         match input {
             Input::Join { conn, addr, request } => self.join(s, *conn, *addr, request, step),
@@ -268,8 +268,8 @@ impl Model {
                 Ok(())
             }
             Input::ControlFrame { conn } => {
-                if let Some((key, uid)) = self.seat(s, *conn)
-                    && let Some(member) = self.member(Who { s, key: &key, uid })
+                if let Some((key, uid)) = self.member_of(s, *conn)
+                    && let Some(member) = self.member(MemberRef { s, key: &key, uid })
                 {
                     member.last_in = step.now;
                     // An answer to a ping of the server is free.
@@ -280,9 +280,9 @@ impl Model {
                 Ok(())
             }
             Input::Closed { conn } => {
-                self.told.remove(conn);
-                if let Some((key, uid)) = self.shards[s].seats.remove(conn)
-                    && let Some(member) = self.member(Who { s, key: &key, uid })
+                self.sent_notices.remove(conn);
+                if let Some((key, uid)) = self.shards[s].connections.remove(conn)
+                    && let Some(member) = self.member(MemberRef { s, key: &key, uid })
                 {
                     member.lose(step.now);
                 }
@@ -328,9 +328,9 @@ impl Model {
                 if self.shards[s].drain.is_none() {
                     self.shards[s].drain = Some((step.now, *plan));
                     // There is no connection to notify.
-                    let nobody = self.shards[s].seats.is_empty();
+                    let nobody = self.shards[s].connections.is_empty();
                     self.shards[s].frozen_since = nobody.then_some(step.now);
-                    let conns = self.shards[s].seats.keys();
+                    let conns = self.shards[s].connections.keys();
                     let notice = self.restarting(s, step.now);
                     step.notices
                         .extend(conns.zip(notice.into_iter().cycle()).map(|(c, n)| (*c, n)));
@@ -338,7 +338,7 @@ impl Model {
                 Ok(())
             }
             Input::Stop => {
-                for conn in self.shards[s].seats.keys().copied().collect::<Vec<_>>() {
+                for conn in self.shards[s].connections.keys().copied().collect::<Vec<_>>() {
                     self.drop_seat(s, conn, CloseCode::GOING_AWAY, step);
                 }
                 Ok(())
@@ -359,16 +359,16 @@ impl World {
         shard: usize,
         input: &Input,
         outputs: &[Output],
-        caused: &Caused,
+        caused: &DecodedOutputs,
         stats: Stats,
     ) {
-        let mut step = Step {
+        let mut step = InputStep {
             now: self.now,
             wall: self.wall().0,
             caused,
             mints: VecDeque::new(),
             writes: VecDeque::new(),
-            looks: VecDeque::new(),
+            verifications: VecDeque::new(),
             limited: Vec::new(),
             closed: Vec::new(),
             cut: Vec::new(),
@@ -385,7 +385,7 @@ impl World {
             match output {
                 Output::Ask { id, question } => match question {
                     Question::Mint(request) => step.mints.push_back((*id, request.clone())),
-                    Question::Verify(_) => step.looks.push_back(*id),
+                    Question::Verify(_) => step.verifications.push_back(*id),
                     Question::Store(_) => step.writes.push_back(*id),
                     // Tasks have a world of their own.
                     Question::Admit(_) | Question::Claim(_) => {}
@@ -431,7 +431,7 @@ impl World {
     }
 }
 
-impl Step<'_> {
+impl InputStep<'_> {
     fn is_answered_with(&self, conn: ConnId, id: RequestId, name: &ErrorName) -> bool {
         self.caused.answers.iter().any(|answer| {
             answer.conn == conn

@@ -10,10 +10,10 @@ use lianmai_protocol::{CloseCode, ErrorName, UserId};
 use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{AdminCommand, AdminReply, AskId, ChannelKey, Output, QueryId};
 
-use super::commands::{Asked, Outcome};
-use super::state::{Ban, Channel, Maker, On, Then, Who};
+use super::commands::{CommandKey, CommandResult};
+use super::state::{AfterWrite, Ban, Channel, Maker, MemberRef, PendingOn};
 use super::verify::UNSEEN;
-use super::{Expect, Model, Step, Verdict};
+use super::{Expect, InputStep, Model, Verdict};
 
 /// A moderator with fewer restrictions than this has room for another one. By the time it makes this many, the greedy
 /// clients have used up what they can get, and all others of a world have a few dozen together.
@@ -21,16 +21,16 @@ const LEAST_PLACES: u64 = 4;
 
 /// The origin of a request that must be written before it takes effect.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum By {
+pub(super) enum Caller {
     Member(UserId),
     Admin(QueryId),
 }
 
-impl By {
+impl Caller {
     fn member(self) -> Option<UserId> {
         match self {
-            By::Member(uid) => Some(uid),
-            By::Admin(_) => None,
+            Caller::Member(uid) => Some(uid),
+            Caller::Admin(_) => None,
         }
     }
 }
@@ -45,7 +45,7 @@ fn longer(old: Option<&Ban>, new: Ban) -> Ban {
 }
 
 /// The reply to the admin API; `None` if it comes later.
-type Replied = Result<Option<AdminReply>, ErrorName>;
+type AdminResult = Result<Option<AdminReply>, ErrorName>;
 
 fn check_close(hold_s: u32, reason: Option<&String>) -> Result<(), ErrorName> {
     check_reason(reason)?;
@@ -88,7 +88,7 @@ impl Model {
         query: QueryId,
         command: &AdminCommand,
         outputs: &[Output],
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
         let said = replies(outputs).find_map(|(of, reply)| (of == query).then_some(reply));
         let draining =
@@ -96,7 +96,7 @@ impl Model {
         let replied = if self.shards[s].turns_away(draining) {
             Err(ErrorName::Draining)
         } else {
-            self.administer(s, By::Admin(query), command, step)?
+            self.administer(s, Caller::Admin(query), command, step)?
         };
         step.replies.extend(replied.transpose().map(|reply| (query, reply)));
         Ok(())
@@ -105,10 +105,10 @@ impl Model {
     fn administer(
         &mut self,
         s: usize,
-        by: By,
+        by: Caller,
         command: &AdminCommand,
-        step: &mut Step<'_>,
-    ) -> Verdict<Replied> {
+        step: &mut InputStep<'_>,
+    ) -> Verdict<AdminResult> {
         let channel = command.channel().and_then(|key| self.shards[s].channels.get(key));
         match command {
             AdminCommand::Kick { channel: key, uid, duration_s, reason } => {
@@ -150,7 +150,7 @@ impl Model {
     }
 
     /// Checks that the admin API gets exactly the expected replies.
-    pub(super) fn same_replies(outputs: &[Output], step: &mut Step<'_>) -> Verdict {
+    pub(super) fn same_replies(outputs: &[Output], step: &mut InputStep<'_>) -> Verdict {
         let told: Vec<_> = replies(outputs).collect();
         if told == step.replies {
             return Ok(());
@@ -160,12 +160,12 @@ impl Model {
 
     pub(super) fn kick(
         &mut self,
-        who: Who<'_>,
-        asked: Asked,
+        who: MemberRef<'_>,
+        command: CommandKey,
         params: Kick,
-        step: &mut Step<'_>,
-    ) -> Verdict<Outcome> {
-        let Who { s, key, uid } = who;
+        step: &mut InputStep<'_>,
+    ) -> Verdict<CommandResult> {
+        let MemberRef { s, key, uid } = who;
         if let Err(error) = self.moderates(who) {
             return Ok(Err(error));
         }
@@ -175,22 +175,22 @@ impl Model {
         if let Err(error) = self.check_kick(s, key, &params) {
             return Ok(Err(error));
         }
-        let maker = self.maker(s, key, By::Member(uid));
+        let maker = self.maker(s, key, Caller::Member(uid));
         let there = self.shards[s].bans.contains_key(&(key.clone(), params.uid, maker));
-        if !there && self.has_no_place(who, asked, step)? {
+        if !there && self.has_no_place(who, command, step)? {
             return Ok(Err(ErrorName::TooManyBans));
         }
-        let ask = self.begin_kick(s, key, params, By::Member(uid), step)?;
-        self.wait(who, asked, On::Write { ask });
+        let ask = self.begin_kick(s, key, params, Caller::Member(uid), step)?;
+        self.wait(who, command, PendingOn::Write { ask });
         Ok(Ok(None))
     }
 
     /// Whether a moderator is refused because its share is used up: the engine decides, and must have a reason (KIC-5).
     pub(super) fn has_no_place(
         &mut self,
-        who: Who<'_>,
-        (id, _): Asked,
-        step: &Step<'_>,
+        who: MemberRef<'_>,
+        (id, _): CommandKey,
+        step: &InputStep<'_>,
     ) -> Verdict<bool> {
         let conn = self.member(who).and_then(|member| member.conn);
         let refused = match conn {
@@ -218,9 +218,9 @@ impl Model {
     }
 
     /// The maker of a restriction. A moderator whose token names no uid does not count as the one with that uid.
-    fn maker(&mut self, s: usize, key: &ChannelKey, by: By) -> Maker {
+    fn maker(&mut self, s: usize, key: &ChannelKey, by: Caller) -> Maker {
         let uid = by.member()?;
-        let named = self.member(Who { s, key, uid }).is_some_and(|member| member.named);
+        let named = self.member(MemberRef { s, key, uid }).is_some_and(|member| member.named);
         Some((uid, !named))
     }
 
@@ -230,33 +230,33 @@ impl Model {
         s: usize,
         key: &ChannelKey,
         kick: Kick,
-        by: By,
-        step: &mut Step<'_>,
+        by: Caller,
+        step: &mut InputStep<'_>,
     ) -> Verdict<AskId> {
         let ask = step.take_write()?;
-        let mid = self.member(Who { s, key, uid: kick.uid }).map(|member| {
+        let mid = self.member(MemberRef { s, key, uid: kick.uid }).map(|member| {
             member.fenced = true;
-            member.waiting = None;
+            member.pending = None;
             member.mid
         });
         let place = (key.clone(), kick.uid, self.maker(s, key, by));
         let ban = of_now(step.wall, kick.duration_s);
         let ban = longer(self.shards[s].bans.get(&place), ban);
         self.shards[s].bans.insert(place, ban);
-        let then = Then::Kick { key: key.clone(), mid, kick, by };
+        let then = AfterWrite::Kick { key: key.clone(), mid, kick, by };
         self.shards[s].writes.insert(ask, (step.now, then));
         Ok(ask)
     }
 
     pub(super) fn close(
         &mut self,
-        who: Who<'_>,
-        asked: Asked,
+        who: MemberRef<'_>,
+        command: CommandKey,
         hold_s: u32,
         reason: Option<String>,
-        step: &mut Step<'_>,
-    ) -> Verdict<Outcome> {
-        let Who { s, key, uid } = who;
+        step: &mut InputStep<'_>,
+    ) -> Verdict<CommandResult> {
+        let MemberRef { s, key, uid } = who;
         if let Err(error) = self.moderates(who) {
             return Ok(Err(error));
         }
@@ -264,11 +264,11 @@ impl Model {
             return Ok(Err(error));
         }
         // The command adds a restriction, or lengthens one of another maker.
-        if self.has_no_place(who, asked, step)? {
+        if self.has_no_place(who, command, step)? {
             return Ok(Err(ErrorName::TooManyBans));
         }
-        let ask = self.begin_close(s, key, hold_s, reason, By::Member(uid), step)?;
-        self.wait(who, asked, On::Write { ask });
+        let ask = self.begin_close(s, key, hold_s, reason, Caller::Member(uid), step)?;
+        self.wait(who, command, PendingOn::Write { ask });
         Ok(Ok(None))
     }
 
@@ -278,8 +278,8 @@ impl Model {
         key: &ChannelKey,
         hold_s: u32,
         text: Option<String>,
-        by: By,
-        step: &mut Step<'_>,
+        by: Caller,
+        step: &mut InputStep<'_>,
     ) -> Verdict<AskId> {
         let ask = step.take_write()?;
         let new = of_now(step.wall, hold_s);
@@ -293,7 +293,7 @@ impl Model {
             channel.closing = true;
             channel.epoch
         });
-        let then = Then::Close { key: key.clone(), epoch, text, by };
+        let then = AfterWrite::Close { key: key.clone(), epoch, text, by };
         self.shards[s].writes.insert(ask, (step.now, then));
         Ok(ask)
     }
@@ -304,13 +304,13 @@ impl Model {
         s: usize,
         ask: AskId,
         stored: bool,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
         let Some((_, then)) = self.shards[s].writes.remove(&ask) else { return Ok(()) };
         match then {
-            Then::HandOver => Ok(()),
-            Then::Answer { key, uid, of } => {
-                let who = Who { s, key: &key, uid };
+            AfterWrite::HandOver => Ok(()),
+            AfterWrite::Answer { key, uid, of } => {
+                let who = MemberRef { s, key: &key, uid };
                 if stored {
                     self.is_stored(who.of(of), ask);
                 }
@@ -321,8 +321,8 @@ impl Model {
                 Ok(())
             }
             // Both take effect whatever the result of the write is; the caller is told the result (RST-5).
-            Then::Kick { key, mid, kick, by } => {
-                let who = Who { s, key: &key, uid: kick.uid };
+            AfterWrite::Kick { key, mid, kick, by } => {
+                let who = MemberRef { s, key: &key, uid: kick.uid };
                 let there = self.member(who).is_some_and(|member| Some(member.mid) == mid);
                 let named = self.member(who).is_some_and(|member| member.named);
                 if there {
@@ -343,24 +343,25 @@ impl Model {
                 }
                 Ok(())
             }
-            Then::Close { key, epoch, text, by } => {
+            AfterWrite::Close { key, epoch, text, by } => {
                 step.replied(by, stored);
                 // The channel may have ended meanwhile, and another one may have begun.
                 let is = self.shards[s].channels.get(&key);
                 let seen_since = epoch == Some(UNSEEN) && is.is_some_and(|is| is.closing);
                 let same = seen_since || is.map(|channel| channel.epoch) == epoch;
                 let caller = by.member();
-                let caller = caller
-                    .filter(|uid| same && self.waits_for(Who { s, key: &key, uid: *uid }, ask));
+                let caller = caller.filter(|uid| {
+                    same && self.waits_for(MemberRef { s, key: &key, uid: *uid }, ask)
+                });
                 if same && epoch.is_some() {
                     let reason = match by {
-                        By::Member(_) => RoomCloseReason::Closed,
-                        By::Admin(_) => RoomCloseReason::Admin,
+                        Caller::Member(_) => RoomCloseReason::Closed,
+                        Caller::Admin(_) => RoomCloseReason::Admin,
                     };
                     let answer = caller.and_then(|caller| {
-                        let waiting =
-                            self.member(Who { s, key: &key, uid: caller })?.waiting.take()?;
-                        Some((caller, waiting.id))
+                        let pending =
+                            self.member(MemberRef { s, key: &key, uid: caller })?.pending.take()?;
+                        Some((caller, pending.id))
                     });
                     self.close_channel(s, &key, reason, text, (answer, stored), step);
                 }
@@ -370,7 +371,7 @@ impl Model {
     }
 
     /// The change of a member is stored, unless it was changed again.
-    fn is_stored(&mut self, who: Who<'_>, write: AskId) {
+    fn is_stored(&mut self, who: MemberRef<'_>, write: AskId) {
         let Some(channel) = self.channel(who.s, who.key) else { return };
         let of = channel.members.get_mut(&who.uid).map(|member| &mut member.unstored);
         for last in of.into_iter().chain([&mut channel.unstored]) {
@@ -382,16 +383,16 @@ impl Model {
         if stored { Ok(self.done(s, key)) } else { Err(ErrorName::NotStored) }
     }
 
-    fn waits_for(&mut self, who: Who<'_>, write: AskId) -> bool {
-        let waiting = self.member(who).and_then(|member| member.waiting.as_ref());
-        waiting.is_some_and(|w| matches!(w.on, On::Write { ask } if ask == write))
+    fn waits_for(&mut self, who: MemberRef<'_>, write: AskId) -> bool {
+        let pending = self.member(who).and_then(|member| member.pending.as_ref());
+        pending.is_some_and(|w| matches!(w.on, PendingOn::Write { ask } if ask == write))
     }
 }
 
-impl Step<'_> {
+impl InputStep<'_> {
     /// The reply to the admin API after a write.
-    fn replied(&mut self, by: By, stored: bool) {
-        if let By::Admin(query) = by {
+    fn replied(&mut self, by: Caller, stored: bool) {
+        if let Caller::Admin(query) = by {
             let reply = if stored { Ok(AdminReply::Done) } else { Err(ErrorName::NotStored) };
             self.replies.push((query, reply));
         }

@@ -10,11 +10,11 @@ use lianmai_protocol::{Gen, MediaKind, Mid, UserId};
 use lianmai_signal_engine::{AskId, ChannelKey, Minted, Restored};
 
 use super::media::slot;
-use super::state::{Shard, Who};
-use super::{Model, Step, Verdict};
+use super::state::{MemberRef, Shard};
+use super::{InputStep, Model, Verdict};
 
 /// A stream, and its viewer; `None` for the push.
-pub(super) type Held = (Gen, Option<Mid>);
+pub(super) type UrlKey = (Gen, Option<Mid>);
 
 /// A URL that was requested for a member.
 #[derive(Clone, Debug)]
@@ -22,27 +22,27 @@ pub(super) struct Renewal {
     key: ChannelKey,
     uid: UserId,
     mid: Mid,
-    held: Held,
+    url_key: UrlKey,
     since: u64,
 }
 
 /// URLs whose holder has no answer with the present address, and the URL that was issued since, if there is one.
-pub(super) type Moved = BTreeMap<Held, Option<Minted>>;
+pub(super) type MovedUrls = BTreeMap<UrlKey, Option<Minted>>;
 
 /// An issuer that takes longer than this has failed.
 const MINT_MS: u64 = 5_000;
 
 impl Shard {
     /// The URLs of the records that have an old address.
-    pub(super) fn moved_of(restored: &Restored, relay: u64) -> Moved {
-        let mut moved = Moved::new();
+    pub(super) fn moved_of(restored: &Restored, relay: u64) -> MovedUrls {
+        let mut moved = MovedUrls::new();
         for member in restored.channels.iter().flat_map(|(_, _, members)| members) {
             let pushes = member.pushes.iter().map(|push| ((push.generation, None), push.address));
             let live = member.live.iter().flat_map(|live| &live.pulls);
             let pulls = live.map(|pull| ((pull.0, Some(member.mid)), pull.3));
-            for (held, address) in pushes.chain(pulls) {
+            for (url_key, address) in pushes.chain(pulls) {
                 if address != Some(relay) {
-                    moved.insert(held, None);
+                    moved.insert(url_key, None);
                 }
             }
         }
@@ -52,31 +52,35 @@ impl Shard {
 
 impl Model {
     /// Whether the URL of a stream may still have an old address: none was issued since.
-    pub(crate) fn owes_url(&self, held: Held) -> bool {
-        self.shards.iter().any(|shard| shard.moved.get(&held) == Some(&None))
+    pub(crate) fn owes_url(&self, url_key: UrlKey) -> bool {
+        self.shards.iter().any(|shard| shard.moved.get(&url_key) == Some(&None))
     }
 
     /// A member is back: it must be told each moved URL.
-    pub(super) fn tell_moved(&mut self, who: Who<'_>, step: &mut Step<'_>) -> Verdict {
-        let Who { s, key, uid } = who;
+    pub(super) fn expect_moved_urls(
+        &mut self,
+        who: MemberRef<'_>,
+        step: &mut InputStep<'_>,
+    ) -> Verdict {
+        let MemberRef { s, key, uid } = who;
         let Some(member) = self.member(who) else { return Ok(()) };
         let mid = member.mid;
         let pushes = member.pushes.iter().flatten().map(|generation| (*generation, None));
         let pulls = member.pulls.keys().map(|generation| (*generation, Some(mid)));
-        for held in pushes.chain(pulls).collect::<Vec<_>>() {
-            match self.shards[s].moved.get(&held).cloned() {
+        for url_key in pushes.chain(pulls).collect::<Vec<_>>() {
+            match self.shards[s].moved.get(&url_key).cloned() {
                 None => {}
-                Some(Some(minted)) => self.tells_url(who, held, &minted, step),
+                Some(Some(minted)) => self.expect_url_notice(who, url_key, &minted, step),
                 Some(None) => {
                     let is = |(_, request): &(AskId, lianmai_signal_engine::MintRequest)| {
-                        (request.generation, request.viewer) == held
+                        (request.generation, request.viewer) == url_key
                     };
                     let at = step.mints.iter().position(is);
                     let Some((ask, _)) = at.and_then(|at| step.mints.remove(at)) else {
-                        return Err(("media", format!("{uid} is back, and {held:?} has moved")));
+                        return Err(("media", format!("{uid} is back, and {url_key:?} has moved")));
                     };
                     let since = step.now;
-                    let renewal = Renewal { key: key.clone(), uid, mid, held, since };
+                    let renewal = Renewal { key: key.clone(), uid, mid, url_key, since };
                     self.shards[s].renewals.insert(ask, renewal);
                 }
             }
@@ -85,8 +89,13 @@ impl Model {
     }
 
     /// An answer with a URL is repeated: a new URL that was sent since is sent again after it.
-    pub(super) fn tell_renewed(&mut self, who: Who<'_>, call: &Call, step: &mut Step<'_>) {
-        let Who { s, key, uid } = who;
+    pub(super) fn tell_renewed(
+        &mut self,
+        who: MemberRef<'_>,
+        call: &Call,
+        step: &mut InputStep<'_>,
+    ) {
+        let MemberRef { s, key, uid } = who;
         let (of, kind) = match call {
             Call::Publish(asked) => (uid, asked.media_type.kinds().iter().next().cloned()),
             Call::Subscribe(asked) => (asked.uid, Some(asked.media_type.clone())),
@@ -98,12 +107,12 @@ impl Model {
             return;
         };
         let Some(member) = channel.members.get(&uid) else { return };
-        let held = (generation, (of != uid).then_some(member.mid));
+        let url_key = (generation, (of != uid).then_some(member.mid));
         let plays = member.pulls.contains_key(&generation);
-        if let Some(Some(minted)) = self.shards[s].moved.get(&held).cloned()
+        if let Some(Some(minted)) = self.shards[s].moved.get(&url_key).cloned()
             && (of == uid || plays)
         {
-            self.tells_url(who, held, &minted, step);
+            self.expect_url_notice(who, url_key, &minted, step);
         }
     }
 
@@ -113,22 +122,22 @@ impl Model {
         s: usize,
         ask: AskId,
         result: Option<&Minted>,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> bool {
         let Some(renewal) = self.shards[s].renewals.remove(&ask) else { return false };
-        let Renewal { key, uid, mid, held, .. } = renewal;
-        let who = Who { s, key: &key, uid };
+        let Renewal { key, uid, mid, url_key, .. } = renewal;
+        let who = MemberRef { s, key: &key, uid };
         let there = self.member(who).is_some_and(|member| {
-            let pushes = member.pushes.contains(&Some(held.0)) && held.1.is_none();
+            let pushes = member.pushes.contains(&Some(url_key.0)) && url_key.1.is_none();
             member.mid == mid
-                && (pushes || (held.1.is_some() && member.pulls.contains_key(&held.0)))
+                && (pushes || (url_key.1.is_some() && member.pulls.contains_key(&url_key.0)))
         });
         if let Some(minted) = result
             && there
-            && let Some(moved) = self.shards[s].moved.get_mut(&held)
+            && let Some(moved) = self.shards[s].moved.get_mut(&url_key)
         {
             *moved = Some(minted.clone());
-            self.tells_url(who, held, minted, step);
+            self.expect_url_notice(who, url_key, minted, step);
         }
         true
     }
@@ -141,14 +150,14 @@ impl Model {
         }
     }
 
-    pub(super) fn tells_url(
+    pub(super) fn expect_url_notice(
         &mut self,
-        who: Who<'_>,
-        held: Held,
+        who: MemberRef<'_>,
+        url_key: UrlKey,
         minted: &Minted,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) {
-        let (generation, viewer) = held;
+        let (generation, viewer) = url_key;
         let Some(channel) = self.channel(who.s, who.key) else { return };
         let Some(stream) = channel.streams.get(&generation) else { return };
         let owner = stream.owner;

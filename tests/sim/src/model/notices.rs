@@ -8,8 +8,8 @@ use lianmai_protocol::message::session::ResumeReason;
 use lianmai_protocol::{Action, CloseCode, ErrorName};
 use lianmai_signal_engine::{ConnId, Output};
 
-use super::state::Who;
-use super::{Model, Step, Verdict, left};
+use super::state::MemberRef;
+use super::{InputStep, Model, Verdict, left};
 
 /// How long before the end of a token its member is warned (AUT-4).
 const WARNING_MS: u64 = 30_000;
@@ -18,7 +18,7 @@ const COUNT_MS: u64 = 1_000;
 
 /// The notices that a connection received.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct SentNotices {
     pub(super) count: Option<u64>,
     /// Time since when the reported number has been wrong.
     stale: Option<u64>,
@@ -36,7 +36,7 @@ pub(super) fn action_of(reason: &ResumeReason) -> Action {
     }
 }
 
-impl Step<'_> {
+impl InputStep<'_> {
     /// The notice before a close.
     fn closing(&self, conn: ConnId, code: CloseCode) -> Option<(ConnId, Notice)> {
         let row = code.row()?;
@@ -67,7 +67,7 @@ impl Model {
     }
 
     /// A member that comes back gets the notices that it may have missed (RES-6).
-    pub(super) fn tell_again(&self, who: Who<'_>, conn: ConnId, step: &mut Step<'_>) {
+    pub(super) fn tell_again(&self, who: MemberRef<'_>, conn: ConnId, step: &mut InputStep<'_>) {
         let restarting = self.restarting(who.s, step.now);
         step.notices.extend(restarting.map(|notice| (conn, notice)));
         let left = self.token_left(who, step.wall);
@@ -77,17 +77,17 @@ impl Model {
         }
     }
 
-    fn token_left(&self, who: Who<'_>, wall: u64) -> Option<u64> {
-        let Who { s, key, uid } = who;
+    fn token_left(&self, who: MemberRef<'_>, wall: u64) -> Option<u64> {
+        let MemberRef { s, key, uid } = who;
         let member = self.shards[s].channels.get(key)?.members.get(&uid)?;
         Some(member.token_end?.saturating_sub(wall))
     }
 
     /// A member has a new token, whose end is in the answer.
-    pub(super) fn token_came(&mut self, who: Who<'_>, wall: u64) {
+    pub(super) fn token_came(&mut self, who: MemberRef<'_>, wall: u64) {
         let left = self.token_left(who, wall);
         let conn = self.member(who).and_then(|member| member.conn);
-        if let Some(told) = conn.and_then(|conn| self.told.get_mut(&conn)) {
+        if let Some(told) = conn.and_then(|conn| self.sent_notices.get_mut(&conn)) {
             told.warned = left.is_some_and(|left| left <= WARNING_MS);
         }
     }
@@ -96,7 +96,7 @@ impl Model {
         &mut self,
         s: usize,
         outputs: &[Output],
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
         // If a member ends at the moment of a count, the order of the two is open.
         let goes = left(outputs).next().is_some();
@@ -119,7 +119,7 @@ impl Model {
             return Err(("model", format!("{conn:?} is not told {notice:?}")));
         }
         for (conn, _) in &step.closes {
-            self.told.remove(conn);
+            self.sent_notices.remove(conn);
         }
         self.news(s, step)
     }
@@ -132,10 +132,10 @@ impl Model {
         notice: &Notice,
         due: bool,
         goes: bool,
-        step: &Step<'_>,
+        step: &InputStep<'_>,
     ) -> Verdict {
         let wrong = |of: &str| Err(("model", format!("{conn:?} is told {notice:?} of {of}")));
-        let seat = self.seat(s, conn);
+        let seat = self.member_of(s, conn);
         match notice {
             Notice::MemberCount(told) => {
                 let Some((key, _)) = seat else { return Ok(()) };
@@ -143,18 +143,18 @@ impl Model {
                 if told.count != are && !goes {
                     return wrong(&format!("{are}"));
                 }
-                let heard = self.told.entry(conn).or_default();
+                let heard = self.sent_notices.entry(conn).or_default();
                 (heard.count, heard.stale) = (Some(told.count), None);
             }
             Notice::TokenWillExpire(told) => {
                 let Some((key, uid)) = seat else { return Ok(()) };
-                let left = self.token_left(Who { s, key: &key, uid }, step.wall);
+                let left = self.token_left(MemberRef { s, key: &key, uid }, step.wall);
                 if Some(told.expires_in_ms) != left
                     || !(1..=WARNING_MS).contains(&told.expires_in_ms)
                 {
                     return wrong(&format!("{left:?}"));
                 }
-                self.told.entry(conn).or_default().warned = true;
+                self.sent_notices.entry(conn).or_default().warned = true;
             }
             Notice::Message(_) => {}
             _ if due => {}
@@ -164,12 +164,12 @@ impl Model {
     }
 
     /// Checks that each connected member knows the number of members and the end of its token.
-    fn news(&mut self, s: usize, step: &Step<'_>) -> Verdict {
+    fn news(&mut self, s: usize, step: &InputStep<'_>) -> Verdict {
         let jumped = self.wall_jumped(step);
         for channel in self.shards[s].channels.values() {
             for member in channel.members.values() {
                 let Some(conn) = member.conn else { continue };
-                let told = self.told.entry(conn).or_default();
+                let told = self.sent_notices.entry(conn).or_default();
                 let are = channel.members.len() as u64;
                 let knows = told.count == Some(are);
                 told.stale = told.stale.filter(|_| !knows).or((!knows).then_some(step.now));

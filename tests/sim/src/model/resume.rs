@@ -5,8 +5,8 @@ use lianmai_protocol::message::session::{Outcome, Reconnect, ResumeReason, Resum
 use lianmai_signal_engine::{ConnId, ReconnectRequest, TicketClaims};
 
 use super::notices::action_of;
-use super::state::{Made, Who};
-use super::{Expect, Model, Step, Verdict};
+use super::state::{MemberRef, ModelEvent};
+use super::{Expect, InputStep, Model, Verdict};
 
 /// Number of targeted messages that are kept in any case, whatever their length is (RES-8).
 const KEPT_MESSAGES: u64 = 20;
@@ -19,7 +19,7 @@ impl Model {
         s: usize,
         conn: ConnId,
         request: &ReconnectRequest,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
         let ReconnectRequest { id, reconnect, claims } = request;
         step.answers.push((conn, Some(*id), Expect::Entered));
@@ -100,21 +100,21 @@ impl Model {
         claims: &TicketClaims,
         reconnect: &Reconnect,
         told: &Resumed,
-        step: &mut Step<'_>,
+        step: &mut InputStep<'_>,
     ) -> Verdict {
         let (key, uid) = (claims.channel.clone(), claims.uid);
-        let who = Who { s, key: &key, uid };
+        let who = MemberRef { s, key: &key, uid };
         self.drop_conn(who, CloseCode::TAKEN_OVER, step);
         let tight = self.rules.tight_logs;
         let keeps = self.rules.dead + self.rules.grace;
         let Some(channel) = self.channel(s, &key) else { return Ok(()) };
         let (epoch, head) = (channel.epoch, channel.head());
-        let bytes = |made: &Made| match made {
-            Made::Message { data, .. } => data.len() as u64 + 300,
-            Made::Update { attributes, .. } | Made::Join { attributes, .. } => {
+        let bytes = |event: &ModelEvent| match event {
+            ModelEvent::Message { data, .. } => data.len() as u64 + 300,
+            ModelEvent::Update { attributes, .. } | ModelEvent::Join { attributes, .. } => {
                 attributes.bytes() as u64 + 500
             }
-            Made::Channel(attributes) => attributes.bytes() as u64 + 300,
+            ModelEvent::Channel(attributes) => attributes.bytes() as u64 + 300,
             _ => 350,
         };
         let reason = if reconnect.epoch != epoch {
@@ -127,7 +127,7 @@ impl Model {
             // The engine must have a reason: the log was too long, or the missed events are too old.
             let from = usize::try_from(reconnect.seq.saturating_sub(channel.base)).unwrap_or(0);
             let missed = channel.log.get(from..).unwrap_or_default();
-            let size: u64 = missed.iter().map(|logged| bytes(&logged.made)).sum();
+            let size: u64 = missed.iter().map(|logged| bytes(&logged.event)).sum();
             let old = missed.first().is_none_or(|first| first.at + keeps < step.now);
             if size < LOG_BYTES && !tight && !old && reconnect.seq >= channel.base {
                 let what = format!(
@@ -181,7 +181,7 @@ impl Model {
         }
         self.sit(who, conn, step.now);
         self.tell_again(who, conn, step);
-        self.tell_moved(who, step)?;
+        self.expect_moved_urls(who, step)?;
         match &told.snapshot {
             Some(snapshot) => self.check_snapshot(who, snapshot, step),
             None => Ok(()),

@@ -17,10 +17,10 @@ use lianmai_signal_engine::{
     Access, AppPolicy, AskId, ChannelKey, ConnId, DrainPlan, QueryId, TicketKey,
 };
 
-use super::moderation::By;
-use super::moved::{Moved, Renewal};
+use super::moderation::Caller;
+use super::moved::{MovedUrls, Renewal};
 use super::{Expect, Model};
-use crate::check::own::{self, Place};
+use crate::check::own::{self, UrlSlot};
 use crate::scenario::Scenario;
 use crate::tokens;
 
@@ -70,7 +70,7 @@ impl Rules {
 
 /// An event as the model made it. A `usize` is the index of a publication.
 #[derive(Clone, Debug)]
-pub(super) enum Made {
+pub(super) enum ModelEvent {
     Join { uid: UserId, mid: Mid, name: Option<String>, attributes: Attributes, muted: KindSet },
     Leave { uid: UserId, mid: Mid, reason: LeaveReason },
     Update { uid: UserId, mid: Mid, name: Option<String>, attributes: Attributes },
@@ -84,9 +84,9 @@ pub(super) enum Made {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Logged {
+pub(super) struct LoggedEvent {
     pub(super) at: u64,
-    pub(super) made: Made,
+    pub(super) event: ModelEvent,
 }
 
 /// An answer that was given to a request.
@@ -101,7 +101,7 @@ pub(super) struct Answered {
 
 /// The reason why a command waits.
 #[derive(Clone, Debug)]
-pub(super) enum On {
+pub(super) enum PendingOn {
     Push {
         ask: AskId,
         generation: Gen,
@@ -124,16 +124,16 @@ pub(super) enum On {
         ask: AskId,
     },
     /// Superseded: it is answered after everything that came at once.
-    Over,
+    Superseded,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Waiting {
+pub(super) struct PendingCommand {
     pub(super) id: RequestId,
     pub(super) hash: u64,
-    pub(super) on: On,
+    pub(super) on: PendingOn,
     /// Commands behind the waiting one, each with its bytes and the units that it was charged.
-    pub(super) held: VecDeque<(RequestId, u64, (usize, i64), Call)>,
+    pub(super) queue: VecDeque<(RequestId, u64, (usize, i64), Call)>,
 }
 
 #[derive(Clone, Debug)]
@@ -164,7 +164,7 @@ pub(super) struct Member {
     pub(super) last_id: Option<u64>,
     pub(super) acked: u64,
     pub(super) answers: Vec<Answered>,
-    pub(super) waiting: Option<Waiting>,
+    pub(super) pending: Option<PendingCommand>,
     pub(super) messages: u64,
     /// Number of targeted messages that its client reported as received.
     pub(super) heard: u64,
@@ -215,7 +215,7 @@ impl Member {
             last_id: None,
             acked: 0,
             answers: Vec::new(),
-            waiting: None,
+            pending: None,
             messages: 0,
             heard: 0,
             forced: None,
@@ -290,8 +290,8 @@ impl Member {
     }
 
     pub(super) fn waits_for(&self, id: RequestId) -> bool {
-        self.waiting.as_ref().is_some_and(|waiting| {
-            waiting.id == id || waiting.held.iter().any(|(held, ..)| *held == id)
+        self.pending.as_ref().is_some_and(|pending| {
+            pending.id == id || pending.queue.iter().any(|(queued, ..)| *queued == id)
         })
     }
 
@@ -318,7 +318,7 @@ pub(super) struct Channel {
     pub(super) members: BTreeMap<UserId, Member>,
     pub(super) streams: BTreeMap<Gen, Stream>,
     /// Events from `base + 1` on.
-    pub(super) log: Vec<Logged>,
+    pub(super) log: Vec<LoggedEvent>,
     pub(super) base: u64,
     pub(super) replaced: BTreeMap<UserId, (u32, u64)>,
     /// Its close is being written.
@@ -328,11 +328,11 @@ pub(super) struct Channel {
     /// The last write of `demoted`, until it is stored.
     pub(super) unstored: Option<AskId>,
     /// The last visible name and attributes of members without the right `message`.
-    pub(super) silent: BTreeMap<UserId, (Option<String>, Attributes)>,
+    pub(super) hidden_texts: BTreeMap<UserId, (Option<String>, Attributes)>,
 }
 
 /// Bytes of a name and attributes as JSON (ATT-5).
-pub(super) fn taken(name: Option<&str>, attributes: &Attributes) -> usize {
+pub(super) fn text_bytes(name: Option<&str>, attributes: &Attributes) -> usize {
     name.map_or(0, json_bytes) + attributes.bytes()
 }
 
@@ -345,7 +345,7 @@ impl Channel {
         bytes: usize,
         most: usize,
     ) -> Result<(), ErrorName> {
-        let of = |member: &Member| taken(member.name.as_deref(), &member.attributes);
+        let of = |member: &Member| text_bytes(member.name.as_deref(), &member.attributes);
         let there = self.members.iter().filter(|(_, member)| member.is_visible() == visible);
         let others: usize =
             there.filter(|(other, _)| **other != uid).map(|(_, member)| of(member)).sum();
@@ -359,9 +359,9 @@ impl Channel {
     pub(super) fn is_unseen(&mut self, uid: UserId) {
         let Some(member) = self.members.get(&uid) else { return };
         if member.rights.message {
-            self.silent.remove(&uid);
+            self.hidden_texts.remove(&uid);
         } else {
-            self.silent.insert(uid, (member.name.clone(), member.attributes.clone()));
+            self.hidden_texts.insert(uid, (member.name.clone(), member.attributes.clone()));
         }
     }
 
@@ -469,10 +469,10 @@ pub(super) type Maker = Option<(UserId, bool)>;
 
 /// What follows a write.
 #[derive(Clone, Debug)]
-pub(super) enum Then {
+pub(super) enum AfterWrite {
     Answer { key: ChannelKey, uid: UserId, of: UserId },
-    Kick { key: ChannelKey, mid: Option<Mid>, kick: Kick, by: By },
-    Close { key: ChannelKey, epoch: Option<Epoch>, text: Option<String>, by: By },
+    Kick { key: ChannelKey, mid: Option<Mid>, kick: Kick, by: Caller },
+    Close { key: ChannelKey, epoch: Option<Epoch>, text: Option<String>, by: Caller },
     HandOver,
 }
 
@@ -488,7 +488,7 @@ impl Shard {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shard {
     pub(super) channels: BTreeMap<ChannelKey, Channel>,
-    pub(super) seats: BTreeMap<ConnId, (ChannelKey, UserId)>,
+    pub(super) connections: BTreeMap<ConnId, (ChannelKey, UserId)>,
     /// Bans by channel, uid and maker.
     pub(super) bans: BTreeMap<(ChannelKey, UserId, Maker), Ban>,
     pub(super) holds: BTreeMap<ChannelKey, Ban>,
@@ -496,22 +496,22 @@ pub(super) struct Shard {
     pub(super) lapsed: BTreeSet<ChannelKey>,
     pub(super) endings: BTreeMap<Mid, ResumeReason>,
     /// Writes under way, with their start.
-    pub(super) writes: BTreeMap<AskId, (u64, Then)>,
+    pub(super) writes: BTreeMap<AskId, (u64, AfterWrite)>,
     /// URLs with an old address, and the requests for new ones.
-    pub(super) moved: Moved,
+    pub(super) moved: MovedUrls,
     pub(super) renewals: BTreeMap<AskId, Renewal>,
     pub(super) drain: Option<(u64, DrainPlan)>,
     /// Entries may be refused since this time; from the engine's next check of its drain on they must be.
     pub(super) frozen_since: Option<u64>,
     pub(super) handed_over_at: Option<u64>,
-    pub(super) crash_over: u64,
+    pub(super) crash_grace_end: u64,
     /// Memberships that survived the crash.
-    pub(super) awaited: BTreeSet<Mid>,
+    pub(super) awaited_viewers: BTreeSet<Mid>,
     pub(super) events: u64,
     /// What remains of the rates of members that left (IDS-9).
-    pub(super) parted: BTreeMap<(ChannelKey, UserId), (i64, u64)>,
+    pub(super) debts: BTreeMap<(ChannelKey, UserId), (i64, u64)>,
     /// Logs of channels that ended in this step.
-    pub(super) archive: BTreeMap<Epoch, (u64, Vec<Logged>)>,
+    pub(super) archive: BTreeMap<Epoch, (u64, Vec<LoggedEvent>)>,
     /// The kinds that the relay takes for published, or for subscribed by a viewer.
     pub(super) relay: BTreeMap<(Gen, Option<Mid>), KindSet>,
     /// Questions of the relay, each with its time and whether it was permitted then.
@@ -520,22 +520,22 @@ pub(super) struct Shard {
 
 /// A uid in a channel of a shard.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Who<'a> {
+pub(super) struct MemberRef<'a> {
     pub(super) s: usize,
     pub(super) key: &'a ChannelKey,
     pub(super) uid: UserId,
 }
 
-impl Who<'_> {
+impl MemberRef<'_> {
     /// Another uid of that channel.
     pub(super) fn of(self, uid: UserId) -> Self {
-        Who { uid, ..self }
+        MemberRef { uid, ..self }
     }
 }
 
 impl Model {
     /// The streams that a member pushes and plays.
-    pub(crate) fn urls(&self, key: &ChannelKey, uid: UserId) -> Vec<(Place, own::Access)> {
+    pub(crate) fn urls(&self, key: &ChannelKey, uid: UserId) -> Vec<(UrlSlot, own::StreamAccess)> {
         let channel = self.shards.iter().find_map(|shard| shard.channels.get(key));
         let place = channel.and_then(|channel| Some((channel, channel.members.get(&uid)?)));
         let Some((channel, member)) = place else { return Vec::new() };
@@ -557,23 +557,23 @@ impl Model {
         channel.map_or(0, |channel| channel.members.len() as u64)
     }
 
-    pub(super) fn seat(&self, s: usize, conn: ConnId) -> Option<(ChannelKey, UserId)> {
-        self.shards[s].seats.get(&conn).cloned()
+    pub(super) fn member_of(&self, s: usize, conn: ConnId) -> Option<(ChannelKey, UserId)> {
+        self.shards[s].connections.get(&conn).cloned()
     }
 
     pub(super) fn channel(&mut self, s: usize, key: &ChannelKey) -> Option<&mut Channel> {
         self.shards[s].channels.get_mut(key)
     }
 
-    pub(super) fn member(&mut self, who: Who<'_>) -> Option<&mut Member> {
-        let Who { s, key, uid } = who;
+    pub(super) fn member(&mut self, who: MemberRef<'_>) -> Option<&mut Member> {
+        let MemberRef { s, key, uid } = who;
         self.channel(s, key)?.members.get_mut(&uid)
     }
 
-    pub(super) fn emit(&mut self, s: usize, key: &ChannelKey, made: Made, now: u64) {
+    pub(super) fn emit(&mut self, s: usize, key: &ChannelKey, event: ModelEvent, now: u64) {
         self.shards[s].events += 1;
         if let Some(channel) = self.channel(s, key) {
-            channel.log.push(Logged { at: now, made });
+            channel.log.push(LoggedEvent { at: now, event });
         }
     }
 

@@ -7,8 +7,8 @@ use lianmai_protocol::{Epoch, Gen, KindSet, MediaKind, Pub, UserId};
 use lianmai_signal_engine::{Access, ChannelKey, Output, Question, Stats};
 use serde_json::Value;
 
-use super::state::{Logged, Made, Shard, Then, Who};
-use super::{Expect, Model, Step, Verdict};
+use super::state::{AfterWrite, LoggedEvent, MemberRef, ModelEvent, Shard};
+use super::{Expect, InputStep, Model, Verdict};
 use crate::check::wire::Answer;
 
 /// The epoch of a channel that no client has seen since the crash.
@@ -21,7 +21,7 @@ impl Model {
         &mut self,
         s: usize,
         outputs: &[Output],
-        mut step: Step<'_>,
+        mut step: InputStep<'_>,
         stats: Stats,
     ) -> Verdict {
         let over: Vec<ChannelKey> = self.shards[s]
@@ -48,7 +48,7 @@ impl Model {
         Ok(())
     }
 
-    fn same_closes(&self, step: &mut Step<'_>) -> Verdict {
+    fn same_closes(&self, step: &mut InputStep<'_>) -> Verdict {
         step.closed.sort_by_key(|(conn, code)| (conn.0, code.0));
         step.closes.sort_by_key(|(conn, code)| (conn.0, code.0));
         if step.closed != step.closes {
@@ -75,7 +75,7 @@ impl Model {
         Ok(())
     }
 
-    fn same_answers(&mut self, s: usize, step: &mut Step<'_>) -> Verdict {
+    fn same_answers(&mut self, s: usize, step: &mut InputStep<'_>) -> Verdict {
         let mut expected = std::mem::take(&mut step.answers);
         for answer in &step.caused.answers {
             let at = expected.iter().position(|(conn, ..)| *conn == answer.conn);
@@ -94,8 +94,8 @@ impl Model {
             }
             fits(answer, &expect)?;
             let Some(id) = id else { continue };
-            if let Some((key, uid)) = self.seat(s, conn)
-                && let Some(member) = self.member(Who { s, key: &key, uid })
+            if let Some((key, uid)) = self.member_of(s, conn)
+                && let Some(member) = self.member(MemberRef { s, key: &key, uid })
                 && let Some(known) = member.answers.iter_mut().rev().find(|known| known.id == id)
                 && (known.expect == expect || matches!(expect, Expect::Again(_)))
             {
@@ -110,14 +110,14 @@ impl Model {
         }
     }
 
-    fn same_events(&mut self, s: usize, step: &Step<'_>) -> Verdict {
+    fn same_events(&mut self, s: usize, step: &InputStep<'_>) -> Verdict {
         let mut seen = std::collections::BTreeSet::new();
         for (conn, Position { epoch, seq }, said, index) in &step.caused.events {
             if !seen.insert((*epoch, *seq)) {
                 continue;
             }
             let ServerMessage::Event(_, event) = &said[*index].message else { continue };
-            let Some(made) = self.made(s, *epoch, *seq) else {
+            let Some(made) = self.event_at(s, *epoch, *seq) else {
                 let what = format!("{conn:?} gets {seq} {event:?}, which did not happen");
                 return Err(("model", what));
             };
@@ -129,16 +129,16 @@ impl Model {
         Ok(())
     }
 
-    fn made(&self, s: usize, epoch: Epoch, seq: u64) -> Option<Made> {
+    fn event_at(&self, s: usize, epoch: Epoch, seq: u64) -> Option<ModelEvent> {
         let shard = &self.shards[s];
         let channel = shard.channels.values().find(|channel| channel.epoch == epoch);
-        let (base, log): (u64, &[Logged]) = match (channel, shard.archive.get(&epoch)) {
+        let (base, log): (u64, &[LoggedEvent]) = match (channel, shard.archive.get(&epoch)) {
             (Some(channel), _) => (channel.base, &channel.log),
             (None, Some((base, log))) => (*base, log),
             (None, None) => return None,
         };
         let at = usize::try_from(seq.checked_sub(base + 1)?).ok()?;
-        log.get(at).map(|logged| logged.made.clone())
+        log.get(at).map(|logged| logged.event.clone())
     }
 
     fn same_stats(&self, s: usize, stats: Stats) -> Verdict {
@@ -149,7 +149,7 @@ impl Model {
         let is = (
             shard.channels.len(),
             count(|channel| channel.members.len()),
-            shard.seats.len(),
+            shard.connections.len(),
             count(|channel| channel.streams.len()),
             shard.events,
         );
@@ -163,7 +163,7 @@ impl Model {
         Ok(())
     }
 
-    fn verdicts(&mut self, s: usize, outputs: &[Output], step: &Step<'_>) -> Verdict {
+    fn verdicts(&mut self, s: usize, outputs: &[Output], step: &InputStep<'_>) -> Verdict {
         for output in outputs {
             let Output::Verdict { query, verdict } = output else { continue };
             let Some((generation, access, asked, might)) = self.shards[s].questions.remove(query)
@@ -180,7 +180,7 @@ impl Model {
                 self.kinds_judged(s, generation, access, allowed.kinds);
             }
             let waits =
-                asked < self.shards[s].crash_over && self.may_be_back(s, generation, access);
+                asked < self.shards[s].crash_grace_end && self.may_be_back(s, generation, access);
             let early = step.now < asked + PARK_MS && !self.shards[s].is_frozen();
             if verdict.is_err() && waits && early {
                 let what =
@@ -203,12 +203,12 @@ impl Model {
         let Access::Play { viewer } = access else { return false };
         let mut channels = self.shards[s].channels.values();
         let channel = channels.find(|channel| channel.streams.contains_key(&generation));
-        self.shards[s].awaited.contains(&viewer)
+        self.shards[s].awaited_viewers.contains(&viewer)
             && channel
                 .is_some_and(|channel| channel.members.values().any(|member| member.mid == viewer))
     }
 
-    fn writes(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
+    fn writes(&mut self, s: usize, outputs: &[Output], step: &mut InputStep<'_>) -> Verdict {
         if let Some(ask) = step.writes.pop_front() {
             // Everything that was accepted is finished before the hand-over.
             let shard = &self.shards[s];
@@ -216,7 +216,7 @@ impl Model {
             if !done || !step.writes.is_empty() {
                 return Err(("model", format!("{ask:?} is written for nobody")));
             }
-            self.shards[s].writes.insert(ask, (step.now, Then::HandOver));
+            self.shards[s].writes.insert(ask, (step.now, AfterWrite::HandOver));
             self.shards[s].handed_over_at = Some(step.now);
         }
         let is_write = |output: &&Output| {
@@ -234,11 +234,11 @@ impl Model {
     /// Compares a snapshot with the model.
     pub(super) fn check_snapshot(
         &mut self,
-        who: Who<'_>,
+        who: MemberRef<'_>,
         told: &Joined,
-        step: &Step<'_>,
+        step: &InputStep<'_>,
     ) -> Verdict {
-        let Who { s, key, uid } = who;
+        let MemberRef { s, key, uid } = who;
         let shard: &mut Shard = &mut self.shards[s];
         let Some(channel) = shard.channels.get_mut(key) else { return Ok(()) };
         if channel.epoch == UNSEEN {
@@ -300,7 +300,7 @@ impl Model {
             return wrong(format!("{uid} is told its token ends in {:?}", own.token_expires_in_ms));
         }
         if let Some(conn) = member.conn {
-            self.told.entry(conn).or_default().count = Some(told.member_count);
+            self.sent_notices.entry(conn).or_default().count = Some(told.member_count);
         }
         Ok(())
     }
@@ -364,33 +364,37 @@ pub(super) fn bind(pubs: &mut [Option<Pub>], at: usize, named: Pub) -> bool {
     pubs[at] == Some(named)
 }
 
-fn is_same(made: &Made, event: &ChannelEvent, pubs: &mut [Option<Pub>]) -> bool {
+fn is_same(made: &ModelEvent, event: &ChannelEvent, pubs: &mut [Option<Pub>]) -> bool {
     match (made, event) {
-        (Made::Join { uid, mid, name, attributes, muted }, ChannelEvent::ClientJoin(e)) => {
+        (ModelEvent::Join { uid, mid, name, attributes, muted }, ChannelEvent::ClientJoin(e)) => {
             (uid, mid, name, attributes, muted)
                 == (&e.uid, &e.mid, &e.name, &e.attributes, &e.muted)
         }
-        (Made::Leave { uid, mid, reason }, ChannelEvent::ClientLeave(e)) => {
+        (ModelEvent::Leave { uid, mid, reason }, ChannelEvent::ClientLeave(e)) => {
             (uid, mid, reason) == (&e.uid, &e.mid, &e.reason)
         }
-        (Made::Update { uid, mid, name, attributes }, ChannelEvent::ClientUpdate(e)) => {
+        (ModelEvent::Update { uid, mid, name, attributes }, ChannelEvent::ClientUpdate(e)) => {
             (uid, mid, name, attributes) == (&e.uid, &e.mid, &e.name, &e.attributes)
         }
-        (Made::Channel(attributes), ChannelEvent::ChannelUpdate(e)) => *attributes == e.attributes,
-        (Made::Role { uid, mid, role }, ChannelEvent::RoleChanged(e)) => {
+        (ModelEvent::Channel(attributes), ChannelEvent::ChannelUpdate(e)) => {
+            *attributes == e.attributes
+        }
+        (ModelEvent::Role { uid, mid, role }, ChannelEvent::RoleChanged(e)) => {
             (uid, mid, role) == (&e.uid, &e.mid, &e.role)
         }
-        (Made::Added { uid, mid, kind, publication }, ChannelEvent::StreamAdded(e))
-        | (Made::Removed { uid, mid, kind, publication }, ChannelEvent::StreamRemoved(e)) => {
+        (ModelEvent::Added { uid, mid, kind, publication }, ChannelEvent::StreamAdded(e))
+        | (ModelEvent::Removed { uid, mid, kind, publication }, ChannelEvent::StreamRemoved(e)) => {
             (uid, mid, kind) == (&e.uid, &e.mid, &e.media_type)
                 && bind(pubs, *publication, e.publication)
         }
-        (Made::Muted { uid, mid, kind, on: true }, ChannelEvent::Muted(e))
-        | (Made::Muted { uid, mid, kind, on: false }, ChannelEvent::Unmuted(e)) => {
+        (ModelEvent::Muted { uid, mid, kind, on: true }, ChannelEvent::Muted(e))
+        | (ModelEvent::Muted { uid, mid, kind, on: false }, ChannelEvent::Unmuted(e)) => {
             (uid, mid, kind) == (&e.uid, &e.mid, &e.media_type)
         }
-        (Made::Message { uid, data }, ChannelEvent::Message(e)) => (uid, data) == (&e.uid, &e.data),
-        (Made::Close { cid, reason, text }, ChannelEvent::LiveRoomClose(e)) => {
+        (ModelEvent::Message { uid, data }, ChannelEvent::Message(e)) => {
+            (uid, data) == (&e.uid, &e.data)
+        }
+        (ModelEvent::Close { cid, reason, text }, ChannelEvent::LiveRoomClose(e)) => {
             (cid, reason, text) == (&e.cid, &e.reason, &e.text)
         }
         _ => false,

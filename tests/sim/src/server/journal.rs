@@ -11,23 +11,23 @@ use lianmai_signal_engine::{ChannelKey, Event, EventRecord, Record, Row, RowKey}
 
 /// A member according to the journal.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
+struct JournalMember {
     role: Role,
     streams: Vec<Pub>,
 }
 
 #[derive(Debug, Default)]
-struct Followed {
+struct JournalChannel {
     last: Option<u64>,
     open: Option<Cid>,
-    members: BTreeMap<Mid, Seen>,
+    members: BTreeMap<Mid, JournalMember>,
     tasks: BTreeMap<TaskId, TaskState>,
 }
 
 /// The state of all channels according to the journal.
 #[derive(Debug, Default)]
 pub(crate) struct Follower {
-    channels: BTreeMap<ChannelKey, Followed>,
+    channels: BTreeMap<ChannelKey, JournalChannel>,
 }
 
 type Wrong = Result<(), String>;
@@ -42,7 +42,7 @@ impl Follower {
     /// publications, and that the tasks in the rows are exactly those that were added and have not ended, with their
     /// states.
     pub(crate) fn agrees(&self, key: &ChannelKey, rows: &BTreeMap<RowKey, Record>) -> Wrong {
-        let none = Followed::default();
+        let none = JournalChannel::default();
         let told = self.channels.get(key).unwrap_or(&none);
         let first = RowKey { channel: key.clone(), row: Row::Channel };
         let own = rows.range(first..).take_while(|(row, _)| row.channel == *key);
@@ -54,7 +54,8 @@ impl Follower {
                 Record::Member(member) => {
                     let mut streams: Vec<_> = member.published.iter().map(|(_, p)| *p).collect();
                     streams.sort();
-                    members.insert(member.mid, Seen { role: member.role.clone(), streams });
+                    members
+                        .insert(member.mid, JournalMember { role: member.role.clone(), streams });
                 }
                 Record::Task(task) => drop(tasks.insert(task.task.clone(), task.state.clone())),
                 _ => {}
@@ -69,7 +70,7 @@ impl Follower {
     }
 }
 
-impl Followed {
+impl JournalChannel {
     fn append(&mut self, record: &EventRecord) -> Wrong {
         let next = self.last.map(|last| last + 1);
         // The journal of a name that was forgotten begins anew, with greater numbers.
@@ -100,7 +101,7 @@ impl Followed {
                 }
             }
             Event::MemberJoined { mid, role, .. } => {
-                let seen = Seen { role: role.clone(), streams: Vec::new() };
+                let seen = JournalMember { role: role.clone(), streams: Vec::new() };
                 match self.members.insert(*mid, seen) {
                     None => Ok(()),
                     Some(_) => Err("it has joined already".to_owned()),

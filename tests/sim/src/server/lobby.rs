@@ -18,7 +18,7 @@ use crate::net::{End, Frame, LinkId, Way};
 use crate::world::{Ev, World, log};
 
 /// A connection that has not joined.
-pub(crate) struct Waiting {
+pub(crate) struct LobbyConn {
     lobby: Lobby,
 }
 
@@ -39,7 +39,7 @@ impl World {
             return;
         }
         let number = process.id;
-        process.lobbies.insert(id, Waiting { lobby: Lobby::new(key) });
+        process.lobbies.insert(id, LobbyConn { lobby: Lobby::new(key) });
         if let Some(link) = self.links.get_mut(&id) {
             link.server_open = true;
             link.accepted = true;
@@ -78,7 +78,7 @@ impl World {
             };
             return self.lobby_outputs(id, outputs);
         }
-        let Some(&shard) = process.seats.get(&id) else { return };
+        let Some(&shard) = process.connections.get(&id) else { return };
         let message = match frame {
             Frame::Text(text) if !too_long => {
                 Msg::Input(Input::Frame { conn, frame: Bytes::from(text) })
@@ -87,7 +87,7 @@ impl World {
             Frame::Ping => Msg::Alive(id, true),
             Frame::Pong => Msg::Alive(id, false),
             Frame::Close(_) => {
-                process.seats.remove(&id);
+                process.connections.remove(&id);
                 Msg::Over(id)
             }
         };
@@ -99,7 +99,7 @@ impl World {
         let Some(process) = self.server.process.as_mut() else { return };
         if process.lobbies.remove(&id).is_some() {
             self.server_lets_go(id);
-        } else if let Some(shard) = process.seats.remove(&id) {
+        } else if let Some(shard) = process.connections.remove(&id) {
             self.post(shard, Msg::Over(id));
         } else if !process.shards.iter().any(|shard| shard.has(id)) {
             self.server_lets_go(id);
@@ -108,7 +108,7 @@ impl World {
 
     /// Closes the server's end, unless bytes are still to be written.
     pub(crate) fn server_lets_go(&mut self, id: LinkId) {
-        let left = self.server.farewells.get(&id).is_some_and(|outbox| !outbox.is_empty());
+        let left = self.server.closing_outboxes.get(&id).is_some_and(|outbox| !outbox.is_empty());
         if let Some(link) = self.links.get_mut(&id)
             && link.server_open
             && !left
@@ -176,7 +176,7 @@ impl World {
         let Some(process) = self.server.process.as_mut() else { return };
         process.lobbies.remove(&id);
         let shard = shard_of(key, process.shards.len());
-        process.seats.insert(id, shard);
+        process.connections.insert(id, shard);
         self.post(shard, Msg::Adopt(id, entry));
     }
 }

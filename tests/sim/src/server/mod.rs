@@ -28,7 +28,7 @@ use crate::world::World;
 use shard::Shard;
 use store::Store;
 
-pub(crate) use shard::{Asker, Msg};
+pub(crate) use shard::{Msg, QueryOrigin};
 
 /// The id of the deployment.
 pub(crate) const DEPLOYMENT: &str = "dep-sim";
@@ -47,8 +47,8 @@ pub(crate) struct Process {
     /// Its monotonic clock at time 0 of the world.
     mono_off: u64,
     pub(crate) shards: Vec<Shard>,
-    lobbies: BTreeMap<LinkId, lobby::Waiting>,
-    pub(crate) seats: BTreeMap<LinkId, usize>,
+    lobbies: BTreeMap<LinkId, lobby::LobbyConn>,
+    pub(crate) connections: BTreeMap<LinkId, usize>,
     pub(crate) phase: Phase,
     drained: usize,
     handed_over: bool,
@@ -62,7 +62,7 @@ pub(crate) struct Server {
     pub(crate) processes: u64,
     pub(crate) store: Store,
     /// Bytes that are still to be written on sockets that are closed.
-    pub(crate) farewells: BTreeMap<LinkId, Outbox>,
+    pub(crate) closing_outboxes: BTreeMap<LinkId, Outbox>,
     /// The process stands still until this time.
     paused_until: u64,
     /// Trouble of the disk and of the signer: until when, by how many milliseconds slower at most, and how often in
@@ -111,7 +111,7 @@ impl Server {
             process: None,
             processes: 0,
             store: Store::default(),
-            farewells: BTreeMap::new(),
+            closing_outboxes: BTreeMap::new(),
             paused_until: 0,
             disk_trouble: (0, 0, 0),
             mint_trouble: (0, 0, 0),

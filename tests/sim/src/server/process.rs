@@ -38,7 +38,7 @@ impl World {
             mono_off,
             shards,
             lobbies: BTreeMap::new(),
-            seats: BTreeMap::new(),
+            connections: BTreeMap::new(),
             phase: Phase::Serving,
             drained: 0,
             handed_over: true,
@@ -58,8 +58,8 @@ impl World {
         self.check_footprint(&mut process);
         let mut links: Vec<LinkId> = process.lobbies.keys().copied().collect();
         links.extend(process.shards.iter().flat_map(Shard::links));
-        links.extend(process.seats.keys());
-        links.extend(std::mem::take(&mut self.server.farewells).into_keys());
+        links.extend(process.connections.keys());
+        links.extend(std::mem::take(&mut self.server.closing_outboxes).into_keys());
         links.sort_unstable();
         links.dedup();
         self.server.paused_until = 0;

@@ -37,7 +37,7 @@ pub(crate) enum Msg {
 
 /// The origin of a question to the engine.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Asker {
+pub(crate) enum QueryOrigin {
     Media(usize),
     Admin,
 }
@@ -59,7 +59,7 @@ pub(crate) struct Shard {
     outputs: VecDeque<Output>,
     turn_due: bool,
     tick_at: Option<u64>,
-    askers: BTreeMap<QueryId, Asker>,
+    origins: BTreeMap<QueryId, QueryOrigin>,
     last_query: u64,
 }
 
@@ -73,7 +73,7 @@ impl Shard {
             outputs: VecDeque::new(),
             turn_due: false,
             tick_at: None,
-            askers: BTreeMap::new(),
+            origins: BTreeMap::new(),
             last_query: 0,
         }
     }
@@ -194,12 +194,12 @@ impl World {
                 }
             }
             Msg::Authorize(media, generation, access) => {
-                if let Some(query) = self.ask(shard, Asker::Media(media)) {
+                if let Some(query) = self.ask(shard, QueryOrigin::Media(media)) {
                     self.engine_input(shard, Input::Authorize { query, generation, access });
                 }
             }
             Msg::Admin(command) => {
-                if let Some(query) = self.ask(shard, Asker::Admin) {
+                if let Some(query) = self.ask(shard, QueryOrigin::Admin) {
                     self.engine_input(shard, Input::Admin { query, command });
                 }
             }
@@ -207,11 +207,11 @@ impl World {
         }
     }
 
-    fn ask(&mut self, shard: usize, asker: Asker) -> Option<QueryId> {
+    fn ask(&mut self, shard: usize, asker: QueryOrigin) -> Option<QueryId> {
         let shard = self.shard(shard)?;
         shard.last_query += 1;
         let query = QueryId(shard.last_query);
-        shard.askers.insert(query, asker);
+        shard.origins.insert(query, asker);
         Some(query)
     }
 
@@ -270,14 +270,14 @@ impl World {
             },
             Output::AuthorizePending { .. } => self.cov.count("media:waits"),
             Output::Verdict { query, verdict } => {
-                let asker = self.shard(shard).and_then(|shard| shard.askers.remove(&query));
-                if let Some(Asker::Media(media)) = asker {
+                let asker = self.shard(shard).and_then(|shard| shard.origins.remove(&query));
+                if let Some(QueryOrigin::Media(media)) = asker {
                     self.media_verdict(media, verdict.is_ok());
                 }
             }
             Output::AdminReply { query, .. } => {
                 if let Some(shard) = self.shard(shard) {
-                    shard.askers.remove(&query);
+                    shard.origins.remove(&query);
                 }
             }
             // Only the model uses these.
@@ -396,7 +396,7 @@ impl World {
         if self.links.get(&id).is_none_or(|link| link.down.room() == 0) {
             return;
         }
-        if let Some(outbox) = self.server.farewells.remove(&id) {
+        if let Some(outbox) = self.server.closing_outboxes.remove(&id) {
             return self.server_farewell(id, outbox);
         }
         let Some(process) = self.server.process.as_ref() else { return };
@@ -431,7 +431,7 @@ impl World {
         outbox.push(Frame::Close(Some(code.0)).encode().into());
         self.server_farewell(id, outbox);
         if let Some(process) = self.server.process.as_mut() {
-            process.seats.remove(&id);
+            process.connections.remove(&id);
         }
     }
 
@@ -440,13 +440,13 @@ impl World {
         if self.flush_outbox(id, &mut outbox) {
             self.server_lets_go(id);
         } else {
-            self.server.farewells.insert(id, outbox);
+            self.server.closing_outboxes.insert(id, outbox);
             self.after(LINGER_MS, Ev::Linger(id));
         }
     }
 
     pub(crate) fn server_linger(&mut self, id: LinkId) {
-        if self.server.farewells.remove(&id).is_some() {
+        if self.server.closing_outboxes.remove(&id).is_some() {
             self.server_lets_go(id);
         }
     }

@@ -15,7 +15,7 @@ const REST_MS: u64 = 10_000;
 const RENEW_MS: u64 = 500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Behaviour {
     Good,
     Refuses,
     Silent,
@@ -34,7 +34,7 @@ enum Way {
 struct Run {
     id: RunId,
     place: ClaimKey,
-    way: Way,
+    way: Behaviour,
     inbox: VecDeque<(u64, Order)>,
     /// The times of its requests for leases that were not answered yet, by number.
     asks: BTreeMap<u64, u64>,
@@ -70,7 +70,7 @@ pub(super) struct Executors {
 
 /// The results of a step.
 #[derive(Debug, Default)]
-pub(super) struct Step {
+pub(super) struct StepResult {
     pub(super) reports: Vec<(u64, RunId, Report)>,
     pub(super) next: Option<u64>,
     pub(super) wrong: Option<String>,
@@ -96,7 +96,7 @@ impl Executors {
             | Order::Stop { run } => run.clone(),
         };
         if let Order::Start { job, .. } = &order {
-            let way = if quiet { Way::Good } else { self.some_way() };
+            let way = if quiet { Behaviour::Good } else { self.some_way() };
             let place = job.spec.address.key();
             self.by_id.insert(id.clone(), self.runs.len());
             self.runs.push(Run {
@@ -124,16 +124,16 @@ impl Executors {
         Some((run.heard, at))
     }
 
-    fn some_way(&mut self) -> Way {
+    fn some_way(&mut self) -> Behaviour {
         match self.rng.weighted(&[450, 90, 60, 60, 90, 60, 90, 100]) {
-            0 => Way::Good,
-            1 => Way::Refuses,
-            2 => Way::Silent,
-            3 => Way::Late(self.rng.between(1_000, 12_000)),
-            4 => Way::Stalls(u32::try_from(self.rng.below(30)).unwrap_or(0)),
-            5 => Way::Dies(u32::try_from(self.rng.below(30)).unwrap_or(0)),
-            6 => Way::Flaps,
-            _ => Way::Lies,
+            0 => Behaviour::Good,
+            1 => Behaviour::Refuses,
+            2 => Behaviour::Silent,
+            3 => Behaviour::Late(self.rng.between(1_000, 12_000)),
+            4 => Behaviour::Stalls(u32::try_from(self.rng.below(30)).unwrap_or(0)),
+            5 => Behaviour::Dies(u32::try_from(self.rng.below(30)).unwrap_or(0)),
+            6 => Behaviour::Flaps,
+            _ => Behaviour::Lies,
         }
     }
 
@@ -143,8 +143,8 @@ impl Executors {
         receiver.is_some_and(|receiver| self.runs[receiver.run].pushes(now))
     }
 
-    pub(super) fn step(&mut self, at: usize, now: u64, quiet: bool) -> Step {
-        let mut step = Step::default();
+    pub(super) fn step(&mut self, at: usize, now: u64, quiet: bool) -> StepResult {
+        let mut step = StepResult::default();
         // The lease ends by the executor's clock, even if a renewal arrives in this step.
         if self.runs[at].lease_until.is_some_and(|until| until <= now) {
             self.end(at, self.runs[at].lease_until.unwrap_or(now));
@@ -152,7 +152,7 @@ impl Executors {
         if self.runs[at].stops_at.is_some_and(|stops| stops <= now) {
             self.runs[at].stops_at = None;
             self.end(at, now);
-            if self.runs[at].way != Way::Silent {
+            if self.runs[at].way != Behaviour::Silent {
                 self.say(at, now, Report::Stopped, &mut step);
             }
         }
@@ -170,14 +170,14 @@ impl Executors {
         step
     }
 
-    fn obey(&mut self, at: usize, now: u64, order: &Order, step: &mut Step) {
+    fn obey(&mut self, at: usize, now: u64, order: &Order, step: &mut StepResult) {
         let wait = self.rng.skewed(200);
         let run = &mut self.runs[at];
         match order {
             Order::Start { .. } => {
                 run.next_ask = match run.way {
-                    Way::Silent => None,
-                    Way::Late(ms) => Some(now + ms),
+                    Behaviour::Silent => None,
+                    Behaviour::Late(ms) => Some(now + ms),
                     _ => Some(now + wait),
                 };
             }
@@ -209,7 +209,7 @@ impl Executors {
         }
     }
 
-    fn act(&mut self, at: usize, now: u64, quiet: bool, step: &mut Step) {
+    fn act(&mut self, at: usize, now: u64, quiet: bool, step: &mut StepResult) {
         let wait = self.rng.between(1_000, 9_000);
         let run = &mut self.runs[at];
         if run.over {
@@ -221,13 +221,13 @@ impl Executors {
             run.renewals += 1;
             run.next_ask = Some(now + RENEW_MS);
             match run.way {
-                Way::Refuses if run.renewals > 1 => {
+                Behaviour::Refuses if run.renewals > 1 => {
                     run.next_ask = None;
                     self.end(at, now);
                     return self.say(at, now, Report::Failed(Why::Rejected), step);
                 }
-                Way::Stalls(times) if run.renewals > times + 1 => run.next_ask = None,
-                Way::Dies(times) if run.renewals > times + 1 => {
+                Behaviour::Stalls(times) if run.renewals > times + 1 => run.next_ask = None,
+                Behaviour::Dies(times) if run.renewals > times + 1 => {
                     run.next_ask = None;
                     return self.end(at, now);
                 }
@@ -244,23 +244,23 @@ impl Executors {
         let run = &mut self.runs[at];
         if run.tells.is_some_and(|due| due <= now) {
             run.tells = None;
-            let way = if quiet { Way::Good } else { run.way };
+            let way = if quiet { Behaviour::Good } else { run.way };
             let report = match way {
-                Way::Flaps if self.rng.chance(500) => Report::Retrying(Why::Broken),
+                Behaviour::Flaps if self.rng.chance(500) => Report::Retrying(Why::Broken),
                 _ => Report::Pushing,
             };
-            if matches!(way, Way::Flaps | Way::Lies) || report != Report::Pushing {
+            if matches!(way, Behaviour::Flaps | Behaviour::Lies) || report != Report::Pushing {
                 self.runs[at].tells = Some(now + wait);
             }
             self.say(at, now, report, step);
-            if way == Way::Lies {
+            if way == Behaviour::Lies {
                 self.lie(at, step);
             }
         }
     }
 
     /// Sends a report about another run, or about a run that does not exist.
-    fn lie(&mut self, at: usize, step: &mut Step) {
+    fn lie(&mut self, at: usize, step: &mut StepResult) {
         let mut id = self.runs[at].id.clone();
         match self.rng.below(3) {
             0 => id.number += 1,
@@ -274,7 +274,7 @@ impl Executors {
         step.reports.push((self.rng.skewed(2_000), id, report));
     }
 
-    fn say(&mut self, at: usize, now: u64, report: Report, step: &mut Step) {
+    fn say(&mut self, at: usize, now: u64, report: Report, step: &mut StepResult) {
         let delay = self.rng.skewed(60);
         let run = &mut self.runs[at];
         run.sent = (now + delay).max(run.sent);
@@ -282,7 +282,7 @@ impl Executors {
     }
 
     /// The run begins to push. Checks what the receiver sees.
-    fn begin(&mut self, at: usize, now: u64, step: &mut Step) {
+    fn begin(&mut self, at: usize, now: u64, step: &mut StepResult) {
         let tells = now + self.rng.skewed(300);
         let run = &mut self.runs[at];
         run.pushing = true;

@@ -40,7 +40,7 @@ use crate::server::store::shard_of;
 use crate::world::Failure;
 use executor::Executors;
 use idle::Idle;
-use model::Model;
+use model::TaskModel;
 
 const SHARDS: usize = 2;
 const CHANNELS: usize = 3;
@@ -53,7 +53,7 @@ const WALL_0: u64 = 1_800_000_000_000;
 
 /// A scheduled event.
 #[derive(Debug)]
-enum Ev {
+enum TaskEvent {
     Input(usize, Box<Input>),
     Commit,
     Executor(usize),
@@ -64,7 +64,7 @@ enum Ev {
 }
 
 /// A write that was not acknowledged.
-struct Write {
+struct PendingWrite {
     shard: usize,
     ops: Vec<RowOp>,
     ask: Option<AskId>,
@@ -72,26 +72,26 @@ struct Write {
 
 /// The member that makes the requests of a channel.
 #[derive(Default)]
-struct Member {
+struct Requester {
     conn: Option<ConnId>,
     seq: u64,
     tasks: BTreeMap<TaskId, TaskInfo>,
     next_id: u64,
     /// Its request that was not answered yet.
     asked: Option<(u64, Call)>,
-    publishes: Kinds,
+    publishes: PublishedKinds,
     /// What of it was told.
-    told: Kinds,
+    told: PublishedKinds,
 }
 
 /// What a member publishes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Kinds {
+struct PublishedKinds {
     audio: bool,
     video: bool,
 }
 
-impl Kinds {
+impl PublishedKinds {
     fn set(&mut self, kind: &MediaKind, publishes: bool) {
         match kind {
             MediaKind::Audio => self.audio = publishes,
@@ -103,7 +103,7 @@ impl Kinds {
 pub(crate) struct TaskWorld {
     rng: Rng,
     now: u64,
-    queue: BTreeMap<(u64, u64), (u64, Ev)>,
+    queue: BTreeMap<(u64, u64), (u64, TaskEvent)>,
     events: u64,
     process: u64,
     up: bool,
@@ -117,13 +117,13 @@ pub(crate) struct TaskWorld {
     rows: BTreeMap<RowKey, Record>,
     /// The reader of the journal.
     follower: Follower,
-    writes: VecDeque<Write>,
+    writes: VecDeque<PendingWrite>,
     commit_due: bool,
-    members: Vec<Member>,
+    members: Vec<Requester>,
     conns: BTreeMap<ConnId, usize>,
     last_conn: u64,
     executors: Executors,
-    model: Model,
+    model: TaskModel,
     idle: Idle,
     drained: usize,
     failure: Option<Failure>,
@@ -140,8 +140,8 @@ fn key_of(ch: usize) -> ChannelKey {
 pub(crate) fn run(seed: u64) -> Option<Failure> {
     let mut world = TaskWorld::new(seed);
     world.start();
-    world.at(0, Ev::Act);
-    world.at(QUIET_AT, Ev::Heal);
+    world.at(0, TaskEvent::Act);
+    world.at(QUIET_AT, TaskEvent::Heal);
     while world.failure.is_none()
         && let Some(((at, _), (process, ev))) = world.queue.pop_first()
         && at <= END_AT
@@ -188,10 +188,10 @@ impl TaskWorld {
             follower: Follower::default(),
             writes: VecDeque::new(),
             commit_due: false,
-            members: (0..CHANNELS).map(|_| Member::default()).collect(),
+            members: (0..CHANNELS).map(|_| Requester::default()).collect(),
             conns: BTreeMap::new(),
             last_conn: 0,
-            model: Model::default(),
+            model: TaskModel::default(),
             idle: Idle::default(),
             drained: 0,
             failure: None,
@@ -203,11 +203,11 @@ impl TaskWorld {
         self.failure.get_or_insert(Failure { checker, at, what });
     }
 
-    fn at(&mut self, at: u64, ev: Ev) {
+    fn at(&mut self, at: u64, ev: TaskEvent) {
         self.events += 1;
         // Events of the same time come in random order, except that inputs keep theirs.
         let tie = match &ev {
-            Ev::Input(..) => self.events,
+            TaskEvent::Input(..) => self.events,
             _ => self.rng.below(2 * self.events + 1),
         };
         let mut key = (at.max(self.now), tie);
@@ -221,20 +221,20 @@ impl TaskWorld {
         self.now >= QUIET_AT
     }
 
-    fn happen(&mut self, process: u64, ev: Ev) {
+    fn happen(&mut self, process: u64, ev: TaskEvent) {
         let stale = process != self.process || !self.up;
         match ev {
-            Ev::Executor(at) => self.executor_step(at),
-            Ev::Act => self.act(),
-            Ev::Start => self.start(),
-            Ev::Heal => self.heal(),
-            Ev::Input(shard, input) if !stale => self.input(shard, *input),
-            Ev::Commit if !stale => self.commit(),
-            Ev::Tick(shard) if !stale && self.ticks[shard] <= self.now => {
+            TaskEvent::Executor(at) => self.executor_step(at),
+            TaskEvent::Act => self.act(),
+            TaskEvent::Start => self.start(),
+            TaskEvent::Heal => self.heal(),
+            TaskEvent::Input(shard, input) if !stale => self.input(shard, *input),
+            TaskEvent::Commit if !stale => self.commit(),
+            TaskEvent::Tick(shard) if !stale && self.ticks[shard] <= self.now => {
                 self.ticks[shard] = u64::MAX;
                 self.input(shard, Input::Tick);
             }
-            Ev::Input(..) | Ev::Commit | Ev::Tick(_) => {}
+            TaskEvent::Input(..) | TaskEvent::Commit | TaskEvent::Tick(_) => {}
         }
     }
 
@@ -248,7 +248,7 @@ impl TaskWorld {
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
         self.conns.insert(conn, ch);
-        self.members[ch] = Member { conn: Some(conn), next_id: 2, ..Member::default() };
+        self.members[ch] = Requester { conn: Some(conn), next_id: 2, ..Requester::default() };
         let key = key_of(ch);
         let join = Join {
             appkey: key.appkey.clone(),
@@ -267,7 +267,7 @@ impl TaskWorld {
             Input::Join { conn, addr: AddrId::default(), request: Box::new(request) },
         );
         self.call(ch, &Call::Publish(Publish { media_type: MediaSelector::Both, uid: None }));
-        self.members[ch].publishes = Kinds { audio: true, video: true };
+        self.members[ch].publishes = PublishedKinds { audio: true, video: true };
     }
 
     fn call(&mut self, ch: usize, call: &Call) {
@@ -406,7 +406,7 @@ impl TaskWorld {
         let most = if self.rng.chance(300) { 500 } else { 6_000 };
         let next = self.now + self.rng.between(100, most);
         if next < QUIET_AT {
-            self.at(next, Ev::Act);
+            self.at(next, TaskEvent::Act);
         }
         self.look_at_idle();
         if self.up {
@@ -465,7 +465,7 @@ impl TaskWorld {
 
     /// Begins or ends to publish a kind, or both.
     fn publish_or_not(&mut self, ch: usize) {
-        let Kinds { audio, video } = self.members[ch].publishes;
+        let PublishedKinds { audio, video } = self.members[ch].publishes;
         let both = audio == video && self.rng.chance(500);
         let of_audio = both || self.rng.chance(500);
         let of_video = both || !of_audio;
@@ -488,7 +488,7 @@ impl TaskWorld {
             if !self.up || self.members[ch].conn.is_none() {
                 continue;
             }
-            let Kinds { audio, video } = self.members[ch].publishes;
+            let PublishedKinds { audio, video } = self.members[ch].publishes;
             for (publishes, media_type) in [
                 (audio, MediaSelector::Kind(MediaKind::Audio)),
                 (video, MediaSelector::Kind(MediaKind::Video)),
@@ -497,7 +497,7 @@ impl TaskWorld {
                     self.call(ch, &Call::Publish(Publish { media_type, uid: None }));
                 }
             }
-            self.members[ch].publishes = Kinds { audio: true, video: true };
+            self.members[ch].publishes = PublishedKinds { audio: true, video: true };
         }
     }
 

@@ -10,7 +10,7 @@ use lianmai_protocol::{ErrorName, TaskId, UserId};
 use lianmai_signal_engine::output::TaskView;
 use lianmai_signal_engine::task::{Address, ClaimKey};
 
-use super::Kinds;
+use super::PublishedKinds;
 use crate::rng::Rng;
 
 const MAX_TASKS: usize = 3;
@@ -30,7 +30,7 @@ const URLS: [&str; 8] = [
 
 /// What the model knows of a task.
 #[derive(Clone, Debug, PartialEq)]
-struct Known {
+struct KnownTask {
     task: Task,
     revision: u64,
     /// The place of its address.
@@ -38,16 +38,16 @@ struct Known {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Channel {
-    tasks: BTreeMap<TaskId, Known>,
+struct ChannelModel {
+    tasks: BTreeMap<TaskId, KnownTask>,
     /// A request whose answer was lost in a crash: it may have taken effect or not.
     maybe: Option<Call>,
     asked_at: u64,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Model {
-    channels: BTreeMap<usize, Channel>,
+pub(super) struct TaskModel {
+    channels: BTreeMap<usize, ChannelModel>,
     /// When each place was left last, by any task.
     left: BTreeMap<ClaimKey, u64>,
     started_at: u64,
@@ -97,7 +97,7 @@ fn some_tasks(rng: &mut Rng) -> Vec<Task> {
         .collect()
 }
 
-impl Model {
+impl TaskModel {
     pub(super) fn some_add(&mut self, now: u64, rng: &mut Rng) -> Call {
         let mut tasks = some_tasks(rng);
         self.to_where_others_were(&mut tasks, now, rng);
@@ -169,7 +169,7 @@ impl Model {
     }
 
     /// Whether a task shows or mixes in anything of a member that publishes these kinds.
-    pub(super) fn shows(&self, ch: usize, id: &TaskId, kinds: Kinds) -> bool {
+    pub(super) fn shows(&self, ch: usize, id: &TaskId, kinds: PublishedKinds) -> bool {
         let known = self.channels.get(&ch).and_then(|channel| channel.tasks.get(id));
         known.is_some_and(|known| {
             let mut users = known.task.layout.users.iter();
@@ -217,7 +217,7 @@ impl Model {
             }
             Ok(())
         };
-        let same = |known: &Known, task: &Task| {
+        let same = |known: &KnownTask, task: &Task| {
             Task { revision: None, ..known.task.clone() } == Task { revision: None, ..task.clone() }
         };
         match call {
@@ -358,7 +358,7 @@ impl Model {
             Call::AddTasks(Tasks { rtmp_tasks: tasks }) => {
                 for task in tasks {
                     let (task, revision) = (task.clone(), task.revision.unwrap_or(1));
-                    let known = Known { place: place_of(&task), task, revision };
+                    let known = KnownTask { place: place_of(&task), task, revision };
                     channel.tasks.entry(known.task.task_id.clone()).or_insert(known);
                 }
             }
@@ -388,7 +388,7 @@ impl Model {
     /// Compares the tasks of a channel with the model. A request whose answer was lost in a crash counts as done if the
     /// tasks show its effect.
     pub(super) fn compare(&mut self, ch: usize, views: &[TaskView]) -> Result<(), String> {
-        let fits = |channel: &Channel| {
+        let fits = |channel: &ChannelModel| {
             channel.tasks.len() == views.len()
                 && views.iter().all(|view| {
                     channel.tasks.get(&view.info.task_id).is_some_and(|known| {
@@ -400,7 +400,7 @@ impl Model {
                 })
         };
         // An update may have changed the layout alone, which no view shows: its revision tells.
-        let same = |channel: &Channel| {
+        let same = |channel: &ChannelModel| {
             let mut known = channel.tasks.values().map(|known| known.revision);
             views.iter().all(|view| known.next() == Some(view.info.revision))
         };

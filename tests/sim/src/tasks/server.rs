@@ -10,7 +10,7 @@ use lianmai_signal_engine::{
     Answer, AskId, Engine, Input, Minted, Output, QueryId, Question, Record, Restored, RowOp,
 };
 
-use super::{CHANNELS, CLOCK_0, Ev, SHARDS, TaskWorld, Write};
+use super::{CHANNELS, CLOCK_0, PendingWrite, SHARDS, TaskEvent, TaskWorld};
 use crate::server::store::shard_of;
 
 impl TaskWorld {
@@ -59,7 +59,7 @@ impl TaskWorld {
         }
         self.up = false;
         let at = self.now + self.rng.between(1, 4_000);
-        self.at(at, Ev::Start);
+        self.at(at, TaskEvent::Start);
     }
 
     pub(super) fn apply(&mut self, ops: Vec<RowOp>) {
@@ -96,20 +96,20 @@ impl TaskWorld {
     }
 
     pub(super) fn write(&mut self, shard: usize, ops: Vec<RowOp>, ask: Option<AskId>) {
-        self.writes.push_back(Write { shard, ops, ask });
+        self.writes.push_back(PendingWrite { shard, ops, ask });
         if !std::mem::replace(&mut self.commit_due, true) {
             let delay = if self.is_quiet() { 2 } else { self.rng.skewed(400) };
-            self.at(self.now + delay, Ev::Commit);
+            self.at(self.now + delay, TaskEvent::Commit);
         }
     }
 
     pub(super) fn commit(&mut self) {
         self.commit_due = false;
-        for Write { shard, ops, ask } in std::mem::take(&mut self.writes) {
+        for PendingWrite { shard, ops, ask } in std::mem::take(&mut self.writes) {
             self.apply(ops);
             if let Some(id) = ask {
                 let input = Input::Answer { id, answer: Answer::Stored(true) };
-                self.at(self.now, Ev::Input(shard, Box::new(input)));
+                self.at(self.now, TaskEvent::Input(shard, Box::new(input)));
             }
         }
     }
@@ -120,7 +120,7 @@ impl TaskWorld {
         let least = self.arrives.get(&(from, to)).copied().unwrap_or(0);
         let at = (self.now + delay).max(least);
         self.arrives.insert((from, to), at);
-        self.at(at, Ev::Input(to, Box::new(input)));
+        self.at(at, TaskEvent::Input(to, Box::new(input)));
     }
 
     pub(super) fn input(&mut self, shard: usize, input: Input) {
@@ -136,7 +136,7 @@ impl TaskWorld {
             && due < self.ticks[shard]
         {
             self.ticks[shard] = due;
-            self.at(due, Ev::Tick(shard));
+            self.at(due, TaskEvent::Tick(shard));
         }
     }
 
@@ -149,7 +149,10 @@ impl TaskWorld {
                     let urls = Urls { rtmp: Some(url.clone()), ..Urls::default() };
                     let minted = Minted { url, urls, renew_after: WallTime(u64::MAX) };
                     let answer = Answer::Minted(Some(minted));
-                    self.at(self.now, Ev::Input(shard, Box::new(Input::Answer { id, answer })));
+                    self.at(
+                        self.now,
+                        TaskEvent::Input(shard, Box::new(Input::Answer { id, answer })),
+                    );
                 }
                 Question::Admit(admission) => {
                     let refused = !self.is_quiet() && self.rng.chance(50);
@@ -160,7 +163,7 @@ impl TaskWorld {
                     };
                     let late = self.now + self.rng.skewed(200);
                     let answer = Answer::Admitted(Some(answer));
-                    self.at(late, Ev::Input(shard, Box::new(Input::Answer { id, answer })));
+                    self.at(late, TaskEvent::Input(shard, Box::new(Input::Answer { id, answer })));
                 }
                 Question::Claim(claim) => {
                     let to = shard_of(&claim.key.name(), SHARDS);
@@ -186,7 +189,7 @@ impl TaskWorld {
             Output::Order(order) => {
                 let quiet = self.is_quiet();
                 if let Some((at, executor)) = self.executors.order(order, self.now, quiet) {
-                    self.at(at, Ev::Executor(executor));
+                    self.at(at, TaskEvent::Executor(executor));
                 }
             }
             Output::Drained { .. } => {
@@ -210,10 +213,10 @@ impl TaskWorld {
         for (delay, run, report) in step.reports {
             let shard = shard_of(&run.channel, SHARDS);
             let input = Input::Task { run, report };
-            self.at(self.now + delay, Ev::Input(shard, Box::new(input)));
+            self.at(self.now + delay, TaskEvent::Input(shard, Box::new(input)));
         }
         if let Some(next) = step.next {
-            self.at(next, Ev::Executor(at));
+            self.at(next, TaskEvent::Executor(at));
         }
     }
 }
