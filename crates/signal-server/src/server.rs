@@ -23,7 +23,7 @@ use crate::config::{AppConfig, AppMode, Config, MediaServer};
 use crate::data_dir::{DataDir, DataDirError, DataDirProblem, DirLock};
 use crate::executor::Executor;
 use crate::listen::accept::{self, HttpListener};
-use crate::listen::budgets::Budgets;
+use crate::listen::connect_limiter::ConnectLimiter;
 use crate::listen::descriptors;
 use crate::listen::guard::Guard;
 use crate::listen::lobby::{LobbyParts, LobbyServer};
@@ -35,7 +35,7 @@ use crate::ops::drain::{self, Drained, Phase};
 use crate::ops::helpers;
 use crate::ops::metrics::{self, Metrics};
 use crate::ops::note_log;
-use crate::ops::peers::Peers;
+use crate::ops::peer_addresses::PeerAddresses;
 use crate::records::{self, DeskError, KeepHistory, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
@@ -44,9 +44,9 @@ use crate::relay::provider::EmbeddedRelay;
 use crate::relay::trust;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
-use crate::socket::give_way::GiveWay;
+use crate::socket::connection_limit::ConnectionLimit;
 use crate::socket::halves::WRITE_STALL;
-use crate::socket::places::Places;
+use crate::socket::idle_connections::IdleConnections;
 use crate::socket::tls::{TlsError, TlsReloader};
 use crate::tasks::{self, LocalExecutor, Missing, Programs};
 
@@ -269,7 +269,7 @@ impl Server {
         let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
         let (fact_sink, seen) = mpsc::channel(FACTS);
         let hub = Hub::with_facts(config.relay.clone(), fact_sink);
-        let peers = Peers::default();
+        let peers = PeerAddresses::default();
         readers.spawn(note_log::log(reader("log"), hub.lines().clone(), peers.clone()));
         let relay: Arc<dyn MediaProvider> = EmbeddedRelay::new(signer, hub.clone(), addresses.rtmp);
         let provider = |app: &AppConfig| match app.media {
@@ -308,14 +308,15 @@ impl Server {
 
         let (phases, phase) = watch::channel(Phase::Serving);
         let authorizer = Arc::new(RelayAuthorizer::new(relay.clone(), shards.clone()));
-        let budgets = Arc::new(Budgets::new(config.rate(), config.has_debug_app()));
+        let connect_limiter =
+            Arc::new(ConnectLimiter::new(config.connection_rate(), config.has_debug_app()));
         let lobby = LobbyServer::new(LobbyParts {
             shards: shards.clone(),
             authenticator,
             metrics: metrics.clone(),
             tickets: data_dir.ticket_key().clone(),
             peers,
-            away: Duration::from_millis(config.drain.retry_after_ms),
+            retry_after: Duration::from_millis(config.drain.retry_after_ms),
             phase: phase.clone(),
         });
         let public_router =
@@ -343,12 +344,15 @@ impl Server {
                 router: public_router,
                 guard: Arc::new(Guard::public(&config, addresses.public)),
                 tls: tls.clone(),
-                places: Places::new(config.max_connections, config.max_connections_per_address),
-                give_way: None,
-                budgets: Some(budgets),
+                limit: ConnectionLimit::new(
+                    config.max_connections,
+                    config.max_connections_per_address,
+                ),
+                idle_connections: None,
+                connect_limiter: Some(connect_limiter),
                 proxies: Arc::new(Proxies::new(config.trusted_proxies.clone())),
                 // The operator may have set a longer timeout for players.
-                patience: WRITE_STALL.max(config.relay.write_timeout),
+                stall_timeout: WRITE_STALL.max(config.relay.write_timeout),
                 lines: hub.lines().clone(),
             }
             .serve(phase.clone()),
@@ -360,11 +364,11 @@ impl Server {
                 router: admin_router,
                 guard: Arc::new(Guard::admin(&config)),
                 tls: tls.clone().filter(|_| config.admin_tls),
-                places: Places::new(admin_connections, usize::MAX),
-                give_way: Some(GiveWay::default()),
-                budgets: None,
+                limit: ConnectionLimit::new(admin_connections, usize::MAX),
+                idle_connections: Some(IdleConnections::default()),
+                connect_limiter: None,
                 proxies: Arc::default(),
-                patience: WRITE_STALL,
+                stall_timeout: WRITE_STALL,
                 lines: hub.lines().clone(),
             }
             .serve(phase.clone()),

@@ -23,7 +23,7 @@ use super::docs::takes_query;
 use super::error::ApiError;
 use super::keys::{Caller, Scope};
 use crate::clock::wall_now;
-use crate::socket::give_way::Seat;
+use crate::socket::idle_connections::TrackedConnection;
 
 /// A scope as a type.
 pub(super) trait Needs: Send + Sync + 'static {
@@ -85,7 +85,8 @@ pub(super) async fn identify(
         }
     });
     if let Some(caller) = caller {
-        let _busy = request.extensions().get::<Seat>().map(Seat::busy);
+        let _busy =
+            request.extensions().get::<TrackedConnection>().map(TrackedConnection::mark_busy);
         request.extensions_mut().insert(caller);
         return Ok(next.run(request).await);
     }

@@ -177,7 +177,7 @@ pub struct TlsConfig {
 
 /// Connection rate of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rate {
+pub(crate) struct ConnectionRate {
     /// Connections per second in the long run.
     pub(crate) per_second: u32,
     /// Connections at once.
@@ -314,9 +314,9 @@ impl Config {
     }
 
     /// The connection rate of one address; `None` for no limit.
-    pub(crate) fn rate(&self) -> Option<Rate> {
+    pub(crate) fn connection_rate(&self) -> Option<ConnectionRate> {
         let (per_second, burst) = (self.connections_per_second, self.connection_burst);
-        (per_second > 0).then_some(Rate { per_second, burst })
+        (per_second > 0).then_some(ConnectionRate { per_second, burst })
     }
 
     /// Whether clients use `https` and `wss` for the public listener.

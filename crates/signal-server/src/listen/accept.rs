@@ -27,14 +27,14 @@ use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use super::budgets::Budgets;
+use super::connect_limiter::ConnectLimiter;
 use super::guard::Guard;
-use super::patience::Patience;
 use super::proxies::Proxies;
-use super::refusals::{NO_ROOM, come_back_later};
+use super::refusals::{UNAVAILABLE, unavailable};
+use super::stall_timeout::StallTimeout;
 use crate::ops::drain::{Phase, wait_for_stop};
-use crate::socket::give_way::{GiveWay, Seat};
-use crate::socket::places::{Place, Places, group};
+use crate::socket::connection_limit::{ConnectionLimit, ConnectionPermit, address_group};
+use crate::socket::idle_connections::{IdleConnections, TrackedConnection};
 use crate::socket::tls::TlsReloader;
 
 /// Send buffer of the kernel for each connection, in bytes (the kernel doubles it). By default it would grow to
@@ -51,7 +51,7 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Maximum number of header fields of a request.
 const MAX_HEADERS: usize = 64;
 /// Maximum number of peers of one listener that are being refused at the same time.
-pub(crate) const REFUSALS: usize = 16;
+pub(crate) const MAX_REFUSALS: usize = 16;
 /// Time for a refused peer to read the refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for answers and close frames in progress when the server stops. Some peers never read or answer them, and the
@@ -61,11 +61,11 @@ const LAST_ANSWERS: Duration = Duration::from_millis(250);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Time to stay away for a client that finds no room.
-const NO_ROOM_AWAY: Duration = Duration::from_secs(5);
+const UNAVAILABLE_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Address of the client, as an extension of each request: the peer, or the client behind a trusted proxy.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) struct ClientAddr(pub(crate) SocketAddr);
 
 /// Ends the connection of a request, as an extension of the request: for answers of unknown length, whose peer may have
 /// stopped reading.
@@ -73,29 +73,29 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 pub(crate) struct Hangup(Arc<Notify>);
 
 impl Hangup {
-    pub(crate) fn hang_up(&self) {
+    pub(crate) fn close(&self) {
         self.0.notify_one();
     }
 
     /// Bytes of an answer. The connection ends if it has not written all of them within `limit`.
     pub(crate) fn unless_written(self, bytes: Bytes, limit: Duration) -> Bytes {
-        let (held, written) = oneshot::channel();
+        let (guard, written) = oneshot::channel();
         tokio::spawn(async move {
             if timeout(limit, written).await.is_err() {
-                self.hang_up();
+                self.close();
             }
         });
-        Bytes::from_owner(OnItsWay { bytes, _held: held })
+        Bytes::from_owner(UnwrittenBytes { bytes, _guard: guard })
     }
 }
 
 /// Bytes that the connection has not written yet.
-struct OnItsWay {
+struct UnwrittenBytes {
     bytes: Bytes,
-    _held: oneshot::Sender<()>,
+    _guard: oneshot::Sender<()>,
 }
 
-impl AsRef<[u8]> for OnItsWay {
+impl AsRef<[u8]> for UnwrittenBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -108,15 +108,15 @@ pub(crate) struct HttpListener {
     pub(crate) router: Router,
     pub(crate) guard: Arc<Guard>,
     pub(crate) tls: Option<Arc<TlsReloader>>,
-    pub(crate) places: Places,
+    pub(crate) limit: ConnectionLimit,
     /// Closes idle connections to make room; `None` where addresses have shares.
-    pub(crate) give_way: Option<GiveWay>,
+    pub(crate) idle_connections: Option<IdleConnections>,
     /// Connection rate of each address; `None` for no limit.
-    pub(crate) budgets: Option<Arc<Budgets>>,
+    pub(crate) connect_limiter: Option<Arc<ConnectLimiter>>,
     /// Trusted proxies, whose requests count for their clients.
     pub(crate) proxies: Arc<Proxies>,
     /// A connection ends when its peer reads nothing of an answer for this time.
-    pub(crate) patience: Duration,
+    pub(crate) stall_timeout: Duration,
     pub(crate) lines: Lines,
 }
 
@@ -124,7 +124,7 @@ impl HttpListener {
     /// Serves until the server stops. Then it accepts no connection, and idle ones end. Answers in progress and
     /// connections that other tasks end get a short time.
     pub(crate) async fn serve(self, mut stop: watch::Receiver<Phase>) {
-        let refusals = Arc::new(Semaphore::new(REFUSALS));
+        let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -143,11 +143,11 @@ impl HttpListener {
                     continue;
                 }
             };
-            let place = tokio::select! {
-                place = self.place(peer) => place,
+            let permit = tokio::select! {
+                permit = self.admit_peer(peer) => permit,
                 () = wait_for_stop(&mut stop) => break,
             };
-            let Some(place) = place else {
+            let Some(permit) = permit else {
                 debug!(listener = self.name, %peer, "connection limit reached");
                 if let Ok(refusal) = refusals.clone().try_acquire_owned() {
                     connections.spawn(async move {
@@ -155,60 +155,65 @@ impl HttpListener {
                         drop(refusal);
                     });
                 } else {
-                    let _ = stream.try_write(NO_ROOM);
+                    let _ = stream.try_write(UNAVAILABLE);
                 }
                 continue;
             };
             let _ = stream.set_nodelay(true);
             let socket = SockRef::from(&stream);
             let _ = socket.set_send_buffer_size(SEND_BUFFER);
-            // Without keepalive, a client that vanished while its play waits would keep its place.
+            // Without keepalive, a client that vanished while its play waits would keep its permit.
             let _ = socket.set_tcp_keepalive(
                 &TcpKeepalive::new().with_time(KEEP_ALIVE.0).with_interval(KEEP_ALIVE.1),
             );
             let hangup = Hangup::default();
-            let service = Service {
+            let service = HttpConnection {
                 router: self.router.clone(),
                 guard: self.guard.clone(),
-                budgets: self.budgets.clone(),
+                connect_limiter: self.connect_limiter.clone(),
                 proxies: self.proxies.clone(),
-                patience: self.patience,
+                stall_timeout: self.stall_timeout,
                 client: Mutex::default(),
-                place,
-                seat: self.give_way.as_ref().map(|all| all.enter(peer.ip(), hangup.0.clone())),
+                permit,
+                tracked: self
+                    .idle_connections
+                    .as_ref()
+                    .map(|all| all.track(peer.ip(), hangup.0.clone())),
                 hangup,
                 peer,
             };
             // Two kinds of tasks, so that a connection without TLS does not need the memory of one with TLS.
             match self.tls.clone() {
                 None => connections.spawn(service.serve(TokioIo::new(stream), stop.clone())),
-                Some(tls) => connections.spawn(service.shake_hands(stream, tls, stop.clone())),
+                Some(tls) => connections.spawn(service.serve_tls(stream, tls, stop.clone())),
             };
         }
         drop(self.listener);
         let _ = timeout(LAST_ANSWERS, async {
             while connections.join_next().await.is_some() {}
             // WebSockets have their own tasks.
-            self.places.empty().await;
+            self.limit.wait_until_unused().await;
         })
         .await;
         connections.shutdown().await;
     }
 
-    /// A place for a peer that has connected, or `None` when it gets none.
-    async fn place(&self, peer: SocketAddr) -> Option<Place> {
-        if self.proxies.trust(peer.ip()) {
+    /// A permit for a peer that has connected, or `None` when it gets none.
+    async fn admit_peer(&self, peer: SocketAddr) -> Option<ConnectionPermit> {
+        if self.proxies.is_trusted(peer.ip()) {
             // Each request of the proxy counts for its client.
-            return self.places.take();
+            return self.limit.try_acquire_unassigned();
         }
-        if !in_time(self.budgets.as_deref(), peer) {
+        if !allow_connect(self.connect_limiter.as_deref(), peer) {
             return None;
         }
-        let place = self.places.enter(peer.ip());
-        if place.is_none() && self.give_way.as_ref().is_some_and(GiveWay::make_room) {
-            return self.places.next(peer.ip()).await;
+        let permit = self.limit.try_acquire(peer.ip());
+        if permit.is_none()
+            && self.idle_connections.as_ref().is_some_and(IdleConnections::make_room)
+        {
+            return self.limit.acquire(peer.ip()).await;
         }
-        place
+        permit
     }
 }
 
@@ -216,7 +221,7 @@ impl HttpListener {
 /// might lose the answer.
 async fn refuse(mut stream: TcpStream) {
     let _ = timeout(REFUSAL_TIMEOUT, async {
-        stream.write_all(NO_ROOM).await?;
+        stream.write_all(UNAVAILABLE).await?;
         stream.shutdown().await?;
         let mut bytes = [0; 1024];
         while stream.read(&mut bytes).await? > 0 {}
@@ -225,28 +230,29 @@ async fn refuse(mut stream: TcpStream) {
     .await;
 }
 
-/// Whether one more connection of this address is within its rate.
-fn in_time(budgets: Option<&Budgets>, address: SocketAddr) -> bool {
-    budgets.is_none_or(|budgets| budgets.connect(address.ip(), Instant::now()))
+/// Counts a connection of this address; `false` if that exceeds its rate.
+fn allow_connect(connect_limiter: Option<&ConnectLimiter>, address: SocketAddr) -> bool {
+    connect_limiter
+        .is_none_or(|connect_limiter| connect_limiter.allow(address.ip(), Instant::now()))
 }
 
-struct Service {
+struct HttpConnection {
     router: Router,
     guard: Arc<Guard>,
-    budgets: Option<Arc<Budgets>>,
+    connect_limiter: Option<Arc<ConnectLimiter>>,
     proxies: Arc<Proxies>,
-    patience: Duration,
+    stall_timeout: Duration,
     /// The client that a connection of a trusted proxy counts for now.
     client: Mutex<Option<IpAddr>>,
-    place: Place,
-    seat: Option<Seat>,
+    permit: ConnectionPermit,
+    tracked: Option<TrackedConnection>,
     hangup: Hangup,
     peer: SocketAddr,
 }
 
-impl Service {
+impl HttpConnection {
     /// Performs the TLS handshake, then serves the connection.
-    async fn shake_hands(
+    async fn serve_tls(
         self,
         stream: TcpStream,
         tls: Arc<TlsReloader>,
@@ -274,7 +280,7 @@ impl Service {
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
         let peer = self.peer;
-        let io = Patience::new(io, self.patience);
+        let io = StallTimeout::new(io, self.stall_timeout);
         let hung_up = self.hangup.0.clone();
         let service = Arc::new(self);
         // Boxed, so that its memory is freed with the answer.
@@ -325,33 +331,33 @@ impl Service {
             let error = error.with(CONNECTION, HeaderValue::from_static("close"));
             return error.into_response();
         }
-        if self.proxies.trust(self.peer.ip()) && !self.has_room(client) {
+        if self.proxies.is_trusted(self.peer.ip()) && !self.admit_client(client) {
             debug!(peer = %client, "connection limit reached");
-            return come_back_later(NO_ROOM_AWAY).into_response();
+            return unavailable(UNAVAILABLE_RETRY_AFTER).into_response();
         }
         parts.extensions.insert(self.hangup.clone());
-        parts.extensions.insert(self.place.clone());
-        if let Some(seat) = &self.seat {
-            parts.extensions.insert(seat.clone());
+        parts.extensions.insert(self.permit.clone());
+        if let Some(tracked) = &self.tracked {
+            parts.extensions.insert(tracked.clone());
         }
-        parts.extensions.insert(Peer(client));
+        parts.extensions.insert(ClientAddr(client));
         let request = Request::from_parts(parts, Body::new(body));
         let Ok(response) = self.router.clone().oneshot(request).await;
         response
     }
 
-    /// Whether a client of a trusted proxy has room: the checks that were skipped when the proxy connected. A
+    /// Admits a client of a trusted proxy, or returns `false`: the checks that were skipped when the proxy connected. A
     /// connection counts once for a client, until it carries a request of another client.
-    fn has_room(&self, client: SocketAddr) -> bool {
-        let address = group(client.ip().to_canonical());
+    fn admit_client(&self, client: SocketAddr) -> bool {
+        let address = address_group(client.ip().to_canonical());
         let mut last = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if *last == Some(address) {
             return true;
         }
-        let has_room =
-            in_time(self.budgets.as_deref(), client) && self.place.belongs_to(client.ip());
-        *last = has_room.then_some(address);
-        has_room
+        let admitted = allow_connect(self.connect_limiter.as_deref(), client)
+            && self.permit.try_assign(client.ip());
+        *last = admitted.then_some(address);
+        admitted
     }
 }
 
@@ -370,21 +376,21 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
-    use crate::config::{Config, Rate};
+    use crate::config::{Config, ConnectionRate};
     use crate::socket::halves::WRITE_STALL;
 
     /// A connection from this machine.
-    fn service(router: Router, budgets: Option<Budgets>) -> Service {
+    fn service(router: Router, connect_limiter: Option<ConnectLimiter>) -> HttpConnection {
         let config = Config::load(None, std::iter::empty(), &[]).unwrap();
-        Service {
+        HttpConnection {
             router,
             guard: Arc::new(Guard::public(&config, config.listen)),
-            budgets: budgets.map(Arc::new),
+            connect_limiter: connect_limiter.map(Arc::new),
             proxies: Arc::default(),
-            patience: WRITE_STALL,
+            stall_timeout: WRITE_STALL,
             client: Mutex::default(),
-            place: Places::new(100, 1).take().unwrap(),
-            seat: None,
+            permit: ConnectionLimit::new(100, 1).try_acquire_unassigned().unwrap(),
+            tracked: None,
             hangup: Hangup::default(),
             peer: ([127, 0, 0, 1], 9).into(),
         }
@@ -404,18 +410,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_counts_once_for_each_client_that_it_goes_over_to() {
-        let rate = Rate { per_second: 1, burst: 2 };
-        let proxied = service(Router::new(), Some(Budgets::new(Some(rate), false)));
-        let has_room =
-            |address: &str| proxied.has_room(SocketAddr::new(address.parse().unwrap(), 0));
+        let rate = ConnectionRate { per_second: 1, burst: 2 };
+        let proxied = service(Router::new(), Some(ConnectLimiter::new(Some(rate), false)));
+        let admit_client =
+            |address: &str| proxied.admit_client(SocketAddr::new(address.parse().unwrap(), 0));
         for _ in 0..10 {
-            assert!(has_room("192.0.2.1") && has_room("::ffff:192.0.2.1"));
+            assert!(admit_client("192.0.2.1") && admit_client("::ffff:192.0.2.1"));
         }
-        assert!(has_room("192.0.2.2") && has_room("192.0.2.1") && has_room("192.0.2.2"));
-        assert!(!has_room("192.0.2.1") && !has_room("192.0.2.1"), "it comes too often");
-        assert!(!has_room("192.0.2.2"), "the refused one was another client");
+        assert!(
+            admit_client("192.0.2.2") && admit_client("192.0.2.1") && admit_client("192.0.2.2")
+        );
+        assert!(!admit_client("192.0.2.1") && !admit_client("192.0.2.1"), "it comes too often");
+        assert!(!admit_client("192.0.2.2"), "the refused one was another client");
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(has_room("192.0.2.1") && has_room("192.0.2.1"));
+        assert!(admit_client("192.0.2.1") && admit_client("192.0.2.1"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,14 +7,14 @@ use std::io;
 use rlimit::Resource;
 use tracing::warn;
 
-use super::accept::REFUSALS;
+use super::accept::MAX_REFUSALS;
 use crate::config::Config;
 use crate::tasks;
 
 /// Descriptors for the runtime, the listeners and files.
 const OWN: usize = 32;
 /// Descriptors for a run of a push task: two pipes, the process, and one in reserve while it starts.
-const OF_A_RUN: usize = 4;
+const PER_RUN: usize = 4;
 /// Maximum number of connections of the admin listener.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 
@@ -50,7 +50,7 @@ pub(crate) fn fit(config: &mut Config) -> usize {
             return wanted.admin;
         }
     };
-    let fitting = share(for_connections(limit, config), wanted);
+    let fitting = divide(for_connections(limit, config), wanted);
     if fitting != wanted {
         warn!(
             limit,
@@ -61,9 +61,9 @@ pub(crate) fn fit(config: &mut Config) -> usize {
         );
     }
     let per_address = &mut config.max_connections_per_address;
-    *per_address = fitted(*per_address, config.max_connections, fitting.public);
+    *per_address = fit_per_address(*per_address, config.max_connections, fitting.public);
     let per_address = &mut config.relay.max_connections_per_address;
-    *per_address = fitted(*per_address, config.relay.max_connections, fitting.rtmp);
+    *per_address = fit_per_address(*per_address, config.relay.max_connections, fitting.rtmp);
     config.max_connections = fitting.public;
     config.relay.max_connections = fitting.rtmp;
     fitting.admin
@@ -75,7 +75,7 @@ fn for_connections(limit: usize, config: &Config) -> usize {
     let has_forwards = config.apps.iter().any(|app| !app.forwards.is_empty());
     let forwards = if has_forwards { limit / 16 } else { 0 };
     let tasks = match config.tasks.serve {
-        Some(true) => tasks::most_runs(&config.tasks).saturating_mul(OF_A_RUN),
+        Some(true) => tasks::max_runs(&config.tasks).saturating_mul(PER_RUN),
         _ => 0,
     };
     limit - forwards - tasks.min(limit / 4)
@@ -83,14 +83,14 @@ fn for_connections(limit: usize, config: &Config) -> usize {
 
 /// The limit for one address when the listener has only `fitting` connections: at most an eighth, unless it was no
 /// limit.
-fn fitted(per_address: usize, wanted: usize, fitting: usize) -> usize {
+fn fit_per_address(per_address: usize, wanted: usize, fitting: usize) -> usize {
     if per_address < wanted { per_address.min((fitting / 8).max(1)) } else { per_address }
 }
 
 /// Divides descriptors. When there are too few, the admin listener gets at most an eighth, and RTMP a quarter of the
 /// rest.
-fn share(limit: usize, wanted: Connections) -> Connections {
-    let rest = limit.saturating_sub(OWN + 2 * REFUSALS);
+fn divide(limit: usize, wanted: Connections) -> Connections {
+    let rest = limit.saturating_sub(OWN + 2 * MAX_REFUSALS);
     let admin = wanted.admin.min(rest / 8).max(1);
     let rest = rest.saturating_sub(admin);
     // RTMP also gets what the public listener does not need.
@@ -108,11 +108,11 @@ mod tests {
     #[test]
     fn what_fits_is_left_alone() {
         let wanted = Connections { public: 50_000, rtmp: 4096, admin: 64 };
-        let enough = 50_000 + 4096 + 64 + OWN + 2 * REFUSALS;
+        let enough = 50_000 + 4096 + 64 + OWN + 2 * MAX_REFUSALS;
         for limit in [enough, 1 << 20, usize::MAX] {
-            assert_eq!(share(limit, wanted), wanted, "{limit}");
+            assert_eq!(divide(limit, wanted), wanted, "{limit}");
         }
-        let less = share(enough - 1, wanted);
+        let less = divide(enough - 1, wanted);
         assert_eq!(less, Connections { public: 49_999, ..wanted });
     }
 
@@ -124,31 +124,31 @@ mod tests {
         assert_eq!(left(&config), 1600);
         config.tasks.serve = Some(true);
         (config.tasks.cpu_percent, config.tasks.memory_bytes) = (100_000, 1400 << 20);
-        assert_eq!(left(&config), 1600 - 10 * OF_A_RUN, "as many as fit into the memory");
+        assert_eq!(left(&config), 1600 - 10 * PER_RUN, "as many as fit into the memory");
         config.tasks.cpu_percent = 20;
-        assert_eq!(left(&config), 1600 - 5 * OF_A_RUN, "as many as fit into the processor");
+        assert_eq!(left(&config), 1600 - 5 * PER_RUN, "as many as fit into the processor");
         (config.tasks.cpu_percent, config.tasks.memory_bytes) = (100_000, 1 << 40);
         assert_eq!(left(&config), 1200, "most of it is for those who connect");
     }
 
     #[test]
     fn the_bound_for_one_address_stays_a_part() {
-        assert_eq!(fitted(256, 4096, 4096), 256);
-        assert_eq!(fitted(256, 4096, 220), 27);
-        assert_eq!(fitted(256, 4096, 1), 1);
-        assert_eq!(fitted(4096, 4096, 220), 4096, "behind a proxy it is no part");
+        assert_eq!(fit_per_address(256, 4096, 4096), 256);
+        assert_eq!(fit_per_address(256, 4096, 220), 27);
+        assert_eq!(fit_per_address(256, 4096, 1), 1);
+        assert_eq!(fit_per_address(4096, 4096, 220), 4096, "behind a proxy it is no part");
     }
 
     #[test]
     fn everybody_gets_something_and_the_sum_fits() {
         let wanted = Connections { public: 50_000, rtmp: 4096, admin: 64 };
         for limit in [80, 128, 256, 1024, 4096, 20_000] {
-            let Connections { public, rtmp, admin } = share(limit, wanted);
-            assert!(public + rtmp + admin + OWN + 2 * REFUSALS <= limit, "{limit}");
+            let Connections { public, rtmp, admin } = divide(limit, wanted);
+            assert!(public + rtmp + admin + OWN + 2 * MAX_REFUSALS <= limit, "{limit}");
             assert!(public > rtmp && rtmp > 0 && admin > 0, "{limit}: {public} {rtmp} {admin}");
         }
         let few = Connections { public: 10, rtmp: 500, admin: 64 };
-        assert_eq!(share(1024, few), few, "RTMP takes what the public listener leaves");
-        assert_eq!(share(0, wanted), Connections { public: 1, rtmp: 1, admin: 1 });
+        assert_eq!(divide(1024, few), few, "RTMP takes what the public listener leaves");
+        assert_eq!(divide(0, wanted), Connections { public: 1, rtmp: 1, admin: 1 });
     }
 }

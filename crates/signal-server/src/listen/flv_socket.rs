@@ -28,7 +28,7 @@ const PROTOCOL_ERROR: u16 = 1002;
 const POLICY: u16 = 1008;
 
 /// After a cut, the peer has this time to read the close frame.
-const LAST_WORD: Duration = Duration::from_secs(1);
+const CUT_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A close frame with one of these codes of RFC 6455. They say nothing about memberships.
 fn close(code: u16) -> Bytes {
@@ -42,13 +42,13 @@ pub(crate) async fn serve(
     sink: Sink,
     mut phase: watch::Receiver<Phase>,
 ) {
-    reader.listens();
+    reader.set_listener();
     let mut cut = pin!(media.cut_signal());
     let mut stalled = pin!(media.stall_signal());
     let mut outbox = Outbox::default();
     let mut answers = false;
     let aborter = sink.aborter();
-    let mut patience = WRITE_STALL + CLOSE_LINGER;
+    let mut close_timeout = WRITE_STALL + CLOSE_LINGER;
     // The rest of the message that is being written.
     let mut rest = Bytes::new();
     // The answer to the newest ping; older pings need none.
@@ -65,7 +65,7 @@ pub(crate) async fn serve(
         let writing = !outbox.is_empty();
         tokio::select! {
             _ = &mut cut => {
-                patience = LAST_WORD;
+                close_timeout = CUT_CLOSE_TIMEOUT;
                 break Some(close(POLICY));
             }
             () = &mut stalled => break None,
@@ -108,7 +108,7 @@ pub(crate) async fn serve(
     outbox.push(rest);
     outbox.push(last);
     let end = async { tokio::join!(sink.finish(outbox), reader.drain()) };
-    if timeout(patience, end).await.is_err() {
+    if timeout(close_timeout, end).await.is_err() {
         // The play is no longer in any limit, so the connection ends now.
         aborter.abort();
     }
@@ -134,8 +134,8 @@ mod tests {
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
+    use crate::socket::connection_limit::ConnectionLimit;
     use crate::socket::halves::{Source, split_tcp, split_tls};
-    use crate::socket::places::Places;
 
     const KEY: &[u8] = &[0x12, 1];
 
@@ -153,14 +153,14 @@ mod tests {
     }
 
     /// A publisher, and the client's end of a play of its stream.
-    struct Scene {
+    struct TestPlay {
         hub: Hub,
         publisher: Publisher,
         socket: TcpStream,
         phase: watch::Sender<Phase>,
     }
 
-    impl Scene {
+    impl TestPlay {
         async fn new(config: RelayConfig) -> Self {
             let hub = Hub::new(config);
             let publisher = hub.publish(&Allow, request(Direction::Publish)).await.unwrap();
@@ -168,10 +168,11 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let (stream, _) = listener.accept().await.unwrap();
-            let (source, sink) = split_tcp(stream, Places::new(1, 1).take().unwrap());
+            let (source, sink) =
+                split_tcp(stream, ConnectionLimit::new(1, 1).try_acquire_unassigned().unwrap());
             let (phase, stop) = watch::channel(Phase::Serving);
             tokio::spawn(serve(media, Reader::new(source, &[]), sink, stop));
-            Scene { hub, publisher, socket, phase }
+            TestPlay { hub, publisher, socket, phase }
         }
 
         fn send(&self, kind: MediaKind, body: &[u8]) {
@@ -193,7 +194,7 @@ mod tests {
         }
 
         /// Sends a frame of the client, with a mask of zeros.
-        async fn say(&mut self, first: u8, payload: &[u8]) {
+        async fn send_frame(&mut self, first: u8, payload: &[u8]) {
             let length = 0x80 | u8::try_from(payload.len()).unwrap();
             let frame = [&[first, length, 0, 0, 0, 0], payload].concat();
             self.socket.write_all(&frame).await.unwrap();
@@ -202,34 +203,34 @@ mod tests {
 
     #[tokio::test]
     async fn the_file_comes_in_messages_of_whole_tags() {
-        let mut scene = Scene::new(RelayConfig::default()).await;
-        scene.send(MediaKind::Audio, &[0x2F]);
-        scene.send(MediaKind::Video, KEY);
-        let (first, bytes) = scene.frame().await;
+        let mut play_test = TestPlay::new(RelayConfig::default()).await;
+        play_test.send(MediaKind::Audio, &[0x2F]);
+        play_test.send(MediaKind::Video, KEY);
+        let (first, bytes) = play_test.frame().await;
         assert_eq!((first, &bytes[..5]), (0x82, &b"FLV\x01\x05"[..]));
         assert_eq!(bytes.len(), 13 + 16 + 17);
         let large = [KEY, &[7; 3 << 20]].concat();
-        scene.send(MediaKind::Video, &large);
-        let (first, bytes) = scene.frame().await;
+        play_test.send(MediaKind::Video, &large);
+        let (first, bytes) = play_test.frame().await;
         assert_eq!((first, bytes.len()), (0x82, large.len() + 15));
-        scene.say(0x89, b"ping").await;
-        assert_eq!(scene.frame().await, (0x8A, b"ping".to_vec()));
-        scene.say(0x88, &1000_u16.to_be_bytes()).await;
-        assert_eq!(scene.frame().await, (0x88, 1000_u16.to_be_bytes().to_vec()));
-        assert_eq!(scene.socket.read(&mut [0]).await.unwrap(), 0);
+        play_test.send_frame(0x89, b"ping").await;
+        assert_eq!(play_test.frame().await, (0x8A, b"ping".to_vec()));
+        play_test.send_frame(0x88, &1000_u16.to_be_bytes()).await;
+        assert_eq!(play_test.frame().await, (0x88, 1000_u16.to_be_bytes().to_vec()));
+        assert_eq!(play_test.socket.read(&mut [0]).await.unwrap(), 0);
     }
 
     #[tokio::test]
     async fn a_player_may_ping_for_as_long_as_it_plays() {
-        let mut scene = Scene::new(RelayConfig::default()).await;
-        scene.send(MediaKind::Audio, &[0x2F]);
-        scene.send(MediaKind::Video, KEY);
-        scene.frame().await;
+        let mut play_test = TestPlay::new(RelayConfig::default()).await;
+        play_test.send(MediaKind::Audio, &[0x2F]);
+        play_test.send(MediaKind::Video, KEY);
+        play_test.frame().await;
         let ping = [7; 125];
         for _ in 0..3 {
             for _ in 0..100 {
-                scene.say(0x89, &ping).await;
-                assert_eq!(scene.frame().await, (0x8A, ping.to_vec()));
+                play_test.send_frame(0x89, &ping).await;
+                assert_eq!(play_test.frame().await, (0x8A, ping.to_vec()));
             }
             tokio::time::pause();
             tokio::time::advance(Duration::from_secs(60)).await;
@@ -240,31 +241,31 @@ mod tests {
     #[tokio::test]
     async fn each_end_has_its_code() {
         let begun = async |config| {
-            let mut scene = Scene::new(config).await;
-            scene.send(MediaKind::Audio, &[0x2F]);
-            scene.send(MediaKind::Video, KEY);
-            scene.frame().await;
-            scene
+            let mut play_test = TestPlay::new(config).await;
+            play_test.send(MediaKind::Audio, &[0x2F]);
+            play_test.send(MediaKind::Video, KEY);
+            play_test.frame().await;
+            play_test
         };
-        let mut scene = begun(RelayConfig::default()).await;
-        scene.hub.cut_stream(&StreamName::new("live", "a"));
-        assert_eq!(scene.frame().await, (0x88, 1008_u16.to_be_bytes().to_vec()));
-        let mut scene = begun(RelayConfig::default()).await;
-        scene.phase.send(Phase::Stopping).unwrap();
-        let (first, payload) = scene.frame().await;
+        let mut play_test = begun(RelayConfig::default()).await;
+        play_test.hub.cut_stream(&StreamName::new("live", "a"));
+        assert_eq!(play_test.frame().await, (0x88, 1008_u16.to_be_bytes().to_vec()));
+        let mut play_test = begun(RelayConfig::default()).await;
+        play_test.phase.send(Phase::Stopping).unwrap();
+        let (first, payload) = play_test.frame().await;
         assert_eq!((first, &payload[..2]), (0x88, &1001_u16.to_be_bytes()[..]));
-        let mut scene = begun(RelayConfig::default()).await;
-        scene.say(0x82, b"binary").await;
-        assert_eq!(scene.frame().await, (0x88, 1002_u16.to_be_bytes().to_vec()));
+        let mut play_test = begun(RelayConfig::default()).await;
+        play_test.send_frame(0x82, b"binary").await;
+        assert_eq!(play_test.frame().await, (0x88, 1002_u16.to_be_bytes().to_vec()));
         let config = RelayConfig { publisher_gap: Duration::ZERO, ..RelayConfig::default() };
-        let Scene { hub, publisher, socket, phase } = begun(config).await;
+        let TestPlay { hub, publisher, socket, phase } = begun(config).await;
         drop(publisher);
         hub.tick();
-        // Only fills the field of `Scene`; it is a new publication of the stream.
+        // Only fills the field of `TestPlay`; it is a new publication of the stream.
         let publisher = hub.publish(&Allow, request(Direction::Publish)).await.unwrap();
-        let mut scene = Scene { hub, publisher, socket, phase };
-        assert_eq!(scene.frame().await, (0x88, 1000_u16.to_be_bytes().to_vec()));
-        assert_eq!(scene.hub.stats().players, 0, "its place is free");
+        let mut play_test = TestPlay { hub, publisher, socket, phase };
+        assert_eq!(play_test.frame().await, (0x88, 1000_u16.to_be_bytes().to_vec()));
+        assert_eq!(play_test.hub.stats().players, 0, "its place is free");
     }
 
     /// A TLS connection over loopback: the stream of the client, and the halves of the server.
@@ -293,7 +294,8 @@ mod tests {
         let connector = TlsConnector::from(Arc::new(client));
         let name = ServerName::try_from("localhost").unwrap();
         let (near, far) = tokio::join!(acceptor.accept(accepted), connector.connect(name, socket));
-        let (source, sink) = split_tls(near.unwrap(), Places::new(1, 1).take().unwrap());
+        let (source, sink) =
+            split_tls(near.unwrap(), ConnectionLimit::new(1, 1).try_acquire_unassigned().unwrap());
         (far.unwrap(), source, sink)
     }
 

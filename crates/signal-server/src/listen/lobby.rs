@@ -21,16 +21,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::refusals::away;
+use super::refusals::with_retry_after;
 use crate::api::error::ApiError;
 use crate::auth::Authenticator;
 use crate::ops::drain::{Phase, wait_for_stop};
 use crate::ops::metrics::Metrics;
-use crate::ops::peers::{PeerEntry, Peers};
+use crate::ops::peer_addresses::{PeerAddressGuard, PeerAddresses};
 use crate::shard::{ShardMsg, Shards, Turns};
+use crate::socket::connection_limit::address_group;
 use crate::socket::frame;
 use crate::socket::halves::{CLOSE_LINGER, Sink};
-use crate::socket::places::group;
 use crate::socket::reader::{Incoming, Reader};
 
 /// The parts of the server that all lobbies share.
@@ -40,9 +40,9 @@ pub(crate) struct LobbyParts {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tickets: TicketKey,
-    pub(crate) peers: Peers,
+    pub(crate) peers: PeerAddresses,
     /// The time to stay away for a client that connects while the server is frozen.
-    pub(crate) away: Duration,
+    pub(crate) retry_after: Duration,
     pub(crate) phase: watch::Receiver<Phase>,
 }
 
@@ -52,12 +52,12 @@ pub(crate) struct LobbyServer {
     parts: LobbyParts,
     next_conn: Arc<AtomicU64>,
     /// Hashes apps and addresses with a random key, so that clients cannot cause collisions.
-    numbers: RandomState,
+    address_hasher: RandomState,
 }
 
 /// What to do after the outputs of a lobby.
-enum Step {
-    Stay,
+enum LobbyAction {
+    Continue,
     Close(CloseCode),
     Join(RequestId, Box<Join>),
     Reconnect(Box<ReconnectRequest>),
@@ -65,23 +65,27 @@ enum Step {
 
 impl LobbyServer {
     pub(crate) fn new(parts: LobbyParts) -> Self {
-        LobbyServer { parts, next_conn: Arc::new(AtomicU64::new(1)), numbers: RandomState::new() }
+        LobbyServer {
+            parts,
+            next_conn: Arc::new(AtomicU64::new(1)),
+            address_hasher: RandomState::new(),
+        }
     }
 
-    /// Whether new connections are accepted now.
+    /// Checks whether new connections are accepted now.
     ///
     /// # Errors
     /// `draining`, and how long to stay away.
-    pub(crate) fn is_open(&self) -> Result<(), ApiError> {
+    pub(crate) fn check_open(&self) -> Result<(), ApiError> {
         if *self.parts.phase.borrow() >= Phase::Frozen {
-            return Err(away(ApiError::draining(), self.parts.away));
+            return Err(with_retry_after(ApiError::draining(), self.parts.retry_after));
         }
         Ok(())
     }
 
     /// The number by which the engine counts the connections of an address group in an app.
-    fn counted(&self, appkey: &Appkey, peer: IpAddr) -> AddrId {
-        AddrId(self.numbers.hash_one((appkey.as_str(), group(peer.to_canonical()))))
+    fn address_id(&self, appkey: &Appkey, peer: IpAddr) -> AddrId {
+        AddrId(self.address_hasher.hash_one((appkey.as_str(), address_group(peer.to_canonical()))))
     }
 
     /// Serves a connection until it has joined, or the server stops. After the join, a separate task moves its frames
@@ -115,25 +119,27 @@ impl LobbyServer {
                 () = sleep_until(deadline) => lobby.timeout(),
             };
             match self.apply(outputs, &mut outbox) {
-                Step::Stay => {
+                LobbyAction::Continue => {
                     if !sink.write_all(&mut outbox).await {
                         return;
                     }
                 }
-                Step::Close(code) => return self.close(conn, code, reader, sink, outbox).await,
-                Step::Join(id, join) => {
+                LobbyAction::Close(code) => {
+                    return self.close(conn, code, reader, sink, outbox).await;
+                }
+                LobbyAction::Join(id, join) => {
                     let key =
                         ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
                     let grant = self.parts.authenticator.verify_join(&join);
                     let request = Box::new(JoinRequest { id, join: *join, grant });
-                    let counted = self.counted(&key.appkey, peer);
-                    let entry = Input::Join { conn, addr: counted, request };
+                    let address_id = self.address_id(&key.appkey, peer);
+                    let entry = Input::Join { conn, addr: address_id, request };
                     return self.enter(conn, peer, &key, entry, reader, sink).await;
                 }
-                Step::Reconnect(request) => {
+                LobbyAction::Reconnect(request) => {
                     let key = request.claims.channel.clone();
-                    let counted = self.counted(&key.appkey, peer);
-                    let entry = Input::Reconnect { conn, addr: counted, request };
+                    let address_id = self.address_id(&key.appkey, peer);
+                    let entry = Input::Reconnect { conn, addr: address_id, request };
                     return self.enter(conn, peer, &key, entry, reader, sink).await;
                 }
             }
@@ -168,19 +174,19 @@ impl LobbyServer {
         self.close(conn, CloseCode::GOING_AWAY, reader, sink, outbox).await;
     }
 
-    fn apply(&self, outputs: Vec<LobbyOutput>, outbox: &mut Outbox) -> Step {
+    fn apply(&self, outputs: Vec<LobbyOutput>, outbox: &mut Outbox) -> LobbyAction {
         for output in outputs {
             match output {
                 LobbyOutput::Send(text) => push(outbox, frame::text(text.as_bytes())),
                 LobbyOutput::Close(code) => {
                     push(outbox, frame::close(code));
-                    return Step::Close(code);
+                    return LobbyAction::Close(code);
                 }
-                LobbyOutput::Join(id, join) => return Step::Join(id, join),
-                LobbyOutput::Reconnect(request) => return Step::Reconnect(request),
+                LobbyOutput::Join(id, join) => return LobbyAction::Join(id, join),
+                LobbyOutput::Reconnect(request) => return LobbyAction::Reconnect(request),
             }
         }
-        Step::Stay
+        LobbyAction::Continue
     }
 
     /// Hands the connection to the shard of the channel.
@@ -195,12 +201,12 @@ impl LobbyServer {
     ) {
         let shard = self.parts.shards.of(channel.route());
         // Must be registered before the engine can report anything about the connection.
-        let known = self.parts.peers.enter(conn, peer);
+        let address = self.parts.peers.insert(conn, peer);
         match shard.send(ShardMsg::Adopt { conn, sink, entry }).await {
             Ok(()) => {
-                reader.joined();
+                reader.set_joined();
                 // A separate task, so that the memory of the lobby is freed.
-                tokio::spawn(pump(known, reader, shard));
+                tokio::spawn(pump(address, reader, shard));
             }
             // The shard has ended.
             Err(SendError(ShardMsg::Adopt { sink, .. })) => {
@@ -215,12 +221,12 @@ impl LobbyServer {
 /// is read.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` would keep what it is given twice")]
 fn pump(
-    known: PeerEntry,
+    address: PeerAddressGuard,
     mut reader: Reader,
     shard: Sender<ShardMsg>,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let conn = known.conn();
+        let conn = address.conn();
         let mut turns = Turns::default();
         let last = loop {
             let Some(incoming) = reader.next().await else { break Some(Bytes::new()) };
@@ -231,12 +237,12 @@ fn pump(
             };
             // `None`: the shard has closed the connection, or ends.
             let Some(turn) = turns.next(bytes).await else { break None };
-            let Ok(place) = shard.reserve().await else { break None };
+            let Ok(slot) = shard.reserve().await else { break None };
             match incoming {
-                Incoming::Text(frame) => place.send(ShardMsg::Frame { conn, frame, turn }),
-                Incoming::Alive(reply) => place.send(ShardMsg::Alive { conn, reply, turn }),
+                Incoming::Text(frame) => slot.send(ShardMsg::Frame { conn, frame, turn }),
+                Incoming::Alive(reply) => slot.send(ShardMsg::Alive { conn, reply, turn }),
                 Incoming::Close(_) | Incoming::Violation | Incoming::TooMuch => {
-                    place.send(ShardMsg::Input(Input::BinaryFrame { conn }));
+                    slot.send(ShardMsg::Input(Input::BinaryFrame { conn }));
                     break None;
                 }
             }
@@ -246,8 +252,8 @@ fn pump(
             let _ = timeout(CLOSE_LINGER * 2, reader.drain()).await;
         }
         // The message is made after `reserve`, so that this task does not store it while it waits.
-        if let Ok(place) = shard.reserve().await {
-            place.send(ShardMsg::Over { conn, reply: last.unwrap_or_default() });
+        if let Ok(slot) = shard.reserve().await {
+            slot.send(ShardMsg::Over { conn, reply: last.unwrap_or_default() });
         }
     }
 }
@@ -266,19 +272,19 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::socket::connection_limit::ConnectionLimit;
     use crate::socket::halves::split_tcp;
-    use crate::socket::places::Places;
 
     /// Each joined member has this task: its size is the memory of an idle member.
     #[tokio::test]
     async fn the_task_of_an_idle_connection_is_small() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let place = Places::new(1, 1).enter([127, 0, 0, 1].into()).unwrap();
-        let (source, _sink) = split_tcp(stream, place);
+        let permit = ConnectionLimit::new(1, 1).try_acquire([127, 0, 0, 1].into()).unwrap();
+        let (source, _sink) = split_tcp(stream, permit);
         let (shard, _mailbox) = mpsc::channel(1);
-        let known = Peers::default().enter(ConnId(1), [127, 0, 0, 1].into());
-        let pump = pump(known, Reader::new(source, b""), shard);
+        let address = PeerAddresses::default().insert(ConnId(1), [127, 0, 0, 1].into());
+        let pump = pump(address, Reader::new(source, b""), shard);
         let bytes = size_of_val(&pump);
         assert!(bytes <= 400, "{bytes} bytes");
     }
@@ -288,14 +294,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, address) = listener.accept().await.unwrap();
-        let place = Places::new(1, 1).enter(address.ip()).unwrap();
-        let (source, sink) = split_tcp(stream, place);
+        let permit = ConnectionLimit::new(1, 1).try_acquire(address.ip()).unwrap();
+        let (source, sink) = split_tcp(stream, permit);
         let mut reader = Reader::new(source, b"");
-        reader.joined();
+        reader.set_joined();
         let shard = shard.clone();
-        let known = Peers::default().enter(ConnId(number), address.ip());
+        let address = PeerAddresses::default().insert(ConnId(number), address.ip());
         tokio::spawn(async move {
-            pump(known, reader, shard).await;
+            pump(address, reader, shard).await;
             drop(sink);
         });
         peer
@@ -310,7 +316,7 @@ mod tests {
         frame
     }
 
-    fn who(message: Option<&ShardMsg>) -> u64 {
+    fn sender_of(message: Option<&ShardMsg>) -> u64 {
         match message {
             Some(ShardMsg::Frame { conn, .. }) => conn.0,
             _ => panic!("something else than a frame"),
@@ -337,17 +343,17 @@ mod tests {
         for _ in 0..GREEDY {
             held.push(mailbox.recv().await);
         }
-        let mut turn: Vec<u64> = held.iter().map(|message| who(message.as_ref())).collect();
+        let mut turn: Vec<u64> = held.iter().map(|message| sender_of(message.as_ref())).collect();
         turn.sort_unstable();
         assert_eq!(turn, (0..GREEDY).collect::<Vec<_>>());
         let mut witness = pumped(GREEDY, &shard).await;
         witness.write_all(&text(2)).await.unwrap();
-        assert_eq!(who(mailbox.recv().await.as_ref()), GREEDY, "it waits behind more");
+        assert_eq!(sender_of(mailbox.recv().await.as_ref()), GREEDY, "it waits behind more");
         // All frames arrive, one after the other.
         let mut count = held.len();
         held.clear();
         while count < GREEDY as usize * FRAMES {
-            assert!(who(mailbox.recv().await.as_ref()) < GREEDY);
+            assert!(sender_of(mailbox.recv().await.as_ref()) < GREEDY);
             count += 1;
         }
     }

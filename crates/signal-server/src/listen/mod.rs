@@ -3,14 +3,14 @@
 //! Deliberately absent: the meaning of messages.
 
 pub(crate) mod accept;
-pub(crate) mod budgets;
+pub(crate) mod connect_limiter;
 pub(crate) mod descriptors;
 mod flv_socket;
 pub(crate) mod guard;
 pub(crate) mod lobby;
 mod page;
-mod patience;
 pub(crate) mod proxies;
 pub(crate) mod public;
 pub(crate) mod refusals;
+mod stall_timeout;
 pub(crate) mod upgrade;

@@ -61,7 +61,7 @@ struct Facts<'a> {
     allow_from: Vec<String>,
 }
 
-struct Page {
+struct PageAssets {
     files: &'static [File],
     facts: Bytes,
 }
@@ -69,7 +69,7 @@ struct Page {
 /// The routes of the page, or only a hint when the page is off.
 pub(super) fn router(config: &Config) -> Router {
     if !config.page {
-        return Router::new().route("/", get(async || off()));
+        return Router::new().route("/", get(async || page_off()));
     }
     let debug = config.apps.iter().filter(|app| app.mode == AppMode::Debug);
     let facts = Facts {
@@ -79,10 +79,10 @@ pub(super) fn router(config: &Config) -> Router {
         allow_from: config.debug_allow_from.iter().map(ToString::to_string).collect(),
     };
     let facts = serde_json::to_vec(&facts).expect("facts have string keys only");
-    serve(Page { files: FILES, facts: facts.into() })
+    serve(PageAssets { files: FILES, facts: facts.into() })
 }
 
-fn off() -> ApiError {
+fn page_off() -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         "notFound",
@@ -90,7 +90,7 @@ fn off() -> ApiError {
     )
 }
 
-fn serve(page: Page) -> Router {
+fn serve(page: PageAssets) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/page/facts.json", get(facts))
@@ -98,7 +98,7 @@ fn serve(page: Page) -> Router {
         .with_state(Arc::new(page))
 }
 
-async fn index(State(page): State<Arc<Page>>, request: Request) -> Response<Body> {
+async fn index(State(page): State<Arc<PageAssets>>, request: Request) -> Response<Body> {
     match find(page.files, "index.html") {
         Some(file) => answer(file, request.headers(), ASK_EACH_TIME),
         None => {
@@ -110,7 +110,7 @@ async fn index(State(page): State<Arc<Page>>, request: Request) -> Response<Body
 }
 
 async fn file(
-    State(page): State<Arc<Page>>,
+    State(page): State<Arc<PageAssets>>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
@@ -121,7 +121,7 @@ async fn file(
     Ok(answer(file, request.headers(), if is_hashed { FOR_EVER } else { ASK_EACH_TIME }))
 }
 
-async fn facts(State(page): State<Arc<Page>>) -> Response<Body> {
+async fn facts(State(page): State<Arc<PageAssets>>) -> Response<Body> {
     let mut response = Response::new(Body::from(page.facts.clone()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -146,9 +146,9 @@ fn answer(file: &'static File, asked: &HeaderMap, caching: &'static str) -> Resp
         return response;
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.kind));
-    let (encoding, bytes) = if takes(asked, "br") {
+    let (encoding, bytes) = if accepts(asked, "br") {
         (Some("br"), file.brotli)
-    } else if takes(asked, "gzip") {
+    } else if accepts(asked, "gzip") {
         (Some("gzip"), file.gzip)
     } else {
         (None, file.plain)
@@ -174,7 +174,7 @@ fn has_version(asked: &HeaderMap, etag: &str) -> bool {
 
 /// Whether the browser names an encoding with a weight above zero (RFC 9110 §12.5.3). The wildcard `*` names none, so
 /// it gets the plain file.
-fn takes(asked: &HeaderMap, encoding: &str) -> bool {
+fn accepts(asked: &HeaderMap, encoding: &str) -> bool {
     list(asked, ACCEPT_ENCODING).any(|element| {
         let (name, weight) = element.split_once(';').unwrap_or((element, ""));
         let is_refused = weight
@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn built() -> Router {
-        serve(Page { files: BUILT, facts: Bytes::from_static(b"{}") })
+        serve(PageAssets { files: BUILT, facts: Bytes::from_static(b"{}") })
     }
 
     fn config(text: &str) -> Config {
@@ -287,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_answer_carries_the_policy() {
-        let unbuilt = serve(Page { files: &[], facts: Bytes::new() });
+        let unbuilt = serve(PageAssets { files: &[], facts: Bytes::new() });
         for (router, path) in [
             (built(), "/"),
             (built(), "/page/page-0123.js"),
@@ -324,7 +324,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_without_its_page_says_how_to_build_it() {
-        let unbuilt = serve(Page { files: &[], facts: Bytes::new() });
+        let unbuilt = serve(PageAssets { files: &[], facts: Bytes::new() });
         let (response, bytes) = ask(unbuilt, "/", &[]).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
         assert!(String::from_utf8_lossy(&bytes).contains("cargo xtask page"), "{bytes:?}");

@@ -1,5 +1,5 @@
 //! Finds the client of a request behind a reverse proxy. Comes in: the address of a socket, and the head of a request
-//! on it. Goes out: the address for budgets, places and logs. Deliberately absent: the PROXY protocol, and whether a
+//! on it. Goes out: the address for limits and logs. Deliberately absent: the PROXY protocol, and whether a
 //! request is proxied at all, see `guard.rs`.
 //!
 //! A client can write anything into these headers, but a proxy appends to them. So they are read from the right, and
@@ -25,13 +25,13 @@ impl Proxies {
     }
 
     /// Whether this is the address of a trusted proxy.
-    pub(crate) fn trust(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
         self.0.iter().any(|range| range.contains(address))
     }
 
     /// The client of a request from `peer`. Its port is 0 if a proxy reported it: a reported port is ignored.
     pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
-        if !self.trust(peer.ip()) {
+        if !self.is_trusted(peer.ip()) {
             return peer;
         }
         // Most proxies append to X-Forwarded-For, and pass Forwarded on as the client wrote it.
@@ -56,7 +56,7 @@ impl Proxies {
         let entries = values.flat_map(|value| value.as_bytes().rsplit(|&byte| byte == b','));
         for entry in entries.take(MAX_HOPS) {
             let address = read(str::from_utf8(entry).ok()?.trim())?;
-            if !self.trust(address) {
+            if !self.is_trusted(address) {
                 return Some(address);
             }
         }

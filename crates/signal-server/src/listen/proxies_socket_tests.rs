@@ -21,14 +21,14 @@ const FORGED: &str = "{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"reconnect\
                       \"seq\": 1, \"n\": 0}}";
 
 /// A server in safe mode that ends with the test.
-struct Running {
+struct TestServer {
     public: SocketAddr,
     task: JoinHandle<bool>,
     dir: PathBuf,
 }
 
-impl Running {
-    async fn start(name: &str, settings: &[(&str, &str)]) -> Running {
+impl TestServer {
+    async fn start(name: &str, settings: &[(&str, &str)]) -> TestServer {
         let dir = format!("lianmai-proxies-{}-{name}", std::process::id());
         let dir = std::env::temp_dir().join(dir);
         let mut flags = vec![("apps", APPS.to_owned())];
@@ -40,7 +40,7 @@ impl Running {
         let config = Config::load(None, std::iter::empty(), &flags).unwrap();
         let server = Server::bind(config).await.unwrap();
         let public = server.addresses().public;
-        Running { public, task: tokio::spawn(server.run(std::future::pending())), dir }
+        TestServer { public, task: tokio::spawn(server.run(std::future::pending())), dir }
     }
 
     /// Passes a handshake on like a proxy. Gives the answer of the server, and the socket.
@@ -79,7 +79,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for TestServer {
     fn drop(&mut self) {
         self.task.abort();
         let _ = std::fs::remove_dir_all(&self.dir);
@@ -101,7 +101,8 @@ async fn read_until(socket: &mut TcpStream, end: &str) -> String {
 /// keys refuses each ticket once.
 #[tokio::test]
 async fn a_ticket_that_is_none_bars_nobody() {
-    let server = Running::start("forged", &[("server.trusted_proxies", "[\"127.0.0.0/8\"]")]).await;
+    let server =
+        TestServer::start("forged", &[("server.trusted_proxies", "[\"127.0.0.0/8\"]")]).await;
     for client in ["192.0.2.1", "unknown"] {
         server.present_forged_tickets(client, 20).await;
         assert!(server.lets_in(client).await, "{client}");
@@ -114,7 +115,7 @@ async fn a_client_is_whom_its_proxy_names() {
         ("server.trusted_proxies", "[\"127.0.0.0/8\"]"),
         ("limits.max_connections_per_address", "2"),
     ];
-    let server = Running::start("named", &settings).await;
+    let server = TestServer::start("named", &settings).await;
     let one = server.connect("203.0.113.9, 192.0.2.1").await;
     let two = server.connect("192.0.2.1").await;
     assert!(one.0.starts_with("http/1.1 101") && two.0.starts_with("http/1.1 101"));
@@ -132,7 +133,7 @@ async fn who_is_not_trusted_speaks_for_itself_only() {
         ("limits.connections_per_second", "1"),
         ("limits.connection_burst", "3"),
     ];
-    let server = Running::start("untrusted", &settings).await;
+    let server = TestServer::start("untrusted", &settings).await;
     let mut let_in = 0;
     // Each handshake names another client, but all count for the address of the proxy.
     while server.lets_in(&format!("192.0.2.{let_in}")).await {
@@ -150,7 +151,7 @@ async fn each_client_has_its_own_rate_and_its_own_places() {
         ("limits.connection_burst", "3"),
         ("limits.max_connections_per_address", "2"),
     ];
-    let server = Running::start("rate", &settings).await;
+    let server = TestServer::start("rate", &settings).await;
     // More than the burst of one address.
     let mut held = Vec::new();
     for client in 1..=10 {
@@ -164,7 +165,7 @@ async fn each_client_has_its_own_rate_and_its_own_places() {
 
     // One client connects repeatedly: the burst is accepted, then hardly any.
     let settings = [settings[0], settings[1], settings[2]];
-    let server = Running::start("burst", &settings).await;
+    let server = TestServer::start("burst", &settings).await;
     let mut let_in = 0;
     while server.lets_in("192.0.2.1").await {
         let_in += 1;
@@ -178,7 +179,7 @@ async fn each_client_has_its_own_rate_and_its_own_places() {
 async fn debug_mode_refuses_what_a_trusted_proxy_passes_on() {
     let apps = "[{ appkey = \"demo\", mode = \"debug\" }]";
     let settings = [("apps", apps), ("server.trusted_proxies", "[\"127.0.0.1\"]")];
-    let server = Running::start("debug", &settings).await;
+    let server = TestServer::start("debug", &settings).await;
     for client in ["192.0.2.1", "127.0.0.1", ""] {
         let (answer, _) = server.connect(client).await;
         assert!(answer.starts_with("http/1.1 403"), "{client}: {answer}");

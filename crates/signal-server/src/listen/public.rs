@@ -23,7 +23,7 @@ use lianmai_media_plane::{Denied, DeniedKind, Direction, Hls, Hub, Protocol, Str
 use lianmai_protocol::SIGNAL_PATH;
 use tokio::sync::{oneshot, watch};
 
-use super::accept::{Hangup, Peer};
+use super::accept::{ClientAddr, Hangup};
 use super::flv_socket;
 use super::lobby::LobbyServer;
 use super::{page, upgrade};
@@ -39,7 +39,7 @@ const SEGMENT_TIME: Duration = Duration::from_secs(30);
 /// Time from the end of a play to the end of its connection.
 const LAST_BLOCKS: Duration = Duration::from_secs(1);
 
-struct Public {
+struct PublicState {
     lobby: LobbyServer,
     hub: Hub,
     hls: Hls,
@@ -58,22 +58,28 @@ pub(crate) fn router(
         .route(SIGNAL_PATH, get(signal))
         .route("/live/{file}", get(play).head(probe).options(preflight))
         .route("/live/{stream}/{file}", get(segment).options(preflight))
-        .with_state(Arc::new(Public { lobby, hls: Hls::new(hub.clone()), hub, authorizer, phase }))
+        .with_state(Arc::new(PublicState {
+            lobby,
+            hls: Hls::new(hub.clone()),
+            hub,
+            authorizer,
+            phase,
+        }))
         .merge(page::router(config))
         .method_not_allowed_fallback(async || ApiError::no_such_method())
         .fallback(async || ApiError::no_such_path())
-        .layer(middleware::from_fn(readable))
+        .layer(middleware::from_fn(allow_cors))
 }
 
 async fn signal(
-    State(public): State<Arc<Public>>,
+    State(public): State<Arc<PublicState>>,
     request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
     upgrade::upgrade(&public.lobby, request)
 }
 
 /// Lets the requesting page read the answer, whatever it is.
-async fn readable(request: Request<Body>, next: Next) -> Response<Body> {
+async fn allow_cors(request: Request<Body>, next: Next) -> Response<Body> {
     let origin = request.headers().get(ORIGIN).cloned();
     let mut response = next.run(request).await;
     if let Some(origin) = origin {
@@ -105,12 +111,12 @@ async fn preflight(request: Request<Body>) -> Response<Body> {
 }
 
 /// The stream request of an HTTP request.
-fn asked(
+fn stream_request(
     stream: &str,
     protocol: Protocol,
     request: &Request<Body>,
 ) -> Result<StreamRequest, ApiError> {
-    let Some(&Peer(peer)) = request.extensions().get::<Peer>() else {
+    let Some(&ClientAddr(peer)) = request.extensions().get::<ClientAddr>() else {
         return Err(ApiError::no_such_path());
     };
     let query = request.uri().query().unwrap_or_default();
@@ -118,7 +124,7 @@ fn asked(
 }
 
 /// The stream of a file, and how it is played. A path that is not UTF-8 names no stream.
-fn file_of(file: &Result<Path<String>, PathRejection>) -> Result<(&str, Protocol), ApiError> {
+fn parse_file(file: &Result<Path<String>, PathRejection>) -> Result<(&str, Protocol), ApiError> {
     let Ok(Path(file)) = file else { return Err(ApiError::no_such_path()) };
     let flv = file.strip_suffix(".flv").map(|stream| (stream, Protocol::HttpFlv));
     flv.or_else(|| file.strip_suffix(".m3u8").map(|stream| (stream, Protocol::Hls)))
@@ -135,13 +141,13 @@ fn flv_head(headers: &mut HeaderMap) {
 
 /// `HEAD /live/{stream}.flv?…`, or of a playlist: whether a play would be accepted. It takes no place of a player.
 async fn probe(
-    State(public): State<Arc<Public>>,
+    State(public): State<Arc<PublicState>>,
     file: Result<Path<String>, PathRejection>,
     request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
-    let (stream, protocol) = file_of(&file)?;
-    let asked = asked(stream, protocol, &request)?;
-    public.hub.probe(&*public.authorizer, asked).await.map_err(refused)?;
+    let (stream, protocol) = parse_file(&file)?;
+    let asked = stream_request(stream, protocol, &request)?;
+    public.hub.probe(&*public.authorizer, asked).await.map_err(denied_error)?;
     let mut response = Response::new(Body::empty());
     match protocol {
         Protocol::Hls => hls_head(response.headers_mut(), PLAYLIST),
@@ -161,12 +167,12 @@ fn hls_head(headers: &mut HeaderMap, content_type: HeaderValue) {
 
 /// `GET /live/{stream}.flv?…` and `GET /live/{stream}.m3u8?…`.
 async fn play(
-    State(public): State<Arc<Public>>,
+    State(public): State<Arc<PublicState>>,
     file: Result<Path<String>, PathRejection>,
     request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
-    let (stream, protocol) = file_of(&file)?;
-    let asked = asked(stream, protocol, &request)?;
+    let (stream, protocol) = parse_file(&file)?;
+    let asked = stream_request(stream, protocol, &request)?;
     match protocol {
         Protocol::Hls => playlist(&public, asked).await,
         _ => pull(&public, asked, request).await,
@@ -174,8 +180,8 @@ async fn play(
 }
 
 /// A playlist. The viewer is authorized for each request.
-async fn playlist(public: &Public, asked: StreamRequest) -> Result<Response<Body>, ApiError> {
-    let list = public.hls.playlist(&*public.authorizer, asked).await.map_err(refused)?;
+async fn playlist(public: &PublicState, asked: StreamRequest) -> Result<Response<Body>, ApiError> {
+    let list = public.hls.playlist(&*public.authorizer, asked).await.map_err(denied_error)?;
     let mut response = Response::new(Body::from(list));
     hls_head(response.headers_mut(), PLAYLIST);
     Ok(response)
@@ -183,19 +189,19 @@ async fn playlist(public: &Public, asked: StreamRequest) -> Result<Response<Body
 
 /// `GET /live/{stream}/{number}.ts?…`: a segment. The viewer is authorized again.
 async fn segment(
-    State(public): State<Arc<Public>>,
+    State(public): State<Arc<PublicState>>,
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
     let Ok(Path((stream, file))) = path else { return Err(ApiError::no_such_path()) };
     let number = file.strip_suffix(".ts").and_then(|number| number.parse().ok());
     let number = number.ok_or_else(ApiError::no_such_path)?;
-    let asked = asked(&stream, Protocol::Hls, &request)?;
+    let asked = stream_request(&stream, Protocol::Hls, &request)?;
     let Some(hangup) = request.extensions().get::<Hangup>().cloned() else {
         return Err(ApiError::no_such_path());
     };
     let segment = public.hls.segment(&*public.authorizer, asked, number).await;
-    let bytes = segment.map_err(refused)?.ok_or_else(|| {
+    let bytes = segment.map_err(denied_error)?.ok_or_else(|| {
         let message = "the segment is not there any more, or not yet";
         ApiError::new(StatusCode::NOT_FOUND, "noSuchSegment", message)
     })?;
@@ -206,7 +212,7 @@ async fn segment(
 
 /// Plays a stream while the client reads and the server runs, over WebSocket if the request asks for it.
 async fn pull(
-    public: &Public,
+    public: &PublicState,
     asked: StreamRequest,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
@@ -214,9 +220,10 @@ async fn pull(
         return Err(ApiError::no_such_path());
     };
     let peer = asked.peer;
-    if upgrade::is_wanted(request.headers()) {
+    if upgrade::is_websocket(request.headers()) {
         let handshake = upgrade::Handshake::new(&mut request, None)?;
-        let media = pull::open(&public.hub, &*public.authorizer, asked).await.map_err(refused)?;
+        let media =
+            pull::open(&public.hub, &*public.authorizer, asked).await.map_err(denied_error)?;
         let (response, socket) = handshake.accept();
         let phase = public.phase.clone();
         tokio::spawn(async move {
@@ -225,7 +232,7 @@ async fn pull(
         });
         return Ok(response);
     }
-    let media = pull::open(&public.hub, &*public.authorizer, asked).await.map_err(refused)?;
+    let media = pull::open(&public.hub, &*public.authorizer, asked).await.map_err(denied_error)?;
     let mut phase = public.phase.clone();
     let stop = async move { wait_for_stop(&mut phase).await };
     let lines = public.hub.lines().clone();
@@ -244,7 +251,7 @@ async fn pull(
             },
         }
         // A peer that does not read would keep its connection and its place among the players for ever.
-        hangup.hang_up();
+        hangup.close();
     });
     let body = media.into_stream().map(move |block| {
         // Dropped with the body.
@@ -256,7 +263,7 @@ async fn pull(
     Ok(response)
 }
 
-fn refused(denied: Denied) -> ApiError {
+fn denied_error(denied: Denied) -> ApiError {
     let status = match denied.kind {
         DeniedKind::Denied => StatusCode::FORBIDDEN,
         DeniedKind::Busy | DeniedKind::Overload => StatusCode::SERVICE_UNAVAILABLE,

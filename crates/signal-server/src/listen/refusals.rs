@@ -7,22 +7,22 @@ use http::{HeaderValue, StatusCode};
 
 use crate::api::error::ApiError;
 
-/// The answer of [`come_back_later`] as bytes, for a connection whose request is not read. The client retries with
+/// The answer of [`unavailable`] as bytes, for a connection whose request is not read. The client retries with
 /// backoff.
-pub(crate) const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
+pub(crate) const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
     Content-Type: application/problem+json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
     Content-Length: 149\r\nConnection: close\r\n\r\n\
     {\"type\":\"urn:lianmai:problem:notNow\",\"title\":\"Not now\",\"status\":503,\
     \"detail\":\"No connection is taken in now; Retry-After says when.\",\"name\":\"notNow\"}";
 
 /// There is no room now, or not for this address.
-pub(crate) fn come_back_later(after: Duration) -> ApiError {
+pub(crate) fn unavailable(after: Duration) -> ApiError {
     let text = "No connection is taken in now; Retry-After says when.";
-    away(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "notNow", text), after)
+    with_retry_after(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "notNow", text), after)
 }
 
 /// Adds to an error how long the client should stay away: whole seconds, at least one.
-pub(crate) fn away(error: ApiError, after: Duration) -> ApiError {
+pub(crate) fn with_retry_after(error: ApiError, after: Duration) -> ApiError {
     let seconds = u64::try_from(after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
     error
         .with(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
@@ -41,9 +41,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_not_read_hears_the_same() {
-        let written = str::from_utf8(NO_ROOM).unwrap();
+        let written = str::from_utf8(UNAVAILABLE).unwrap();
         let (head, body) = written.split_once("\r\n\r\n").unwrap();
-        let response = come_back_later(Duration::from_secs(5)).into_response();
+        let response = unavailable(Duration::from_secs(5)).into_response();
         assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
         for (name, value) in response.headers() {
             let name = name.as_str();

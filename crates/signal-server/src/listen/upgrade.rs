@@ -16,12 +16,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tungstenite::handshake::derive_accept_key;
 
-use super::accept::Peer;
+use super::accept::ClientAddr;
 use super::lobby::LobbyServer;
-use super::patience::Patience;
+use super::stall_timeout::StallTimeout;
 use crate::api::error::ApiError;
+use crate::socket::connection_limit::ConnectionPermit;
 use crate::socket::halves;
-use crate::socket::places::Place;
 use crate::socket::reader::Reader;
 
 /// Answers a handshake. If it is valid, starts the lobby of the connection.
@@ -31,7 +31,7 @@ pub(crate) fn upgrade(
 ) -> Result<Response<Body>, ApiError> {
     let handshake = Handshake::new(&mut request, Some(SUBPROTOCOL))?;
     let peer = handshake.peer;
-    lobby.is_open()?;
+    lobby.check_open()?;
     let lobby = lobby.clone();
     let (response, socket) = handshake.accept();
     tokio::spawn(async move {
@@ -42,14 +42,14 @@ pub(crate) fn upgrade(
 }
 
 /// Whether a request asks for a WebSocket.
-pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
+pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
     has_token(headers, &UPGRADE, "websocket")
 }
 
 /// A valid handshake.
 pub(crate) struct Handshake {
     upgrade: OnUpgrade,
-    place: Place,
+    permit: ConnectionPermit,
     pub(crate) peer: SocketAddr,
     accept: HeaderValue,
     subprotocol: Option<&'static str>,
@@ -64,14 +64,14 @@ impl Handshake {
         let bad = |text| ApiError::new(StatusCode::BAD_REQUEST, "badUpgrade", text);
         let accept = check(request.method(), request.headers(), subprotocol).map_err(bad)?;
         let extensions = request.extensions_mut();
-        let (Some(upgrade), Some(place), Some(Peer(peer))) = (
+        let (Some(upgrade), Some(permit), Some(ClientAddr(peer))) = (
             extensions.remove::<OnUpgrade>(),
-            extensions.remove::<Place>(),
-            extensions.remove::<Peer>(),
+            extensions.remove::<ConnectionPermit>(),
+            extensions.remove::<ClientAddr>(),
         ) else {
             return Err(bad("The connection cannot be upgraded."));
         };
-        Ok(Handshake { upgrade, place, peer, accept, subprotocol })
+        Ok(Handshake { upgrade, permit, peer, accept, subprotocol })
     }
 
     /// The answer, and a future of the socket, which resolves after the answer is written.
@@ -87,21 +87,21 @@ impl Handshake {
         if let Some(subprotocol) = self.subprotocol {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
         }
-        let (upgrade, place) = (self.upgrade, self.place);
-        (response, async move { take_apart(upgrade.await.ok()?, place) })
+        let (upgrade, permit) = (self.upgrade, self.permit);
+        (response, async move { take_apart(upgrade.await.ok()?, permit) })
     }
 }
 
 /// Takes the socket back from hyper. Bytes that arrived early are copied, because they keep hyper's buffer alive.
-fn take_apart(upgraded: Upgraded, place: Place) -> Option<(Reader, halves::Sink)> {
-    match upgraded.downcast::<Patience<TokioIo<TcpStream>>>() {
+fn take_apart(upgraded: Upgraded, permit: ConnectionPermit) -> Option<(Reader, halves::Sink)> {
+    match upgraded.downcast::<StallTimeout<TokioIo<TcpStream>>>() {
         Ok(parts) => {
-            let (source, sink) = halves::split_tcp(parts.io.into_inner().into_inner(), place);
+            let (source, sink) = halves::split_tcp(parts.io.into_inner().into_inner(), permit);
             Some((Reader::new(source, &parts.read_buf), sink))
         }
         Err(upgraded) => {
-            let parts = upgraded.downcast::<Patience<TokioIo<TlsStream<TcpStream>>>>().ok()?;
-            let (source, sink) = halves::split_tls(parts.io.into_inner().into_inner(), place);
+            let parts = upgraded.downcast::<StallTimeout<TokioIo<TlsStream<TcpStream>>>>().ok()?;
+            let (source, sink) = halves::split_tls(parts.io.into_inner().into_inner(), permit);
             Some((Reader::new(source, &parts.read_buf), sink))
         }
     }
@@ -112,7 +112,7 @@ fn check(
     headers: &HeaderMap,
     subprotocol: Option<&str>,
 ) -> Result<HeaderValue, &'static str> {
-    if method != Method::GET || !is_wanted(headers) {
+    if method != Method::GET || !is_websocket(headers) {
         return Err("This path speaks WebSocket only.");
     }
     if !has_token(headers, &CONNECTION, "upgrade") {

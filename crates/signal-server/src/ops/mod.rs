@@ -5,5 +5,5 @@ pub(crate) mod helpers;
 pub mod logs;
 pub(crate) mod metrics;
 pub(crate) mod note_log;
-pub(crate) mod peers;
+pub(crate) mod peer_addresses;
 pub mod stops;

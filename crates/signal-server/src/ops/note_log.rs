@@ -6,15 +6,15 @@ use lianmai_protocol::{CloseCode, ErrorName};
 use lianmai_signal_engine::Note;
 use tracing::{Level, debug, info, warn};
 
-use super::peers::{Origins, Peers};
+use super::peer_addresses::{NoteAddresses, PeerAddresses};
 use crate::notes::NoteReader;
 
 /// Logs notes until the last sender of notes is dropped, within the log limit of each address. Notes without a known
 /// address share one limit.
-pub(crate) async fn log(mut notes: NoteReader, lines: Lines, peers: Peers) {
-    let mut origins = Origins::new(peers);
+pub(crate) async fn log(mut notes: NoteReader, lines: Lines, peers: PeerAddresses) {
+    let mut addresses = NoteAddresses::new(peers);
     while let Some(note) = notes.next().await {
-        let origin = origins.of(&note);
+        let origin = addresses.of(&note);
         let is_loud = level(&note) < Level::DEBUG;
         if !is_loud || origin.map_or_else(|| lines.allow_any(), |address| lines.allow(address)) {
             line(&note);

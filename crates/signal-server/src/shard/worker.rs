@@ -264,7 +264,7 @@ impl Worker {
             }
             self.execute_outputs();
         }
-        self.framer.rest();
+        self.framer.forget();
     }
 
     fn execute_outputs(&mut self) {

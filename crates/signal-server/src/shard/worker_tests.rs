@@ -19,8 +19,8 @@ use crate::media::{MediaProvider, Presented};
 use crate::records::{self, Opening};
 use crate::shard::{Shards, Turns};
 use crate::signing::SignError;
+use crate::socket::connection_limit::ConnectionLimit;
 use crate::socket::halves::{Sink, split_tcp};
-use crate::socket::places::Places;
 
 /// A provider that answers when the test says so, like one that asks an API.
 #[derive(Default)]
@@ -108,8 +108,8 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, address) = listener.accept().await.unwrap();
-        let place = Places::new(1, 1).enter(address.ip()).unwrap();
-        let (_source, sink): (_, Sink) = split_tcp(stream, place);
+        let permit = ConnectionLimit::new(1, 1).try_acquire(address.ip()).unwrap();
+        let (_source, sink): (_, Sink) = split_tcp(stream, permit);
         let text = format!(
             r#"{{"appkey": "demo", "channelName": "room", "uid": "{number}", "joinId": "0123456789abcdef{number}"}}"#
         );

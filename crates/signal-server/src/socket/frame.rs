@@ -122,7 +122,7 @@ impl Framer {
     }
 
     /// Forgets the last payload, so that an idle shard does not hold its memory.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.last = None;
     }
 }

@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
-use super::places::Place;
+use super::connection_limit::ConnectionPermit;
 
 /// A socket that accepts no byte for this time is given up. It is also the limit for writing the rest of a closed
 /// connection.
@@ -32,10 +32,10 @@ pub(crate) const CLOSE_LINGER: Duration = Duration::from_secs(2);
 /// Maximum number of frames in one write.
 const MAX_SLICES: usize = 64;
 
-/// A TCP stream that one task reads and another writes. Its place becomes free when both drop it.
+/// A TCP stream that one task reads and another writes. Its permit becomes free when both drop it.
 pub(crate) struct Tcp {
     stream: TcpStream,
-    _place: Place,
+    _permit: ConnectionPermit,
 }
 
 /// The reading half of a TCP stream.
@@ -67,7 +67,7 @@ pub(crate) struct TlsReader {
     half: ReadHalf<TlsStream<TcpStream>>,
     /// `None` when the writer has ended.
     writer: Option<oneshot::Receiver<()>>,
-    _place: Place,
+    _permit: ConnectionPermit,
 }
 
 impl AsyncRead for TlsReader {
@@ -171,21 +171,21 @@ pub(crate) enum NotWritten {
     Gone,
 }
 
-pub(crate) fn split_tcp(stream: TcpStream, place: Place) -> (Source, Sink) {
-    let tcp = Arc::new(Tcp { stream, _place: place });
+pub(crate) fn split_tcp(stream: TcpStream, permit: ConnectionPermit) -> (Source, Sink) {
+    let tcp = Arc::new(Tcp { stream, _permit: permit });
     (Source::Tcp(TcpReader(tcp.clone())), Sink::Tcp(tcp))
 }
 
 /// Starts the writer task of a TLS stream. The task ends soon after the sink is dropped, or when the socket fails.
-pub(crate) fn split_tls(stream: TlsStream<TcpStream>, place: Place) -> (Source, Sink) {
+pub(crate) fn split_tls(stream: TlsStream<TcpStream>, permit: ConnectionPermit) -> (Source, Sink) {
     let (half, write) = tokio::io::split(stream);
     let (batches, waiting) = mpsc::channel(1);
     let (open, closed) = oneshot::channel();
     let (reader, writer) = oneshot::channel();
-    let reading = TlsReader { half, writer: Some(writer), _place: place.clone() };
+    let reading = TlsReader { half, writer: Some(writer), _permit: permit.clone() };
     let writing = tokio::spawn(async move {
         write_tls(write, waiting, closed, reader).await;
-        drop(place);
+        drop(permit);
     });
     let sink = TlsSink { batches, writer: writing.abort_handle(), open: Some(open) };
     (Source::Tls(Box::new(reading)), Sink::Tls(sink))

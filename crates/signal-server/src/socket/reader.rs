@@ -49,7 +49,7 @@ pub(crate) enum Incoming {
 
 /// The number of bytes that a peer may still send.
 #[derive(Debug)]
-enum Bound {
+enum ByteLimit {
     /// Bytes left until the peer joins.
     Lobby(u64),
     /// Bytes left until [`LISTENER_TIME`] is over; then the full number is allowed again.
@@ -58,35 +58,35 @@ enum Bound {
     Joined,
 }
 
-impl Bound {
+impl ByteLimit {
     /// The bytes that a frame costs: payload and head. In the lobby a complete text costs only its payload, because the
     /// lobby refuses empty texts.
     fn cost(&self, header: &FrameHeader, head: usize, length: u64) -> u64 {
         match (self, header.opcode) {
-            (Bound::Lobby(_), OpCode::Data(Data::Text)) if header.is_final => length,
+            (ByteLimit::Lobby(_), OpCode::Data(Data::Text)) if header.is_final => length,
             _ => length.saturating_add(head as u64),
         }
     }
 
-    /// Subtracts the cost of a frame. Returns `false` and subtracts nothing when less is left. `has_come` says whether
+    /// Subtracts the cost of a frame. Returns `false` and subtracts nothing when less is left. `is_complete` says whether
     /// the whole frame has arrived; before that, nothing is subtracted either.
-    fn take(&mut self, cost: u64, has_come: bool) -> bool {
-        if let Bound::Listener { left, since } = self
+    fn take(&mut self, cost: u64, is_complete: bool) -> bool {
+        if let ByteLimit::Listener { left, since } = self
             && cost > *left
             && since.elapsed() >= LISTENER_TIME
         {
-            *self = Bound::listener();
+            *self = ByteLimit::listener();
         }
-        let (Bound::Lobby(left) | Bound::Listener { left, .. }) = self else { return true };
+        let (ByteLimit::Lobby(left) | ByteLimit::Listener { left, .. }) = self else { return true };
         let rest = left.checked_sub(cost);
-        if let Some(rest) = rest.filter(|_| has_come) {
+        if let Some(rest) = rest.filter(|_| is_complete) {
             *left = rest;
         }
         rest.is_some()
     }
 
     fn listener() -> Self {
-        Bound::Listener { left: LOBBY_BYTES as u64, since: Instant::now() }
+        ByteLimit::Listener { left: LOBBY_BYTES as u64, since: Instant::now() }
     }
 }
 
@@ -97,15 +97,15 @@ pub(crate) struct Reader {
     partial: BytesMut,
     /// Fragments of an incomplete text message.
     fragments: Option<BytesMut>,
-    bound: Bound,
+    limit: ByteLimit,
     /// The number of empty ones among these fragments.
     empty: u8,
     /// A close frame or a violation arrived: the rest is ignored.
-    over: bool,
+    ended: bool,
 }
 
 /// The result of one frame.
-enum Step {
+enum FrameOutcome {
     Incoming(Incoming),
     /// The frame was a fragment: continue.
     More,
@@ -115,18 +115,18 @@ impl Reader {
     /// `early` holds the bytes that arrived with the upgrade request.
     pub(crate) fn new(source: Source, early: &[u8]) -> Self {
         let partial = BytesMut::from(early);
-        let bound = Bound::Lobby(LOBBY_BYTES as u64);
-        Reader { source, partial, fragments: None, bound, empty: 0, over: false }
+        let limit = ByteLimit::Lobby(LOBBY_BYTES as u64);
+        Reader { source, partial, fragments: None, limit, empty: 0, ended: false }
     }
 
     /// The peer has joined: the limits of the lobby no longer apply.
-    pub(crate) fn joined(&mut self) {
-        self.bound = Bound::Joined;
+    pub(crate) fn set_joined(&mut self) {
+        self.limit = ByteLimit::Joined;
     }
 
-    /// From now on the peer only listens. It may send pings without end, within the limit of [`Bound::Listener`].
-    pub(crate) fn listens(&mut self) {
-        self.bound = Bound::listener();
+    /// From now on the peer only listens. It may send pings without end, within the limit of [`ByteLimit::Listener`].
+    pub(crate) fn set_listener(&mut self) {
+        self.limit = ByteLimit::listener();
     }
 
     /// The next action of the peer; `None` when the connection has ended. Cancel safe.
@@ -155,15 +155,15 @@ impl Reader {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
         loop {
-            if self.over {
+            if self.ended {
                 return Poll::Ready(None);
             }
             match self.take_frame() {
-                Some(Step::Incoming(incoming)) => {
-                    self.over |= !matches!(incoming, Incoming::Text(_) | Incoming::Alive(_));
+                Some(FrameOutcome::Incoming(incoming)) => {
+                    self.ended |= !matches!(incoming, Incoming::Text(_) | Incoming::Alive(_));
                     return Poll::Ready(Some(incoming));
                 }
-                Some(Step::More) => continue,
+                Some(FrameOutcome::More) => continue,
                 None => {}
             }
             let mut bytes = [0; READ_BYTES];
@@ -178,11 +178,11 @@ impl Reader {
     }
 
     /// Takes one whole frame from the bytes that were read.
-    fn take_frame(&mut self) -> Option<Step> {
+    fn take_frame(&mut self) -> Option<FrameOutcome> {
         if self.partial.is_empty() {
             return None;
         }
-        let violation = Some(Step::Incoming(Incoming::Violation));
+        let violation = Some(FrameOutcome::Incoming(Incoming::Violation));
         let mut cursor = Cursor::new(&self.partial[..]);
         let (header, length) = match FrameHeader::parse(&mut cursor) {
             Ok(Some(parsed)) => parsed,
@@ -191,15 +191,15 @@ impl Reader {
         };
         let head = usize::try_from(cursor.position()).ok()?;
         let Some(mask) = header.mask else { return violation };
-        if header.rsv1 || header.rsv2 || header.rsv3 || !self.may_come(&header, length) {
+        if header.rsv1 || header.rsv2 || header.rsv3 || !self.is_allowed(&header, length) {
             return violation;
         }
-        let cost = self.bound.cost(&header, head, length);
-        let has_come = (self.partial.len() as u64).saturating_sub(head as u64) >= length;
-        if !self.bound.take(cost, has_come) {
-            return Some(Step::Incoming(Incoming::TooMuch));
+        let cost = self.limit.cost(&header, head, length);
+        let is_complete = (self.partial.len() as u64).saturating_sub(head as u64) >= length;
+        if !self.limit.take(cost, is_complete) {
+            return Some(FrameOutcome::Incoming(Incoming::TooMuch));
         }
-        if !has_come {
+        if !is_complete {
             return None;
         }
         // The whole frame is in `partial`, so its length fits.
@@ -219,7 +219,7 @@ impl Reader {
     }
 
     /// Whether a frame fits into its message and its bound.
-    fn may_come(&self, header: &FrameHeader, length: u64) -> bool {
+    fn is_allowed(&self, header: &FrameHeader, length: u64) -> bool {
         let begun = self.fragments.as_ref().map_or(0, BytesMut::len) as u64;
         let fits = begun.saturating_add(length) <= MAX_CLIENT_FRAME_BYTES as u64
             && (length > 0 || header.is_final || self.empty < MAX_EMPTY_FRAGMENTS);
@@ -233,15 +233,15 @@ impl Reader {
         }
     }
 
-    fn step(&mut self, header: &FrameHeader, payload: BytesMut) -> Step {
+    fn step(&mut self, header: &FrameHeader, payload: BytesMut) -> FrameOutcome {
         match header.opcode {
             OpCode::Control(Control::Close) => {
-                Step::Incoming(Incoming::Close(frame::close_reply(&payload)))
+                FrameOutcome::Incoming(Incoming::Close(frame::close_reply(&payload)))
             }
             OpCode::Control(Control::Ping) => {
-                Step::Incoming(Incoming::Alive(frame::pong(&payload)))
+                FrameOutcome::Incoming(Incoming::Alive(frame::pong(&payload)))
             }
-            OpCode::Control(_) => Step::Incoming(Incoming::Alive(Bytes::new())),
+            OpCode::Control(_) => FrameOutcome::Incoming(Incoming::Alive(Bytes::new())),
             OpCode::Data(_) => {
                 let is_empty = payload.is_empty();
                 let message = match mem::take(&mut self.fragments) {
@@ -253,11 +253,11 @@ impl Reader {
                 };
                 if header.is_final {
                     self.empty = 0;
-                    Step::Incoming(Incoming::Text(message.freeze()))
+                    FrameOutcome::Incoming(Incoming::Text(message.freeze()))
                 } else {
                     self.empty += u8::from(is_empty);
                     self.fragments = Some(message);
-                    Step::More
+                    FrameOutcome::More
                 }
             }
         }

@@ -5,8 +5,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::advance;
 
 use super::*;
+use crate::socket::connection_limit::ConnectionLimit;
 use crate::socket::halves::{Sink, split_tcp};
-use crate::socket::places::Places;
 
 const LOBBY: usize = LOBBY_BYTES;
 
@@ -15,8 +15,8 @@ async fn pair(early: &[u8]) -> (Reader, Sink, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, address) = listener.accept().await.unwrap();
-    let place = Places::new(1, 1).enter(address.ip()).unwrap();
-    let (source, sink) = split_tcp(stream, place);
+    let permit = ConnectionLimit::new(1, 1).try_acquire(address.ip()).unwrap();
+    let (source, sink) = split_tcp(stream, permit);
     (Reader::new(source, early), sink, peer)
 }
 
@@ -106,7 +106,7 @@ async fn what_holds_no_text_counts_too() {
 #[tokio::test(start_paused = true)]
 async fn who_listens_may_ping_for_ever_and_not_all_at_once() {
     let (mut reader, _sink, mut peer) = pair(b"").await;
-    reader.listens();
+    reader.set_listener();
     let ping = frame(0x89, 125);
     let at_once = LOBBY / ping.len();
     for _ in 0..3 {
@@ -128,7 +128,7 @@ async fn who_listens_may_ping_for_ever_and_not_all_at_once() {
 #[tokio::test]
 async fn who_listens_may_not_say_nothing_for_ever() {
     let (mut reader, _sink, mut peer) = pair(b"").await;
-    reader.listens();
+    reader.set_listener();
     let nothing = frame(0x81, 0);
     let at_once = LOBBY / nothing.len();
     peer.write_all(&nothing.repeat(at_once + 1)).await.unwrap();
@@ -149,7 +149,7 @@ async fn a_text_of_fragments_without_anything_in_them_ends() {
     // Each text has its own limit.
     let bytes = [whole.clone(), whole, text(empty + 1), frame(0x80, 0)].concat();
     let (mut reader, _sink, mut peer) = pair(b"").await;
-    reader.joined();
+    reader.set_joined();
     peer.write_all(&bytes).await.unwrap();
     for _ in 0..2 {
         assert!(matches!(reader.next().await, Some(Incoming::Alive(_))));
@@ -164,7 +164,7 @@ async fn a_text_of_fragments_without_anything_in_them_ends() {
 async fn whoever_joined_sends_64_kib() {
     let (mut reader, _sink, mut peer) = pair(&frame(0x81, 7)).await;
     assert!(matches!(reader.next().await, Some(Incoming::Text(text)) if text.len() == 7));
-    reader.joined();
+    reader.set_joined();
     let sending = tokio::spawn(async move {
         let _ = peer.write_all(&frame(0x81, MAX_CLIENT_FRAME_BYTES)).await;
         let _ = peer.write_all(&frame(0x81, MAX_CLIENT_FRAME_BYTES + 1)).await;

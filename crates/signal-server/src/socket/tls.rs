@@ -46,7 +46,7 @@ pub enum TlsError {
 /// TLS 1.2 and 1.3 with one certificate that can be replaced.
 pub(crate) struct TlsReloader {
     files: TlsConfig,
-    seen: Mutex<Seen>,
+    state: Mutex<FileState>,
     resolver: Arc<Resolver>,
     provider: Arc<CryptoProvider>,
     acceptor: TlsAcceptor,
@@ -76,7 +76,7 @@ impl TlsReloader {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsReloader {
             files: files.clone(),
-            seen: Mutex::new(Seen { used, failed: None }),
+            state: Mutex::new(FileState { used, failed: None }),
             resolver,
             provider,
             acceptor: TlsAcceptor::from(Arc::new(config)),
@@ -103,19 +103,19 @@ impl TlsReloader {
     /// # Errors
     /// [`TlsError`].
     pub(crate) fn reload_if_changed(&self) -> Result<bool, TlsError> {
-        let mut seen = self.seen();
+        let mut state = self.state();
         // The stamps are taken before the files are read: the next call sees a write in between.
         let now = stamps(&self.files);
-        if seen.used == now {
-            seen.failed = None;
+        if state.used == now {
+            state.failed = None;
             return Ok(false);
         }
-        let Err(error) = self.read(&mut seen, now) else { return Ok(true) };
+        let Err(error) = self.read(&mut state, now) else { return Ok(true) };
         let failed = Some((now, error.to_string()));
-        if seen.failed == failed {
+        if state.failed == failed {
             return Ok(false);
         }
-        seen.failed = failed;
+        state.failed = failed;
         Err(error)
     }
 
@@ -124,25 +124,25 @@ impl TlsReloader {
     /// # Errors
     /// [`TlsError`]; the old pair stays.
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
-        let mut seen = self.seen();
+        let mut state = self.state();
         let now = stamps(&self.files);
-        self.read(&mut seen, now)
+        self.read(&mut state, now)
     }
 
-    fn read(&self, seen: &mut Seen, now: [Stamp; 2]) -> Result<(), TlsError> {
+    fn read(&self, state: &mut FileState, now: [Stamp; 2]) -> Result<(), TlsError> {
         let pair = Arc::new(read_pair(&self.files, &self.provider)?);
         *self.resolver.current.write().unwrap_or_else(PoisonError::into_inner) = pair;
-        *seen = Seen { used: now, failed: None };
+        *state = FileState { used: now, failed: None };
         Ok(())
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, FileState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What is known about the files.
-struct Seen {
+struct FileState {
     /// The stamps when the pair in use was read.
     used: [Stamp; 2],
     /// The stamps and the error of the last failure, which was reported already.

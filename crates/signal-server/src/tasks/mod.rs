@@ -104,7 +104,7 @@ fn whole(config: &TasksConfig) -> Cost {
 }
 
 /// Maximum number of concurrent runs.
-pub(crate) fn most_runs(config: &TasksConfig) -> usize {
+pub(crate) fn max_runs(config: &TasksConfig) -> usize {
     whole(config).most_tasks()
 }
 

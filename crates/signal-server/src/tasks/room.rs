@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lianmai_protocol::{Appkey, TaskId, UserId};
-use lianmai_shares::{Full, Reservation, Pool, Share};
+use lianmai_shares::{Full, Pool, Reservation, Share};
 use lianmai_signal_engine::ChannelKey;
 use tokio::time::Instant;
 

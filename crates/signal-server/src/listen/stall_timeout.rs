@@ -10,16 +10,16 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Sleep, sleep};
 
 /// A socket whose writes fail when none makes progress for `limit`.
-pub(crate) struct Patience<I> {
+pub(crate) struct StallTimeout<I> {
     io: I,
     limit: Duration,
     /// Runs from the first write that had to wait. Boxed, because most sockets never need it.
-    waits: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<I> Patience<I> {
+impl<I> StallTimeout<I> {
     pub(crate) fn new(io: I, limit: Duration) -> Self {
-        Patience { io, limit, waits: None }
+        StallTimeout { io, limit, timer: None }
     }
 
     pub(crate) fn into_inner(self) -> I {
@@ -27,7 +27,7 @@ impl<I> Patience<I> {
     }
 }
 
-impl<I: Unpin> Patience<I> {
+impl<I: Unpin> StallTimeout<I> {
     fn unless_stalled<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -35,17 +35,17 @@ impl<I: Unpin> Patience<I> {
     ) -> Poll<io::Result<T>> {
         let written = write(Pin::new(&mut self.io), cx);
         if written.is_ready() {
-            self.waits = None;
+            self.timer = None;
             return written;
         }
         let limit = self.limit;
-        let waits = self.waits.get_or_insert_with(|| Box::pin(sleep(limit)));
-        ready!(waits.as_mut().poll(cx));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<I: Read + Unpin> Read for Patience<I> {
+impl<I: Read + Unpin> Read for StallTimeout<I> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -55,7 +55,7 @@ impl<I: Read + Unpin> Read for Patience<I> {
     }
 }
 
-impl<I: Write + Unpin> Write for Patience<I> {
+impl<I: Write + Unpin> Write for StallTimeout<I> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -103,7 +103,7 @@ mod tests {
     async fn a_peer_that_takes_some_bytes_now_and_then_is_waited_for() {
         const PIECES: usize = 8;
         let (near, mut far) = tokio::io::duplex(16);
-        let mut near = Patience::new(TokioIo::new(near), LIMIT);
+        let mut near = StallTimeout::new(TokioIo::new(near), LIMIT);
         let slow = tokio::spawn(async move {
             for _ in 0..PIECES {
                 sleep(LIMIT / 2).await;

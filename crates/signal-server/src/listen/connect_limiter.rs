@@ -1,6 +1,6 @@
 //! Limits how often one address may connect. Comes in: addresses and times. Goes out: whether that is too often.
-//! Deliberately absent: the number of its connections, see `places.rs`; and invalid tickets or tokens. These are
-//! refused, but never block an address: they cannot be guessed, and many clients may share one address (ADR 0044).
+//! Deliberately absent: the number of its connections, see `connection_limit.rs`; and invalid tickets or tokens. These
+//! are refused, but never block an address: they cannot be guessed, and many clients may share one address (ADR 0044).
 //!
 //! Behind a proxy that is not trusted all clients have one address (see `proxies.rs`), so the rate must fit many
 //! clients, and loopback has no limit while an app is in debug mode.
@@ -11,44 +11,44 @@ use std::sync::{Mutex, PoisonError};
 use lianmai_shares::RateLimiter;
 use tokio::time::Instant;
 
-use crate::config::Rate;
-use crate::socket::places::group;
+use crate::config::ConnectionRate;
+use crate::socket::connection_limit::address_group;
 
 /// Maximum number of remembered addresses. Beyond it, those with the fewest recent connections are forgotten.
 const MAX_ADDRESSES: usize = 50_000;
 
 /// The connection rates of all addresses.
 #[derive(Debug)]
-pub(crate) struct Budgets {
+pub(crate) struct ConnectLimiter {
     begin: Instant,
     /// `None` for no limit.
-    rates: Option<Mutex<RateLimiter<IpAddr>>>,
+    buckets: Option<Mutex<RateLimiter<IpAddr>>>,
     exempt_loopback: bool,
 }
 
-impl Budgets {
+impl ConnectLimiter {
     /// Without a rate, all addresses may connect as often as they like.
-    pub(crate) fn new(rate: Option<Rate>, exempt_loopback: bool) -> Self {
-        let rates = rate.map(|Rate { per_second, burst }| {
+    pub(crate) fn new(rate: Option<ConnectionRate>, exempt_loopback: bool) -> Self {
+        let buckets = rate.map(|ConnectionRate { per_second, burst }| {
             let rate = lianmai_shares::Rate::per_second(per_second, burst);
             Mutex::new(RateLimiter::new(rate, MAX_ADDRESSES))
         });
-        Budgets { begin: Instant::now(), rates, exempt_loopback }
+        ConnectLimiter { begin: Instant::now(), buckets, exempt_loopback }
     }
 
     /// Whether one more connection is allowed now.
-    pub(crate) fn connect(&self, peer: IpAddr, now: Instant) -> bool {
-        let Some((rates, address)) = self.rates.as_ref().zip(self.counted(peer)) else {
+    pub(crate) fn allow(&self, peer: IpAddr, now: Instant) -> bool {
+        let Some((buckets, address)) = self.buckets.as_ref().zip(self.limited_address(peer)) else {
             return true;
         };
-        let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.take(&address, now.saturating_duration_since(self.begin)).is_ok()
+        let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.take(&address, now.saturating_duration_since(self.begin)).is_ok()
     }
 
     /// The address group that counts for a peer; `None` if it has no limit.
-    fn counted(&self, peer: IpAddr) -> Option<IpAddr> {
+    fn limited_address(&self, peer: IpAddr) -> Option<IpAddr> {
         let peer = peer.to_canonical();
-        (!(self.exempt_loopback && peer.is_loopback())).then(|| group(peer))
+        (!(self.exempt_loopback && peer.is_loopback())).then(|| address_group(peer))
     }
 }
 
@@ -64,19 +64,19 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn budgets(per_second: u32, burst: u32) -> Budgets {
-        Budgets::new(Some(Rate { per_second, burst }), true)
+    fn limiter(per_second: u32, burst: u32) -> ConnectLimiter {
+        ConnectLimiter::new(Some(ConnectionRate { per_second, burst }), true)
     }
 
-    fn remembered(budgets: &Budgets) -> usize {
-        budgets.rates.as_ref().unwrap().lock().unwrap().len()
+    fn remembered(limiter: &ConnectLimiter) -> usize {
+        limiter.buckets.as_ref().unwrap().lock().unwrap().len()
     }
 
     #[test]
     fn an_address_comes_at_once_and_then_at_its_rate() {
-        let (budgets, start) = (budgets(10, 3), Instant::now());
+        let (limiter, start) = (limiter(10, 3), Instant::now());
         let come =
-            |address: &str, ms| budgets.connect(ip(address), start + Duration::from_millis(ms));
+            |address: &str, ms| limiter.allow(ip(address), start + Duration::from_millis(ms));
         assert!(come("192.0.2.1", 0) && come("192.0.2.1", 0) && come("::ffff:192.0.2.1", 0));
         assert!(!come("192.0.2.1", 0) && !come("192.0.2.1", 99), "a refusal costs nothing");
         assert!(come("192.0.2.2", 0), "another address");
@@ -96,25 +96,25 @@ mod tests {
     #[test]
     fn loopback_is_exempt_in_debug_mode_only() {
         let now = Instant::now();
-        let debug = budgets(1, 1);
-        let safe = Budgets::new(Some(Rate { per_second: 1, burst: 1 }), false);
+        let debug = limiter(1, 1);
+        let safe = ConnectLimiter::new(Some(ConnectionRate { per_second: 1, burst: 1 }), false);
         for local in ["127.0.0.1", "127.0.0.1", "::1", "::ffff:127.0.0.1"] {
-            assert!(debug.connect(ip(local), now));
+            assert!(debug.allow(ip(local), now));
         }
-        assert!(safe.connect(ip("127.0.0.1"), now) && !safe.connect(ip("127.0.0.1"), now));
+        assert!(safe.allow(ip("127.0.0.1"), now) && !safe.allow(ip("127.0.0.1"), now));
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let (budgets, start) = (budgets(1, 2), Instant::now());
+        let (limiter, start) = (limiter(1, 2), Instant::now());
         let address = |n: u32| IpAddr::V4(n.into());
-        assert!(budgets.connect(address(0), start) && budgets.connect(address(0), start));
+        assert!(limiter.allow(address(0), start) && limiter.allow(address(0), start));
         for n in 1..60_000 {
-            assert!(budgets.connect(address(n), start));
+            assert!(limiter.allow(address(n), start));
         }
-        assert_eq!(remembered(&budgets), MAX_ADDRESSES);
-        assert!(!budgets.connect(address(0), start), "who came most is still remembered");
-        assert!(budgets.connect(address(70_000), start + Duration::from_secs(60)));
-        assert_eq!(remembered(&budgets), 1, "the rest is forgotten");
+        assert_eq!(remembered(&limiter), MAX_ADDRESSES);
+        assert!(!limiter.allow(address(0), start), "who came most is still remembered");
+        assert!(limiter.allow(address(70_000), start + Duration::from_secs(60)));
+        assert_eq!(remembered(&limiter), 1, "the rest is forgotten");
     }
 }

@@ -14,19 +14,19 @@ const MAX_MEMBERS: usize = 1_000_000;
 
 /// The addresses of the connections that have joined or try to. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Peers(Arc<Mutex<HashMap<ConnId, IpAddr>>>);
+pub(crate) struct PeerAddresses(Arc<Mutex<HashMap<ConnId, IpAddr>>>);
 
 /// The address of a connection is known until this is dropped.
 #[derive(Debug)]
-pub(crate) struct PeerEntry {
-    peers: Peers,
+pub(crate) struct PeerAddressGuard {
+    peers: PeerAddresses,
     conn: ConnId,
 }
 
-impl Peers {
-    pub(crate) fn enter(&self, conn: ConnId, address: IpAddr) -> PeerEntry {
+impl PeerAddresses {
+    pub(crate) fn insert(&self, conn: ConnId, address: IpAddr) -> PeerAddressGuard {
         self.lock().insert(conn, address);
-        PeerEntry { peers: self.clone(), conn }
+        PeerAddressGuard { peers: self.clone(), conn }
     }
 
     fn of(&self, conn: ConnId) -> Option<IpAddr> {
@@ -38,13 +38,13 @@ impl Peers {
     }
 }
 
-impl PeerEntry {
+impl PeerAddressGuard {
     pub(crate) fn conn(&self) -> ConnId {
         self.conn
     }
 }
 
-impl Drop for PeerEntry {
+impl Drop for PeerAddressGuard {
     fn drop(&mut self) {
         self.peers.lock().remove(&self.conn);
     }
@@ -52,15 +52,15 @@ impl Drop for PeerEntry {
 
 /// Finds the addresses that notes come from.
 #[derive(Debug)]
-pub(crate) struct Origins {
-    peers: Peers,
+pub(crate) struct NoteAddresses {
+    peers: PeerAddresses,
     /// The addresses of the members' last joins or resumes.
     members: BTreeMap<Mid, IpAddr>,
 }
 
-impl Origins {
-    pub(crate) fn new(peers: Peers) -> Self {
-        Origins { peers, members: BTreeMap::new() }
+impl NoteAddresses {
+    pub(crate) fn new(peers: PeerAddresses) -> Self {
+        NoteAddresses { peers, members: BTreeMap::new() }
     }
 
     /// The address that caused a note, if it is known. Must be called for each note, in order.
@@ -103,10 +103,10 @@ mod tests {
 
     #[test]
     fn what_is_noted_is_of_the_address_of_its_connection_or_member() {
-        let peers = Peers::default();
+        let peers = PeerAddresses::default();
         let [one, other]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|it| it.parse().unwrap());
-        let entries = [peers.enter(ConnId(1), one), peers.enter(ConnId(2), other)];
-        let mut origins = Origins::new(peers.clone());
+        let entries = [peers.insert(ConnId(1), one), peers.insert(ConnId(2), other)];
+        let mut note_addresses = NoteAddresses::new(peers.clone());
         let channel = ChannelKey { appkey: "demo".parse().unwrap(), name: "room".parse().unwrap() };
         let cid = Cid(5);
         let (uid, mid, role) = (UserId::from(7), Mid([0; 12]), Role::Broadcaster);
@@ -119,13 +119,19 @@ mod tests {
         let reason = LeaveReason::Left;
         let left = Note::MemberLeft { channel: channel.clone(), cid, uid, mid, reason };
         let closing = Note::Closing { conn: ConnId(2), code: CloseCode::GOING_AWAY };
-        assert_eq!(origins.of(&changed), None, "before it is known");
-        assert_eq!((origins.of(&joined(1)), origins.of(&changed)), (Some(one), Some(one)));
-        assert_eq!((origins.of(&joined(2)), origins.of(&changed)), (Some(other), Some(other)));
-        assert_eq!(origins.of(&closing), Some(other));
+        assert_eq!(note_addresses.of(&changed), None, "before it is known");
+        assert_eq!(
+            (note_addresses.of(&joined(1)), note_addresses.of(&changed)),
+            (Some(one), Some(one))
+        );
+        assert_eq!(
+            (note_addresses.of(&joined(2)), note_addresses.of(&changed)),
+            (Some(other), Some(other))
+        );
+        assert_eq!(note_addresses.of(&closing), Some(other));
         drop(entries);
-        assert_eq!((origins.of(&closing), origins.of(&joined(1))), (None, None));
-        assert_eq!((origins.of(&left), origins.of(&left)), (Some(other), None));
-        assert!(peers.lock().is_empty() && origins.members.is_empty(), "nothing is left");
+        assert_eq!((note_addresses.of(&closing), note_addresses.of(&joined(1))), (None, None));
+        assert_eq!((note_addresses.of(&left), note_addresses.of(&left)), (Some(other), None));
+        assert!(peers.lock().is_empty() && note_addresses.members.is_empty(), "nothing is left");
     }
 }
