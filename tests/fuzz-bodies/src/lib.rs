@@ -10,19 +10,19 @@ mod codec;
 mod engine;
 mod flv;
 mod program;
+mod reached_states;
 mod rtmp;
 mod rtmp_client;
-mod seen;
 mod session;
 mod tokens;
 
 pub use codec::{codec_client, codec_server};
-pub use engine::{engine, engine_seen};
+pub use engine::{engine, engine_states};
 pub use flv::flv;
+pub use reached_states::ReachedStates;
 pub use rtmp::rtmp;
 pub use rtmp_client::rtmp_client;
-pub use seen::Seen;
-pub use session::{session, session_seen};
+pub use session::{session, session_states};
 pub use tokens::tokens;
 
 /// The body of a target.

@@ -292,7 +292,7 @@ pub(crate) fn pieces(mut left: usize, seed: u16) -> impl Iterator<Item = usize> 
 
 /// The outputs of a session.
 #[derive(Default)]
-struct Outcome {
+struct SessionOutcome {
     events: Vec<Event>,
     sent: Vec<u8>,
     closed: bool,
@@ -301,7 +301,7 @@ struct Outcome {
     granted: Vec<bool>,
 }
 
-impl Outcome {
+impl SessionOutcome {
     fn drain(&mut self, session: &mut Session) {
         while let Some(output) = session.next_output() {
             assert!(!self.closed, "nothing follows a close");
@@ -346,9 +346,9 @@ impl Outcome {
     }
 }
 
-fn run(wire: &[u8], pieces: impl Iterator<Item = usize>, decisions: u8) -> Outcome {
+fn run(wire: &[u8], pieces: impl Iterator<Item = usize>, decisions: u8) -> SessionOutcome {
     let mut session = Session::new([7; 16]);
-    let mut outcome = Outcome::default();
+    let mut outcome = SessionOutcome::default();
     let mut rest = wire;
     for piece in pieces {
         let (head, tail) = rest.split_at(piece);
@@ -380,7 +380,7 @@ fn run(wire: &[u8], pieces: impl Iterator<Item = usize>, decisions: u8) -> Outco
 }
 
 /// Checks the order of the events, and every bound.
-fn check(outcome: &Outcome, received: usize) {
+fn check(outcome: &SessionOutcome, received: usize) {
     let mut current: Option<RequestKind> = None;
     let mut granted = outcome.granted.iter();
     let (mut requests, mut media) = (0, 0);
@@ -414,7 +414,7 @@ fn check(outcome: &Outcome, received: usize) {
     assert!(sent <= 30_000 + 4 * received, "{sent} bytes for {received}");
 }
 
-fn compare(whole: &Outcome, split: &Outcome) {
+fn compare(whole: &SessionOutcome, split: &SessionOutcome) {
     assert_eq!(whole.events, split.events);
     // Bytes without permission are counted when they arrive, so this bound may be exceeded before another.
     let counted = Some(RtmpError::UnauthorizedBytes);

@@ -164,14 +164,14 @@ fn put(wire: &mut Vec<u8>, message: &Message, size: usize) {
 
 /// The outputs of a client.
 #[derive(Default)]
-struct Outcome {
+struct ClientOutcome {
     events: Vec<ClientEvent>,
     sent: Vec<u8>,
     closed: bool,
     error: Option<RtmpError>,
 }
 
-impl Outcome {
+impl ClientOutcome {
     fn drain(&mut self, client: &mut Client) {
         while let Some(output) = client.next_output() {
             assert!(!self.closed, "nothing follows a close");
@@ -184,10 +184,10 @@ impl Outcome {
     }
 }
 
-fn run(wire: &[u8], pieces: impl Iterator<Item = usize>) -> Outcome {
+fn run(wire: &[u8], pieces: impl Iterator<Item = usize>) -> ClientOutcome {
     let target = Target::new("live", "rtmp://h/live", &format!("{KEY}?a={KEY}")).expect("short");
     let mut client = Client::new(target, [7; 16]);
-    let mut outcome = Outcome::default();
+    let mut outcome = ClientOutcome::default();
     let mut rest = wire;
     for piece in pieces {
         let (head, tail) = rest.split_at(piece);
@@ -215,7 +215,7 @@ fn run(wire: &[u8], pieces: impl Iterator<Item = usize>) -> Outcome {
 }
 
 /// Checks the order of events, and every bound.
-fn check(outcome: &Outcome, received: usize) {
+fn check(outcome: &ClientOutcome, received: usize) {
     let fits = |answer: &Answer| {
         let Answer { code, description } = answer;
         assert!(code.len() <= MAX_ANSWER_CODE && description.chars().count() <= MAX_ANSWER_TEXT);

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::calls;
 use crate::program::Program;
-use crate::seen::Seen;
+use crate::reached_states::ReachedStates;
 use server::Server;
 
 const MAX_STEPS: usize = 300;
@@ -40,11 +40,11 @@ const LAST_MS: u64 = u64::MAX / 4;
 
 /// Interprets any bytes as the life of a session.
 pub fn session(data: &[u8]) {
-    session_seen(data);
+    session_states(data);
 }
 
 /// Like [`session`], and returns the states that were reached.
-pub fn session_seen(data: &[u8]) -> Seen {
+pub fn session_states(data: &[u8]) -> ReachedStates {
     let mut program = Program::new(data);
     let mut host = Host::new();
     for _ in 0..MAX_STEPS {
@@ -71,7 +71,7 @@ struct Host {
     polls: bool,
     /// The last command id on this connection.
     last_id: u64,
-    seen: Seen,
+    states: ReachedStates,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -99,7 +99,7 @@ impl Host {
             view: None,
             polls: true,
             last_id: 0,
-            seen: Seen::default(),
+            states: ReachedStates::default(),
         }
     }
 
@@ -314,45 +314,45 @@ impl Host {
     fn see(&mut self, output: &Output) {
         match output {
             Output::Event(event) => {
-                self.seen.note("event", event.kind().name());
+                self.states.note("event", event.kind().name());
                 match event {
                     Event::Reconnected { outcome, messages_lost, .. } => {
                         match outcome {
                             ReconnectOutcome::Replayed { events: 0, .. } => {
-                                self.seen.note("reconnected", "to nothing new");
+                                self.states.note("reconnected", "to nothing new");
                             }
                             ReconnectOutcome::Replayed { .. } => {
-                                self.seen.note("reconnected", "replayed");
+                                self.states.note("reconnected", "replayed");
                             }
                             ReconnectOutcome::Snapshot { reason } => {
-                                self.seen.note("snapshot", reason);
+                                self.states.note("snapshot", reason);
                             }
                             ReconnectOutcome::Rejoined { reason } => {
-                                self.seen.note("rejoined", reason);
+                                self.states.note("rejoined", reason);
                             }
                             _ => {}
                         }
                         if *messages_lost > 0 {
-                            self.seen.note("reconnected", "without some messages");
+                            self.states.note("reconnected", "without some messages");
                         }
                     }
                     Event::Disconnected { code, terminal: true, .. } => {
-                        self.seen.note("ended", code);
+                        self.states.note("ended", code);
                     }
                     _ => {}
                 }
             }
             Output::Settled { outcome: Ok(reply), .. } => {
-                self.seen.note("reply", format_args!("{reply:?}"));
+                self.states.note("reply", format_args!("{reply:?}"));
             }
             Output::Settled { outcome: Err(error), .. } => {
-                self.seen.note("error", error.name());
+                self.states.note("error", error.name());
             }
-            Output::Connect { url, .. } => self.seen.note("connect", url),
-            Output::CloseSocket { code, .. } => self.seen.note("close", code),
+            Output::Connect { url, .. } => self.states.note("connect", url),
+            Output::CloseSocket { code, .. } => self.states.note("close", code),
             _ => {}
         }
-        self.seen.note("state", format_args!("{:?}", self.session.state()));
+        self.states.note("state", format_args!("{:?}", self.session.state()));
     }
 
     fn output(&mut self, output: Output) {
@@ -407,7 +407,7 @@ impl Host {
     }
 
     /// The server is silent: every open call ends by its deadline.
-    fn end(mut self) -> Seen {
+    fn end(mut self) -> ReachedStates {
         self.polls = true;
         self.poll();
         let (mut deadlines, begin) = (0, self.now);
@@ -431,7 +431,7 @@ impl Host {
             deadlines += 1;
             assert!(deadlines < MAX_DEADLINES, "deadlines without end");
         }
-        self.seen
+        self.states
     }
 }
 

@@ -6,7 +6,7 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use lianmai_fuzz_bodies::{Body, Seen, TARGETS, engine_seen, session_seen};
+use lianmai_fuzz_bodies::{Body, ReachedStates, TARGETS, engine_states, session_states};
 
 /// Maximum number of files of one target, and of bytes of all targets.
 const MAX_FILES: usize = 48;
@@ -152,8 +152,8 @@ fn the_corpus_of_every_target_passes() {
 }
 
 /// All states that the corpus of a target reaches.
-fn reached(target: &str, body: fn(&[u8]) -> Seen) -> Seen {
-    let mut all = Seen::default();
+fn reached(target: &str, body: fn(&[u8]) -> ReachedStates) -> ReachedStates {
+    let mut all = ReachedStates::default();
     for file in files(&fuzz().join("corpus").join(target)) {
         all.extend(body(&fs::read(&file).expect("a file")));
     }
@@ -162,19 +162,19 @@ fn reached(target: &str, body: fn(&[u8]) -> Seen) -> Seen {
 
 /// Asserts that the corpus reaches all of `states`. Otherwise its bytes are interpreted differently than when they were
 /// found.
-fn assert_reached(target: &str, seen: &Seen, states: &[&str]) {
+fn assert_reached(target: &str, seen: &ReachedStates, states: &[&str]) {
     let missing: Vec<_> = states.iter().filter(|state| !seen.has(state)).collect();
     assert!(missing.is_empty(), "nothing in the corpus of {target} reaches {missing:?}");
 }
 
 #[test]
 fn the_corpus_of_the_engine_reaches_what_is_deep() {
-    assert_reached("engine", &reached("engine", engine_seen), ENGINE_STATES);
+    assert_reached("engine", &reached("engine", engine_states), ENGINE_STATES);
 }
 
 #[test]
 fn the_corpus_of_the_session_reaches_what_is_deep() {
-    assert_reached("session", &reached("session", session_seen), SESSION_STATES);
+    assert_reached("session", &reached("session", session_states), SESSION_STATES);
 }
 
 #[test]

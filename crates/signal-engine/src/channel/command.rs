@@ -46,7 +46,8 @@ impl Channel {
             Err(refused) => {
                 // A fatal frame closes the connection, so it needs no rate.
                 let fatal = is_fatal(&refused.0);
-                if !fatal && !self.within_rate(cx, uid, conn, None, Cost::reading(frame.len())) {
+                if !fatal && !self.charge_or_refuse(cx, uid, conn, None, Cost::reading(frame.len()))
+                {
                     return;
                 }
                 self.refuse(cx, conn, None, None, &refused.0.into());
@@ -66,7 +67,7 @@ impl Channel {
         {
             return;
         }
-        self.count_limited(cx, uid, conn, Cost::reading(0));
+        self.take_units(cx, uid, conn, Cost::reading(0));
         self.close_limited(cx, uid, conn);
     }
 
@@ -93,7 +94,7 @@ impl Channel {
         let enclosed = match received {
             Received::Request(enclosed) => enclosed,
             Received::Refused { id, error } => {
-                if self.within_rate(cx, uid, conn, id, reading) {
+                if self.charge_or_refuse(cx, uid, conn, id, reading) {
                     self.refuse(cx, conn, id, None, &error);
                 }
                 return;
@@ -107,7 +108,7 @@ impl Channel {
             return self.command(cx, uid, conn, &enclosed, reading);
         }
         let id = enclosed.id;
-        if !self.within_rate(cx, uid, conn, Some(id), reading) {
+        if !self.charge_or_refuse(cx, uid, conn, Some(id), reading) {
             return;
         }
         match enclosed.open() {
@@ -136,7 +137,7 @@ impl Channel {
     /// Takes units of the session's rate. If there are none left, answers with `rateLimited`, closes the connection
     /// after too many of these, and returns false. Also false when an earlier element of the frame has ended the
     /// membership or the connection.
-    fn within_rate(
+    fn charge_or_refuse(
         &mut self,
         cx: &mut Context,
         uid: UserId,
@@ -147,7 +148,7 @@ impl Channel {
         if self.member_on(uid, conn).is_none() {
             return false;
         }
-        let Some(wait_ms) = self.count_limited(cx, uid, conn, cost) else { return true };
+        let Some(wait_ms) = self.take_units(cx, uid, conn, cost) else { return true };
         let error = RpcError::new(ErrorName::RateLimited).retry_after_ms(wait_ms);
         self.refuse(cx, conn, id, None, &error);
         self.close_limited(cx, uid, conn);
@@ -155,8 +156,8 @@ impl Channel {
     }
 
     /// Whether there are units for a request of which only the envelope was read; if not, answers as
-    /// [`Channel::within_rate`]. Takes no units: the request itself does.
-    fn can_be_read(
+    /// [`Channel::charge_or_refuse`]. Takes no units: the request itself does.
+    fn check_or_refuse(
         &mut self,
         cx: &mut Context,
         uid: UserId,
@@ -166,18 +167,12 @@ impl Channel {
     ) -> bool {
         let Some(member) = self.member_on(uid, conn) else { return false };
         member.rate.may(cx.mono(), reading.units, &cx.config.limits).is_ok()
-            || self.within_rate(cx, uid, conn, Some(id), reading)
+            || self.charge_or_refuse(cx, uid, conn, Some(id), reading)
     }
 
     /// Takes units of the session's rate, or returns the milliseconds until there are so many, or until the channel may
     /// send so much.
-    fn count_limited(
-        &mut self,
-        cx: &Context,
-        uid: UserId,
-        conn: ConnId,
-        cost: Cost,
-    ) -> Option<u64> {
+    fn take_units(&mut self, cx: &Context, uid: UserId, conn: ConnId, cost: Cost) -> Option<u64> {
         let full = self.members.get(&uid).and_then(|m| self.channel_wait_ms(cx, m, cost));
         let member = self.member_on(uid, conn)?;
         let taken = member.rate.take(cx.mono(), cost.units, &cx.config.limits);
@@ -215,7 +210,7 @@ impl Channel {
         let Some(member) = self.member_on(uid, conn) else { return };
         // A new id is no repeat, so its rate is checked before anything else is read.
         let is_new = member.answers.is_new(id);
-        if is_new && !self.can_be_read(cx, uid, conn, id, reading) {
+        if is_new && !self.check_or_refuse(cx, uid, conn, id, reading) {
             return;
         }
         let text = enclosed.method.bytes().chain([0]).chain(enclosed.params.bytes());
@@ -223,7 +218,7 @@ impl Channel {
         let Some(member) = self.member_on(uid, conn) else { return };
         let pending = member.pending.as_ref().and_then(|pending| pending.find(id));
         if pending == Some(command) {
-            self.count_limited(cx, uid, conn, Cost::reading(0));
+            self.take_units(cx, uid, conn, Cost::reading(0));
             self.close_limited(cx, uid, conn);
             return;
         }
@@ -234,7 +229,7 @@ impl Channel {
         if let IdStatus::Answered(answer) = status {
             // The command took effect, so its answer is repeated even above the rate; too many repeats close the
             // connection.
-            self.count_limited(cx, uid, conn, Cost::reading(0));
+            self.take_units(cx, uid, conn, Cost::reading(0));
             self.send_behind_events(cx, uid, answer);
             // A request for a URL fits into one unit, so longer ones are not parsed again.
             if reading.units == 1
@@ -245,20 +240,20 @@ impl Channel {
             self.close_limited(cx, uid, conn);
             return;
         }
-        if !is_new && !self.can_be_read(cx, uid, conn, id, reading) {
+        if !is_new && !self.check_or_refuse(cx, uid, conn, id, reading) {
             return;
         }
         let request = match enclosed.open() {
             Ok(request) => request,
             Err(error) => {
-                if self.within_rate(cx, uid, conn, Some(id), reading) {
+                if self.charge_or_refuse(cx, uid, conn, Some(id), reading) {
                     self.refuse(cx, conn, Some(id), None, &error);
                 }
                 return;
             }
         };
         let cost = self.cost(uid, &request.call, reading);
-        if !self.within_rate(cx, uid, conn, Some(id), cost) {
+        if !self.charge_or_refuse(cx, uid, conn, Some(id), cost) {
             return;
         }
         let method = request.call.method();

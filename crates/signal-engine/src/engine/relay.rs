@@ -28,7 +28,7 @@ impl Engine {
         let mut verdict = self.may_use(generation, access);
         if let Access::Play { viewer } = access
             && verdict == Err(Denial::NotSubscribed)
-            && self.is_awaited(viewer)
+            && self.check_awaited(viewer)
             && self.context.crash_grace_end.is_some_and(|over| self.context.mono() < over)
         {
             let until = self.context.mono() + WAIT_MS;
@@ -73,7 +73,7 @@ impl Engine {
 
     /// Whether a membership was restored after a recent crash: its client may be about to subscribe again, since
     /// subscriptions are not stored.
-    fn is_awaited(&mut self, viewer: Mid) -> bool {
+    fn check_awaited(&mut self, viewer: Mid) -> bool {
         let now = self.context.mono();
         if self.context.crash_grace_end.is_none_or(|over| over + WAIT_MS <= now) {
             self.context.awaited_viewers.clear();
@@ -89,7 +89,7 @@ impl Engine {
         self.waiting_plays.is_check_armed = false;
         for (query, Play { generation, viewer, until }) in self.waiting_plays.plays() {
             let mut verdict = self.may_use(generation, Access::Play { viewer });
-            if verdict == Err(Denial::NotSubscribed) && self.is_awaited(viewer) {
+            if verdict == Err(Denial::NotSubscribed) && self.check_awaited(viewer) {
                 if now < until {
                     continue;
                 }

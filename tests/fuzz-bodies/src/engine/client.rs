@@ -14,10 +14,10 @@ use lianmai_signal_engine::Lobby;
 use serde_json::Value;
 
 use super::roster::Roster;
-use crate::seen::Seen;
+use crate::reached_states::ReachedStates;
 
 /// The state of a connection.
-pub(super) enum Place {
+pub(super) enum ConnState {
     /// Not joined yet.
     Lobby(Lobby),
     /// Passed to the engine.
@@ -30,7 +30,7 @@ pub(super) enum Place {
 
 /// The state that a client needs to resume.
 #[derive(Clone)]
-pub(super) struct Stay {
+pub(super) struct Membership {
     pub(super) mid: Mid,
     pub(super) ticket: String,
     /// The log that it follows, and the number of its last event.
@@ -45,7 +45,7 @@ pub(super) struct Stay {
 }
 
 pub(super) struct Client {
-    pub(super) place: Place,
+    pub(super) state: ConnState,
     /// Number of the process that it is connected to.
     pub(super) process: u8,
     pub(super) next_id: u64,
@@ -60,8 +60,8 @@ pub(super) struct Client {
     /// Ids of `join` and `reconnect` requests that may succeed.
     entries: BTreeSet<u64>,
     /// The membership that it wants to resume.
-    returns: Option<Stay>,
-    pub(super) stay: Option<Stay>,
+    resuming: Option<Membership>,
+    pub(super) membership: Option<Membership>,
     /// The reason why resuming was refused.
     pub(super) refused: Option<ResumeReason>,
     /// After a resume in the same log: the number of targeted messages that follow, and of those that are lost.
@@ -71,16 +71,16 @@ pub(super) struct Client {
 
 /// What all clients were told.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct Observed {
     /// The text of every event, by log and number.
     texts: BTreeMap<(Epoch, u64), String>,
-    pub(super) seen: Seen,
+    pub(super) states: ReachedStates,
 }
 
 /// Maximum number of events that a resuming client may claim to have missed.
 pub(super) const MAX_BEHIND: usize = 3;
 
-impl Stay {
+impl Membership {
     fn apply(&mut self, event: &ChannelEvent) {
         let Some(newest) = self.rosters.back() else { return };
         let mut roster = newest.clone();
@@ -103,7 +103,7 @@ impl Stay {
 impl Client {
     pub(super) fn new(lobby: Lobby, process: u8) -> Self {
         Client {
-            place: Place::Lobby(lobby),
+            state: ConnState::Lobby(lobby),
             process,
             next_id: 1,
             asked: BTreeMap::new(),
@@ -111,34 +111,34 @@ impl Client {
             first: BTreeMap::new(),
             before: BTreeMap::new(),
             entries: BTreeSet::new(),
-            returns: None,
-            stay: None,
+            resuming: None,
+            membership: None,
             refused: None,
             messages: None,
             closing: None,
         }
     }
 
-    /// Creates a client that resumes `stay` on a new connection; `earlier` are the previous connections of the
+    /// Creates a client that resumes `membership` on a new connection; `earlier` are the previous connections of the
     /// membership.
     pub(super) fn returning<'a>(
         (lobby, process): (Lobby, u8),
         next_id: u64,
         earlier: impl Iterator<Item = &'a Client>,
-        stay: Stay,
+        membership: Membership,
     ) -> Self {
         let mut client = Client::new(lobby, process);
         client.next_id = next_id;
         for (id, count) in earlier.flat_map(|client| &client.asked) {
             *client.before.entry(*id).or_default() += count;
         }
-        client.returns = Some(stay);
+        client.resuming = Some(membership);
         client
     }
 
     /// Whether it has joined and has a socket.
     pub(super) fn is_seated(&self) -> bool {
-        matches!(self.place, Place::Engine) && self.stay.is_some()
+        matches!(self.state, ConnState::Engine) && self.membership.is_some()
     }
 
     /// Records the requests of a frame. Returns the last targeted message that it confirms.
@@ -157,7 +157,7 @@ impl Client {
                 Element::Refused { id, .. } => (id.map_or(0, |id| id.0), None),
             };
             match call {
-                Some(Call::Join(_) | Call::Reconnect(_)) if self.stay.is_none() => {
+                Some(Call::Join(_) | Call::Reconnect(_)) if self.membership.is_none() => {
                     self.entries.insert(id);
                 }
                 Some(Call::Ping(ping)) => confirmed = confirmed.max(ping.n.unwrap_or(0)),
@@ -172,8 +172,8 @@ impl Client {
             }
             *self.asked.entry(id).or_default() += 1;
         }
-        if let Some(stay) = &mut self.stay {
-            stay.sent.push(frame.to_vec());
+        if let Some(membership) = &mut self.membership {
+            membership.sent.push(frame.to_vec());
         }
         confirmed
     }
@@ -187,9 +187,9 @@ impl Client {
         }
     }
 
-    pub(super) fn receive(&mut self, frame: &[u8], told: &mut Told) {
+    pub(super) fn receive(&mut self, frame: &[u8], observed: &mut Observed) {
         assert!(
-            matches!(self.place, Place::Engine | Place::Lobby(_)),
+            matches!(self.state, ConnState::Engine | ConnState::Lobby(_)),
             "nothing is sent to a socket that is gone"
         );
         assert_eq!(self.closing, None, "nothing follows `closing`");
@@ -210,73 +210,78 @@ impl Client {
                     match &outcome {
                         Ok(_) => {
                             let method = self.first.get(&id).map_or("unknown", Call::method);
-                            told.seen.note("answer", method);
+                            observed.states.note("answer", method);
                         }
-                        Err(error) => told.seen.note("error", error.name()),
+                        Err(error) => observed.states.note("error", error.name()),
                     }
                     if let Ok(result) = outcome {
                         // If an id was used several times, its first answer may be given again.
                         let again = asked + before > 1 || asked == 0;
-                        self.result(id, result.get(), again, &mut told.seen);
+                        self.result(id, result.get(), again, &mut observed.states);
                     }
                 }
                 ServerMessage::Event(position, event) => {
-                    let stay = self.stay.as_mut().expect("events come after the answer");
-                    assert_eq!(position.epoch, stay.epoch, "one log");
-                    assert_eq!(position.seq, stay.last + 1, "contiguous: {}", event.method());
-                    stay.last = position.seq;
+                    let membership =
+                        self.membership.as_mut().expect("events come after the answer");
+                    assert_eq!(position.epoch, membership.epoch, "one log");
+                    assert_eq!(position.seq, membership.last + 1, "contiguous: {}", event.method());
+                    membership.last = position.seq;
                     let at = (position.epoch, position.seq);
-                    let text = told.texts.entry(at).or_insert_with(|| raw.get().to_owned());
+                    let text = observed.texts.entry(at).or_insert_with(|| raw.get().to_owned());
                     assert_eq!(text, raw.get(), "an event is the same for everybody");
-                    stay.apply(&event);
-                    told.seen.note("event", event.method());
+                    membership.apply(&event);
+                    observed.states.note("event", event.method());
                 }
                 ServerMessage::Notice(Notice::Closing(closing)) => {
-                    told.seen.note("closing", closing.code.0);
+                    observed.states.note("closing", closing.code.0);
                     self.closing = Some(closing.code);
                 }
                 ServerMessage::Notice(notice) => {
-                    told.seen.note("notice", notice.method());
-                    let stay = self.stay.as_mut().expect("a notice comes after the answer");
+                    observed.states.note("notice", notice.method());
+                    let membership =
+                        self.membership.as_mut().expect("a notice comes after the answer");
                     if let Notice::Message(message) = notice {
-                        assert!(stay.n.is_none_or(|n| message.n == n + 1), "messages are counted");
-                        stay.n = Some(message.n);
+                        assert!(
+                            membership.n.is_none_or(|n| message.n == n + 1),
+                            "messages are counted"
+                        );
+                        membership.n = Some(message.n);
                     }
                 }
             }
         }
     }
 
-    fn result(&mut self, id: u64, result: &str, again: bool, seen: &mut Seen) {
-        let Some(stay) = &self.stay else {
+    fn result(&mut self, id: u64, result: &str, again: bool, states: &mut ReachedStates) {
+        let Some(membership) = &self.membership else {
             assert!(self.entries.contains(&id), "nothing else succeeds before");
-            match self.returns.take() {
-                Some(stay) => self.resumed(stay, result, seen),
-                None => self.joined(result, seen),
+            match self.resuming.take() {
+                Some(membership) => self.resumed(membership, result, states),
+                None => self.joined(result, states),
             }
             return;
         };
         let result: Value = serde_json::from_str(result).expect("JSON");
         if let Some(seq) = result.get("seq") {
             let seq = seq.as_u64().expect("a number");
-            let older = seq < stay.last && again;
-            assert!(seq == stay.last || older, "{seq}: events come before the answer");
+            let older = seq < membership.last && again;
+            assert!(seq == membership.last || older, "{seq}: events come before the answer");
         }
     }
 
-    fn joined(&mut self, result: &str, seen: &mut Seen) {
+    fn joined(&mut self, result: &str, states: &mut ReachedStates) {
         // A `reconnect` with an invented ticket is refused by a result.
         if let Ok(Resumed { outcome, reason, .. }) = serde_json::from_str(result) {
             assert_eq!(outcome, Outcome::Refused, "nobody comes back without a ticket");
-            seen.note("resume", "guessed");
+            states.note("resume", "guessed");
             self.refused = reason;
             return;
         }
         let joined: Joined = serde_json::from_str(result).expect("an answer of `join`");
-        seen.note("join", joined.own.role.as_str());
+        states.note("join", joined.own.role.as_str());
         let shown = joined.members.iter().any(|member| member.mid == joined.mid);
         assert_eq!(shown, joined.own.role.as_str() == "broadcaster");
-        self.stay = Some(Stay {
+        self.membership = Some(Membership {
             mid: joined.mid,
             rosters: [Roster::new(&joined)].into(),
             ticket: joined.ticket.expect("a ticket"),
@@ -287,16 +292,16 @@ impl Client {
         });
     }
 
-    fn resumed(&mut self, mut stay: Stay, result: &str, seen: &mut Seen) {
+    fn resumed(&mut self, mut membership: Membership, result: &str, states: &mut ReachedStates) {
         let resumed: Resumed = serde_json::from_str(result).expect("an answer of `reconnect`");
         if resumed.outcome == Outcome::Refused {
             let reason = resumed.reason.expect("a reason");
-            seen.note("refused", &reason);
+            states.note("refused", &reason);
             self.refused = Some(reason);
             return;
         }
         let reason = resumed.reason.as_ref().map_or("", ResumeReason::as_str);
-        seen.note(resumed.outcome.as_str(), reason);
+        states.note(resumed.outcome.as_str(), reason);
         for (is_so, what) in [
             (resumed.replayed > 0, "events"),
             (resumed.messages > 0, "messages"),
@@ -304,41 +309,41 @@ impl Client {
             (resumed.restore, "what it must say again"),
         ] {
             if is_so {
-                seen.note("resumed with", what);
+                states.note("resumed with", what);
             }
         }
-        stay.ticket = resumed.ticket.expect("a ticket");
-        stay.n = Some(stay.n.unwrap_or(0) + resumed.messages_lost);
-        stay.sent.clear();
+        membership.ticket = resumed.ticket.expect("a ticket");
+        membership.n = Some(membership.n.unwrap_or(0) + resumed.messages_lost);
+        membership.sent.clear();
         match (resumed.outcome, resumed.snapshot) {
             (Outcome::Replayed, None) => {
                 self.messages = Some((resumed.messages, resumed.messages_lost));
             }
             (Outcome::Snapshot, Some(snapshot)) => {
-                assert_eq!(snapshot.mid, stay.mid, "the same membership");
-                if snapshot.epoch == stay.epoch {
+                assert_eq!(snapshot.mid, membership.mid, "the same membership");
+                if snapshot.epoch == membership.epoch {
                     self.messages = Some((resumed.messages, resumed.messages_lost));
                 } else {
-                    stay.n = None;
+                    membership.n = None;
                 }
-                (stay.epoch, stay.last) = (snapshot.epoch, snapshot.seq);
-                stay.rosters = [Roster::new(&snapshot)].into();
+                (membership.epoch, membership.last) = (snapshot.epoch, snapshot.seq);
+                membership.rosters = [Roster::new(&snapshot)].into();
             }
             (outcome, _) => panic!("{outcome} without what belongs to it"),
         }
-        self.stay = Some(stay);
+        self.membership = Some(membership);
     }
 
     /// The engine or the lobby closes the connection.
     pub(super) fn close(&mut self, code: CloseCode) {
         assert!(
-            matches!(self.place, Place::Engine | Place::Lobby(_)),
+            matches!(self.state, ConnState::Engine | ConnState::Lobby(_)),
             "an open connection is closed"
         );
         match self.closing {
             Some(announced) => assert_eq!(announced, code, "as announced"),
             None => assert_eq!(code, CloseCode::SLOW_READER, "a close is announced"),
         }
-        self.place = Place::Closed;
+        self.state = ConnState::Closed;
     }
 }

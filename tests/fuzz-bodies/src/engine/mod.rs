@@ -15,9 +15,9 @@ use lianmai_signal_engine::{
 
 use crate::calls::{self, APPS, CHANNELS, TOKENS};
 use crate::program::Program;
-use crate::seen::Seen;
+use crate::reached_states::ReachedStates;
 use disk::Mode;
-use shell::{Issuer, Return, Shell};
+use shell::{Issuer, ResumeOptions, Shell};
 
 const MAX_STEPS: usize = 200;
 /// Maximum number of connections of one program.
@@ -25,11 +25,11 @@ const MAX_CONNECTIONS: usize = 24;
 
 /// Interprets any bytes as the life of one shard.
 pub fn engine(data: &[u8]) {
-    engine_seen(data);
+    engine_states(data);
 }
 
 /// Like [`engine`], and returns the states that were reached.
-pub fn engine_seen(data: &[u8]) -> Seen {
+pub fn engine_states(data: &[u8]) -> ReachedStates {
     let mut program = Program::new(data);
     let mut shell = Shell::new();
     for _ in 0..MAX_STEPS {
@@ -115,7 +115,7 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
             // The process is suspended.
             let ms = u64::from(program.word());
             if ms > 10_000 {
-                shell.told.seen.note("process", "stood still");
+                shell.observed.states.note("process", "stood still");
             }
             shell.now.mono = shell.now.mono + ms;
             shell.input(Input::Tick);
@@ -186,7 +186,7 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
             if shell.connections() < MAX_CONNECTIONS {
                 shell.resume(
                     old,
-                    Return {
+                    ResumeOptions {
                         behind: u64::from(bits & 3),
                         ahead: bits & 8 != 0,
                         snapshot: bits & 4 != 0,

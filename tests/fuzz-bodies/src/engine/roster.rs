@@ -12,10 +12,10 @@ use lianmai_protocol::{KindSet, MediaKind, Mid, Pub, UserId};
 
 /// All broadcasters.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Roster(BTreeMap<Mid, Shown>);
+pub(super) struct Roster(BTreeMap<Mid, RosterMember>);
 
 #[derive(Clone, Debug)]
-struct Shown {
+struct RosterMember {
     uid: UserId,
     streams: BTreeMap<MediaKind, Pub>,
     muted: KindSet,
@@ -28,7 +28,7 @@ impl Roster {
                 (stream.media_type.clone(), stream.publication)
             };
             let streams = member.streams.iter().map(stream).collect();
-            (member.mid, Shown { uid: member.uid, streams, muted: member.muted })
+            (member.mid, RosterMember { uid: member.uid, streams, muted: member.muted })
         };
         Roster(joined.members.iter().map(shown).collect())
     }
@@ -37,7 +37,7 @@ impl Roster {
         match event {
             ChannelEvent::ClientJoin(e) => {
                 assert!(self.0.values().all(|shown| shown.uid != e.uid), "one membership of a uid");
-                let shown = Shown { uid: e.uid, streams: BTreeMap::new(), muted: e.muted };
+                let shown = RosterMember { uid: e.uid, streams: BTreeMap::new(), muted: e.muted };
                 assert!(self.0.insert(e.mid, shown).is_none(), "joins and leaves alternate");
             }
             ChannelEvent::ClientLeave(e) => {
@@ -75,8 +75,9 @@ impl Roster {
     /// Each broadcaster with its published and its muted kinds.
     pub(super) fn shown(&self) -> Vec<(Mid, UserId, KindSet, KindSet)> {
         let kinds = |streams: &BTreeMap<MediaKind, Pub>| streams.keys().cloned().collect();
-        let each =
-            |(mid, shown): (&Mid, &Shown)| (*mid, shown.uid, kinds(&shown.streams), shown.muted);
+        let each = |(mid, shown): (&Mid, &RosterMember)| {
+            (*mid, shown.uid, kinds(&shown.streams), shown.muted)
+        };
         self.0.iter().map(each).collect()
     }
 }

@@ -20,12 +20,12 @@ use lianmai_signal_engine::{
     QueryId, Question, Stats, TicketClaims,
 };
 
-use super::client::{Client, Stay, Told};
+use super::client::{Client, Membership, Observed};
 use super::disk::{Disk, Mode};
 use super::grant;
-use crate::seen::Seen;
+use crate::reached_states::ReachedStates;
 
-pub(super) use clients::Return;
+pub(super) use clients::ResumeOptions;
 
 /// Maximum number of outputs per input: a frame holds 32 commands, and each causes a few messages to 6 members.
 const MAX_OUTPUTS: usize = 4_000;
@@ -56,7 +56,7 @@ pub(super) struct Shell {
     pub(super) issuer: Issuer,
     disk: Disk,
     clients: BTreeMap<ConnId, Client>,
-    pub(super) told: Told,
+    pub(super) observed: Observed,
     held_mints: VecDeque<(AskId, MintRequest)>,
     held_tokens: VecDeque<AskId>,
     minted: Vec<Gen>,
@@ -111,7 +111,7 @@ impl Shell {
             issuer: Issuer::AtOnce,
             disk: Disk::new(),
             clients: BTreeMap::new(),
-            told: Told::default(),
+            observed: Observed::default(),
             held_mints: VecDeque::new(),
             held_tokens: VecDeque::new(),
             minted: Vec::new(),
@@ -159,21 +159,21 @@ impl Shell {
 
     /// A membership, which may have ended.
     pub(super) fn mid(&self, which: usize) -> Option<Mid> {
-        Some(self.clients.get(&ConnId(which as u64))?.stay.as_ref()?.mid)
+        Some(self.clients.get(&ConnId(which as u64))?.membership.as_ref()?.mid)
     }
 
     // Methods of the environment.
 
     pub(super) fn answer_mint(&mut self, fail: bool) {
         let Some((id, request)) = self.held_mints.pop_front() else { return };
-        self.told.seen.note("late URL", if fail { "failed" } else { "issued" });
+        self.observed.states.note("late URL", if fail { "failed" } else { "issued" });
         let result = (!fail).then(|| self.issue(id, &request));
         self.input(Input::Answer { id, answer: Answer::Minted(result) });
     }
 
     pub(super) fn answer_token(&mut self, grant: Result<Grant, ErrorName>) {
         if let Some(id) = self.held_tokens.pop_front() {
-            self.told.seen.note("late token", if grant.is_ok() { "good" } else { "bad" });
+            self.observed.states.note("late token", if grant.is_ok() { "good" } else { "bad" });
             self.input(Input::Answer { id, answer: Answer::Verified(grant) });
         }
     }
@@ -205,8 +205,8 @@ impl Shell {
         }
     }
 
-    fn key_of(&self, stay: &Stay) -> ChannelKey {
-        let claims = TicketClaims::open(&self.config.ticket_key, &stay.ticket);
+    fn key_of(&self, membership: &Membership) -> ChannelKey {
+        let claims = TicketClaims::open(&self.config.ticket_key, &membership.ticket);
         claims.expect("the engine gave a genuine ticket").channel
     }
 
@@ -231,7 +231,7 @@ impl Shell {
         let query = self.question(|query| Input::Authorize { query, generation, access });
         let verdict = self.verdicts.remove(&query)?;
         let how = if access == Access::Publish { "publish" } else { "play" };
-        self.told.seen.note(how, if verdict.is_ok() { "allowed" } else { "denied" });
+        self.observed.states.note(how, if verdict.is_ok() { "allowed" } else { "denied" });
         assert!(verdict.is_err() || !self.cut.contains(&generation), "what was cut stays cut");
         Some(verdict.is_ok())
     }
@@ -245,11 +245,11 @@ impl Shell {
         };
         let query = self.question(|query| Input::Admin { query, command });
         let Some(reply) = self.replies.remove(&query) else {
-            self.told.seen.note("admin", format_args!("{what} waits"));
+            self.observed.states.note("admin", format_args!("{what} waits"));
             return None;
         };
         let how = reply.as_ref().map_or_else(|error| error.name().as_str(), |_| "done");
-        self.told.seen.note("admin", format_args!("{what} {how}"));
+        self.observed.states.note("admin", format_args!("{what} {how}"));
         Some(reply)
     }
 
@@ -274,21 +274,21 @@ impl Shell {
     /// Compares the roster that each client derived from its events with the actual one.
     pub(super) fn compare_rosters(&mut self) {
         for conn in self.seated() {
-            let Some(stay) = &self.clients[&conn].stay else { continue };
-            let Some(roster) = stay.rosters.back() else { continue };
-            let (key, shown) = (self.key_of(stay), roster.shown());
+            let Some(membership) = &self.clients[&conn].membership else { continue };
+            let Some(roster) = membership.rosters.back() else { continue };
+            let (key, shown) = (self.key_of(membership), roster.shown());
             let reply = self.admin(AdminCommand::GetChannel(key));
             let Some(Ok(AdminReply::Channel(_, members))) = reply else { continue };
             let visible = members.into_iter().filter(|m| m.role == Role::Broadcaster);
             let so: BTreeSet<_> = visible
                 .map(|m| (m.mid, m.uid.0, format!("{:?}", (m.published, m.muted))))
                 .collect();
-            let told: BTreeSet<_> = shown
+            let observed: BTreeSet<_> = shown
                 .into_iter()
                 .map(|(mid, uid, kinds, muted)| (mid, uid.0, format!("{:?}", (kinds, muted))))
                 .collect();
-            assert_eq!(told, so, "a client's picture");
-            self.told.seen.note("compared", if so.len() > 1 { "several" } else { "few" });
+            assert_eq!(observed, so, "a client's picture");
+            self.observed.states.note("compared", if so.len() > 1 { "several" } else { "few" });
         }
     }
 
@@ -327,7 +327,7 @@ impl Shell {
     }
 
     /// Ends all clients and lets time pass; afterwards no member may be left.
-    pub(super) fn end(mut self) -> Seen {
+    pub(super) fn end(mut self) -> ReachedStates {
         if self.drain.is_some() {
             self.next_process();
         }
@@ -347,7 +347,7 @@ impl Shell {
             assert_eq!(verdict, Some(false), "no stream is left");
         }
         assert_eq!(self.engine.stats().frames, stats.frames, "nobody is there to be told");
-        self.told.seen
+        self.observed.states
     }
 
     // Methods that drive the engine.
@@ -374,7 +374,7 @@ impl Shell {
     }
 
     fn see(&mut self, output: &Output) {
-        let seen = &mut self.told.seen;
+        let seen = &mut self.observed.states;
         match output {
             Output::Ping { .. } => seen.note("ping", "sent"),
             Output::Close { code, .. } => seen.note("close", code.0),
@@ -393,9 +393,9 @@ impl Shell {
         match output {
             Output::Send { conn, frame } => {
                 let client = self.clients.get_mut(&conn).expect("a connection that exists");
-                client.receive(&frame, &mut self.told);
-                if let Some(stay) = &client.stay {
-                    self.tickets.insert(stay.mid, stay.ticket.clone());
+                client.receive(&frame, &mut self.observed);
+                if let Some(membership) = &client.membership {
+                    self.tickets.insert(membership.mid, membership.ticket.clone());
                 }
             }
             Output::Ping { conn } => {

@@ -231,7 +231,7 @@ impl Model {
         let moderated = of != who.uid;
         let kept = self.channel(s, key).is_some_and(|channel| channel.demoted.contains_key(&of));
         let keeps = moderated && params.role == Role::Audience && !kept;
-        if keeps && self.has_no_place(who, command, step)? {
+        if keeps && self.check_refused_for_share(who, command, step)? {
             return Ok(Err(ErrorName::TooManyBans));
         }
         let Some(channel) = self.channel(s, key) else { return Ok(Ok(None)) };
@@ -298,7 +298,7 @@ impl Model {
             step.superseded.push_back((key.clone(), uid));
         }
         let mid = member.mid;
-        channel.is_unseen(uid);
+        channel.keep_hidden_texts(uid);
         self.emit(s, key, ModelEvent::Role { uid, mid, role: Role::Audience }, step.now);
         let reason = LeaveReason::RoleChanged;
         self.emit(s, key, ModelEvent::Leave { uid, mid, reason }, step.now);

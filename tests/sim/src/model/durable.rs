@@ -217,7 +217,7 @@ impl Model {
                     .filter_map(|rows| rows.members.get(&member.uid))
                     .cloned()
                     .collect();
-                let row = known.iter().find(|row| self.is_row(row, member));
+                let row = known.iter().find(|row| self.match_row(row, member));
                 let Some(row) = row.cloned() else {
                     return wrong(format!(
                         "{} of {key:?} is left as {member:?} and was {known:?}",
@@ -266,7 +266,7 @@ impl Model {
         Ok(saved)
     }
 
-    fn is_row(&mut self, row: &Row, record: &MemberRecord) -> bool {
+    fn match_row(&mut self, row: &Row, record: &MemberRecord) -> bool {
         let said = (
             record.mid,
             record.session,

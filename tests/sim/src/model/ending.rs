@@ -30,7 +30,7 @@ impl Model {
         let MemberRef { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return };
         if channel.members.get(&uid).is_some_and(Member::is_visible) {
-            channel.is_unseen(uid);
+            channel.keep_hidden_texts(uid);
         }
         if let Some(member) = channel.members.remove(&uid) {
             // The end of a visible member is an event, which counts against its rate.

@@ -326,7 +326,7 @@ impl Model {
                 }
                 member.attempt = 0;
                 member.restored = false;
-                member.is_in(told.epoch);
+                member.continue_with(told.epoch);
                 // All older tickets become invalid.
                 let newest = told.k.unwrap_or(0).max(member.tickets.1);
                 member.tickets = (newest, newest, false);

@@ -102,7 +102,7 @@ impl Model {
                 {
                     member.heard = member.heard.max(ping.n.unwrap_or(0).min(member.messages));
                     if ping.k.is_some_and(|k| member.confirms(k)) {
-                        member.is_in(channel.epoch);
+                        member.continue_with(channel.epoch);
                     }
                 }
                 Expect::Pong

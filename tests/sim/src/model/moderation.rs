@@ -177,7 +177,7 @@ impl Model {
         }
         let maker = self.maker(s, key, Caller::Member(uid));
         let there = self.shards[s].bans.contains_key(&(key.clone(), params.uid, maker));
-        if !there && self.has_no_place(who, command, step)? {
+        if !there && self.check_refused_for_share(who, command, step)? {
             return Ok(Err(ErrorName::TooManyBans));
         }
         let ask = self.begin_kick(s, key, params, Caller::Member(uid), step)?;
@@ -186,7 +186,7 @@ impl Model {
     }
 
     /// Whether a moderator is refused because its share is used up: the engine decides, and must have a reason (KIC-5).
-    pub(super) fn has_no_place(
+    pub(super) fn check_refused_for_share(
         &mut self,
         who: MemberRef<'_>,
         (id, _): CommandKey,
@@ -264,7 +264,7 @@ impl Model {
             return Ok(Err(error));
         }
         // The command adds a restriction, or lengthens one of another maker.
-        if self.has_no_place(who, command, step)? {
+        if self.check_refused_for_share(who, command, step)? {
             return Ok(Err(ErrorName::TooManyBans));
         }
         let ask = self.begin_close(s, key, hold_s, reason, Caller::Member(uid), step)?;
@@ -312,7 +312,7 @@ impl Model {
             AfterWrite::Answer { key, uid, of } => {
                 let who = MemberRef { s, key: &key, uid };
                 if stored {
-                    self.is_stored(who.of(of), ask);
+                    self.mark_stored(who.of(of), ask);
                 }
                 if self.waits_for(who, ask) {
                     let outcome = self.written(s, &key, stored);
@@ -371,7 +371,7 @@ impl Model {
     }
 
     /// The change of a member is stored, unless it was changed again.
-    fn is_stored(&mut self, who: MemberRef<'_>, write: AskId) {
+    fn mark_stored(&mut self, who: MemberRef<'_>, write: AskId) {
         let Some(channel) = self.channel(who.s, who.key) else { return };
         let of = channel.members.get_mut(&who.uid).map(|member| &mut member.unstored);
         for last in of.into_iter().chain([&mut channel.unstored]) {

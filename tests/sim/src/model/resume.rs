@@ -150,7 +150,7 @@ impl Model {
         let Some(member) = channel.members.get_mut(&uid) else { return Ok(()) };
         member.confirms(claims.k);
         if reconnect.epoch == epoch {
-            member.is_in(epoch);
+            member.continue_with(epoch);
         }
         // Ticket numbers only grow; a process that may have forgotten some begins far above them.
         let newest = member.tickets.1.max(claims.k);

@@ -261,7 +261,7 @@ impl Member {
     }
 
     /// Its client continues with a picture of `epoch`, so it knows the changes of earlier epochs.
-    pub(super) fn is_in(&mut self, epoch: Epoch) {
+    pub(super) fn continue_with(&mut self, epoch: Epoch) {
         if self.forced.is_some_and(|(at, _)| at != epoch) {
             self.forced = None;
         }
@@ -356,7 +356,7 @@ impl Channel {
     }
 
     /// A member becomes invisible; without the right `message` it will be shown the same next time.
-    pub(super) fn is_unseen(&mut self, uid: UserId) {
+    pub(super) fn keep_hidden_texts(&mut self, uid: UserId) {
         let Some(member) = self.members.get(&uid) else { return };
         if member.rights.message {
             self.hidden_texts.remove(&uid);

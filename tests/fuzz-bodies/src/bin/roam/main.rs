@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use lianmai_fuzz_bodies::{Body, Seen, TARGETS, engine_seen, session_seen};
+use lianmai_fuzz_bodies::{Body, ReachedStates, TARGETS, engine_states, session_states};
 
-use crate::mutate::{Dice, least, mutated};
+use crate::mutate::{Rng, least, mutated};
 
 /// Number of targets that run in parallel.
 const THREADS: usize = 2;
@@ -30,7 +30,7 @@ const KEPT: usize = 4_000;
 
 const USAGE: &str = "roam --seconds N --seed S --corpus FOLDER --found FOLDER";
 
-struct Asked {
+struct Options {
     seconds: f64,
     seed: u64,
     corpus: PathBuf,
@@ -41,7 +41,7 @@ struct Asked {
 type Target = (&'static str, Body);
 
 /// The result of one target.
-struct Roamed {
+struct TargetResult {
     target: &'static Target,
     runs: u64,
     /// Number of inputs that reached a new state.
@@ -53,11 +53,11 @@ struct Roamed {
 type Running = Mutex<Option<(Instant, &'static str, Vec<u8>)>>;
 
 fn main() -> ExitCode {
-    let Some(asked) = parse() else {
+    let Some(options) = parse() else {
         println!("{USAGE}");
         return ExitCode::FAILURE;
     };
-    let time = Duration::from_secs_f64(asked.seconds * THREADS as f64 / TARGETS.len() as f64);
+    let time = Duration::from_secs_f64(options.seconds * THREADS as f64 / TARGETS.len() as f64);
     let running = [const { Running::new(None) }; THREADS];
     let (next, over) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let all = Mutex::new(Vec::new());
@@ -67,8 +67,8 @@ fn main() -> ExitCode {
         for running in &running {
             scope.spawn(|| {
                 while let Some(target) = TARGETS.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let roamed = roam(&asked, target, time, running);
-                    all.lock().unwrap_or_else(PoisonError::into_inner).push(roamed);
+                    let result = roam(&options, target, time, running);
+                    all.lock().unwrap_or_else(PoisonError::into_inner).push(result);
                 }
                 over.fetch_add(1, Ordering::Relaxed);
             });
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
             std::thread::sleep(Duration::from_millis(100));
             if let Some((target, input)) = running.iter().find_map(endless) {
                 println!("{target} takes longer than {ENDLESS:?}:");
-                keep(&asked, target, &input);
+                keep(&options, target, &input);
                 // A thread cannot be stopped.
                 std::process::exit(1);
             }
@@ -87,26 +87,26 @@ fn main() -> ExitCode {
     let all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{:>14} {:>10} {:>11}", "target", "executions", "new inputs");
     let mut code = ExitCode::SUCCESS;
-    for Roamed { target, runs, new, fails } in &all {
+    for TargetResult { target, runs, new, fails } in &all {
         println!("{:>14} {runs:>10} {new:>11}", target.0);
         if let Some(input) = fails {
             println!("{} fails:", target.0);
             // Run once more, with the message of the panic.
             let _ = seen(target, input);
-            keep(&asked, target.0, input);
+            keep(&options, target.0, input);
             code = ExitCode::FAILURE;
         }
     }
     code
 }
 
-fn parse() -> Option<Asked> {
+fn parse() -> Option<Options> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| {
         let at = words.iter().position(|word| word == name)?;
         words.get(at + 1)
     };
-    Some(Asked {
+    Some(Options {
         seconds: value("--seconds")?.parse().ok()?,
         seed: value("--seed")?.parse().ok()?,
         corpus: value("--corpus")?.into(),
@@ -122,19 +122,24 @@ fn endless(running: &Running) -> Option<(&'static str, Vec<u8>)> {
 }
 
 /// The states that a body reached, empty if it reports none; `None` if it fails.
-fn seen(&(target, body): &Target, input: &[u8]) -> Option<Seen> {
+fn seen(&(target, body): &Target, input: &[u8]) -> Option<ReachedStates> {
     catch_unwind(|| match target {
-        "engine" => engine_seen(input),
-        "session" => session_seen(input),
+        "engine" => engine_states(input),
+        "session" => session_states(input),
         _ => {
             body(input);
-            Seen::default()
+            ReachedStates::default()
         }
     })
     .ok()
 }
 
-fn roam(asked: &Asked, target: &'static Target, time: Duration, running: &Running) -> Roamed {
+fn roam(
+    options: &Options,
+    target: &'static Target,
+    time: Duration,
+    running: &Running,
+) -> TargetResult {
     let watched = |input: &[u8]| {
         let set = |now| *running.lock().unwrap_or_else(PoisonError::into_inner) = now;
         set(Some((Instant::now(), target.0, input.to_vec())));
@@ -142,28 +147,28 @@ fn roam(asked: &Asked, target: &'static Target, time: Duration, running: &Runnin
         set(None);
         seen
     };
-    let mut known = inputs(&asked.corpus.join(target.0));
-    let mut all = Seen::default();
-    let mut roamed = Roamed { target, runs: 0, new: 0, fails: None };
+    let mut known = inputs(&options.corpus.join(target.0));
+    let mut all = ReachedStates::default();
+    let mut result = TargetResult { target, runs: 0, new: 0, fails: None };
     // Each target has its own random sequence.
-    let mut dice = Dice(asked.seed ^ hash(target.0.as_bytes()));
+    let mut rng = Rng(options.seed ^ hash(target.0.as_bytes()));
     let (start, given) = (Instant::now(), known.len());
     while start.elapsed() < time {
-        let at = usize::try_from(roamed.runs).unwrap_or(usize::MAX);
-        let input = if at < given { known[at].clone() } else { mutated(&mut dice, &known) };
-        roamed.runs += 1;
+        let at = usize::try_from(result.runs).unwrap_or(usize::MAX);
+        let input = if at < given { known[at].clone() } else { mutated(&mut rng, &known) };
+        result.runs += 1;
         let Some(seen) = watched(&input) else {
-            roamed.fails = Some(least(input, RUNS, |input| watched(input).is_none()));
+            result.fails = Some(least(input, RUNS, |input| watched(input).is_none()));
             break;
         };
         let is_new = seen.names().any(|name| !all.has(name));
         all.extend(seen);
-        if is_new && at >= given && roamed.new < KEPT {
-            roamed.new += 1;
+        if is_new && at >= given && result.new < KEPT {
+            result.new += 1;
             known.push(input);
         }
     }
-    roamed
+    result
 }
 
 /// The files of a folder, in a fixed order.
@@ -181,8 +186,8 @@ fn hash(bytes: &[u8]) -> u64 {
 }
 
 /// Writes a failing input to a file and prints its path.
-fn keep(asked: &Asked, target: &str, input: &[u8]) {
-    let folder = asked.found.join(target);
+fn keep(options: &Options, target: &str, input: &[u8]) {
+    let folder = options.found.join(target);
     let file = folder.join(format!("{:016x}", hash(input)));
     match fs::create_dir_all(&folder).and_then(|()| fs::write(&file, input)) {
         Ok(()) => println!("  {} bytes: {}", input.len(), file.display()),

@@ -13,9 +13,9 @@ const EDGES: [&[u8]; 8] =
 
 /// Pseudo-random numbers that depend on the seed alone (SplitMix64).
 #[derive(Debug)]
-pub(crate) struct Dice(pub(crate) u64);
+pub(crate) struct Rng(pub(crate) u64);
 
-impl Dice {
+impl Rng {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -35,69 +35,69 @@ impl Dice {
 }
 
 /// A mutation of one known input, or a combination of two.
-pub(crate) fn mutated(dice: &mut Dice, known: &[Vec<u8>]) -> Vec<u8> {
-    let mut input = pick(dice, known).to_vec();
-    for _ in 0..=dice.roll(CHANGES) {
-        change(dice, &mut input, known);
+pub(crate) fn mutated(rng: &mut Rng, known: &[Vec<u8>]) -> Vec<u8> {
+    let mut input = pick(rng, known).to_vec();
+    for _ in 0..=rng.roll(CHANGES) {
+        change(rng, &mut input, known);
     }
     input.truncate(LONGEST);
     input
 }
 
-fn pick<'a>(dice: &mut Dice, known: &'a [Vec<u8>]) -> &'a [u8] {
-    known.get(dice.roll(known.len())).map_or(&[], Vec::as_slice)
+fn pick<'a>(rng: &mut Rng, known: &'a [Vec<u8>]) -> &'a [u8] {
+    known.get(rng.roll(known.len())).map_or(&[], Vec::as_slice)
 }
 
 /// A part of an input, mostly a short one, because operations are short.
-fn part(dice: &mut Dice, length: usize) -> std::ops::Range<usize> {
-    let from = dice.roll(length + 1);
-    let most = if dice.roll(4) == 0 { length - from } else { (length - from).min(12) };
-    from..from + dice.roll(most + 1)
+fn part(rng: &mut Rng, length: usize) -> std::ops::Range<usize> {
+    let from = rng.roll(length + 1);
+    let most = if rng.roll(4) == 0 { length - from } else { (length - from).min(12) };
+    from..from + rng.roll(most + 1)
 }
 
-fn change(dice: &mut Dice, input: &mut Vec<u8>, known: &[Vec<u8>]) {
-    let at = dice.roll(input.len());
-    match dice.roll(9) {
+fn change(rng: &mut Rng, input: &mut Vec<u8>, known: &[Vec<u8>]) {
+    let at = rng.roll(input.len());
+    match rng.roll(9) {
         0 => {
             if let Some(byte) = input.get_mut(at) {
-                *byte ^= 1 << dice.roll(8);
+                *byte ^= 1 << rng.roll(8);
             }
         }
         1 => {
             if let Some(byte) = input.get_mut(at) {
-                *byte = dice.byte();
+                *byte = rng.byte();
             }
         }
         2 => {
-            let count = dice.roll(6) + 1;
-            let bytes: Vec<u8> = (0..count).map(|_| dice.byte()).collect();
+            let count = rng.roll(6) + 1;
+            let bytes: Vec<u8> = (0..count).map(|_| rng.byte()).collect();
             input.splice(at..at, bytes);
         }
         3 => {
-            let edge = EDGES[dice.roll(EDGES.len())];
+            let edge = EDGES[rng.roll(EDGES.len())];
             let end = input.len().min(at + edge.len());
             input.splice(at..end, edge.iter().copied());
         }
         4 => {
-            let gone = part(dice, input.len());
+            let gone = part(rng, input.len());
             input.drain(gone);
         }
         // Repeats a part, at its place or elsewhere.
         5 | 6 => {
-            let again = input[part(dice, input.len())].to_vec();
+            let again = input[part(rng, input.len())].to_vec();
             input.splice(at..at, again);
         }
         // Inserts a part of another input.
         7 => {
-            let other = pick(dice, known);
-            let other = other[part(dice, other.len())].to_vec();
+            let other = pick(rng, known);
+            let other = other[part(rng, other.len())].to_vec();
             input.splice(at..at, other);
         }
         // The beginning of this input and the end of another.
         _ => {
-            let other = pick(dice, known);
+            let other = pick(rng, known);
             input.truncate(at);
-            input.extend_from_slice(&other[dice.roll(other.len())..]);
+            input.extend_from_slice(&other[rng.roll(other.len())..]);
         }
     }
     input.truncate(LONGEST);
@@ -136,15 +136,15 @@ mod tests {
     fn a_seed_gives_the_same_inputs_and_another_seed_others() {
         let known = [b"some words".to_vec(), b"and others".to_vec(), Vec::new()];
         let inputs = |seed| -> Vec<_> {
-            let mut dice = Dice(seed);
-            (0..500).map(|_| mutated(&mut dice, &known)).collect()
+            let mut rng = Rng(seed);
+            (0..500).map(|_| mutated(&mut rng, &known)).collect()
         };
         assert_eq!(inputs(1), inputs(1));
         assert_ne!(inputs(1), inputs(2));
         assert!(inputs(1).iter().all(|input| input.len() <= LONGEST));
         // Without known inputs new ones are invented.
-        let mut dice = Dice(1);
-        assert!((0..100).any(|_| !mutated(&mut dice, &[]).is_empty()));
+        let mut rng = Rng(1);
+        assert!((0..100).any(|_| !mutated(&mut rng, &[]).is_empty()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use lianmai_signal_engine::{
 use serde_json::{Value, json};
 
 use super::Shell;
-use crate::engine::client::{Client, Place};
+use crate::engine::client::{Client, ConnState};
 use crate::engine::grant;
 
 /// Maximum number of targeted messages that are kept per membership (RES-8). Their bytes matter only for longer
@@ -19,7 +19,7 @@ use crate::engine::grant;
 const MAX_MESSAGES_KEPT: u64 = 32;
 
 /// How a client resumes.
-pub(crate) struct Return<'a> {
+pub(crate) struct ResumeOptions<'a> {
     /// The number of events that did not arrive.
     pub(crate) behind: u64,
     /// Whether it claims to have seen events that do not exist.
@@ -80,29 +80,29 @@ impl Shell {
 
     pub(crate) fn frame(&mut self, conn: ConnId, frame: &[u8]) {
         if let Some(client) = self.clients.get_mut(&conn) {
-            match &mut client.place {
-                Place::Lobby(lobby) => {
+            match &mut client.state {
+                ConnState::Lobby(lobby) => {
                     let outputs = lobby.frame(frame);
                     client.asks(frame);
                     return self.lobby_outputs(conn, outputs);
                 }
-                Place::Engine => {
+                ConnState::Engine => {
                     let confirmed = client.asks(frame);
-                    if let Some(stay) = &client.stay {
-                        let before = self.confirmed.entry(stay.mid).or_default();
+                    if let Some(membership) = &client.membership {
+                        let before = self.confirmed.entry(membership.mid).or_default();
                         *before = confirmed.max(*before);
                     }
                 }
                 // The server's shell may still have read a frame.
-                Place::Closed | Place::Gone => {}
+                ConnState::Closed | ConnState::Gone => {}
             }
         }
         self.input(Input::Frame { conn, frame: Bytes::copy_from_slice(frame) });
     }
 
     pub(crate) fn binary(&mut self, conn: ConnId) {
-        match self.clients.get(&conn).map(|client| &client.place) {
-            Some(Place::Lobby(lobby)) => {
+        match self.clients.get(&conn).map(|client| &client.state) {
+            Some(ConnState::Lobby(lobby)) => {
                 let outputs = lobby.binary();
                 self.lobby_outputs(conn, outputs);
             }
@@ -115,10 +115,10 @@ impl Shell {
         for output in outputs {
             let Some(client) = self.clients.get_mut(&conn) else { return };
             match output {
-                LobbyOutput::Send(text) => client.receive(text.as_bytes(), &mut self.told),
+                LobbyOutput::Send(text) => client.receive(text.as_bytes(), &mut self.observed),
                 LobbyOutput::Close(code) => client.close(code),
                 LobbyOutput::Join(id, join) => {
-                    client.place = Place::Engine;
+                    client.state = ConnState::Engine;
                     let grant = match join.token.as_deref() {
                         None => Ok(Grant::debug()),
                         Some(token) => grant(token, self.now.wall),
@@ -127,7 +127,7 @@ impl Shell {
                     self.input(Input::Join { conn, addr: AddrId(conn.0 % 3), request });
                 }
                 LobbyOutput::Reconnect(request) => {
-                    client.place = Place::Engine;
+                    client.state = ConnState::Engine;
                     self.input(Input::Reconnect { conn, addr: AddrId(conn.0 % 3), request });
                 }
             }
@@ -136,49 +136,54 @@ impl Shell {
 
     pub(crate) fn drop_socket(&mut self, conn: ConnId) {
         if let Some(client) = self.clients.get_mut(&conn) {
-            client.place = Place::Gone;
+            client.state = ConnState::Gone;
         }
         self.input(Input::Closed { conn });
     }
 
     /// Resumes the membership of connection `old`, which may have received less than was sent, and repeats its
     /// unanswered requests.
-    pub(crate) fn resume(&mut self, old: ConnId, how: Return) {
+    pub(crate) fn resume(&mut self, old: ConnId, how: ResumeOptions) {
         let Some(client) = self.clients.get(&old) else { return };
-        let Some(mut stay) = client.stay.clone() else { return };
-        stay.forget(how.behind);
-        let sent = std::mem::take(&mut stay.sent);
-        let ticket = (how.change)(&stay.ticket);
-        let genuine = ticket == stay.ticket;
+        let Some(mut membership) = client.membership.clone() else { return };
+        membership.forget(how.behind);
+        let sent = std::mem::take(&mut membership.sent);
+        let ticket = (how.change)(&membership.ticket);
+        let genuine = ticket == membership.ticket;
         let claims = TicketClaims::open(&self.config.ticket_key, &ticket);
         assert_eq!(claims.is_some(), genuine, "a ticket that was changed is none: {ticket}");
-        let newest = genuine && self.tickets.get(&stay.mid) == Some(&ticket);
-        let is_member = claims.as_ref().is_some_and(|claims| self.is_member(claims));
+        let newest = genuine && self.tickets.get(&membership.mid) == Some(&ticket);
+        let has_member = claims.as_ref().is_some_and(|claims| self.has_member(claims));
         self.attempts += 1;
         let attempt = if how.stale { 1 } else { self.attempts + 1 };
         let mut params = json!({
-            "ticket": ticket, "attempt": attempt, "epoch": stay.epoch, "seq": stay.last,
-            "n": stay.n.unwrap_or(0),
+            "ticket": ticket, "attempt": attempt, "epoch": membership.epoch, "seq": membership.last,
+            "n": membership.n.unwrap_or(0),
         });
         if how.ahead {
-            params["seq"] = (stay.last + 1_000_000).into();
+            params["seq"] = (membership.last + 1_000_000).into();
         }
         if how.snapshot {
             params["want"] = "snapshot".into();
         }
-        let (mid, n) = (stay.mid, stay.n.unwrap_or(0));
+        let (mid, n) = (membership.mid, membership.n.unwrap_or(0));
         let conn = self.new_conn();
-        let of_it = |client: &&Client| client.stay.as_ref().is_some_and(|stay| stay.mid == mid);
+        let of_it = |client: &&Client| {
+            client.membership.as_ref().is_some_and(|membership| membership.mid == mid)
+        };
         let earlier = self.clients.values().filter(of_it);
         let (next_id, process) = (self.clients[&old].next_id, self.clients[&old].process);
         let place = (self.lobby(), self.processes);
-        let client = Client::returning(place, next_id, earlier, stay);
+        let client = Client::returning(place, next_id, earlier, membership);
         self.clients.insert(conn, client);
         let before = self.stats();
         self.call(conn, "reconnect", &params);
         match self.clients[&conn].refused.clone() {
             Some(reason) => {
-                assert!(matches!(self.clients[&conn].place, Place::Closed), "refused and closed");
+                assert!(
+                    matches!(self.clients[&conn].state, ConnState::Closed),
+                    "refused and closed"
+                );
                 let now = self.stats();
                 let shape = |s: Stats| (s.channels, s.members, s.connected, s.streams, s.events);
                 assert_eq!(shape(now), shape(before), "a refusal changes nothing");
@@ -190,7 +195,7 @@ impl Shell {
                         | ResumeReason::Left
                         | ResumeReason::Replaced
                 );
-                let good = newest && is_member && !how.stale;
+                let good = newest && has_member && !how.stale;
                 assert!(!(good && wrong), "who holds the newest ticket is refused as {reason}");
             }
             None => {
@@ -198,7 +203,7 @@ impl Shell {
                 if process != self.processes {
                     let replayed = self.clients[&conn].messages.is_some();
                     let how = if replayed { "goes on" } else { "begins anew" };
-                    self.told.seen.note("the log of another process", how);
+                    self.observed.states.note("the log of another process", how);
                 }
                 let confirmed = self.confirmed.entry(mid).or_default();
                 // Up to this number messages are kept, whatever their contents.
@@ -216,7 +221,7 @@ impl Shell {
         }
     }
 
-    fn is_member(&mut self, claims: &TicketClaims) -> bool {
+    fn has_member(&mut self, claims: &TicketClaims) -> bool {
         match self.admin(AdminCommand::GetChannel(claims.channel.clone())) {
             Some(Ok(AdminReply::Channel(_, members))) => {
                 members.iter().any(|member| member.mid == claims.mid)

@@ -5,7 +5,7 @@ use lianmai_protocol::{MonoTime, Now, WallTime};
 use lianmai_signal_engine::{Answer, DrainPlan, Engine, Input, Output};
 
 use super::{BEGIN_MS, LONGEST_LIFE_MS, MAX_DEADLINES, MAX_OUTPUTS, Shell};
-use crate::engine::client::Place;
+use crate::engine::client::ConnState;
 use crate::engine::disk::Mode;
 use crate::program::Program;
 
@@ -23,7 +23,7 @@ impl Shell {
     /// Completes the oldest pending write, or lets it fail.
     pub(crate) fn write_one(&mut self, stored: bool) {
         if let Some(Some(id)) = self.disk.next(stored) {
-            self.told.seen.note("late write", if stored { "done" } else { "failed" });
+            self.observed.states.note("late write", if stored { "done" } else { "failed" });
             self.input(Input::Answer { id, answer: Answer::Stored(stored) });
         }
     }
@@ -58,7 +58,7 @@ impl Shell {
         let clean = self.drain.take() == Some(Some(true));
         self.disk.forget_held();
         for client in self.clients.values_mut() {
-            client.place = Place::Gone;
+            client.state = ConnState::Gone;
         }
         self.held_mints.clear();
         self.held_tokens.clear();
@@ -78,8 +78,8 @@ impl Shell {
         self.members = restored.channels.iter().map(|(_, _, members)| members.len()).sum();
         assert!(self.disk.lost || self.members == before, "every member was written down");
         if self.members > 0 {
-            self.told
-                .seen
+            self.observed
+                .states
                 .note("restored", if clean { "after a clean stop" } else { "after a crash" });
         }
         self.input(Input::Restore(Box::new(restored)));
@@ -94,7 +94,7 @@ impl Shell {
     /// Starts a process with a damaged store, next to the present one, which continues.
     pub(crate) fn damage(&mut self, program: &mut Program<'_>) {
         let Some(damaged) = self.disk.damaged(program) else { return };
-        self.told.seen.note("restored", "damaged");
+        self.observed.states.note("restored", "damaged");
         let mut engine = Engine::new(self.config.clone(), [9; 32]);
         let mut now = Now { mono: MonoTime(BEGIN_MS), wall: self.now.wall };
         let end = now.mono + 2 * LONGEST_LIFE_MS;

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 /// A set of names such as `close 4003`.
 #[derive(Debug, Default)]
-pub struct Seen(BTreeSet<String>);
+pub struct ReachedStates(BTreeSet<String>);
 
-impl Seen {
+impl ReachedStates {
     pub(crate) fn note(&mut self, kind: &str, what: impl std::fmt::Display) {
         self.0.insert(format!("{kind} {what}"));
     }
@@ -25,7 +25,7 @@ impl Seen {
     }
 
     /// Adds the states that another input reached.
-    pub fn extend(&mut self, other: Seen) {
+    pub fn extend(&mut self, other: ReachedStates) {
         self.0.extend(other.0);
     }
 }
