@@ -18,7 +18,7 @@ pub mod flv;
 pub mod hls;
 mod hub;
 mod kinds;
-mod lines;
+mod log_limiter;
 mod media;
 pub mod pull;
 pub mod rtmp;
@@ -35,11 +35,11 @@ pub use auth::{
 pub use config::RelayConfig;
 pub use hls::Hls;
 pub use hub::{
-    EndReason, FactState, Hub, HubStats, PlaySeen, Player, Publisher, PushSeen, StreamFact,
-    StreamSeen,
+    EndReason, FactState, Hub, HubStats, PlaySample, Player, Publisher, PushSample, StreamFact,
+    StreamSample,
 };
 pub use kinds::Kinds;
-pub use lines::Lines;
+pub use log_limiter::LogLimiter;
 pub use media::Packet;
 pub use rtmp::MediaKind;
 pub use serve::RtmpServer;

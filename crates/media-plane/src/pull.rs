@@ -29,7 +29,7 @@ pub const PIECE_BYTES: usize = 64 << 10;
 const BATCH: usize = 64;
 
 /// Bytes that are held back at most while it is not known which kinds the stream has.
-const HELD_BYTES: usize = 2 << 20;
+const MAX_BUFFERED_BYTES: usize = 2 << 20;
 
 /// Authorizes a pull and starts it.
 ///
@@ -46,36 +46,36 @@ pub async fn open<A: Authorizer>(
     Ok(FlvStream {
         player,
         ready: VecDeque::new(),
-        held: 0,
+        buffered_bytes: 0,
         batch: Vec::new(),
         tracks,
         settled,
         begun: false,
-        reader: Arc::new(Reader { begin: Instant::now(), given: AtomicU64::new(ASKING) }),
+        reader: Arc::new(ReaderProgress { begin: Instant::now(), given: AtomicU64::new(WAITING) }),
         ended: None,
     })
 }
 
-/// The value of [`Reader::given`] while the reader waits for a block.
-const ASKING: u64 = u64::MAX;
+/// The value of [`ReaderProgress::given`] while the reader waits for a block.
+const WAITING: u64 = u64::MAX;
 
 /// Whether the consumer of the blocks still asks for more.
 #[derive(Debug)]
-struct Reader {
+struct ReaderProgress {
     begin: Instant,
-    /// When the reader last received a block or read on, ms since `begin`; [`ASKING`] while it waits for a block.
+    /// When the reader last received a block or read on, ms since `begin`; [`WAITING`] while it waits for a block.
     given: AtomicU64,
 }
 
-impl Reader {
+impl ReaderProgress {
     fn now(&self) -> u64 {
-        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(ASKING - 1)
+        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(WAITING - 1)
     }
 
     /// How much longer the reader may take before it counts as stalled. `None` when it has stalled.
-    fn patience(&self, limit: Duration) -> Option<Duration> {
+    fn remaining(&self, limit: Duration) -> Option<Duration> {
         let given = self.given.load(Relaxed);
-        let waits = if given == ASKING { 0 } else { self.now().saturating_sub(given) };
+        let waits = if given == WAITING { 0 } else { self.now().saturating_sub(given) };
         limit.checked_sub(Duration::from_millis(waits)).filter(|rest| !rest.is_zero())
     }
 }
@@ -86,7 +86,7 @@ pub struct FlvStream {
     player: Player,
     ready: VecDeque<Bytes>,
     /// Bytes in `ready` while the file header is not known.
-    held: usize,
+    buffered_bytes: usize,
     batch: Vec<Arc<Packet>>,
     /// The kinds of the media that came. Once the file header is written: the kinds that it names.
     tracks: Kinds,
@@ -94,7 +94,7 @@ pub struct FlvStream {
     settled: Option<Instant>,
     /// Whether the file header is written.
     begun: bool,
-    reader: Arc<Reader>,
+    reader: Arc<ReaderProgress>,
     ended: Option<EndReason>,
 }
 
@@ -104,7 +104,7 @@ impl FlvStream {
     /// because some players wait for ever for a kind that is named and does not come. If another kind begins later, the
     /// pull ends with [`EndReason::KindBegan`]; the file header of the next pull names that kind. Cancel safe.
     pub async fn next(&mut self) -> Option<Bytes> {
-        self.reader.given.store(ASKING, Relaxed);
+        self.reader.given.store(WAITING, Relaxed);
         let block = self.next_block().await?;
         self.reader.given.store(self.reader.now(), Relaxed);
         Some(block)
@@ -132,7 +132,7 @@ impl FlvStream {
                 self.ended = Some(reason);
                 return None;
             }
-            self.stage();
+            self.queue_batch();
         }
         if self.player.cut_reason().is_some() {
             self.ready.clear();
@@ -149,10 +149,10 @@ impl FlvStream {
     async fn learn_tracks(&mut self) -> Result<(), EndReason> {
         // The headers and the group of a live stream are queued already.
         self.player.take_ready(&mut self.batch, BATCH);
-        self.stage();
+        self.queue_batch();
         while !self.has_all()
             && self.settled.is_none_or(|settled| settled > Instant::now())
-            && self.held < HELD_BYTES
+            && self.buffered_bytes < MAX_BUFFERED_BYTES
         {
             let next = self.player.next(&mut self.batch, BATCH);
             let result = match self.settled {
@@ -164,7 +164,7 @@ impl FlvStream {
                 Err(EndReason::StreamEnded) if self.settled.is_some() => return Ok(()),
                 result => result?,
             }
-            self.stage();
+            self.queue_batch();
         }
         Ok(())
     }
@@ -187,23 +187,23 @@ impl FlvStream {
     }
 
     /// Ends the pull as the end of its stream would: queued media is still delivered.
-    pub fn ender(&self) -> impl FnOnce() + Send + use<> {
-        self.player.ender()
+    pub fn end_handle(&self) -> impl FnOnce() + Send + use<> {
+        self.player.end_handle()
     }
 
     /// Tells that the peer has taken a part of the last block, for callers that pass a block on in pieces.
-    pub fn reads_on(&self) {
+    pub fn note_progress(&self) {
         self.reader.given.store(self.reader.now(), Relaxed);
     }
 
     /// Completes when the reader has stalled: for [`write_timeout`](crate::RelayConfig::write_timeout) after it
-    /// received a block it has neither asked for the next one nor [read on](Self::reads_on), whether or not the
+    /// received a block it has neither asked for the next one nor [read on](Self::note_progress), whether or not the
     /// stream goes on. The HTTP listener then closes the connection. The future may outlive the pull.
     pub fn stall_signal(&self) -> impl Future<Output = ()> + Send + use<> {
         let reader = self.reader.clone();
         let limit = self.player.write_timeout();
         async move {
-            while let Some(rest) = reader.patience(limit) {
+            while let Some(rest) = reader.remaining(limit) {
                 tokio::time::sleep(rest).await;
             }
         }
@@ -216,14 +216,14 @@ impl FlvStream {
             if rest.is_empty() {
                 rest = pull.next().await?;
             } else {
-                pull.reads_on();
+                pull.note_progress();
             }
             let piece = rest.split_to(rest.len().min(PIECE_BYTES));
             Some((piece, (pull, rest)))
         })
     }
 
-    fn stage(&mut self) {
+    fn queue_batch(&mut self) {
         for packet in self.batch.drain(..) {
             let kind = packet.kind();
             if self.begun {
@@ -236,7 +236,7 @@ impl FlvStream {
                     }
                 }
             } else {
-                self.held += packet.flv().len();
+                self.buffered_bytes += packet.flv().len();
                 self.tracks.add(kind);
                 if kind != MediaKind::Metadata {
                     self.settled.get_or_insert_with(|| Instant::now() + SETTLED);

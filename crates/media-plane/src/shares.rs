@@ -1,7 +1,7 @@
 //! How accounts divide the resources of the relay.
 //!
-//! In: the owner of a push or play. Out: accounts that are charged for bytes, and places. Absent: the rule of
-//! sharing, see `lianmai_shares`; places for connections of one address, see `serve`.
+//! In: the owner of a push or play. Out: accounts that are charged for bytes, and slots. Absent: the rule of
+//! sharing, see `lianmai_shares`; slots for connections of one address, see `serve`.
 //!
 //! A push holds its sequence headers, its group of pictures, the messages that slow players have yet to get, and its
 //! incomplete messages. Each message counts once, however many players share it. It is charged to the account of the
@@ -25,14 +25,14 @@ const MEMBER: Share = Share::of(1, 8);
 const STREAM: Share = Share::of(1, 2);
 /// Slots that a viewer always gets: room for all its plays of one stream, including ended plays that still exist.
 const LEAST_PLAYS: usize = 8;
-/// The share of one stream in the places to wait for a publisher.
+/// The share of one stream in the slots to wait for a publisher.
 const STREAM_WAITERS: Share = Share::of(1, 2);
-/// The share of one address in the places to wait for a publisher.
+/// The share of one address in the slots to wait for a publisher.
 const ADDRESS_WAITERS: Share = Share::of(1, 4);
 
 /// A holder of a share.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Key {
+pub(crate) enum ShareHolder {
     App(Arc<str>),
     Member(Arc<str>, Arc<str>),
     Stream(StreamName),
@@ -40,32 +40,32 @@ pub(crate) enum Key {
 }
 
 /// Bytes that are charged to an account until this is dropped.
-pub(crate) type Charge = Reservation<Key>;
+pub(crate) type Charge = Reservation<ShareHolder>;
 /// An account that can be charged for bytes.
-pub(crate) type BytesAccount = PoolAccount<Key>;
+pub(crate) type BytesAccount = PoolAccount<ShareHolder>;
 
 #[derive(Debug)]
 pub(crate) struct Shares {
-    media: Pool<Key>,
-    segments: Pool<Key>,
-    forwards: Pool<Key>,
-    players: Slots<Key>,
+    media: Pool<ShareHolder>,
+    segments: Pool<ShareHolder>,
+    forwards: Pool<ShareHolder>,
+    players: Slots<ShareHolder>,
     /// RTMP connections that ask for plays. The other connections are for publishers, however many players wait for
     /// them.
-    connections_of_plays: Slots<Key>,
+    connections_of_plays: Slots<ShareHolder>,
     /// Slots to wait for a publisher. Each waiting player counts in three independent pools: for its viewer, for its
     /// stream and for its address.
-    viewers_waiting: Slots<Key>,
-    streams_waiting: Slots<Key>,
-    addresses_waiting: Slots<Key>,
+    viewers_waiting: Slots<ShareHolder>,
+    streams_waiting: Slots<ShareHolder>,
+    addresses_waiting: Slots<ShareHolder>,
     app: Share,
     address: Share,
 }
 
-/// A place for a player.
-pub(crate) type PlayerPlace = Slot<Key>;
-/// A place to wait for a publisher, in all three pools.
-pub(crate) type WaitingPlace = [Slot<Key>; 3];
+/// A slot for a player.
+pub(crate) type PlayerSlot = Slot<ShareHolder>;
+/// A slot to wait for a publisher, in all three pools.
+pub(crate) type WaitingSlots = [Slot<ShareHolder>; 3];
 
 impl Shares {
     pub(crate) fn new(config: &RelayConfig) -> Self {
@@ -88,54 +88,55 @@ impl Shares {
         }
     }
 
-    /// A place for a player of an app. It counts for the viewer, too, if that is known.
-    pub(crate) fn player(
-        &self,
-        app: &str,
-        viewer: Option<&Account>,
-    ) -> Result<PlayerPlace, Denied> {
+    /// A slot for a player of an app. It counts for the viewer, too, if that is known.
+    pub(crate) fn player(&self, app: &str, viewer: Option<&Account>) -> Result<PlayerSlot, Denied> {
         self.players
             .acquire(self.viewer(app, viewer))
             .map_err(|full| refused(full, "tooManyPlayers", "too many players"))
     }
 
-    /// A place among the RTMP connections that ask for plays.
-    pub(crate) fn connection_of_play(&self) -> Result<PlayerPlace, Denied> {
+    /// A slot among the RTMP connections that ask for plays.
+    pub(crate) fn connection_of_play(&self) -> Result<PlayerSlot, Denied> {
         let nobody = std::iter::empty();
         self.connections_of_plays
             .acquire(nobody)
             .map_err(|full| refused(full, "tooManyPlayers", "too many players"))
     }
 
-    /// A place to wait for the publisher of a stream.
+    /// A slot to wait for the publisher of a stream.
     pub(crate) fn waiter(
         &self,
         stream: &StreamName,
         viewer: Option<&Account>,
         address: IpAddr,
-    ) -> Result<WaitingPlace, Denied> {
+    ) -> Result<WaitingSlots, Denied> {
         let address = address.to_canonical();
         // All clients behind a proxy on this machine come from loopback.
         let address =
-            (!address.is_loopback()).then(|| (Key::Address(group(address)), self.address));
+            (!address.is_loopback()).then(|| (ShareHolder::Address(group(address)), self.address));
         let stream_share = STREAM_WAITERS.at_least(LEAST_PLAYS);
-        let enter = || -> Result<WaitingPlace, Full<Key>> {
+        let enter = || -> Result<WaitingSlots, Full<ShareHolder>> {
             Ok([
                 self.viewers_waiting.acquire(self.viewer(stream.app(), viewer))?,
-                self.streams_waiting.acquire([(Key::Stream(stream.clone()), stream_share)])?,
+                self.streams_waiting
+                    .acquire([(ShareHolder::Stream(stream.clone()), stream_share)])?,
                 self.addresses_waiting.acquire(address)?,
             ])
         };
         enter().map_err(|full| refused(full, "tooManyWaiters", "too many players wait"))
     }
 
-    fn viewer(&self, app: &str, viewer: Option<&Account>) -> impl Iterator<Item = (Key, Share)> {
+    fn viewer(
+        &self,
+        app: &str,
+        viewer: Option<&Account>,
+    ) -> impl Iterator<Item = (ShareHolder, Share)> {
         let app = viewer.map_or_else(|| app.into(), |viewer| viewer.app.clone());
         let member = viewer.map(|viewer| {
-            let key = Key::Member(viewer.app.clone(), viewer.member.clone());
+            let key = ShareHolder::Member(viewer.app.clone(), viewer.member.clone());
             (key, MEMBER.at_least(LEAST_PLAYS))
         });
-        [(Key::App(app), self.app)].into_iter().chain(member)
+        [(ShareHolder::App(app), self.app)].into_iter().chain(member)
     }
 
     /// The account that is charged for what a push of `stream` holds.
@@ -174,24 +175,24 @@ impl Shares {
         self.segments.used()
     }
 
-    fn owner(&self, owner: &Account, stream: &StreamName) -> [(Key, Share); 3] {
+    fn owner(&self, owner: &Account, stream: &StreamName) -> [(ShareHolder, Share); 3] {
         let (app, member) = (owner.app.clone(), owner.member.clone());
         [
-            (Key::App(app.clone()), self.app),
-            (Key::Member(app, member), MEMBER),
-            (Key::Stream(stream.clone()), STREAM),
+            (ShareHolder::App(app.clone()), self.app),
+            (ShareHolder::Member(app, member), MEMBER),
+            (ShareHolder::Stream(stream.clone()), STREAM),
         ]
     }
 }
 
-/// The refusal of a place. It says whose share is used up.
-fn refused(full: Full<Key>, code: &'static str, message: &str) -> Denied {
+/// The refusal of a slot. It says whose share is used up.
+fn refused(full: Full<ShareHolder>, code: &'static str, message: &str) -> Denied {
     let whose = match full.key {
         None => "",
-        Some(Key::App(_)) => " of this app",
-        Some(Key::Member(..)) => " of this viewer",
-        Some(Key::Stream(_)) => " of this stream",
-        Some(Key::Address(_)) => " of this address",
+        Some(ShareHolder::App(_)) => " of this app",
+        Some(ShareHolder::Member(..)) => " of this viewer",
+        Some(ShareHolder::Stream(_)) => " of this stream",
+        Some(ShareHolder::Address(_)) => " of this address",
     };
     Denied::new(DeniedKind::Overload, code, &format!("{message}{whose}"))
 }

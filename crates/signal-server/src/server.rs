@@ -270,7 +270,7 @@ impl Server {
         let (fact_sink, seen) = mpsc::channel(FACTS);
         let hub = Hub::with_facts(config.relay.clone(), fact_sink);
         let peers = PeerAddresses::default();
-        readers.spawn(note_log::log(reader("log"), hub.lines().clone(), peers.clone()));
+        readers.spawn(note_log::log(reader("log"), hub.log_limiter().clone(), peers.clone()));
         let relay: Arc<dyn MediaProvider> = EmbeddedRelay::new(signer, hub.clone(), addresses.rtmp);
         let provider = |app: &AppConfig| match app.media {
             MediaServer::Relay => (app.appkey.clone(), relay.clone()),
@@ -281,7 +281,7 @@ impl Server {
         let providers: Providers = config.apps.iter().map(provider).collect();
         let executor = programs.map(|programs| {
             let own = addresses.all();
-            let (providers, lines) = (providers.clone(), hub.lines().clone());
+            let (providers, lines) = (providers.clone(), hub.log_limiter().clone());
             tasks::executor(programs, &config, &own, providers, shards.clone(), lines)
         });
         let parts = WorkerParts {
@@ -353,7 +353,7 @@ impl Server {
                 proxies: Arc::new(Proxies::new(config.trusted_proxies.clone())),
                 // The operator may have set a longer timeout for players.
                 stall_timeout: WRITE_STALL.max(config.relay.write_timeout),
-                lines: hub.lines().clone(),
+                lines: hub.log_limiter().clone(),
             }
             .serve(phase.clone()),
         );
@@ -369,7 +369,7 @@ impl Server {
                 connect_limiter: None,
                 proxies: Arc::default(),
                 stall_timeout: WRITE_STALL,
-                lines: hub.lines().clone(),
+                lines: hub.log_limiter().clone(),
             }
             .serve(phase.clone()),
         );

@@ -206,7 +206,7 @@ impl Stage {
         }
         match publisher.send(kind, timestamp, &body) {
             Ok(()) => self.sent.push(Sent { kind, body }),
-            Err(EndReason::Cut | EndReason::Replaced | EndReason::TooManyHeads) => {
+            Err(EndReason::Cut | EndReason::Replaced | EndReason::TooManyHeaders) => {
                 self.publisher = None;
             }
             Err(other) => panic!("a publisher ended as {other:?}"),

@@ -404,7 +404,7 @@ fn check(outcome: &SessionOutcome, received: usize) {
                 media += payload.len();
             }
             Event::Paused(_) => assert_eq!(current, Some(RequestKind::Play), "a play is paused"),
-            Event::LeftOut(_) => assert_eq!(current, Some(RequestKind::Publish), "of a publish"),
+            Event::Skipped(_) => assert_eq!(current, Some(RequestKind::Publish), "of a publish"),
             Event::Stopped => assert!(current.take().is_some(), "what had begun is stopped"),
         }
     }

@@ -43,25 +43,25 @@ pub struct Hls {
 #[derive(Debug)]
 struct Inner {
     hub: Hub,
-    streams: Mutex<HashMap<Cut, Arc<Packaged>>>,
+    streams: Mutex<HashMap<PackageKey, Arc<Packaged>>>,
 }
 
 /// A stream, and the kinds that its segments may contain.
-type Cut = (StreamName, Kinds);
+type PackageKey = (StreamName, Kinds);
 
 /// A stream that is being cut into segments.
 #[derive(Debug)]
 struct Packaged {
     window: Mutex<Window>,
-    asked: Mutex<Instant>,
+    last_request: Mutex<Instant>,
     /// Changes with each segment. True when no more segments come.
-    news: watch::Sender<bool>,
+    updates: watch::Sender<bool>,
 }
 
 /// Authorizes the relay's own play of these kinds. The viewer's request was authorized before.
-struct Inside(Kinds);
+struct RelayAuthorizer(Kinds);
 
-impl Authorizer for Inside {
+impl Authorizer for RelayAuthorizer {
     async fn authorize(&self, _: StreamRequest) -> Verdict {
         Verdict::Allow { viewer: None, kinds: self.0, account: None }
     }
@@ -93,9 +93,9 @@ impl Hls {
     ) -> Result<String, Denied> {
         let kinds = self.inner.hub.probe(authorizer, request.clone()).await?;
         let packaged = self.packaged(&request, kinds).await?;
-        let mut news = packaged.news.subscribe();
+        let mut updates = packaged.updates.subscribe();
         if lock(&packaged.window).is_empty() {
-            let has_segments = news.wait_for(|over| *over || !lock(&packaged.window).is_empty());
+            let has_segments = updates.wait_for(|over| *over || !lock(&packaged.window).is_empty());
             let waited = timeout(FIRST_SEGMENT, has_segments).await.is_ok();
             if !waited || lock(&packaged.window).is_empty() {
                 return Err(no_segment());
@@ -124,7 +124,7 @@ impl Hls {
         let kinds = self.inner.hub.probe(authorizer, request).await?;
         let packaged = lock(&self.inner.streams).get(&(name, kinds)).cloned();
         let Some(packaged) = packaged else { return Ok(None) };
-        *lock(&packaged.asked) = Instant::now();
+        *lock(&packaged.last_request) = Instant::now();
         let segment = lock(&packaged.window).segment(number);
         if let Some(segment) = &segment {
             self.inner.hub.counters().bytes_out(segment.len());
@@ -138,16 +138,16 @@ impl Hls {
         request: &StreamRequest,
         kinds: Kinds,
     ) -> Result<Arc<Packaged>, Denied> {
-        let cut = (request.name(), kinds);
-        if let Some(packaged) = lock(&self.inner.streams).get(&cut) {
-            *lock(&packaged.asked) = Instant::now();
+        let key = (request.name(), kinds);
+        if let Some(packaged) = lock(&self.inner.streams).get(&key) {
+            *lock(&packaged.last_request) = Instant::now();
             return Ok(packaged.clone());
         }
         let request = StreamRequest { direction: Direction::Play, ..request.clone() };
-        let player = self.inner.hub.play(&Inside(kinds), request).await?;
+        let player = self.inner.hub.play(&RelayAuthorizer(kinds), request).await?;
         let mut streams = lock(&self.inner.streams);
         // Another request may have started it first; then this player is dropped.
-        if let Some(packaged) = streams.get(&cut) {
+        if let Some(packaged) = streams.get(&key) {
             return Ok(packaged.clone());
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -155,56 +155,56 @@ impl Hls {
             // The numbers begin with the Unix time in seconds. The next window of the stream begins with a larger
             // number if segments last a second or more on average.
             window: Mutex::new(Window::new(now.unwrap_or_default().as_secs())),
-            asked: Mutex::new(Instant::now()),
-            news: watch::Sender::new(false),
+            last_request: Mutex::new(Instant::now()),
+            updates: watch::Sender::new(false),
         });
-        streams.insert(cut.clone(), packaged.clone());
+        streams.insert(key.clone(), packaged.clone());
         drop(streams);
         let (packaging, of) = (self.clone(), packaged.clone());
         tokio::spawn(async move {
-            packaging.package(cut, of.clone(), player).await;
+            packaging.package(key, of.clone(), player).await;
             // A request that waits for a segment holds the packaging, so the channel does not close.
-            of.news.send_replace(true);
+            of.updates.send_replace(true);
         });
         Ok(packaged)
     }
 
     /// Cuts a stream into segments until it ends or nobody has requested it for a while.
-    async fn package(self, cut: Cut, packaged: Arc<Packaged>, player: Player) {
+    async fn package(self, key: PackageKey, packaged: Arc<Packaged>, player: Player) {
         let config = self.inner.hub.config();
         let idle = config.hls_idle;
         let span = u32::try_from(config.hls_segment.as_millis()).unwrap_or(u32::MAX);
         let mut segmenter = Segmenter::new(span);
         let mut batch = Vec::new();
-        let mut told = false;
+        let mut reported = false;
         let mut gets = player.gets();
-        let mut room: Option<Room> = None;
-        let mut heard = Instant::now();
+        let mut budget: Option<SegmentBudget> = None;
+        let mut last_packet = Instant::now();
         loop {
-            let end = *lock(&packaged.asked) + idle;
+            let end = *lock(&packaged.last_request) + idle;
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(end) => {
                     // Under this lock: a request that comes meanwhile either finds this packaging and updates
-                    // `asked`, or starts another one.
+                    // `last_request`, or starts another one.
                     let mut streams = lock(&self.inner.streams);
-                    if *lock(&packaged.asked) + idle <= Instant::now() {
-                        streams.remove(&cut);
+                    if *lock(&packaged.last_request) + idle <= Instant::now() {
+                        streams.remove(&key);
                         break;
                     }
                 }
                 next = player.next(&mut batch, BATCH) => match next {
                     Ok(()) => {
-                        heard = Instant::now();
-                        if room.is_none()
+                        last_packet = Instant::now();
+                        if budget.is_none()
                             && let Some(account) = player.segments_account()
                         {
-                            room = Some(Room { open: account.empty(), account });
+                            budget = Some(SegmentBudget { open: account.empty(), account });
                         }
                         for packet in batch.drain(..) {
                             let segment = segmenter.push(&packet);
-                            if let (Some(segment), Some(room)) = (segment, &mut room) {
-                                packaged.add(segment, room);
+                            if let (Some(segment), Some(budget)) = (segment, &mut budget) {
+                                packaged.add(segment, budget);
                             }
                         }
                         // Queued video was dropped when the kind ended, so no more video follows.
@@ -212,31 +212,31 @@ impl Hls {
                         gets = player.gets();
                         if has_ended
                             && let Some(segment) = segmenter.end_video()
-                            && let Some(room) = &mut room
+                            && let Some(budget) = &mut budget
                         {
-                            packaged.add(segment, room);
+                            packaged.add(segment, budget);
                         }
-                        if let Some(room) = &mut room
-                            && !packaged.make_room(|| room.open.resize(segmenter.open_bytes()).is_ok())
+                        if let Some(budget) = &mut budget
+                            && !packaged.make_room(|| budget.open.resize(segmenter.open_bytes()).is_ok())
                         {
                             segmenter.abandon();
                             // Giving back always succeeds.
-                            let _ = room.open.resize(0);
+                            let _ = budget.open.resize(0);
                         }
-                        if segmenter.has_left_out() && !std::mem::replace(&mut told, true) && player.may_log() {
+                        if segmenter.has_skipped() && !std::mem::replace(&mut reported, true) && player.may_log() {
                             let code = "notInHls";
-                            tracing::info!(stream = ?cut.0, code, "a codec is left out of HLS");
+                            tracing::info!(stream = ?key.0, code, "a codec is left out of HLS");
                         }
                     }
                     Err(_) => {
-                        lock(&self.inner.streams).remove(&cut);
+                        lock(&self.inner.streams).remove(&key);
                         break;
                     }
                 },
-                () = tokio::time::sleep_until(heard + PAUSE), if segmenter.open_bytes() > 0 => {
-                    heard = Instant::now();
-                    if let (Some(segment), Some(room)) = (segmenter.pause(), &mut room) {
-                        packaged.add(segment, room);
+                () = tokio::time::sleep_until(last_packet + PAUSE), if segmenter.open_bytes() > 0 => {
+                    last_packet = Instant::now();
+                    if let (Some(segment), Some(budget)) = (segmenter.pause(), &mut budget) {
+                        packaged.add(segment, budget);
                     }
                 }
             }
@@ -245,7 +245,7 @@ impl Hls {
 }
 
 /// The share of a stream in the memory for segments.
-struct Room {
+struct SegmentBudget {
     account: BytesAccount,
     /// The charge for the incomplete segment.
     open: Charge,
@@ -254,16 +254,16 @@ struct Room {
 impl Packaged {
     /// Adds a segment, or omits it if there is no room. The segment is charged until nobody holds it; a slow player
     /// may hold it for some time.
-    fn add(&self, segment: Segment, room: &mut Room) {
+    fn add(&self, segment: Segment, budget: &mut SegmentBudget) {
         // So far the segment was charged as the incomplete one.
-        let _ = room.open.resize(0);
-        let mut charge = room.account.empty();
+        let _ = budget.open.resize(0);
+        let mut charge = budget.account.empty();
         if !self.make_room(|| charge.resize(segment.bytes.len()).is_ok()) {
             return;
         }
         let charged = Charged { bytes: segment.bytes, charge: Some(Arc::new(charge)) };
         lock(&self.window).push(Segment { bytes: charged.share(), ..segment });
-        self.news.send_replace(false);
+        self.updates.send_replace(false);
     }
 
     /// Drops the oldest segments until there is room. Returns whether there is.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use mpeg2ts::es::StreamType;
 
 use super::elementary::{Audio, Video};
-use super::transport::{Counters, Frame, Lane, Packets};
+use super::transport::{Counters, Frame, PacketWriter, TrackKind};
 use crate::hub::SETTLED;
 use crate::media::{Packet, Role, coded, fourcc};
 use crate::rtmp::MediaKind;
@@ -43,8 +43,8 @@ pub struct Segment {
 }
 
 #[derive(Debug)]
-struct Open {
-    packets: Packets,
+struct OpenSegment {
+    packets: PacketWriter,
     begin: u32,
     /// Time of the latest frame, ms.
     latest: u32,
@@ -61,14 +61,14 @@ pub struct Segmenter {
     video: Option<Video>,
     audio: Option<Audio>,
     counters: Counters,
-    open: Option<Open>,
+    open: Option<OpenSegment>,
     /// The codecs of the previous segment, and its end.
     before: Option<([Option<StreamType>; 2], u32)>,
     /// Time of the first audio that waits for video before it begins a segment.
     waits_since: Option<u32>,
     /// The next segment continues the previous one, so it begins with any frame.
     goes_on: bool,
-    left_out: bool,
+    skipped: bool,
 }
 
 impl Segmenter {
@@ -84,14 +84,14 @@ impl Segmenter {
             before: None,
             waits_since: None,
             goes_on: false,
-            left_out: false,
+            skipped: false,
         }
     }
 
     /// Whether media has come that HLS cannot carry.
     #[must_use]
-    pub fn has_left_out(&self) -> bool {
-        self.left_out
+    pub fn has_skipped(&self) -> bool {
+        self.skipped
     }
 
     /// Bytes of memory of the incomplete segment.
@@ -114,7 +114,7 @@ impl Segmenter {
             (_, Role::Config) => {
                 // A message with several tracks changes nothing for the frames of the single track.
                 let Some(coded) = coded(kind, &body) else {
-                    self.left_out = true;
+                    self.skipped = true;
                     return None;
                 };
                 match kind {
@@ -132,13 +132,13 @@ impl Segmenter {
             (MediaKind::Video, Role::Key | Role::Inter) => {
                 let video = self.video.as_ref();
                 let Some(video) = video.filter(|it| is_of(class.codec, it.stream_type)) else {
-                    self.left_out = true;
+                    self.skipped = true;
                     return None;
                 };
                 let coded = coded(kind, &body)?;
                 let data = video.frame(coded.data, is_key)?;
                 let frame = Frame {
-                    lane: Lane::Video,
+                    track: TrackKind::Video,
                     time: packet.timestamp(),
                     composition: coded.composition,
                     is_key,
@@ -152,15 +152,15 @@ impl Segmenter {
                     if class.codec == MP3 { self.change_audio(Some(Audio::Mp3)) } else { None };
                 let audio = self.audio.filter(|it| is_of(class.codec, it.stream_type()));
                 let Some(audio) = audio else {
-                    self.left_out = true;
+                    self.skipped = true;
                     return None;
                 };
                 let data = coded(kind, &body).and_then(|coded| audio.frame(coded.data));
                 let Some(data) = data else { return ended };
                 let time = packet.timestamp();
-                let lane = Lane::Audio;
+                let track = TrackKind::Audio;
                 // If a segment has just ended, none is open that could end here.
-                let frame = Frame { lane, time, composition: 0, is_key: true, data: &data };
+                let frame = Frame { track, time, composition: 0, is_key: true, data: &data };
                 self.take(frame).or(ended)
             }
             _ => None,
@@ -185,7 +185,7 @@ impl Segmenter {
 
     /// Takes the parameters of the next pictures. A segment with other pictures ends.
     fn change_video(&mut self, video: Option<Video>) -> Option<Segment> {
-        self.left_out |= video.is_none();
+        self.skipped |= video.is_none();
         if video == self.video {
             return None;
         }
@@ -198,7 +198,7 @@ impl Segmenter {
 
     /// Takes the parameters of the next audio. A segment with other audio ends, and the next one continues its pictures.
     fn change_audio(&mut self, audio: Option<Audio>) -> Option<Segment> {
-        self.left_out |= audio.is_none();
+        self.skipped |= audio.is_none();
         if audio == self.audio {
             return None;
         }
@@ -220,8 +220,8 @@ impl Segmenter {
             let breaks = !self.follows(frame.time);
             self.waits_since = None;
             self.goes_on = false;
-            self.open = Some(Open {
-                packets: Packets::new(frame.lane),
+            self.open = Some(OpenSegment {
+                packets: PacketWriter::new(frame.track),
                 begin: frame.time,
                 latest: frame.time,
                 has_video: false,
@@ -233,9 +233,9 @@ impl Segmenter {
         if passed(open.latest, frame.time) > 0 {
             open.latest = frame.time;
         }
-        match frame.lane {
-            Lane::Video => open.has_video = true,
-            Lane::Audio => open.has_audio = true,
+        match frame.track {
+            TrackKind::Video => open.has_video = true,
+            TrackKind::Audio => open.has_audio = true,
         }
         if let Err(error) = open.packets.push(&mut self.counters, frame) {
             // No frame is too long for MPEG-TS: the bounds on messages are smaller.
@@ -253,23 +253,23 @@ impl Segmenter {
     fn ends_before(&self, frame: Frame<'_>) -> bool {
         let Some(open) = &self.open else { return false };
         let span = passed(open.begin, frame.time);
-        match (open.packets.leader(), frame.lane) {
-            (Lane::Video, Lane::Video) => frame.is_key && span >= self.span,
-            (Lane::Audio, Lane::Video) => frame.is_key,
+        match (open.packets.leader(), frame.track) {
+            (TrackKind::Video, TrackKind::Video) => frame.is_key && span >= self.span,
+            (TrackKind::Audio, TrackKind::Video) => frame.is_key,
             // Pictures that go on after another segment do so until the next keyframe.
-            (Lane::Audio, Lane::Audio) => span >= self.span && !open.has_video,
-            (Lane::Video, Lane::Audio) => false,
+            (TrackKind::Audio, TrackKind::Audio) => span >= self.span && !open.has_video,
+            (TrackKind::Video, TrackKind::Audio) => false,
         }
     }
 
     /// Whether a segment may begin with this frame. Audio waits for video, longest for the first video of a push that
     /// announces it.
     fn begins_with(&mut self, frame: Frame<'_>) -> bool {
-        match frame.lane {
-            Lane::Video => frame.is_key || self.goes_on,
+        match frame.track {
+            TrackKind::Video => frame.is_key || self.goes_on,
             // After a pause another publisher may send, whose first audio may come before its first keyframe.
-            Lane::Audio if self.goes_on && self.follows(frame.time) => true,
-            Lane::Audio => {
+            TrackKind::Audio if self.goes_on && self.follows(frame.time) => true,
+            TrackKind::Audio => {
                 let since = *self.waits_since.get_or_insert(frame.time);
                 let is_first = self.before.is_none() && self.video.is_some();
                 let patience = if is_first { ANNOUNCED } else { SETTLED };
@@ -285,7 +285,7 @@ impl Segmenter {
     }
 
     /// Ends the open segment with its latest frame, if there is one for which `ends` holds.
-    fn end_if(&mut self, ends: impl FnOnce(&Open) -> bool) -> Option<Segment> {
+    fn end_if(&mut self, ends: impl FnOnce(&OpenSegment) -> bool) -> Option<Segment> {
         let latest = self.open.as_ref().filter(|open| ends(open))?.latest;
         self.end(latest)
     }

@@ -20,15 +20,15 @@ const AUDIO_PID: u16 = 0x101;
 const PROGRAM: u16 = 1;
 
 /// Bytes of a packet after its header.
-const ROOM: usize = TsPacket::SIZE - 4;
+const PAYLOAD_BYTES: usize = TsPacket::SIZE - 4;
 /// Bytes of an adaptation field with a clock reference.
-const CLOCK: usize = 8;
+const CLOCK_FIELD_BYTES: usize = 8;
 /// Delay of the frames against the clock, ms, so that each frame arrives before it is due.
 const DELAY: i64 = 700;
 
 /// One of the two elementary streams of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum TrackKind {
     Video,
     Audio,
 }
@@ -36,7 +36,7 @@ pub(super) enum Lane {
 /// A frame to be written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame<'a> {
-    pub(super) lane: Lane,
+    pub(super) track: TrackKind,
     /// Decoding time, ms.
     pub(super) time: u32,
     /// From decoding to presentation, ms.
@@ -57,18 +57,18 @@ pub(super) struct Counters {
 
 /// The packets of one segment.
 #[derive(Debug)]
-pub(super) struct Packets {
+pub(super) struct PacketWriter {
     /// The stream that carries the clock.
-    leader: Lane,
+    leader: TrackKind,
     out: TsPacketWriter<Vec<u8>>,
 }
 
-impl Packets {
-    pub(super) fn new(leader: Lane) -> Self {
+impl PacketWriter {
+    pub(super) fn new(leader: TrackKind) -> Self {
         Self { leader, out: TsPacketWriter::new(Vec::new()) }
     }
 
-    pub(super) fn leader(&self) -> Lane {
+    pub(super) fn leader(&self) -> TrackKind {
         self.leader
     }
 
@@ -85,11 +85,11 @@ impl Packets {
     pub(super) fn push(&mut self, counters: &mut Counters, frame: Frame<'_>) -> Result<(), Error> {
         let decoded = i64::from(frame.time) + DELAY;
         let shown = decoded + i64::from(frame.composition);
-        let (pid, counter, stream_id) = match frame.lane {
-            Lane::Video => {
+        let (pid, counter, stream_id) = match frame.track {
+            TrackKind::Video => {
                 (VIDEO_PID, &mut counters.video, StreamId::new_video(StreamId::VIDEO_MIN)?)
             }
-            Lane::Audio => {
+            TrackKind::Audio => {
                 (AUDIO_PID, &mut counters.audio, StreamId::new_audio(StreamId::AUDIO_MIN)?)
             }
         };
@@ -104,9 +104,10 @@ impl Packets {
             escr: None,
         };
         let adaptation =
-            (frame.lane == self.leader).then(|| clock(frame.time, frame.is_key)).transpose()?;
+            (frame.track == self.leader).then(|| clock(frame.time, frame.is_key)).transpose()?;
         let optional = 3 + 5 + header.dts.map_or(0, |_| 5);
-        let first = ROOM - adaptation.as_ref().map_or(0, |_| CLOCK) - 6 - optional;
+        let first =
+            PAYLOAD_BYTES - adaptation.as_ref().map_or(0, |_| CLOCK_FIELD_BYTES) - 6 - optional;
         let (data, mut rest) = frame.data.split_at(first.min(frame.data.len()));
         let start = Pes {
             header,
@@ -116,7 +117,7 @@ impl Packets {
         };
         self.put(pid, counter, adaptation, TsPayload::PesStart(start))?;
         while !rest.is_empty() {
-            let (data, behind) = rest.split_at(ROOM.min(rest.len()));
+            let (data, behind) = rest.split_at(PAYLOAD_BYTES.min(rest.len()));
             rest = behind;
             self.put(pid, counter, None, TsPayload::PesContinuation(Chunk::new(data)?))?;
         }
@@ -156,8 +157,8 @@ impl Packets {
             Ok(EsInfo { stream_type, elementary_pid: Pid::new(pid)?, descriptors: Vec::new() })
         };
         let clock = match self.leader {
-            Lane::Video => VIDEO_PID,
-            Lane::Audio => AUDIO_PID,
+            TrackKind::Video => VIDEO_PID,
+            TrackKind::Audio => AUDIO_PID,
         };
         let map = Pmt {
             program_num: PROGRAM,

@@ -12,7 +12,7 @@ use super::player::Player;
 use super::publisher::Publisher;
 use crate::auth::{Authorizer, Denied, DeniedKind, Direction, StreamName, StreamRequest, Verdict};
 use crate::kinds::Kinds;
-use crate::shares::PlayerPlace;
+use crate::shares::PlayerSlot;
 
 impl Hub {
     /// Requests to publish.
@@ -52,10 +52,10 @@ impl Hub {
                 return Err(Denied::new(DeniedKind::Overload, "tooManyPlays", message));
             }
             let viewer = claim.account.as_ref();
-            let place = self.inner.shares.player(claim.core.stream.app(), viewer)?;
+            let slot = self.inner.shares.player(claim.core.stream.app(), viewer)?;
             let tracks = claim.stream.activate_player(&self.inner, &claim.core, viewer)?;
-            claim.place = Some(place);
-            // Not earlier: a play that is refused for lack of a place must not end another one.
+            claim.slot = Some(slot);
+            // Not earlier: a play that is refused for lack of a slot must not end another one.
             claim.replace_older();
             Ok(Player::new(claim, tracks))
         });
@@ -83,18 +83,15 @@ impl Hub {
         self.note(&log, result)
     }
 
-    /// A place for an RTMP connection with this request for a play. The connection holds it until it requests something
+    /// A slot for an RTMP connection with this request for a play. The connection holds it until it requests something
     /// else.
-    pub(crate) fn connection_of_play(
-        &self,
-        request: &StreamRequest,
-    ) -> Result<PlayerPlace, Denied> {
-        let place = self.inner.shares.connection_of_play();
-        place.or_else(|denied| self.note(request, Err(denied)))
+    pub(crate) fn connection_of_play(&self, request: &StreamRequest) -> Result<PlayerSlot, Denied> {
+        let slot = self.inner.shares.connection_of_play();
+        slot.or_else(|denied| self.note(request, Err(denied)))
     }
 
     /// Starts a play of this process itself, for example for a forward. `None` if the stream has no publisher. No
-    /// authorizer is asked, and the play takes no place of another player.
+    /// authorizer is asked, and the play takes no slot of another player.
     #[must_use]
     pub fn tap(&self, stream: &StreamName) -> Option<Player> {
         let claim = Claim::register(self, stream.clone(), Ipv4Addr::LOCALHOST.into(), None);

@@ -11,7 +11,7 @@ use super::claim_core::ClaimCore;
 use super::stream::Stream;
 use super::{Hub, lock};
 use crate::auth::{Account, StreamName};
-use crate::shares::PlayerPlace;
+use crate::shares::PlayerSlot;
 
 /// The owner's side of a claim. Dropping it gives the place back.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub(super) struct Claim {
     confirmed: Option<String>,
     /// Whose it is, if the verdict says so.
     pub(super) account: Option<Account>,
-    /// Its place as a player.
-    pub(super) place: Option<PlayerPlace>,
+    /// Its slot as a player.
+    pub(super) slot: Option<PlayerSlot>,
 }
 
 impl Claim {
@@ -51,7 +51,7 @@ impl Claim {
             core,
             viewers: Vec::new(),
             confirmed: None,
-            place: None,
+            slot: None,
         };
         if let Some(viewer) = &hint {
             claim.add_viewer(viewer);

@@ -15,14 +15,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::lock;
-use super::seen::PlaySeen;
+use super::samples::PlaySample;
 use crate::auth::StreamName;
 use crate::kinds::Kinds;
 use crate::media::Packet;
-use crate::shares::WaitingPlace;
+use crate::shares::WaitingSlots;
 
 /// So many times the bytes that a player may lag end it at once, however short the time.
-const IMPATIENT: usize = 8;
+const HARD_LAG_FACTOR: usize = 8;
 /// Bytes after which a batch ends.
 const BATCH_BYTES: usize = 256 << 10;
 
@@ -37,7 +37,7 @@ pub enum EndReason {
     /// A player lagged beyond its queue, in bytes and in time.
     TooSlow,
     /// A publisher sent more, or longer, sequence headers than are kept for late players.
-    TooManyHeads,
+    TooManyHeaders,
     /// A publisher's share of the memory is used up, and nothing of the push can be done without.
     NoRoom,
     /// The publisher ended and did not return in time. A player gets all that is queued first.
@@ -59,11 +59,11 @@ pub(super) struct ClaimCore {
     allowed: Mutex<Option<Kinds>>,
     /// The kinds that a play gets now: the bits of [`Kinds`].
     gets: AtomicU8,
-    /// Its place among those that came without one.
-    pub(super) place: Mutex<Option<WaitingPlace>>,
+    /// Its slots among the players that came without a publisher.
+    pub(super) slots: Mutex<Option<WaitingSlots>>,
     /// Who plays, as the verdict said.
     viewer: OnceLock<Arc<str>>,
-    /// Bytes that were handed to the player since the last look.
+    /// Bytes that were handed to the player since the last sample.
     sent: AtomicU64,
     ended: OnceLock<EndReason>,
     /// It gets nothing more, even of what was queued when the stream ended.
@@ -103,7 +103,7 @@ impl ClaimCore {
             waiting: AtomicBool::new(false),
             allowed: Mutex::default(),
             gets: AtomicU8::new(0),
-            place: Mutex::default(),
+            slots: Mutex::default(),
             viewer: OnceLock::new(),
             sent: AtomicU64::new(0),
             ended: OnceLock::new(),
@@ -195,8 +195,8 @@ impl ClaimCore {
         self.sent.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// What the player got since the look before, and how old what waits is; nothing where nobody is known to play.
-    pub(super) fn look(&self, now: Instant) -> Option<PlaySeen> {
+    /// What the player got since the previous sample, and how old what waits is; nothing where nobody is known to play.
+    pub(super) fn sample(&self, now: Instant) -> Option<PlaySample> {
         let viewer = self.viewer.get()?.clone();
         let queue = lock(&self.queue);
         let lag = queue
@@ -204,7 +204,7 @@ impl ClaimCore {
             .front()
             .map_or(Duration::ZERO, |first| now.saturating_duration_since(first.received));
         drop(queue);
-        Some(PlaySeen { viewer, bytes: self.sent.swap(0, Relaxed), lag })
+        Some(PlaySample { viewer, bytes: self.sent.swap(0, Relaxed), lag })
     }
 
     /// Bytes that wait.
@@ -239,8 +239,8 @@ impl ClaimCore {
     }
 
     /// Queues a packet. A player lags when more than `limit` bytes wait beside the largest packet, which a player takes
-    /// its time for however fast it reads, and the first of them for `patience`; or many times as many bytes.
-    pub(super) fn push(&self, packet: &Arc<Packet>, limit: usize, patience: Duration) -> Push {
+    /// its time for however fast it reads, and the first of them for `max_lag`; or many times as many bytes.
+    pub(super) fn push(&self, packet: &Arc<Packet>, limit: usize, max_lag: Duration) -> Push {
         if self.ended().is_some() {
             return Push::Ended;
         }
@@ -250,8 +250,8 @@ impl ClaimCore {
         // The largest may be taken already, and less be left than it.
         let beside = (queue.bytes + size).saturating_sub(queue.largest);
         let waits = queue.packets.front().map(|first| packet.received - first.received);
-        let lags = beside > limit + queue.allowance && waits >= Some(patience);
-        if lags || beside > limit.saturating_mul(IMPATIENT) + queue.allowance {
+        let lags = beside > limit + queue.allowance && waits >= Some(max_lag);
+        if lags || beside > limit.saturating_mul(HARD_LAG_FACTOR) + queue.allowance {
             drop(queue);
             self.end(EndReason::TooSlow);
             return Push::Lagging;

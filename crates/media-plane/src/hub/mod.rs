@@ -12,13 +12,13 @@ mod cache;
 mod claim;
 mod claim_core;
 mod facts;
-mod line;
 mod player;
+mod player_state;
 mod publisher;
-mod seat;
-mod seen;
+mod samples;
 mod stats;
 mod stream;
+mod timeline;
 mod viewers;
 
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use crate::auth::StreamName;
 use crate::config::RelayConfig;
 use crate::kinds::Kinds;
-use crate::lines::Lines;
+use crate::log_limiter::LogLimiter;
 use crate::shares::Shares;
 
 use claim_core::ClaimCore;
@@ -44,7 +44,7 @@ pub use claim_core::EndReason;
 pub use facts::{FactState, StreamFact};
 pub use player::Player;
 pub use publisher::Publisher;
-pub use seen::{PlaySeen, PushSeen, StreamSeen};
+pub use samples::{PlaySample, PushSample, StreamSample};
 pub use stats::HubStats;
 pub(crate) use stream::SETTLED;
 
@@ -63,7 +63,7 @@ struct Inner {
     counters: Counters,
     facts: FactSink,
     shares: Shares,
-    lines: Lines,
+    log_limiter: LogLimiter,
 }
 
 impl Hub {
@@ -83,7 +83,7 @@ impl Hub {
         Self {
             inner: Arc::new(Inner {
                 shares: Shares::new(&config),
-                lines: Lines::new(
+                log_limiter: LogLimiter::new(
                     config.log_lines_per_second,
                     config.log_line_burst,
                     config.exempt_loopback,
@@ -165,21 +165,21 @@ impl Hub {
             stream.tick(&self.inner, now);
         }
         self.inner.facts.flush();
-        self.inner.lines.sum_up();
+        self.inner.log_limiter.report_omitted();
     }
 
-    /// Looks at every stream that has a publisher or players, and tells what was seen since the look before. Call it every
-    /// few seconds, from one place.
-    pub fn look(&self, mut tell: impl FnMut(StreamSeen)) {
+    /// Reports a sample of every stream that has a publisher or players: what came since the previous sample. Call it
+    /// every few seconds, from one task.
+    pub fn sample(&self, mut report: impl FnMut(StreamSample)) {
         let now = Instant::now();
         let streams: Vec<_> = lock(&self.inner.streams).values().cloned().collect();
-        streams.iter().filter_map(|stream| stream.look(now)).for_each(&mut tell);
+        streams.iter().filter_map(|stream| stream.sample(now)).for_each(&mut report);
     }
 
     /// What peers may write into the log. The embedding server may let lines of its own count there, too.
     #[must_use]
-    pub fn lines(&self) -> &Lines {
-        &self.inner.lines
+    pub fn log_limiter(&self) -> &LogLimiter {
+        &self.inner.log_limiter
     }
 
     /// A snapshot of the counters.
@@ -192,7 +192,7 @@ impl Hub {
             players: shares.players(),
             media_bytes: shares.media_bytes(),
             segment_bytes: shares.segment_bytes(),
-            lines_left_out: self.inner.lines.left_out(),
+            lines_left_out: self.inner.log_limiter.omitted(),
             ..self.inner.counters.snapshot()
         }
     }

@@ -58,7 +58,7 @@ impl Player {
     }
 
     /// Ends the play as its stream's end would, for as long as there is the player: what is queued can still be had.
-    pub fn ender(&self) -> impl FnOnce() + Send + use<> {
+    pub fn end_handle(&self) -> impl FnOnce() + Send + use<> {
         let core = self.claim.core.clone();
         move || {
             core.end(EndReason::StreamEnded);
@@ -111,7 +111,7 @@ impl Player {
 
     /// Whether a line about the play may be logged now.
     pub(crate) fn may_log(&self) -> bool {
-        self.hub().lines().allow(self.claim.core.peer)
+        self.hub().log_limiter().allow(self.claim.core.peer)
     }
 
     /// How long the peer may take nothing.

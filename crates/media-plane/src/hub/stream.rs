@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use super::cache::{Cache, GroupBounds};
 use super::claim_core::{ClaimCore, EndReason, Push};
 use super::facts::FactState;
-use super::line::Line;
-use super::seat::{Parcel, Seat};
-use super::seen::{Meter, StreamSeen};
+use super::player_state::{Delivery, PlayerState};
+use super::samples::{PushMeter, StreamSample};
+use super::timeline::Timeline;
 use super::{Inner, lock};
 use crate::auth::{Account, Denied, DeniedKind, StreamName};
 use crate::kinds::Kinds;
-use crate::media::{Packet, Role, Survey, Told, classify};
+use crate::media::{Packet, PushSummary, Role, Survey, classify};
 use crate::rtmp::MediaKind;
 use crate::shares::{BytesAccount, Charge};
 
@@ -36,20 +36,20 @@ pub(super) struct Stream {
 struct State {
     /// Claims whose verdict is open or not yet acted on.
     pending: Vec<Arc<ClaimCore>>,
-    publisher: Option<Current>,
+    publisher: Option<CurrentPublisher>,
     /// The kinds that are published. Unset until somebody says so.
     published: Option<Kinds>,
-    players: Vec<Seat>,
+    players: Vec<PlayerState>,
     /// Players of a stream that has ended, that may get what is queued until then.
     leaving: Vec<(Instant, Arc<ClaimCore>)>,
     cache: Cache,
-    line: Line,
-    /// When it was looked at.
-    looked: Option<Instant>,
+    timeline: Timeline,
+    /// When the last sample was taken.
+    sampled_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Current {
+struct CurrentPublisher {
     core: Arc<ClaimCore>,
     owner: Account,
     /// Charged for what the push holds.
@@ -58,11 +58,11 @@ struct Current {
     last_payload: Instant,
     first_payload: Option<Instant>,
     /// The log knows that media came without a sequence header.
-    told_unusable: bool,
+    logged_unusable: bool,
     /// The log knows that media came whose kind is not published.
-    told_unpublished: bool,
+    logged_unpublished: bool,
     survey: Survey,
-    meter: Meter,
+    meter: PushMeter,
     flowing: bool,
     next_report: Instant,
 }
@@ -104,26 +104,26 @@ impl Stream {
         let owner =
             owner.cloned().unwrap_or_else(|| Account::new(self.name.app(), self.name.name()));
         let charged = hub.shares.media(&owner, &self.name);
-        state.publisher = Some(Current {
+        state.publisher = Some(CurrentPublisher {
             core: core.clone(),
             owner,
             charged: charged.clone(),
             last_payload: now,
             first_payload: None,
-            told_unusable: false,
-            told_unpublished: false,
+            logged_unusable: false,
+            logged_unpublished: false,
             survey: Survey::default(),
-            meter: Meter::default(),
+            meter: PushMeter::default(),
             flowing: false,
             next_report: now,
         });
         hub.counters.publishers.fetch_add(1, Relaxed);
         state.cache = Cache::default();
-        state.line.restart();
+        state.timeline.restart();
         let published = *state.published.get_or_insert(kinds);
-        for seat in &mut state.players {
-            seat.begin_anew(published);
-            set_waiting(hub, &seat.core, false);
+        for player in &mut state.players {
+            player.begin_anew(published);
+            set_waiting(hub, &player.core, false);
         }
         hub.facts.report(&hub.counters, &self.name, FactState::Started);
         Ok(charged)
@@ -139,12 +139,12 @@ impl Stream {
         let mut state = lock(&self.state);
         refuse_ended(core)?;
         if state.publisher.is_none() {
-            *lock(&core.place) = Some(hub.shares.waiter(&self.name, viewer, core.peer)?);
+            *lock(&core.slots) = Some(hub.shares.waiter(&self.name, viewer, core.peer)?);
             set_waiting(hub, core, true);
         }
         state.pending.retain(|other| other.id != core.id);
-        let seat = Seat::new(core, state.published(), &state.cache, &state.line);
-        state.players.push(seat);
+        let player = PlayerState::new(core, state.published(), &state.cache, &state.timeline);
+        state.players.push(player);
         Ok(state.tracks(core.gets()))
     }
 
@@ -154,15 +154,15 @@ impl Stream {
         let state = &mut *guard;
         let before = state.published.replace(kinds).unwrap_or(Kinds::BOTH);
         state.cache.forget(before.without(kinds));
-        state.cache.append_heads(kinds.without(before), &state.line, group_bounds(hub));
+        state.cache.append_headers(kinds.without(before), &state.timeline, group_bounds(hub));
         if kinds.without(before) != Kinds::NONE
             && let Some(current) = &mut state.publisher
         {
             // Who comes now waits for the new kind, too.
             current.first_payload = current.first_payload.map(|_| Instant::now());
         }
-        for seat in &mut state.players {
-            seat.refresh(kinds);
+        for player in &mut state.players {
+            player.refresh(kinds);
         }
     }
 
@@ -171,9 +171,9 @@ impl Stream {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         let published = state.published();
-        for seat in &mut state.players {
-            if claims.iter().any(|core| core.id == seat.core.id) {
-                seat.refresh(published);
+        for player in &mut state.players {
+            if claims.iter().any(|core| core.id == player.core.id) {
+                player.refresh(published);
             }
         }
     }
@@ -187,13 +187,13 @@ impl Stream {
     pub(super) fn pause(&self, core: &ClaimCore, paused: bool) {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let Some(seat) = state.players.iter_mut().find(|seat| seat.core.id == core.id) else {
+        let Some(player) = state.players.iter_mut().find(|player| player.core.id == core.id) else {
             return;
         };
         if paused {
-            seat.pause();
+            player.pause();
         } else {
-            seat.start(&state.cache, &state.line);
+            player.start(&state.cache, &state.timeline);
         }
     }
 
@@ -230,19 +230,22 @@ impl Stream {
             }
         }
         if !state.cache.is_usable(kind, class) {
-            if !std::mem::replace(&mut current.told_unusable, true) && hub.lines.allow(core.peer) {
+            if !std::mem::replace(&mut current.logged_unusable, true)
+                && hub.log_limiter.allow(core.peer)
+            {
                 let code = "noSequenceHeader";
                 tracing::warn!(stream = ?self.name, ?kind, code, "media before its sequence header is left out");
             }
             return Ok(());
         }
-        if let Some(told) = current.survey.take(kind, class, timestamp, body, now) {
-            self.tell(hub, core, &told);
+        if let Some(summary) = current.survey.take(kind, class, timestamp, body, now) {
+            self.log_summary(hub, core, &summary);
         }
         let is_published =
             kind == MediaKind::Metadata || state.published.unwrap_or(Kinds::BOTH).has(kind);
         if !is_published {
-            if !std::mem::replace(&mut current.told_unpublished, true) && hub.lines.allow(core.peer)
+            if !std::mem::replace(&mut current.logged_unpublished, true)
+                && hub.log_limiter.allow(core.peer)
             {
                 let code = "notPublished";
                 tracing::info!(stream = ?self.name, ?kind, code, "media whose kind is not published is left out");
@@ -251,9 +254,9 @@ impl Stream {
                 return Ok(());
             }
             let charge = state.charge(hub, Packet::memory(body)).ok_or_else(|| no_room(core))?;
-            let time = state.line.last(kind);
+            let time = state.timeline.last(kind);
             let packet = Arc::new(Packet::new(kind, class, time, now, body, Some(charge)));
-            return state.cache.keep(&packet).map_err(|_| too_many_heads(core));
+            return state.cache.keep(&packet).map_err(|_| too_many_headers(core));
         }
         if kind != MediaKind::Metadata {
             current.first_payload.get_or_insert(now);
@@ -261,19 +264,19 @@ impl Stream {
         let time = match class.role {
             // ffmpeg shows metadata at any other time as a text stream.
             Role::Metadata => 0,
-            Role::Config | Role::Extra => state.line.last(kind),
-            _ => state.line.map(kind, timestamp, now),
+            Role::Config | Role::Extra => state.timeline.last(kind),
+            _ => state.timeline.map(kind, timestamp, now),
         };
         let charge = state.charge(hub, Packet::memory(body)).ok_or_else(|| no_room(core))?;
         let packet = Arc::new(Packet::new(kind, class, time, now, body, Some(charge)));
-        let stored = state.cache.store(&packet, &state.line, group_bounds(hub));
-        stored.map_err(|_| too_many_heads(core))?;
-        let mut parcel = Parcel::new(&packet, &state.cache, &state.line);
-        state.players.retain_mut(|seat| {
-            let pushed = seat.hand(&mut parcel, &hub.config);
+        let stored = state.cache.store(&packet, &state.timeline, group_bounds(hub));
+        stored.map_err(|_| too_many_headers(core))?;
+        let mut delivery = Delivery::new(&packet, &state.cache, &state.timeline);
+        state.players.retain_mut(|player| {
+            let pushed = player.deliver(&mut delivery, &hub.config);
             if pushed == Push::Lagging {
                 hub.counters.slow();
-                if hub.lines.allow(seat.core.peer) {
+                if hub.log_limiter.allow(player.core.peer) {
                     tracing::info!(stream = ?self.name, code = "tooSlow", "player cut");
                 }
             }
@@ -313,12 +316,12 @@ impl Stream {
         let mut state = lock(&self.state);
         let claims =
             state.pending.iter().chain(state.publisher.as_ref().map(|current| &current.core));
-        let claims = claims.chain(state.players.iter().map(|seat| &seat.core));
+        let claims = claims.chain(state.players.iter().map(|player| &player.core));
         let cut = claims.filter(|core| core.end(EndReason::Cut)).count();
-        for seat in state.players.drain(..) {
-            set_waiting(hub, &seat.core, false);
+        for player in state.players.drain(..) {
+            set_waiting(hub, &player.core, false);
         }
-        state.let_go();
+        state.stop_leaving();
         self.publisher_gone(hub, &mut state, Instant::now());
         cut
     }
@@ -327,7 +330,7 @@ impl Stream {
     pub(super) fn release(&self, hub: &Inner, core: &ClaimCore) -> bool {
         let mut state = lock(&self.state);
         state.pending.retain(|other| other.id != core.id);
-        state.players.retain(|seat| seat.core.id != core.id);
+        state.players.retain(|player| player.core.id != core.id);
         state.leaving.retain(|(_, other)| other.id != core.id);
         set_waiting(hub, core, false);
         if state.publisher.as_ref().is_some_and(|current| current.core.id == core.id) {
@@ -358,33 +361,39 @@ impl Stream {
             }
             !over
         });
-        state.players.retain(|seat| {
-            let over = seat.gap_until.is_some_and(|until| until <= now);
+        state.players.retain(|player| {
+            let over = player.gap_until.is_some_and(|until| until <= now);
             if over {
-                seat.core.end(EndReason::StreamEnded);
-                set_waiting(hub, &seat.core, false);
-                state.leaving.push((now + hub.config.write_timeout, seat.core.clone()));
+                player.core.end(EndReason::StreamEnded);
+                set_waiting(hub, &player.core, false);
+                state.leaving.push((now + hub.config.write_timeout, player.core.clone()));
             }
             !over
         });
     }
 
-    /// What was seen since the look before; nothing where there is neither publisher nor viewer.
-    pub(super) fn look(&self, now: Instant) -> Option<StreamSeen> {
+    /// What came since the previous sample; nothing where there is neither publisher nor viewer.
+    pub(super) fn sample(&self, now: Instant) -> Option<StreamSample> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let passed = state.looked.replace(now).map_or(Duration::ZERO, |last| now - last);
-        let push = state.publisher.as_mut().map(|current| current.meter.look(now));
-        let plays: Vec<_> = state.players.iter().filter_map(|seat| seat.core.look(now)).collect();
+        let passed = state.sampled_at.replace(now).map_or(Duration::ZERO, |last| now - last);
+        let push = state.publisher.as_mut().map(|current| current.meter.sample(now));
+        let plays: Vec<_> =
+            state.players.iter().filter_map(|player| player.core.sample(now)).collect();
         let stream = self.name.clone();
-        (push.is_some() || !plays.is_empty()).then_some(StreamSeen { stream, passed, push, plays })
+        (push.is_some() || !plays.is_empty()).then_some(StreamSample {
+            stream,
+            passed,
+            push,
+            plays,
+        })
     }
 
-    fn tell(&self, hub: &Inner, core: &ClaimCore, told: &Told) {
-        if !hub.lines.allow(core.peer) {
+    fn log_summary(&self, hub: &Inner, core: &ClaimCore, summary: &PushSummary) {
+        if !hub.log_limiter.allow(core.peer) {
             return;
         }
-        let Told { video, audio, resolution, kbit_per_s, keyframes_ms } = told;
+        let PushSummary { video, audio, resolution, kbit_per_s, keyframes_ms } = summary;
         tracing::info!(
             stream = ?self.name,
             %video,
@@ -398,14 +407,14 @@ impl Stream {
 
     fn publisher_gone(&self, hub: &Inner, state: &mut State, now: Instant) {
         let Some(mut current) = state.publisher.take() else { return };
-        if let Some(told) = current.survey.finish(now) {
-            self.tell(hub, &current.core, &told);
+        if let Some(summary) = current.survey.finish(now) {
+            self.log_summary(hub, &current.core, &summary);
         }
         hub.counters.publishers.fetch_sub(1, Relaxed);
         state.cache = Cache::default();
-        for seat in &mut state.players {
-            seat.gap_until = Some(now + hub.config.publisher_gap);
-            set_waiting(hub, &seat.core, true);
+        for player in &mut state.players {
+            player.gap_until = Some(now + hub.config.publisher_gap);
+            set_waiting(hub, &player.core, true);
         }
         hub.facts.report(&hub.counters, &self.name, FactState::Ended);
     }
@@ -421,7 +430,7 @@ impl State {
     }
 
     /// Ends those that still get what was queued when the stream ended.
-    fn let_go(&mut self) {
+    fn stop_leaving(&mut self) {
         for (_, core) in self.leaving.drain(..) {
             core.stop(EndReason::TooSlow);
         }
@@ -431,21 +440,21 @@ impl State {
     /// to get, with their plays. Says whether there is room then.
     fn make_room(&mut self, hub: &Inner, mut has_room: impl FnMut() -> bool) -> bool {
         self.cache.drop_group();
-        self.let_go();
+        self.stop_leaving();
         loop {
             if has_room() {
                 return true;
             }
             let slowest =
-                self.players.iter().enumerate().max_by_key(|(_, seat)| seat.core.queued());
-            let Some((at, seat)) = slowest.filter(|(_, seat)| seat.core.queued() > 0) else {
+                self.players.iter().enumerate().max_by_key(|(_, player)| player.core.queued());
+            let Some((at, player)) = slowest.filter(|(_, player)| player.core.queued() > 0) else {
                 return false;
             };
             hub.counters.slow();
-            if hub.lines.allow(seat.core.peer) {
-                tracing::info!(stream = ?seat.core.stream, code = "noRoom", "player cut");
+            if hub.log_limiter.allow(player.core.peer) {
+                tracing::info!(stream = ?player.core.stream, code = "noRoom", "player cut");
             }
-            seat.core.stop(EndReason::TooSlow);
+            player.core.stop(EndReason::TooSlow);
             self.players.swap_remove(at);
         }
     }
@@ -471,9 +480,9 @@ fn group_bounds(hub: &Inner) -> GroupBounds {
     }
 }
 
-fn too_many_heads(core: &ClaimCore) -> EndReason {
-    core.end(EndReason::TooManyHeads);
-    EndReason::TooManyHeads
+fn too_many_headers(core: &ClaimCore) -> EndReason {
+    core.end(EndReason::TooManyHeaders);
+    EndReason::TooManyHeaders
 }
 
 fn no_room(core: &ClaimCore) -> EndReason {
@@ -494,7 +503,7 @@ fn refuse_ended(core: &ClaimCore) -> Result<(), Denied> {
 /// without: its time is bounded.
 fn set_waiting(hub: &Inner, core: &ClaimCore, waiting: bool) {
     if !waiting {
-        *lock(&core.place) = None;
+        *lock(&core.slots) = None;
     }
     match (core.waiting.swap(waiting, Relaxed), waiting) {
         (false, true) => _ = hub.counters.waiters.fetch_add(1, Relaxed),

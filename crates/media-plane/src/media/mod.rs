@@ -21,7 +21,7 @@ use crate::shares::{Charge, Charged};
 
 pub(crate) use class::{Class, Role, Tracks, classify, fourcc};
 pub(crate) use coded::coded;
-pub(crate) use survey::{Survey, Told, codec_name};
+pub(crate) use survey::{PushSummary, Survey, codec_name};
 
 /// A message shared by all players of a stream.
 #[derive(Debug)]

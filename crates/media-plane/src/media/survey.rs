@@ -14,20 +14,20 @@ use crate::rtmp::amf0;
 /// Time since the first media after which the bitrate is representative.
 const ENOUGH: Duration = Duration::from_secs(5);
 /// Time since the first media after which nothing further is awaited. No usual encoder has longer keyframe intervals.
-const LONG: Duration = Duration::from_secs(15);
+const MAX_DURATION: Duration = Duration::from_secs(15);
 
 /// The measurements of one push.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
-    seen: Seen,
+    findings: Findings,
     begin: Option<Instant>,
     bytes: u64,
     last_key: Option<u32>,
-    told: bool,
+    reported: bool,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct Findings {
     video: Option<u32>,
     audio: Option<u32>,
     size: Option<(u32, u32)>,
@@ -37,7 +37,7 @@ struct Seen {
 
 /// The content of the log line. Unknown fields are empty.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct PushSummary {
     pub(crate) video: String,
     pub(crate) audio: String,
     pub(crate) resolution: String,
@@ -54,28 +54,28 @@ impl Survey {
         timestamp: u32,
         body: &[u8],
         now: Instant,
-    ) -> Option<Told> {
-        if self.told {
+    ) -> Option<PushSummary> {
+        if self.reported {
             return None;
         }
         match (kind, class.role) {
             (MediaKind::Metadata, _) => {
-                self.seen.size = size(body).or(self.seen.size);
+                self.findings.size = size(body).or(self.findings.size);
                 return None;
             }
-            (MediaKind::Audio, Role::Sample) => self.seen.audio = Some(class.codec),
-            (MediaKind::Video, Role::Key | Role::Inter) => self.seen.video = Some(class.codec),
+            (MediaKind::Audio, Role::Sample) => self.findings.audio = Some(class.codec),
+            (MediaKind::Video, Role::Key | Role::Inter) => self.findings.video = Some(class.codec),
             _ => return None,
         }
         if class.role == Role::Key
             && let Some(last) = self.last_key.replace(timestamp)
         {
             let distance = timestamp.wrapping_sub(last);
-            self.seen.keyframes = self.seen.keyframes.max(Some(distance));
+            self.findings.keyframes = self.findings.keyframes.max(Some(distance));
         }
         let passed = now - *self.begin.get_or_insert(now);
-        let is_whole = self.seen.video.is_none() || self.seen.keyframes.is_some();
-        if passed >= LONG || passed >= ENOUGH && is_whole {
+        let is_whole = self.findings.video.is_none() || self.findings.keyframes.is_some();
+        if passed >= MAX_DURATION || passed >= ENOUGH && is_whole {
             return self.finish(now);
         }
         // The message that ends the measured time is not counted: it would belong to the next interval.
@@ -85,19 +85,19 @@ impl Survey {
 
     /// The content of the log line for a push that ends before that. `None` if there was no media, or if the line was
     /// written.
-    pub(crate) fn finish(&mut self, now: Instant) -> Option<Told> {
+    pub(crate) fn finish(&mut self, now: Instant) -> Option<PushSummary> {
         let passed = now - self.begin?;
-        if std::mem::replace(&mut self.told, true) {
+        if std::mem::replace(&mut self.reported, true) {
             return None;
         }
         let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX).max(1);
         let codec = |codec: Option<u32>| codec.map_or(String::new(), codec_name);
-        Some(Told {
-            video: codec(self.seen.video),
-            audio: codec(self.seen.audio),
-            resolution: self.seen.size.map_or(String::new(), |(w, h)| format!("{w}x{h}")),
+        Some(PushSummary {
+            video: codec(self.findings.video),
+            audio: codec(self.findings.audio),
+            resolution: self.findings.size.map_or(String::new(), |(w, h)| format!("{w}x{h}")),
             kbit_per_s: self.bytes * 8 / passed,
-            keyframes_ms: self.seen.keyframes,
+            keyframes_ms: self.findings.keyframes,
         })
     }
 }
@@ -144,7 +144,7 @@ mod tests {
         body: &[u8],
         from: Instant,
         ms: u32,
-    ) -> Option<Told> {
+    ) -> Option<PushSummary> {
         let now = from + Duration::from_millis(ms.into());
         survey.take(kind, classify(kind, body), ms, body, now)
     }
@@ -160,7 +160,7 @@ mod tests {
             let sound = [&b"\xAF\x01"[..], &[0; 1248]].concat();
             told.extend(feed(&mut survey, MediaKind::Audio, &sound, from, second * 1000));
         }
-        let wanted = Told {
+        let wanted = PushSummary {
             video: "avc1".into(),
             audio: "mp4a".into(),
             resolution: "1280x720".into(),

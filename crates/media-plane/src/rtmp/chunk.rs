@@ -32,7 +32,7 @@ struct ChunkStream {
     /// Bytes of the message received so far.
     received: usize,
     /// The message is too long to be kept: its bytes are dropped as they come.
-    left_out: bool,
+    skipped: bool,
     partial: Block,
 }
 
@@ -57,7 +57,7 @@ pub struct ChunkReader {
     partial_bytes: usize,
     media: bool,
     /// A message was dropped since the owner last asked.
-    left_out: bool,
+    skipped: bool,
 }
 
 impl Default for ChunkReader {
@@ -68,7 +68,7 @@ impl Default for ChunkReader {
             current: None,
             partial_bytes: 0,
             media: false,
-            left_out: false,
+            skipped: false,
         }
     }
 }
@@ -97,14 +97,14 @@ impl ChunkReader {
         for stream in self.streams.iter_mut().filter(|it| !media && is_media(it.type_id)) {
             self.partial_bytes -= stream.partial.len();
             stream.partial = Block::default();
-            stream.left_out = stream.open;
+            stream.skipped = stream.open;
         }
         self.check_partial()
     }
 
     /// Whether a message was dropped because it was too long, since the last call.
-    pub fn take_left_out(&mut self) -> bool {
-        std::mem::take(&mut self.left_out)
+    pub fn take_skipped(&mut self) -> bool {
+        std::mem::take(&mut self.skipped)
     }
 
     /// Bytes of memory that incomplete messages take.
@@ -145,7 +145,7 @@ impl ChunkReader {
             *input = tail;
             let stream = &mut self.streams[index];
             stream.received += head.len();
-            if !stream.left_out {
+            if !stream.skipped {
                 stream.append(head);
                 self.partial_bytes += head.len();
                 self.check_partial()?;
@@ -160,8 +160,8 @@ impl ChunkReader {
                 continue;
             }
             stream.open = false;
-            if stream.left_out {
-                self.left_out = true;
+            if stream.skipped {
+                self.skipped = true;
                 continue;
             }
             self.partial_bytes -= stream.partial.len();
@@ -227,11 +227,11 @@ impl ChunkReader {
             message_type::DATA | message_type::DATA_AMF3 if self.media => MAX_DATA_MESSAGE,
             _ => MAX_COMMAND_MESSAGE,
         };
-        let left_out = header.length > limit;
+        let skipped = header.length > limit;
         // Published media must not be dropped silently, and the control messages rule the chunks themselves.
         let is_needed = (1..=message_type::SET_PEER_BANDWIDTH).contains(&header.type_id)
             || is_media(header.type_id) && self.media;
-        if left_out && is_needed {
+        if skipped && is_needed {
             return Err(RtmpError::MessageSize { type_id: header.type_id, length: header.length });
         }
         let index = known.unwrap_or_else(|| {
@@ -239,7 +239,7 @@ impl ChunkReader {
             self.streams.len() - 1
         });
         let stream = &mut self.streams[index];
-        stream.apply(header, extended, left_out)?;
+        stream.apply(header, extended, skipped)?;
         *input = &input[at..];
         Ok(Some((index, self.chunk_size.min(stream.length - stream.received))))
     }
@@ -257,7 +257,7 @@ impl ChunkStream {
             stream_id: 0,
             open: false,
             received: 0,
-            left_out: false,
+            skipped: false,
             partial: Block::default(),
         }
     }
@@ -273,7 +273,7 @@ impl ChunkStream {
     }
 
     /// Applies a header. Within a message, a header of any type continues the message if it describes the same one.
-    fn apply(&mut self, header: Header, extended: bool, left_out: bool) -> Result<(), RtmpError> {
+    fn apply(&mut self, header: Header, extended: bool, skipped: bool) -> Result<(), RtmpError> {
         if self.open {
             if header.length != self.length || header.type_id != self.type_id {
                 return Err(RtmpError::MessageChanged);
@@ -291,7 +291,7 @@ impl ChunkStream {
         self.stream_id = header.stream_id;
         self.open = true;
         self.received = 0;
-        self.left_out = left_out;
+        self.skipped = skipped;
         Ok(())
     }
 }

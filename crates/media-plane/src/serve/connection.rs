@@ -72,7 +72,7 @@ fn publish_ended(reason: EndReason) -> End {
         EndReason::Replaced => {
             End::Told("replaced", "another publisher took the place of a silent one")
         }
-        EndReason::TooManyHeads => End::Told("sequenceHeaders", "they are too many or too long"),
+        EndReason::TooManyHeaders => End::Told("sequenceHeaders", "they are too many or too long"),
         EndReason::Cut => End::Told("cut", "the URL is not in use any more"),
         EndReason::NoRoom => End::Told("noRoom", "there is no memory left for this push"),
         EndReason::TooSlow | EndReason::StreamEnded | EndReason::KindBegan => {
@@ -148,7 +148,7 @@ impl<A: Authorizer> Connection<A> {
 
     /// Whether a line about the peer may be logged now.
     fn may_log(&self) -> bool {
-        self.hub.lines().allow(self.peer.ip())
+        self.hub.log_limiter().allow(self.peer.ip())
     }
 
     /// Serves one request after the other until the connection ends.
@@ -174,14 +174,14 @@ impl<A: Authorizer> Connection<A> {
             let authorizer = self.authorizer.clone();
             match request.kind {
                 RequestKind::Publish => {
-                    match self.while_there(Box::pin(hub.publish(&*authorizer, asked))).await? {
+                    match self.unless_hung_up(Box::pin(hub.publish(&*authorizer, asked))).await? {
                         Ok(publisher) => self.publish(publisher).await?,
                         Err(denied) => self.refuse(request.kind, &denied).await?,
                     }
                 }
                 RequestKind::Play => match hub.connection_of_play(&asked) {
-                    Ok(_place) => {
-                        match self.while_there(Box::pin(hub.play(&*authorizer, asked))).await? {
+                    Ok(_slot) => {
+                        match self.unless_hung_up(Box::pin(hub.play(&*authorizer, asked))).await? {
                             Ok(player) => self.play(player).await?,
                             Err(denied) => self.refuse(request.kind, &denied).await?,
                         }
@@ -194,7 +194,10 @@ impl<A: Authorizer> Connection<A> {
 
     /// Waits for a decision, unless the peer hangs up first. The future is boxed because it is large, and the
     /// connection does not need its space afterwards.
-    async fn while_there<T>(&self, decision: Pin<Box<impl Future<Output = T>>>) -> Result<T, End> {
+    async fn unless_hung_up<T>(
+        &self,
+        decision: Pin<Box<impl Future<Output = T>>>,
+    ) -> Result<T, End> {
         tokio::select! {
             biased;
             decided = decision => Ok(decided),
@@ -239,7 +242,7 @@ impl<A: Authorizer> Connection<A> {
                             Err(reason) => return Err(publish_ended(reason)),
                         }
                     }
-                    Event::LeftOut(what) => {
+                    Event::Skipped(what) => {
                         if self.may_log() {
                             tracing::info!(peer = %self.peer, what, "left out of a publish");
                         }

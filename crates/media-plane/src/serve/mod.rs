@@ -3,8 +3,8 @@
 //! In: listeners, a hub, an authorizer. Out: connections, served until the shutdown. Absent: certificates; HTTP;
 //! tasks that outlive [`RtmpServer::serve`].
 
+mod admission;
 mod connection;
-mod entrance;
 mod hangup;
 
 use std::fmt;
@@ -23,8 +23,8 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use crate::auth::Authorizer;
 use crate::hub::Hub;
 use crate::wire::{Wire, cap_send_buffer, prepare};
+use admission::ConnectionAdmission;
 use connection::Connection;
-use entrance::Entrance;
 
 /// Interval of [`Hub::tick`].
 const TICK: Duration = Duration::from_millis(500);
@@ -75,7 +75,7 @@ impl<A: Authorizer> RtmpServer<A> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let seeds = RandomState::new();
         let mut accepted: u64 = 0;
-        let mut entrance = Entrance::new(self.hub.config());
+        let mut admission = ConnectionAdmission::new(self.hub.config());
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
@@ -88,11 +88,11 @@ impl<A: Authorizer> RtmpServer<A> {
                 }
                 (result, acceptor) = accept(&listener, self.tls.as_ref()) => match result {
                     Ok((stream, peer)) => {
-                        let place = match entrance.enter(peer.ip()) {
-                            Ok(place) => place,
+                        let slot = match admission.admit(peer.ip()) {
+                            Ok(slot) => slot,
                             Err(code) => {
                                 self.hub.counters().connection_refused();
-                                if self.hub.lines().allow(peer.ip()) {
+                                if self.hub.log_limiter().allow(peer.ip()) {
                                     tracing::info!(%peer, code, "rtmp connection refused");
                                 }
                                 continue;
@@ -110,11 +110,11 @@ impl<A: Authorizer> RtmpServer<A> {
                             if let Some(wire) = wire.await {
                                 Connection::new(wire, peer, seed, hub, authorizer).run().await;
                             }
-                            drop(place);
+                            drop(slot);
                         });
                     }
                     Err(error) => {
-                        if self.hub.lines().allow_any() {
+                        if self.hub.log_limiter().allow_any() {
                             tracing::warn!(%error, "rtmp accept failed");
                         }
                         tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -38,7 +38,7 @@ pub struct Upstream {
     buffer: Vec<u8>,
     reads: usize,
     write_timeout: Duration,
-    queue: Queue,
+    queue: SendQueue,
     /// The charge for what waits, if an account pays for it.
     charge: Option<Charge>,
 }
@@ -65,7 +65,7 @@ impl Upstream {
             buffer: vec![0; READ_BYTES],
             reads: 0,
             write_timeout: options.write_timeout,
-            queue: Queue::new(options),
+            queue: SendQueue::new(options),
             charge: None,
         };
         // It stays so. A close after a good-bye that the upstream has answered has nothing to reset.
@@ -213,7 +213,7 @@ impl Upstream {
 
 /// Measures what waits for the socket.
 #[derive(Debug)]
-struct Queue {
+struct SendQueue {
     max_bytes: u64,
     max_time: Duration,
     /// Bytes queued since the connection began.
@@ -222,11 +222,11 @@ struct Queue {
     first: u64,
     /// When the socket was first seen to have taken the packets that the publish began with.
     begun: Option<Instant>,
-    /// Where each waiting packet ends, counted as [`Queue::pushed`], and when it was queued.
+    /// Where each waiting packet ends, counted as [`SendQueue::pushed`], and when it was queued.
     packets: VecDeque<(u64, Instant)>,
 }
 
-impl Queue {
+impl SendQueue {
     fn new(options: &UpstreamOptions) -> Self {
         Self {
             max_bytes: options.queue_bytes as u64,
@@ -283,7 +283,7 @@ mod tests {
 
     use super::*;
 
-    fn queue(queue_bytes: usize, queue_ms: u64) -> Queue {
+    fn queue(queue_bytes: usize, queue_ms: u64) -> SendQueue {
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -291,7 +291,7 @@ mod tests {
             .with_no_client_auth();
         let queue_time = Duration::from_millis(queue_ms);
         let options = UpstreamOptions::new(Arc::new(tls));
-        Queue::new(&UpstreamOptions { queue_bytes, queue_time, ..options })
+        SendQueue::new(&UpstreamOptions { queue_bytes, queue_time, ..options })
     }
 
     #[test]

@@ -351,14 +351,14 @@ fn a_second_track_changes_nothing() {
     cut.send(MediaKind::Video, 0, HEAD_V);
     cut.send(MediaKind::Audio, 0, HEAD_A);
     cut.run(0..25, Some(SOUND));
-    assert!(!cut.segmenter.has_left_out());
+    assert!(!cut.segmenter.has_skipped());
     cut.send(MediaKind::Audio, 960, b"\x95\0mp4a\x01\x12\x10");
     cut.send(MediaKind::Video, 960, &[b"\x96\0avc1\x01", &HEAD_V[5..]].concat());
     cut.send(MediaKind::Audio, 960, b"\x95\x01mp4a\x01\x21\x10\x04");
     cut.send(MediaKind::Video, 960, &[b"\x96\x01avc1\x01", &KEY[5..]].concat());
     cut.run(25..101, Some(SOUND));
     assert_eq!(cut.cut(), [([50, 50], 2000, true), ([50, 50], 2000, false)]);
-    assert!(cut.segmenter.has_left_out());
+    assert!(cut.segmenter.has_skipped());
 }
 
 /// Frames of a codec whose parameters the segmenter does not have.
@@ -373,7 +373,7 @@ fn frames_of_another_codec_are_left_out() {
         cut.send(MediaKind::Audio, step * 40, b"\x91Opusabc");
     }
     assert_eq!(cut.cut(), [([50, 50], 2000, true), ([50, 50], 2000, false)]);
-    assert!(cut.segmenter.has_left_out());
+    assert!(cut.segmenter.has_skipped());
 }
 
 /// An encoder that comes back: the time without media belongs to no segment.

@@ -482,7 +482,7 @@ async fn headers_beyond_what_is_kept_end_the_publish() {
         let sent = bodies.iter().map(|body| publisher.send(MediaKind::Video, 0, body));
         let results: Vec<_> = sent.collect();
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), accepted);
-        assert_eq!(results.last(), Some(&Err(EndReason::TooManyHeads)));
+        assert_eq!(results.last(), Some(&Err(EndReason::TooManyHeaders)));
         // Repetitions of the same header count once.
         drop(publisher);
         let publisher = publish(&hub, "a").await.unwrap();

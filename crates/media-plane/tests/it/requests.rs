@@ -117,12 +117,12 @@ fn data_messages_of_any_size_and_sense_end_no_publish() {
         vec![2; MAX_DATA_MESSAGE + 1],
         vec![],
     ];
-    let mut left_out = Vec::new();
+    let mut skipped = Vec::new();
     for body in bodies.iter().chain(&bodies) {
         for type_id in [message_type::DATA, message_type::DATA_AMF3] {
             let prefix: &[u8] = if type_id == message_type::DATA { &[] } else { &[0] };
             let (events, _) = running.input(&message(5, type_id, 1, 0, &[prefix, body].concat()));
-            left_out.extend(events);
+            skipped.extend(events);
             assert!(running.runs(), "{} bytes", body.len());
         }
     }
@@ -131,7 +131,7 @@ fn data_messages_of_any_size_and_sense_end_no_publish() {
         "metadata that cannot be read",
         "a message that is too long",
     ];
-    assert_eq!(left_out, expected.map(Event::LeftOut));
+    assert_eq!(skipped, expected.map(Event::Skipped));
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn an_aggregate_is_taken_apart() {
     assert_eq!(events.len(), 2);
     let (events, _) =
         running.input(&message(6, message_type::AGGREGATE, 1, 0, &short[..short.len() - 9]));
-    assert!(matches!(events[..], [Event::Media { .. }, Event::LeftOut(_)]));
+    assert!(matches!(events[..], [Event::Media { .. }, Event::Skipped(_)]));
     let many = tag(8, 0, &[0x2F]).repeat(MAX_AGGREGATED + 1);
     let result = run(
         &mut running.session,

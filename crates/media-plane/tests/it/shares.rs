@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianmai_media_plane::{
-    Account, Denied, Direction, EndReason, Hub, Kinds, Lines, MediaKind, Packet, Player, Publisher,
-    RelayConfig, StreamName, StreamRequest, Verdict, pull,
+    Account, Denied, Direction, EndReason, Hub, Kinds, LogLimiter, MediaKind, Packet, Player,
+    Publisher, RelayConfig, StreamName, StreamRequest, Verdict, pull,
 };
 use tokio::time::advance;
 use tracing::Level;
@@ -315,20 +315,20 @@ async fn one_viewer_of_many_streams_refuses_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_causes_few_lines() {
-    let lines = Lines::new(10, 5, false);
+    let lines = LogLimiter::new(10, 5, false);
     let [one, same, other]: [IpAddr; 3] =
         ["2001:db8::1", "2001:db8::2", "192.0.2.1"].map(|it| it.parse().unwrap());
     assert_eq!((0..100).filter(|_| lines.allow(one)).count(), 5);
-    assert_eq!(lines.left_out(), 95);
+    assert_eq!(lines.omitted(), 95);
     assert!(!lines.allow(same) && lines.allow(other) && lines.allow_any());
     advance(Duration::from_secs(1)).await;
     assert_eq!((0..100).filter(|_| lines.allow(same)).count(), 5);
     advance(Duration::from_millis(100)).await;
     assert!(lines.allow(one) && !lines.allow(one));
-    let free = Lines::new(0, 0, false);
-    assert!((0..1000).all(|_| free.allow(one)) && free.left_out() == 0);
+    let free = LogLimiter::new(0, 0, false);
+    assert!((0..1000).all(|_| free.allow(one)) && free.omitted() == 0);
     let local = "::ffff:127.0.0.1".parse().unwrap();
-    let [debug, safe] = [true, false].map(|exempt| Lines::new(1, 1, exempt));
+    let [debug, safe] = [true, false].map(|exempt| LogLimiter::new(1, 1, exempt));
     assert!((0..1000).all(|_| debug.allow(local)) && safe.allow(local) && !safe.allow(local));
 }
 

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use lianmai_media_plane::Lines;
+use lianmai_media_plane::LogLimiter;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -117,7 +117,7 @@ pub(crate) struct HttpListener {
     pub(crate) proxies: Arc<Proxies>,
     /// A connection ends when its peer reads nothing of an answer for this time.
     pub(crate) stall_timeout: Duration,
-    pub(crate) lines: Lines,
+    pub(crate) lines: LogLimiter,
 }
 
 impl HttpListener {

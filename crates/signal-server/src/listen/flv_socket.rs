@@ -58,7 +58,7 @@ pub(crate) async fn serve(
             if rest.is_empty() {
                 outbox.push(std::mem::take(&mut pong));
             } else {
-                media.reads_on();
+                media.note_progress();
                 outbox.push(rest.split_to(rest.len().min(PIECE_BYTES)));
             }
         }

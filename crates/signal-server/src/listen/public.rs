@@ -235,9 +235,9 @@ async fn pull(
     let media = pull::open(&public.hub, &*public.authorizer, asked).await.map_err(denied_error)?;
     let mut phase = public.phase.clone();
     let stop = async move { wait_for_stop(&mut phase).await };
-    let lines = public.hub.lines().clone();
+    let lines = public.hub.log_limiter().clone();
     let (running, ended) = oneshot::channel::<()>();
-    let (cut, stalled, end) = (media.cut_signal(), media.stall_signal(), media.ender());
+    let (cut, stalled, end) = (media.cut_signal(), media.stall_signal(), media.end_handle());
     tokio::spawn(async move {
         tokio::select! {
             () = stop => {

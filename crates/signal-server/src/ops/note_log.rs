@@ -1,7 +1,7 @@
 //! Log lines about the notes of the engines. Names are escaped, as `Debug` text. Deliberately absent: secrets; notes
 //! hold none.
 
-use lianmai_media_plane::Lines;
+use lianmai_media_plane::LogLimiter;
 use lianmai_protocol::{CloseCode, ErrorName};
 use lianmai_signal_engine::Note;
 use tracing::{Level, debug, info, warn};
@@ -11,7 +11,7 @@ use crate::notes::NoteReader;
 
 /// Logs notes until the last sender of notes is dropped, within the log limit of each address. Notes without a known
 /// address share one limit.
-pub(crate) async fn log(mut notes: NoteReader, lines: Lines, peers: PeerAddresses) {
+pub(crate) async fn log(mut notes: NoteReader, lines: LogLimiter, peers: PeerAddresses) {
     let mut addresses = NoteAddresses::new(peers);
     while let Some(note) = notes.next().await {
         let origin = addresses.of(&note);

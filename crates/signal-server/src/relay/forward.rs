@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use lianmai_media_plane::upstream::{
     self, ForwardPhase, ForwardState, UpstreamOptions, UpstreamUrl,
 };
-use lianmai_media_plane::{Hub, Lines};
+use lianmai_media_plane::{Hub, LogLimiter};
 use lianmai_protocol::{Appkey, Gen, UserId};
 use lianmai_shares::{Rate, RateLimiter};
 use lianmai_signal_engine::{ChannelKey, Publication, PushKind};
@@ -235,7 +235,7 @@ impl Forwarder {
             }
             // Log lines about the forward count for the publisher.
             let peer = player.publisher().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-            let log = Log { lines: self.hub.lines().clone(), peer };
+            let log = Log { lines: self.hub.log_limiter().clone(), peer };
             let (told, state) = watch::channel(ForwardState::default());
             let entry = Running {
                 publication: publication.clone(),
@@ -263,7 +263,7 @@ type Beginner = (ChannelKey, UserId, PushKind, usize);
 
 /// Log lines about a forward, within the limit of its publisher.
 struct Log {
-    lines: Lines,
+    lines: LogLimiter,
     peer: IpAddr,
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lianmai_media_plane::{Hub, PlaySeen as Played, PushSeen as Pushed, StreamSeen};
+use lianmai_media_plane::{Hub, PlaySample as Played, PushSample as Pushed, StreamSample};
 use lianmai_protocol::{Gen, Mid};
 use lianmai_signal_engine::{Input, PlayStats, PushStats, StreamStats};
 use tokio::time::{MissedTickBehavior, interval};
@@ -21,7 +21,7 @@ pub(crate) async fn look(hub: Hub, shards: Shards) {
     loop {
         ticks.tick().await;
         let mut seen = Vec::new();
-        hub.look(|stream| seen.extend(told(stream)));
+        hub.sample(|stream| seen.extend(told(stream)));
         for seen in seen {
             let shard = shards.of(seen.generation.route);
             let _ = shard.send(ShardMsg::Input(Input::StreamStats(Box::new(seen)))).await;
@@ -30,8 +30,8 @@ pub(crate) async fn look(hub: Hub, shards: Shards) {
 }
 
 /// A snapshot as input of an engine; `None` for a stream that is not of an engine.
-fn told(stream: StreamSeen) -> Option<StreamStats> {
-    let StreamSeen { stream, passed, push, plays } = stream;
+fn told(stream: StreamSample) -> Option<StreamStats> {
+    let StreamSample { stream, passed, push, plays } = stream;
     let generation = stream.name().parse::<Gen>().ok()?;
     let ms = millis(passed);
     let push = push.map(|push| {
@@ -71,7 +71,7 @@ mod tests {
     fn plays_of_one_viewer_are_one() {
         let generation = Gen { route: 7, random: [1; 12] };
         let (one, two) = (Mid([1; 12]), Mid([2; 12]));
-        let stream = StreamSeen {
+        let stream = StreamSample {
             stream: StreamName::new("live", &generation.to_string()),
             passed: Duration::from_secs(2),
             push: Some(Pushed { bytes: 5, ..Pushed::default() }),
@@ -86,6 +86,6 @@ mod tests {
         assert_eq!((seen.generation, seen.push.unwrap().bytes), (generation, 5));
         let seen_play = |bytes, lag_ms| PlayStats { ms: 2_000, bytes, lag_ms };
         assert_eq!(seen.plays, [(one, seen_play(4, 20)), (two, seen_play(2, 10))]);
-        assert!(told(StreamSeen { stream: StreamName::new("live", "x"), ..stream }).is_none());
+        assert!(told(StreamSample { stream: StreamName::new("live", "x"), ..stream }).is_none());
     }
 }

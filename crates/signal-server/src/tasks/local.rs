@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
 use lianmai_compositor::message;
-use lianmai_media_plane::Lines;
+use lianmai_media_plane::LogLimiter;
 use lianmai_signal_engine::Input;
 use lianmai_signal_engine::task::{
     Admission, Failure, Job, Order, Refusal, RefusalReason, Report, RunId, WantedTask,
@@ -36,7 +36,7 @@ pub(super) struct Parts {
     pub(super) rooms: Rooms,
     pub(super) providers: Providers,
     pub(super) shards: Shards,
-    pub(super) lines: Lines,
+    pub(super) lines: LogLimiter,
 }
 
 /// Runs compositors.

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lianmai_compositor::message;
-use lianmai_media_plane::Lines;
+use lianmai_media_plane::LogLimiter;
 use tracing::{info, warn};
 
 use self::address::Reach;
@@ -115,7 +115,7 @@ pub(crate) fn executor(
     own: &[SocketAddr],
     providers: Providers,
     shards: Shards,
-    lines: Lines,
+    lines: LogLimiter,
 ) -> Arc<LocalExecutor> {
     let tasks = &config.tasks;
     if tasks.private_push && !config.has_debug_app() {

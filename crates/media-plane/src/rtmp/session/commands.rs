@@ -18,7 +18,7 @@ impl Session {
             Ok(command) => command,
             Err(error) if self.state == State::New => return Err(error),
             Err(_) => {
-                self.left_out("a command that cannot be read");
+                self.report_skipped("a command that cannot be read");
                 return Ok(());
             }
         };

@@ -59,7 +59,7 @@ impl Session {
             let body = at + 11;
             let end = body + u32::from_be_bytes([0, l0, l1, l2]) as usize;
             if end > payload.len() {
-                self.left_out("the end of an aggregate, which is cut short");
+                self.report_skipped("the end of an aggregate, which is cut short");
                 break;
             }
             let time = u32::from_be_bytes([t3, t0, t1, t2]);
@@ -95,9 +95,9 @@ impl Session {
             }
         }
         if name.as_deref() != Some("onMetaData") {
-            self.left_out("a data message other than onMetaData");
+            self.report_skipped("a data message other than onMetaData");
         } else if amf0::decode_all(rest).is_err() {
-            self.left_out("metadata that cannot be read");
+            self.report_skipped("metadata that cannot be read");
         } else {
             self.media(MediaKind::Metadata, timestamp, payload.slice(start..));
         }

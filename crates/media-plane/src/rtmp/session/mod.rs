@@ -54,7 +54,7 @@ pub enum Event {
     /// The peer paused its play (true) or resumed it (false).
     Paused(bool),
     /// A part of the publish was dropped; the text for the log says what. Each text comes once.
-    LeftOut(&'static str),
+    Skipped(&'static str),
     /// The peer ended its publish or play. It may request another one.
     Stopped,
 }
@@ -143,8 +143,8 @@ pub struct Session {
     other_streams: u32,
     /// Whether the play is paused.
     paused: bool,
-    /// The texts of [`Event::LeftOut`] so far.
-    told: Vec<&'static str>,
+    /// The texts of [`Event::Skipped`] so far.
+    reported: Vec<&'static str>,
     unauthorized_bytes: usize,
     unauthorized_limit: usize,
     received: u32,
@@ -169,7 +169,7 @@ impl Session {
             refusals: 0,
             other_streams: 0,
             paused: false,
-            told: Vec::new(),
+            reported: Vec::new(),
             unauthorized_bytes: 0,
             unauthorized_limit: MAX_UNAUTHORIZED_BYTES,
             received: 0,
@@ -326,8 +326,8 @@ impl Session {
                     return Err(RtmpError::UnauthorizedBytes);
                 }
             }
-            if self.reader.take_left_out() {
-                self.left_out("a message that is too long");
+            if self.reader.take_skipped() {
+                self.report_skipped("a message that is too long");
             }
             match message {
                 Some(message) => self.message(message)?,
@@ -403,10 +403,10 @@ impl Session {
     }
 
     /// Reports once that a part of a publish was dropped.
-    fn left_out(&mut self, what: &'static str) {
-        if matches!(self.state, State::Publishing(_)) && !self.told.contains(&what) {
-            self.told.push(what);
-            self.out.push_back(Output::Event(Event::LeftOut(what)));
+    fn report_skipped(&mut self, what: &'static str) {
+        if matches!(self.state, State::Publishing(_)) && !self.reported.contains(&what) {
+            self.reported.push(what);
+            self.out.push_back(Output::Event(Event::Skipped(what)));
         }
     }
 

@@ -22,9 +22,9 @@ const APART: i64 = 10_000;
 const RESUME_STEP: i64 = 100;
 
 #[derive(Debug, Default)]
-pub(super) struct Line {
-    audio: Lane,
-    video: Lane,
+pub(super) struct Timeline {
+    audio: KindTimeline,
+    video: KindTimeline,
     /// The latest timestamp given out.
     last: u32,
     /// When `last` was given out. Unset before the first packet.
@@ -33,7 +33,7 @@ pub(super) struct Line {
 
 /// The timeline of one kind of media.
 #[derive(Debug, Default, Clone, Copy)]
-struct Lane {
+struct KindTimeline {
     /// The last packet of the current publisher. Unset while it has sent none.
     publisher: Option<Sent>,
     /// The latest timestamp given out, for any publisher.
@@ -47,7 +47,7 @@ struct Sent {
     offset: u32,
 }
 
-impl Line {
+impl Timeline {
     /// Makes the next packets those of a new publisher.
     pub(super) fn restart(&mut self) {
         self.audio.publisher = None;
@@ -57,25 +57,25 @@ impl Line {
     /// The latest timestamp of this kind; before the first one, the latest of the stream. Headers get it, because
     /// encoders send headers with arbitrary timestamps.
     pub(super) fn last(&self, kind: MediaKind) -> u32 {
-        let lane = match kind {
+        let track = match kind {
             MediaKind::Audio => self.audio,
             MediaKind::Video | MediaKind::Metadata => self.video,
         };
-        lane.last.unwrap_or(self.last)
+        track.last.unwrap_or(self.last)
     }
 
     /// The timestamp for players of a packet that comes now.
     pub(super) fn map(&mut self, kind: MediaKind, time: u32, now: Instant) -> u32 {
-        let (lane, other) = match kind {
+        let (track, other) = match kind {
             MediaKind::Audio => (self.audio, self.video),
             MediaKind::Video | MediaKind::Metadata => (self.video, self.audio),
         };
-        let offset = match lane.publisher {
-            Some(sent) if lane.goes_on(sent, time, now) => sent.offset,
-            _ => self.rebase(lane, other, time, now),
+        let offset = match track.publisher {
+            Some(sent) if track.goes_on(sent, time, now) => sent.offset,
+            _ => self.rebase(track, other, time, now),
         };
         let mut out = time.wrapping_add(offset);
-        if let Some(last) = lane.last
+        if let Some(last) = track.last
             && ahead(out, last) < 0
         {
             out = last;
@@ -84,27 +84,28 @@ impl Line {
             self.last = out;
             self.at = Some(now);
         }
-        let lane = Lane { publisher: Some(Sent { time, at: now, offset }), last: Some(out) };
+        let track =
+            KindTimeline { publisher: Some(Sent { time, at: now, offset }), last: Some(out) };
         match kind {
-            MediaKind::Audio => self.audio = lane,
-            MediaKind::Video | MediaKind::Metadata => self.video = lane,
+            MediaKind::Audio => self.audio = track,
+            MediaKind::Video | MediaKind::Metadata => self.video = track,
         }
         out
     }
 
     /// The offset of a kind that begins or whose clock has jumped.
-    fn rebase(&self, lane: Lane, other: Lane, time: u32, now: Instant) -> u32 {
+    fn rebase(&self, track: KindTimeline, other: KindTimeline, time: u32, now: Instant) -> u32 {
         let Some(at) = self.at else {
             // Players do not know that timestamps wrap, so a clock that is about to wrap starts at 0.
             return if time < 1 << 31 { 0 } else { time.wrapping_neg() };
         };
-        let begins = lane.publisher.is_none() && other.publisher.is_none();
+        let begins = track.publisher.is_none() && other.publisher.is_none();
         let step = passed(at, now).max(if begins { RESUME_STEP } else { 1 });
         let here = self.last.wrapping_add(u32::try_from(step).unwrap_or(u32::MAX));
         // If both kinds have a common clock, they keep their distance.
         if let Some(sent) = other.publisher {
             let distance = ahead(time.wrapping_add(sent.offset), here);
-            let (back, ahead) = match lane.publisher {
+            let (back, ahead) = match track.publisher {
                 None => (APART, APART),
                 Some(_) => (BACK, AHEAD),
             };
@@ -116,7 +117,7 @@ impl Line {
     }
 }
 
-impl Lane {
+impl KindTimeline {
     /// Whether a timestamp continues from the previous one.
     fn goes_on(&self, sent: Sent, time: u32, now: Instant) -> bool {
         let behind = self.last.map_or(0, |last| ahead(last, time.wrapping_add(sent.offset)));

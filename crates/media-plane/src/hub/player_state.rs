@@ -1,7 +1,7 @@
 //! One player of a stream, as the stream sees it.
 //!
 //! In: packets of the stream, and the kinds that the player gets. Out: packets in the player's queue. Each kind
-//! begins with its heads; video then continues with a keyframe. Absent: the state of the stream; time.
+//! begins with its headers; video then continues with a keyframe. Absent: the state of the stream; time.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 use super::cache::Cache;
 use super::claim_core::{ClaimCore, Push};
-use super::line::Line;
+use super::timeline::Timeline;
 use crate::config::RelayConfig;
 use crate::kinds::Kinds;
 use crate::media::{Packet, Role, Tracks};
 use crate::rtmp::MediaKind;
 
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct PlayerState {
     pub(super) core: Arc<ClaimCore>,
     /// The video tracks of which the player has received a keyframe. Of other tracks it gets no inter frames.
     open: Tracks,
@@ -31,32 +31,37 @@ pub(super) struct Seat {
     pub(super) gap_until: Option<Instant>,
 }
 
-/// A packet on its way to all players, with the heads for the players to which its kind is new.
-pub(super) struct Parcel<'a> {
+/// A packet on its way to all players, with the headers for the players to which its kind is new.
+pub(super) struct Delivery<'a> {
     packet: &'a Arc<Packet>,
     cache: &'a Cache,
-    line: &'a Line,
-    /// The heads, made when the first player needs them.
-    heads: Option<Vec<Arc<Packet>>>,
+    timeline: &'a Timeline,
+    /// The headers, made when the first player needs them.
+    headers: Option<Vec<Arc<Packet>>>,
 }
 
-impl<'a> Parcel<'a> {
-    pub(super) fn new(packet: &'a Arc<Packet>, cache: &'a Cache, line: &'a Line) -> Self {
-        Self { packet, cache, line, heads: None }
+impl<'a> Delivery<'a> {
+    pub(super) fn new(packet: &'a Arc<Packet>, cache: &'a Cache, timeline: &'a Timeline) -> Self {
+        Self { packet, cache, timeline, headers: None }
     }
 
-    fn heads(&mut self) -> &[Arc<Packet>] {
+    fn headers(&mut self) -> &[Arc<Packet>] {
         let mut kinds = Kinds::NONE;
         kinds.add(self.packet.kind());
-        self.heads.get_or_insert_with(|| self.cache.heads(self.line, kinds))
+        self.headers.get_or_insert_with(|| self.cache.headers(self.timeline, kinds))
     }
 }
 
-impl Seat {
+impl PlayerState {
     /// A player that starts now. The packets that it starts with are queued.
-    pub(super) fn new(core: &Arc<ClaimCore>, published: Kinds, cache: &Cache, line: &Line) -> Self {
+    pub(super) fn new(
+        core: &Arc<ClaimCore>,
+        published: Kinds,
+        cache: &Cache,
+        timeline: &Timeline,
+    ) -> Self {
         core.set_gets(published.and(core.allowed()));
-        let mut seat = Self {
+        let mut state = Self {
             core: core.clone(),
             open: Tracks::default(),
             owed: Kinds::NONE,
@@ -64,14 +69,14 @@ impl Seat {
             paused: false,
             gap_until: None,
         };
-        seat.start(cache, line);
-        seat
+        state.start(cache, timeline);
+        state
     }
 
     /// Queues the packets that a player starts with, in place of the queued ones.
-    pub(super) fn start(&mut self, cache: &Cache, line: &Line) {
+    pub(super) fn start(&mut self, cache: &Cache, timeline: &Timeline) {
         let gets = self.core.gets();
-        self.core.start(cache.burst(line, gets));
+        self.core.start(cache.burst(timeline, gets));
         self.open = cache.open(gets);
         (self.owed, self.owed_metadata, self.paused) = (Kinds::NONE, false, false);
     }
@@ -82,7 +87,7 @@ impl Seat {
         self.paused = true;
     }
 
-    /// Prepares for another publisher, which sends its own heads and metadata.
+    /// Prepares for another publisher, which sends its own headers and metadata.
     pub(super) fn begin_anew(&mut self, published: Kinds) {
         self.refresh(published);
         self.open = Tracks::default();
@@ -106,8 +111,8 @@ impl Seat {
     }
 
     /// Queues a packet if the player can use it after the packets that it received.
-    pub(super) fn hand(&mut self, parcel: &mut Parcel<'_>, config: &RelayConfig) -> Push {
-        let packet = parcel.packet;
+    pub(super) fn deliver(&mut self, delivery: &mut Delivery<'_>, config: &RelayConfig) -> Push {
+        let packet = delivery.packet;
         let (kind, role) = (packet.kind(), packet.class.role);
         let is_new = self.owed.has(kind) && kind != MediaKind::Metadata;
         if self.paused || !self.core.gets().has(kind) {
@@ -120,16 +125,16 @@ impl Seat {
             }
             Role::Inter if !self.open.holds(packet.class.tracks) => return Push::Queued,
             Role::Sample => is_new,
-            // The head is kept in the cache, and the player gets it before the first frame.
+            // The header is kept in the cache, and the player gets it before the first frame.
             _ if is_new => return Push::Queued,
             _ => false,
         };
         let push =
             |packet| self.core.push(packet, config.player_queue_bytes, config.player_queue_time);
         if begins {
-            let metadata = parcel.cache.metadata().filter(|_| self.owed_metadata);
-            for head in metadata.into_iter().chain(parcel.heads()) {
-                let pushed = push(head);
+            let metadata = delivery.cache.metadata().filter(|_| self.owed_metadata);
+            for header in metadata.into_iter().chain(delivery.headers()) {
+                let pushed = push(header);
                 if pushed != Push::Queued {
                     return pushed;
                 }

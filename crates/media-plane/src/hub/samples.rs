@@ -1,7 +1,7 @@
-//! What a hub sees of pushes and plays between two looks.
+//! What comes from pushes and goes to plays between two samples.
 //!
-//! In: media of a publisher, looks. Out: [`StreamSeen`]. Absent: what it means; plays of HLS, which come and go with each
-//! segment.
+//! In: media of a publisher, and when samples are taken. Out: [`StreamSample`]. Absent: what it means; plays of HLS,
+//! which come and go with each segment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use crate::rtmp::MediaKind;
 /// A publisher that sends nothing for so long makes a gap.
 const GAP: Duration = Duration::from_millis(500);
 
-/// A stream since the look before.
+/// A stream since the previous sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamSeen {
+pub struct StreamSample {
     /// The stream.
     pub stream: StreamName,
-    /// How long ago the look before was.
+    /// How long ago the previous sample was taken.
     pub passed: Duration,
     /// Its publisher.
-    pub push: Option<PushSeen>,
+    pub push: Option<PushSample>,
     /// Its players that have a viewer.
-    pub plays: Vec<PlaySeen>,
+    pub plays: Vec<PlaySample>,
 }
 
-/// A publisher since the look before.
+/// A publisher since the previous sample.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PushSeen {
+pub struct PushSample {
     /// Bytes of media, of kinds that are not published as well.
     pub bytes: u64,
     /// Frames of video.
@@ -47,9 +47,9 @@ pub struct PushSeen {
     pub video: Option<String>,
 }
 
-/// A player since the look before.
+/// A player since the previous sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlaySeen {
+pub struct PlaySample {
     /// Its viewer, as the authorizer said.
     pub viewer: Arc<str>,
     /// Bytes that were handed to it.
@@ -60,17 +60,17 @@ pub struct PlaySeen {
 
 /// Counts what comes from one publisher.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
-    seen: PushSeen,
+pub(super) struct PushMeter {
+    sample: PushSample,
     audio: Option<u32>,
     video: Option<u32>,
     last: Option<Instant>,
     last_key: Option<u32>,
 }
 
-impl Meter {
+impl PushMeter {
     /// Takes a message of audio or video.
-    pub(super) fn take(
+    pub(super) fn record(
         &mut self,
         kind: MediaKind,
         class: Class,
@@ -79,32 +79,32 @@ impl Meter {
         now: Instant,
     ) {
         let gap = self.last.replace(now).map_or(Duration::ZERO, |last| now - last);
-        let seen = &mut self.seen;
-        seen.bytes += bytes as u64;
-        seen.gaps += u64::from(gap >= GAP);
-        seen.longest_gap = seen.longest_gap.max(gap);
+        let sample = &mut self.sample;
+        sample.bytes += bytes as u64;
+        sample.gaps += u64::from(gap >= GAP);
+        sample.longest_gap = sample.longest_gap.max(gap);
         match (kind, class.role) {
             (MediaKind::Audio, Role::Sample) => self.audio = Some(class.codec),
             (MediaKind::Video, Role::Key | Role::Inter) => {
                 self.video = Some(class.codec);
-                seen.frames += 1;
+                sample.frames += 1;
             }
             _ => {}
         }
         if class.role == Role::Key
             && let Some(last) = self.last_key.replace(timestamp)
         {
-            seen.keyframe_ms = seen.keyframe_ms.max(Some(timestamp.wrapping_sub(last)));
+            sample.keyframe_ms = sample.keyframe_ms.max(Some(timestamp.wrapping_sub(last)));
         }
     }
 
-    /// What came since the look before.
-    pub(super) fn look(&mut self, now: Instant) -> PushSeen {
-        let mut seen = std::mem::take(&mut self.seen);
+    /// What came since the previous sample.
+    pub(super) fn sample(&mut self, now: Instant) -> PushSample {
+        let mut sample = std::mem::take(&mut self.sample);
         let silent = self.last.map_or(Duration::ZERO, |last| now - last);
-        seen.longest_gap = seen.longest_gap.max(silent);
-        (seen.audio, seen.video) = (self.audio.map(codec_name), self.video.map(codec_name));
-        seen
+        sample.longest_gap = sample.longest_gap.max(silent);
+        (sample.audio, sample.video) = (self.audio.map(codec_name), self.video.map(codec_name));
+        sample
     }
 }
 
@@ -115,15 +115,15 @@ mod tests {
     use super::*;
     use crate::media::classify;
 
-    fn feed(meter: &mut Meter, kind: MediaKind, body: &[u8], from: Instant, ms: u32) {
+    fn feed(meter: &mut PushMeter, kind: MediaKind, body: &[u8], from: Instant, ms: u32) {
         let now = from + Duration::from_millis(ms.into());
-        meter.take(kind, classify(kind, body), ms, body.len(), now);
+        meter.record(kind, classify(kind, body), ms, body.len(), now);
     }
 
     #[test]
-    fn a_look_tells_what_came_since_the_one_before() {
-        let (mut meter, from) = (Meter::default(), Instant::now());
-        assert_eq!(meter.look(from), PushSeen::default());
+    fn a_sample_has_what_came_since_the_one_before() {
+        let (mut meter, from) = (PushMeter::default(), Instant::now());
+        assert_eq!(meter.sample(from), PushSample::default());
         for (ms, body) in
             [(0, b"\x17\x01\0\0\0a"), (100, b"\x27\x01\0\0\0a"), (900, b"\x17\x01\0\0\0a")]
         {
@@ -131,7 +131,7 @@ mod tests {
         }
         feed(&mut meter, MediaKind::Audio, b"\xAF\x01\x05", from, 910);
         let ms = Duration::from_millis;
-        let seen = PushSeen {
+        let sample = PushSample {
             bytes: 21,
             frames: 3,
             keyframe_ms: Some(900),
@@ -140,12 +140,12 @@ mod tests {
             audio: Some("mp4a".to_owned()),
             video: Some("avc1".to_owned()),
         };
-        assert_eq!(meter.look(from + ms(1_000)), seen);
-        let silent = meter.look(from + ms(3_000));
+        assert_eq!(meter.sample(from + ms(1_000)), sample);
+        let silent = meter.sample(from + ms(3_000));
         assert_eq!((silent.bytes, silent.gaps, silent.longest_gap), (0, 0, ms(2_090)));
-        assert_eq!(silent.video, seen.video);
+        assert_eq!(silent.video, sample.video);
         feed(&mut meter, MediaKind::Audio, b"\xAF\x01\x05", from, 3_410);
-        let after = meter.look(from + ms(3_500));
+        let after = meter.sample(from + ms(3_500));
         assert_eq!((after.gaps, after.longest_gap), (1, ms(2_500)), "a gap counts when it is over");
     }
 }

@@ -1,6 +1,6 @@
 //! Admission of RTMP connections.
 //!
-//! In: addresses of peers that connect. Out: places, or the reason of a refusal. Absent: sockets; the identity of a
+//! In: addresses of peers that connect. Out: slots, or the reason of a refusal. Absent: sockets; the identity of a
 //! peer, of which only the address is known here.
 
 use std::net::IpAddr;
@@ -16,20 +16,20 @@ use crate::config::RelayConfig;
 const MAX_ADDRESSES: usize = 50_000;
 
 #[derive(Debug)]
-pub(super) struct Entrance {
+pub(super) struct ConnectionAdmission {
     begin: Instant,
-    places: Slots<IpAddr>,
+    slots: Slots<IpAddr>,
     share: Share,
     rates: Option<RateLimiter<IpAddr>>,
     exempt_loopback: bool,
 }
 
-impl Entrance {
+impl ConnectionAdmission {
     pub(super) fn new(config: &RelayConfig) -> Self {
         let rate = Rate::per_second(config.connections_per_second, config.connection_burst);
         Self {
             begin: Instant::now(),
-            places: Slots::new(config.max_connections),
+            slots: Slots::new(config.max_connections),
             share: Share::capped(config.max_connections_per_address, config.max_connections),
             rates: (config.connections_per_second > 0)
                 .then(|| RateLimiter::new(rate, MAX_ADDRESSES)),
@@ -37,8 +37,8 @@ impl Entrance {
         }
     }
 
-    /// A place for a peer that connects now, or the code of the refusal.
-    pub(super) fn enter(&mut self, peer: IpAddr) -> Result<Slot<IpAddr>, &'static str> {
+    /// A slot for a peer that connects now, or the code of the refusal.
+    pub(super) fn admit(&mut self, peer: IpAddr) -> Result<Slot<IpAddr>, &'static str> {
         let address = group(peer);
         let now: Duration = self.begin.elapsed();
         if let Some(rates) = &mut self.rates
@@ -47,7 +47,7 @@ impl Entrance {
         {
             return Err("connectionRate");
         }
-        self.places.acquire([(address, self.share)]).map_err(|_| "tooManyConnections")
+        self.slots.acquire([(address, self.share)]).map_err(|_| "tooManyConnections")
     }
 }
 
@@ -61,24 +61,24 @@ mod tests {
         IpAddr::V4((0x0A00_0000 + number).into())
     }
 
-    /// Enough addresses to fill all places, if only the bound for each address applied.
+    /// Enough addresses to fill all slots, if only the bound for each address applied.
     #[tokio::test(start_paused = true)]
-    async fn addresses_that_take_all_they_can_leave_places_for_others() {
-        let mut entrance = Entrance::new(&RelayConfig::default());
+    async fn addresses_that_take_all_they_can_leave_slots_for_others() {
+        let mut admission = ConnectionAdmission::new(&RelayConfig::default());
         let mut places = Vec::new();
         for number in 0..17 {
             // As slowly as the rate of the address allows.
             for _ in 0..300 {
-                places.extend(entrance.enter(address(number)));
+                places.extend(admission.admit(address(number)));
                 tokio::time::advance(Duration::from_millis(20)).await;
             }
         }
         assert!(places.len() < 3600, "{}", places.len());
         for number in 100..200 {
-            places.push(entrance.enter(address(number)).unwrap());
+            places.push(admission.admit(address(number)).unwrap());
         }
         let mut own = Vec::new();
-        while let Ok(place) = entrance.enter(address(200)) {
+        while let Ok(place) = admission.admit(address(200)) {
             own.push(place);
         }
         assert!(own.len() > 32, "{}", own.len());
@@ -87,22 +87,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_address_comes_no_faster_than_its_rate() {
         let config = RelayConfig { connection_burst: 3, ..RelayConfig::default() };
-        let mut entrance = Entrance::new(&config);
+        let mut admission = ConnectionAdmission::new(&config);
         let six = |text: &str| text.parse::<IpAddr>().unwrap();
         for _ in 0..3 {
-            entrance.enter(six("2001:db8::1")).unwrap();
+            admission.admit(six("2001:db8::1")).unwrap();
         }
-        assert_eq!(entrance.enter(six("2001:db8::2")).unwrap_err(), "connectionRate");
-        entrance.enter(six("2001:db8:0:1::1")).unwrap();
+        assert_eq!(admission.admit(six("2001:db8::2")).unwrap_err(), "connectionRate");
+        admission.admit(six("2001:db8:0:1::1")).unwrap();
         tokio::time::advance(Duration::from_millis(20)).await;
-        entrance.enter(six("2001:db8::2")).unwrap();
+        admission.admit(six("2001:db8::2")).unwrap();
         let loopback = six("::ffff:127.0.0.1");
-        assert_eq!((0..10).filter(|_| entrance.enter(loopback).is_ok()).count(), 3);
+        assert_eq!((0..10).filter(|_| admission.admit(loopback).is_ok()).count(), 3);
         let config = RelayConfig { exempt_loopback: true, ..config };
-        let mut entrance = Entrance::new(&config);
-        assert_eq!((0..10).filter(|_| entrance.enter(loopback).is_ok()).count(), 10);
+        let mut admission = ConnectionAdmission::new(&config);
+        assert_eq!((0..10).filter(|_| admission.admit(loopback).is_ok()).count(), 10);
         let config = RelayConfig { connections_per_second: 0, ..config };
-        let mut entrance = Entrance::new(&config);
-        assert_eq!((0..10).filter(|_| entrance.enter(address(1)).is_ok()).count(), 10);
+        let mut admission = ConnectionAdmission::new(&config);
+        assert_eq!((0..10).filter(|_| admission.admit(address(1)).is_ok()).count(), 10);
     }
 }
