@@ -6,7 +6,7 @@
 //! differ unnoticed.
 
 use proc_macro::TokenStream;
-use proc_macro2::TokenStream as Tokens;
+use proc_macro2::TokenStream as TokenStream2;
 use quote::{format_ident, quote};
 use syn::meta::ParseNestedMeta;
 use syn::{
@@ -39,34 +39,34 @@ struct Field {
     /// Its name on the wire.
     name: String,
     /// The value of the field when it is absent; `None` if the field is required, unless its type is optional.
-    default: Option<Absent>,
+    default: Option<AbsentValue>,
     /// The field is not written when this function returns true for it.
     skip_if: Option<Path>,
 }
 
 /// The value of an absent field.
-enum Absent {
+enum AbsentValue {
     /// `Default::default()` of its type.
     Default,
     /// The result of this function.
     Call(Path),
 }
 
-fn expand(input: &DeriveInput) -> Result<Tokens> {
+fn expand(input: &DeriveInput) -> Result<TokenStream2> {
     let Data::Struct(data) = &input.data else {
         return Err(Error::new_spanned(input, "`Wire` is for structs"));
     };
-    let container = container(&input.attrs)?;
+    let container = read_container(&input.attrs)?;
     match &data.fields {
         Fields::Unnamed(fields) if container.transparent && fields.unnamed.len() == 1 => {
-            Ok(transparent(&input.ident, &fields.unnamed[0].ty))
+            Ok(impl_transparent(&input.ident, &fields.unnamed[0].ty))
         }
         Fields::Named(named) if !container.transparent => {
             let fields: Result<Vec<Field>> =
                 named.named.iter().map(|field| read_field(field, &container)).collect();
             let fields = fields?;
-            let described = described(&input.ident, &comment(&input.attrs), &fields);
-            Ok([object(&input.ident, &container, &fields)?, described].into_iter().collect())
+            let described = impl_describe(&input.ident, &comment(&input.attrs), &fields);
+            Ok([impl_object(&input.ident, &container, &fields)?, described].into_iter().collect())
         }
         other => {
             Err(Error::new_spanned(other, "`Wire` is for named fields or a transparent newtype"))
@@ -74,9 +74,9 @@ fn expand(input: &DeriveInput) -> Result<Tokens> {
     }
 }
 
-fn container(attributes: &[Attribute]) -> Result<Container> {
+fn read_container(attributes: &[Attribute]) -> Result<Container> {
     let mut container = Container::default();
-    each(attributes, |meta| {
+    for_each_item(attributes, |meta| {
         if meta.path.is_ident("rename_all") {
             let case: LitStr = meta.value()?.parse()?;
             if case.value() != "camelCase" {
@@ -102,15 +102,15 @@ fn read_field(field: &syn::Field, container: &Container) -> Result<Field> {
     if container.camel_case {
         name = camel_case(&name);
     }
-    let (mut default, mut skip_if) = (container.default.then_some(Absent::Default), None);
-    each(&field.attrs, |meta| {
+    let (mut default, mut skip_if) = (container.default.then_some(AbsentValue::Default), None);
+    for_each_item(&field.attrs, |meta| {
         if meta.path.is_ident("rename") {
             name = meta.value()?.parse::<LitStr>()?.value();
         } else if meta.path.is_ident("default") {
             default = Some(if meta.input.peek(syn::Token![=]) {
-                Absent::Call(meta.value()?.parse::<LitStr>()?.parse()?)
+                AbsentValue::Call(meta.value()?.parse::<LitStr>()?.parse()?)
             } else {
-                Absent::Default
+                AbsentValue::Default
             });
         } else if meta.path.is_ident("skip_serializing_if") {
             skip_if = Some(meta.value()?.parse::<LitStr>()?.parse()?);
@@ -147,7 +147,7 @@ fn comment(attributes: &[Attribute]) -> String {
 }
 
 /// Calls `read` for each item of each `#[serde(..)]`.
-fn each(
+fn for_each_item(
     attributes: &[Attribute],
     mut read: impl FnMut(ParseNestedMeta<'_>) -> Result<()>,
 ) -> Result<()> {
@@ -167,7 +167,7 @@ fn camel_case(name: &str) -> String {
 }
 
 /// A newtype is written as the value that it holds.
-fn transparent(ident: &Ident, ty: &Type) -> Tokens {
+fn impl_transparent(ident: &Ident, ty: &Type) -> TokenStream2 {
     quote! {
         impl crate::wire::Wire for #ident {
             const OPTIONAL: bool = <#ty as crate::wire::Wire>::OPTIONAL;
@@ -202,7 +202,7 @@ fn transparent(ident: &Ident, ty: &Type) -> Tokens {
 }
 
 /// Implements `Describe`, which gives the JSON Schema of the struct.
-fn described(ident: &Ident, text: &str, fields: &[Field]) -> Tokens {
+fn impl_describe(ident: &Ident, text: &str, fields: &[Field]) -> TokenStream2 {
     let adds = fields.iter().map(|Field { ty, name, text, default, skip_if, .. }| {
         let required = match default {
             Some(_) => quote! { false },
@@ -245,7 +245,7 @@ fn described(ident: &Ident, text: &str, fields: &[Field]) -> Tokens {
 /// A mask of 32 bits holds which fields are required and which were read.
 const MAX_FIELDS: usize = 32;
 
-fn object(ident: &Ident, container: &Container, fields: &[Field]) -> Result<Tokens> {
+fn impl_object(ident: &Ident, container: &Container, fields: &[Field]) -> Result<TokenStream2> {
     if fields.len() > MAX_FIELDS {
         return Err(Error::new_spanned(ident, "`Wire` counts 32 fields"));
     }
@@ -255,10 +255,10 @@ fn object(ident: &Ident, container: &Container, fields: &[Field]) -> Result<Toke
     } else {
         let values = fields.iter().map(|Field { ident, ty, default, .. }| match default {
             None => quote! { #ident: <#ty as crate::wire::Wire>::blank() },
-            Some(Absent::Default) => {
+            Some(AbsentValue::Default) => {
                 quote! { #ident: <#ty as ::core::default::Default>::default() }
             }
-            Some(Absent::Call(path)) => quote! { #ident: #path() },
+            Some(AbsentValue::Call(path)) => quote! { #ident: #path() },
         });
         quote! { #ident { #( #values, )* } }
     };

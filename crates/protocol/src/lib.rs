@@ -17,14 +17,14 @@ mod wire_enum;
 pub mod attributes;
 pub mod close;
 pub mod codec;
-#[cfg(feature = "schema")]
-pub mod described;
 pub mod error;
 pub mod id;
 pub mod limits;
 pub mod map;
 pub mod media;
 pub mod message;
+#[cfg(feature = "schema")]
+pub mod message_schemas;
 pub mod raw;
 #[cfg(feature = "schema")]
 pub mod schema;

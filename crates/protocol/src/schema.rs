@@ -1,6 +1,6 @@
 //! Describes types as JSON Schema (draft 2020-12, with keywords that draft 7 has as well). Comes in: types;
 //! `#[derive(Wire)]` describes a struct by the attributes of its codecs. Goes out: JSON. Deliberately absent:
-//! descriptions of this crate's own types, which are in `described`.
+//! descriptions of this crate's own types, which are in `message_schemas`.
 
 use crate::prelude::*;
 use alloc::collections::BTreeMap;
@@ -172,7 +172,7 @@ pub fn open(names: &[&str]) -> Value {
 
 /// A method, event or notice.
 #[derive(Clone, Debug)]
-pub struct Described {
+pub struct MessageSchema {
     /// Its name.
     pub method: &'static str,
     /// Its purpose.

@@ -35,7 +35,7 @@ const NO_PARAMS: &str = "{}";
 
 /// Every member is raw, so that a member of the wrong type does not prevent an answer with the `id`.
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct RawEnvelope<'a> {
     #[serde(borrow)]
     jsonrpc: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -56,9 +56,9 @@ fn member<'a, T: Deserialize<'a>>(json: Option<&'a RawValue>) -> Option<T> {
 /// One element of a frame of which only the envelope was read. Reading `params` costs many times as much, so a limit on
 /// requests can be applied before.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Received<'a> {
+pub enum ElementEnvelope<'a> {
     /// A valid envelope.
-    Request(Enclosed<'a>),
+    Request(RequestEnvelope<'a>),
     /// An element without a valid envelope.
     Refused {
         /// The id for the answer; `None` if none could be read.
@@ -68,20 +68,20 @@ pub enum Received<'a> {
     },
 }
 
-impl Received<'_> {
+impl ElementEnvelope<'_> {
     /// Length of its parameters in bytes as they were received; 0 for a refusal.
     #[must_use]
     pub fn params_len(&self) -> usize {
         match self {
-            Received::Request(enclosed) => enclosed.params.len(),
-            Received::Refused { .. } => 0,
+            ElementEnvelope::Request(envelope) => envelope.params.len(),
+            ElementEnvelope::Refused { .. } => 0,
         }
     }
 }
 
 /// A request whose parameters were not read yet.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Enclosed<'a> {
+pub struct RequestEnvelope<'a> {
     /// As [`Request::id`].
     pub id: RequestId,
     /// As [`Request::ack`].
@@ -92,11 +92,11 @@ pub struct Enclosed<'a> {
     pub params: &'a str,
 }
 
-impl Enclosed<'_> {
+impl RequestEnvelope<'_> {
     /// Whether the request concerns the connection and is not a command of the session. Such requests have ids of their
     /// own (IDS-1, IDS-3).
     #[must_use]
-    pub fn is_of_connection(&self) -> bool {
+    pub fn is_connection_request(&self) -> bool {
         matches!(&*self.method, "ping" | "join" | "reconnect")
     }
 
@@ -118,14 +118,14 @@ impl Enclosed<'_> {
     }
 }
 
-impl From<Received<'_>> for Element {
-    fn from(received: Received<'_>) -> Self {
-        match received {
-            Received::Request(enclosed) => match enclosed.open() {
+impl From<ElementEnvelope<'_>> for Element {
+    fn from(element: ElementEnvelope<'_>) -> Self {
+        match element {
+            ElementEnvelope::Request(envelope) => match envelope.open() {
                 Ok(request) => Element::Request(request),
-                Err(error) => Element::Refused { id: Some(enclosed.id), error },
+                Err(error) => Element::Refused { id: Some(envelope.id), error },
             },
-            Received::Refused { id, error } => Element::Refused { id, error },
+            ElementEnvelope::Refused { id, error } => Element::Refused { id, error },
         }
     }
 }
@@ -143,8 +143,8 @@ pub fn decode_client_frame(frame: &[u8]) -> Result<Vec<Element>, FrameError> {
 /// # Errors
 /// The frame is longer than 64 KiB (`frameTooLarge`), nested deeper than 32 (`tooDeep`), not JSON
 /// (`parseError`), or an array that is empty or longer than 32 (`badBatch`). An element that cannot be
-/// read does not fail the frame: it comes as [`Received::Refused`].
-pub fn read_client_frame(frame: &[u8]) -> Result<Vec<Received<'_>>, FrameError> {
+/// read does not fail the frame: it comes as [`ElementEnvelope::Refused`].
+pub fn read_client_frame(frame: &[u8]) -> Result<Vec<ElementEnvelope<'_>>, FrameError> {
     let text = gate::check(frame, MAX_CLIENT_FRAME_BYTES)?;
     // White space around the frame belongs to no element.
     let whole = text.trim_matches([' ', '\t', '\n', '\r']);
@@ -166,12 +166,12 @@ fn raw(json: &str) -> Result<&RawValue, FrameError> {
     serde_json::from_str(json).map_err(|_| ErrorName::ParseError.into())
 }
 
-fn read_element(json: &str) -> Result<Received<'_>, FrameError> {
-    let refused = |id, name: ErrorName| Received::Refused { id, error: name.into() };
+fn read_element(json: &str) -> Result<ElementEnvelope<'_>, FrameError> {
+    let refused = |id, name: ErrorName| ElementEnvelope::Refused { id, error: name.into() };
     if json.starts_with('[') {
         return Ok(refused(None, ErrorName::BadBatch));
     }
-    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(json) else {
+    let Ok(envelope) = serde_json::from_str::<RawEnvelope<'_>>(json) else {
         // If the element is not JSON, the whole frame is refused.
         raw(json)?;
         return Ok(refused(None, ErrorName::InvalidRequest));
@@ -182,7 +182,7 @@ fn read_element(json: &str) -> Result<Received<'_>, FrameError> {
     Ok(match (version.as_deref(), id, member::<String>(envelope.method)) {
         (Some("2.0"), Some(id), Some(method)) if ack.is_some() == envelope.ack.is_some() => {
             let params = envelope.params.map_or(NO_PARAMS, RawValue::get);
-            Received::Request(Enclosed { id, ack, method, params })
+            ElementEnvelope::Request(RequestEnvelope { id, ack, method, params })
         }
         _ => refused(id, ErrorName::InvalidRequest),
     })

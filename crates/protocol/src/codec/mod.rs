@@ -13,7 +13,9 @@ mod request;
 mod server;
 
 #[cfg(feature = "server")]
-pub use client::{Element, Enclosed, Received, decode_client_frame, read_client_frame};
+pub use client::{
+    Element, ElementEnvelope, RequestEnvelope, decode_client_frame, read_client_frame,
+};
 pub use gate::FrameError;
 #[cfg(feature = "server")]
 pub use reply::{encode_error, encode_event, encode_notice, encode_result, join_batch};

@@ -123,9 +123,9 @@ macro_rules! calls {
         #[cfg(feature = "schema")]
         pub fn describe_calls(
             definitions: &mut crate::schema::Definitions,
-        ) -> Vec<crate::schema::Described> {
+        ) -> Vec<crate::schema::MessageSchema> {
             use crate::schema::Describe;
-            alloc::vec![ $( crate::schema::Described {
+            alloc::vec![ $( crate::schema::MessageSchema {
                 method: $method,
                 text: concat!($( $doc ),+).trim_ascii(),
                 params: <$params>::describe(definitions),

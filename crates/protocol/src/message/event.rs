@@ -231,9 +231,9 @@ macro_rules! events {
         #[cfg(feature = "schema")]
         pub fn describe_events(
             definitions: &mut crate::schema::Definitions,
-        ) -> Vec<crate::schema::Described> {
+        ) -> Vec<crate::schema::MessageSchema> {
             use crate::schema::Describe;
-            alloc::vec![ $( crate::schema::Described {
+            alloc::vec![ $( crate::schema::MessageSchema {
                 method: $method,
                 text: concat!($( $doc ),+).trim_ascii(),
                 params: <$params>::describe(definitions),

@@ -3,7 +3,7 @@
 //! effect once (IDS-2), and those of a session one after the other (ORD-5).
 
 use bytes::Bytes;
-use lianmai_protocol::codec::{self, Enclosed, Received};
+use lianmai_protocol::codec::{self, ElementEnvelope, RequestEnvelope};
 use lianmai_protocol::limits::MAX_IN_FLIGHT;
 use lianmai_protocol::message::media::{Published, Subscribed};
 use lianmai_protocol::message::session::{Done, Empty, MessageSent, Ping, Pong, TokenRenewed};
@@ -35,7 +35,7 @@ impl Channel {
         }
         match codec::read_client_frame(frame) {
             Ok(elements) => {
-                let params = elements.iter().map(Received::params_len).sum();
+                let params = elements.iter().map(ElementEnvelope::params_len).sum();
                 // The first element is charged for the bytes that belong to no element.
                 let mut padding = cost::padding(frame.len(), params, elements.len());
                 for element in elements {
@@ -88,30 +88,30 @@ impl Channel {
         cx: &mut Context,
         uid: UserId,
         conn: ConnId,
-        received: Received<'_>,
+        element: ElementEnvelope<'_>,
         reading: Cost,
     ) {
-        let enclosed = match received {
-            Received::Request(enclosed) => enclosed,
-            Received::Refused { id, error } => {
+        let envelope = match element {
+            ElementEnvelope::Request(envelope) => envelope,
+            ElementEnvelope::Refused { id, error } => {
                 if self.charge_or_refuse(cx, uid, conn, id, reading) {
                     self.refuse(cx, conn, id, None, &error);
                 }
                 return;
             }
         };
-        if let (Some(ack), Some(member)) = (enclosed.ack, self.member_on(uid, conn)) {
+        if let (Some(ack), Some(member)) = (envelope.ack, self.member_on(uid, conn)) {
             member.answers.ack(ack);
         }
         // Requests about the connection have ids outside the session (IDS-1, IDS-3).
-        if !enclosed.is_of_connection() {
-            return self.command(cx, uid, conn, &enclosed, reading);
+        if !envelope.is_connection_request() {
+            return self.command(cx, uid, conn, &envelope, reading);
         }
-        let id = enclosed.id;
+        let id = envelope.id;
         if !self.charge_or_refuse(cx, uid, conn, Some(id), reading) {
             return;
         }
-        match enclosed.open() {
+        match envelope.open() {
             Ok(Request { call: Call::Ping(ping), .. }) => self.ping(cx, uid, id, &ping),
             Ok(Request { call, .. }) => {
                 let error = ErrorName::AlreadyJoined.into();
@@ -203,17 +203,17 @@ impl Channel {
         cx: &mut Context,
         uid: UserId,
         conn: ConnId,
-        enclosed: &Enclosed<'_>,
+        envelope: &RequestEnvelope<'_>,
         reading: Cost,
     ) {
-        let id = enclosed.id;
+        let id = envelope.id;
         let Some(member) = self.member_on(uid, conn) else { return };
         // A new id is no repeat, so its rate is checked before anything else is read.
         let is_new = member.answers.is_new(id);
         if is_new && !self.check_or_refuse(cx, uid, conn, id, reading) {
             return;
         }
-        let text = enclosed.method.bytes().chain([0]).chain(enclosed.params.bytes());
+        let text = envelope.method.bytes().chain([0]).chain(envelope.params.bytes());
         let command = CommandKey { id, hash: key::hash(text) };
         let Some(member) = self.member_on(uid, conn) else { return };
         let pending = member.pending.as_ref().and_then(|pending| pending.find(id));
@@ -233,7 +233,7 @@ impl Channel {
             self.send_behind_events(cx, uid, answer);
             // A request for a URL fits into one unit, so longer ones are not parsed again.
             if reading.units == 1
-                && let Ok(request) = enclosed.open()
+                && let Ok(request) = envelope.open()
             {
                 self.notify_renewed_url(cx, uid, &request.call);
             }
@@ -243,7 +243,7 @@ impl Channel {
         if !is_new && !self.check_or_refuse(cx, uid, conn, id, reading) {
             return;
         }
-        let request = match enclosed.open() {
+        let request = match envelope.open() {
             Ok(request) => request,
             Err(error) => {
                 if self.charge_or_refuse(cx, uid, conn, Some(id), reading) {

@@ -2,8 +2,8 @@
 //! the events for webhooks. Comes in: the types that are sent. Goes out: an AsyncAPI document, and a JSON Schema of all
 //! of them. Deliberately absent: hand-written parts that could differ from what is sent.
 
-use lianmai_protocol::described::refusal;
 use lianmai_protocol::message::{call, event, notice};
+use lianmai_protocol::message_schemas::error_answer;
 use lianmai_protocol::schema::{Definitions, Object, Value};
 use lianmai_protocol::{SIGNAL_PATH, SUBPROTOCOL};
 use serde_json::json;
@@ -44,13 +44,18 @@ impl All {
             let text = format!("Answer to `{}`.", method.method);
             all.answers.push(sent(method.method, "Answer", &text, method.answer(definitions)));
         }
-        all.answers.push(sent("", "refusal", "An answer with an error.", refusal(definitions)));
+        all.answers.push(sent(
+            "",
+            "refusal",
+            "An answer with an error.",
+            error_answer(definitions),
+        ));
         for event in event::describe_events(definitions) {
-            let schema = event.told(definitions, true);
+            let schema = event.notification(definitions, true);
             all.events.push(sent(event.method, "Event", event.text, schema));
         }
         for notice in notice::describe_notices(definitions) {
-            let schema = notice.told(definitions, false);
+            let schema = notice.notification(definitions, false);
             all.notices.push(sent(notice.method, "Notice", notice.text, schema));
         }
         for hook in describe::events(definitions) {

@@ -1,9 +1,9 @@
 //! Descriptions of events for the documents. Comes in: the types of their fields. Goes out: JSON Schema. Deliberately
 //! absent: when an event happens. A test compares this with what the engine writes.
 
-use lianmai_protocol::described::CHANNEL_NAME;
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::task::TaskState;
+use lianmai_protocol::message_schemas::CHANNEL_NAME;
 use lianmai_protocol::schema::{Definitions, Describe, Fields, Value};
 use lianmai_protocol::{Appkey, Cid, MediaKind, Mid, Pub, Role, TaskId, UserId};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! Input of a connection, as docs/protocol.md sections 3 and 4 state it: frames, their requests, the rate, old ids,
 //! remembered answers, and closes. Comes in: frames. Goes out: commands for `commands.rs`.
 
-use lianmai_protocol::codec::{self, Enclosed, Received};
+use lianmai_protocol::codec::{self, ElementEnvelope, RequestEnvelope};
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::AttributeTarget;
 use lianmai_protocol::{CloseCode, ErrorName, RequestId, Role, UserId};
@@ -42,7 +42,7 @@ impl Model {
         match codec::read_client_frame(frame) {
             Ok(elements) => {
                 // Up to 256 bytes of envelope per request are free; the first request pays for the rest.
-                let params: usize = elements.iter().map(Received::params_len).sum();
+                let params: usize = elements.iter().map(ElementEnvelope::params_len).sum();
                 let mut more = frame.len().saturating_sub(params + 256 * elements.len());
                 for element in elements {
                     let bytes = element.params_len() + std::mem::take(&mut more);
@@ -68,7 +68,7 @@ impl Model {
         &mut self,
         who: MemberRef<'_>,
         conn: ConnId,
-        received: Received<'_>,
+        received: ElementEnvelope<'_>,
         bytes: usize,
         step: &mut InputStep<'_>,
     ) -> Verdict {
@@ -77,8 +77,8 @@ impl Model {
             return Ok(());
         }
         let command = match received {
-            Received::Request(command) => command,
-            Received::Refused { id, error } => {
+            ElementEnvelope::Request(command) => command,
+            ElementEnvelope::Refused { id, error } => {
                 if self.passes(who, conn, id, (bytes, 0), step)? {
                     step.answers.push((conn, id, Expect::Error(error.name().clone())));
                 }
@@ -138,7 +138,7 @@ impl Model {
         &mut self,
         who: MemberRef<'_>,
         conn: ConnId,
-        command: &Enclosed<'_>,
+        command: &RequestEnvelope<'_>,
         bytes: usize,
         step: &mut InputStep<'_>,
     ) -> Verdict {

@@ -13,7 +13,7 @@ use crate::limits;
 use crate::media::{KindSet, MediaKind, MediaSelector};
 use crate::message::Position;
 use crate::raw::{JsonObject, RawJson};
-use crate::schema::{Definitions, Describe, Described, Value, open};
+use crate::schema::{Definitions, Describe, MessageSchema, Value, open};
 
 macro_rules! plain {
     ($( $name:ty => $schema:expr; )+) => {
@@ -82,7 +82,7 @@ impl Describe for MediaSelector {
     }
 }
 
-impl Described {
+impl MessageSchema {
     /// The schema of the whole request.
     #[must_use]
     pub fn request(&self, definitions: &mut Definitions) -> Value {
@@ -114,7 +114,7 @@ impl Described {
 
     /// The schema of an event (`numbered`) or a notice.
     #[must_use]
-    pub fn told(&self, definitions: &mut Definitions, numbered: bool) -> Value {
+    pub fn notification(&self, definitions: &mut Definitions, numbered: bool) -> Value {
         let params = match numbered {
             true => json!({ "allOf": [Position::describe(definitions), self.params] }),
             false => self.params.clone(),
@@ -131,7 +131,7 @@ impl Described {
 
 /// The schema of an answer with an error.
 #[must_use]
-pub fn refusal(definitions: &mut Definitions) -> Value {
+pub fn error_answer(definitions: &mut Definitions) -> Value {
     let id = Option::<RequestId>::describe(definitions);
     let error = RpcError::describe(definitions);
     json!({
@@ -172,16 +172,16 @@ mod tests {
     #[test]
     fn every_message_is_described_and_refers_to_what_is_there() {
         let mut definitions = Definitions::new("#/$defs/");
-        let mut frames = alloc::vec![refusal(&mut definitions)];
+        let mut frames = alloc::vec![error_answer(&mut definitions)];
         for method in call::describe_calls(&mut definitions) {
             frames.push(method.request(&mut definitions));
             frames.push(method.answer(&mut definitions));
         }
         for event in event::describe_events(&mut definitions) {
-            frames.push(event.told(&mut definitions, true));
+            frames.push(event.notification(&mut definitions, true));
         }
         for notice in notice::describe_notices(&mut definitions) {
-            frames.push(notice.told(&mut definitions, false));
+            frames.push(notice.notification(&mut definitions, false));
         }
         let all = definitions.into_object();
         assert!(frames.len() > 50 && all.len() > 50, "{} {}", frames.len(), all.len());
