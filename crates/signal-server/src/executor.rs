@@ -12,7 +12,7 @@ use lianmai_signal_engine::task::{Admission, Order, Refusal};
 pub(crate) trait Executor: Send + Sync + 'static {
     /// Checks whether tasks can be carried out. Admitted tasks keep their room for a short time, in which their runs
     /// begin.
-    fn admit(&self, admission: Admission) -> Admitting;
+    fn admit(&self, admission: Admission) -> AdmitFuture;
 
     /// Takes an order, without waiting. Orders of one run are carried out in sequence; a later one may replace an
     /// earlier one that was not carried out yet.
@@ -20,4 +20,4 @@ pub(crate) trait Executor: Send + Sync + 'static {
 }
 
 /// An answer, which comes within bounded time.
-pub(crate) type Admitting = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+pub(crate) type AdmitFuture = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;

@@ -26,7 +26,11 @@ pub(crate) trait MediaProvider: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`SignError`].
-    fn verify(&self, presented: Presented<'_>, now: WallTime) -> Result<(Gen, Access), SignError>;
+    fn verify(
+        &self,
+        presented: PresentedUrl<'_>,
+        now: WallTime,
+    ) -> Result<(Gen, Access), SignError>;
 
     /// The viewer in the query of a URL, without any check.
     fn viewer(&self, query: &str) -> Option<Mid>;
@@ -41,7 +45,7 @@ pub(crate) trait MediaProvider: Send + Sync + 'static {
 
     /// A URL by which a process of this machine plays a stream as this viewer, as long as the engine allows it; `None`
     /// if that is not possible.
-    fn pull_here(&self, generation: Gen, viewer: Mid, now: WallTime) -> Option<String>;
+    fn local_pull_url(&self, generation: Gen, viewer: Mid, now: WallTime) -> Option<String>;
 
     /// Ends the push and all plays of a stream, without waiting for that.
     fn cut_stream(&self, generation: Gen);
@@ -53,16 +57,16 @@ pub(crate) trait MediaProvider: Send + Sync + 'static {
 /// The result of issuing URLs; `None` in it: there are none.
 pub(crate) enum Minting {
     /// Known at once: the answer comes within the turn of the shard.
-    Done(Option<Minted>),
+    Ready(Option<Minted>),
     /// Another service is asked, and no shard waits for it. The future has its own timeout; an answer after the
     /// deadline of the engine is ignored.
     #[cfg_attr(not(test), expect(dead_code, reason = "the embedded relay signs by itself"))]
-    Asked(Pin<Box<dyn Future<Output = Option<Minted>> + Send>>),
+    Pending(Pin<Box<dyn Future<Output = Option<Minted>> + Send>>),
 }
 
 /// A URL as a media client presents it.
 #[derive(Clone, Copy)]
-pub(crate) struct Presented<'a> {
+pub(crate) struct PresentedUrl<'a> {
     /// To publish or to play.
     pub(crate) direction: Direction,
     /// Name of the stream, without what the protocol adds.

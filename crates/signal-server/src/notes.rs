@@ -17,7 +17,7 @@ use tracing::warn;
 /// notes each.
 const CAPACITY: usize = 16 * 1024;
 /// Minimum time between warnings of a reader that misses notes.
-const WORD: Duration = Duration::from_secs(10);
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The sender of notes. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl Notes {
 
     /// A reader of all notes from now on.
     pub(crate) fn reader(&self, name: &'static str, missed: Counter) -> NoteReader {
-        NoteReader { name, notes: self.0.subscribe(), missed, last_word: None }
+        NoteReader { name, notes: self.0.subscribe(), missed, last_warning: None }
     }
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct NoteReader {
     name: &'static str,
     notes: broadcast::Receiver<Arc<Note>>,
     missed: Counter,
-    last_word: Option<Instant>,
+    last_warning: Option<Instant>,
 }
 
 impl NoteReader {
@@ -58,7 +58,7 @@ impl NoteReader {
                 Err(RecvError::Closed) => return None,
                 Err(RecvError::Lagged(count)) => {
                     self.missed.inc_by(count);
-                    if self.has_word(Instant::now()) {
+                    if self.take_warning(Instant::now()) {
                         let (reader, missed) = (self.name, self.missed.get());
                         warn!(reader, missed, "a reader of notes is too slow and misses some");
                     }
@@ -67,11 +67,11 @@ impl NoteReader {
         }
     }
 
-    /// Whether the next warning about missed notes is due.
-    fn has_word(&mut self, now: Instant) -> bool {
-        let due = self.last_word.is_none_or(|last| now >= last + WORD);
+    /// Takes the next warning about missed notes, if it is due.
+    fn take_warning(&mut self, now: Instant) -> bool {
+        let due = self.last_warning.is_none_or(|last| now >= last + WARNING_INTERVAL);
         if due {
-            self.last_word = Some(now);
+            self.last_warning = Some(now);
         }
         due
     }
@@ -139,8 +139,13 @@ mod tests {
         let mut reader = Notes::new().reader("slow", Counter::default());
         let start = Instant::now();
         assert!(
-            reader.has_word(start) && !reader.has_word(start) && !reader.has_word(start + WORD / 2)
+            reader.take_warning(start)
+                && !reader.take_warning(start)
+                && !reader.take_warning(start + WARNING_INTERVAL / 2)
         );
-        assert!(reader.has_word(start + WORD) && !reader.has_word(start + WORD));
+        assert!(
+            reader.take_warning(start + WARNING_INTERVAL)
+                && !reader.take_warning(start + WARNING_INTERVAL)
+        );
     }
 }

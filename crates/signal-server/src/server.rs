@@ -38,17 +38,17 @@ use crate::ops::note_log;
 use crate::ops::peer_addresses::PeerAddresses;
 use crate::records::{self, DeskError, KeepHistory, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
-use crate::relay::facts;
+use crate::relay::client_tls;
 use crate::relay::forward::{self, Forwarder, Forwards};
 use crate::relay::provider::EmbeddedRelay;
-use crate::relay::trust;
+use crate::relay::stream_facts;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
 use crate::socket::connection_limit::ConnectionLimit;
 use crate::socket::halves::WRITE_STALL;
 use crate::socket::idle_connections::IdleConnections;
 use crate::socket::tls::{TlsError, TlsReloader};
-use crate::tasks::{self, LocalExecutor, Missing, Programs};
+use crate::tasks::{self, LocalExecutor, MissingProgram, Programs};
 
 /// Maximum number of facts of the relay that wait for the shards.
 const FACTS: usize = 1024;
@@ -79,7 +79,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// Push tasks must be served, but cannot.
     #[error(transparent)]
-    Tasks(#[from] Missing),
+    Tasks(#[from] MissingProgram),
     /// The certificate or the authorities of a forward cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -176,7 +176,7 @@ impl Server {
         // After the listeners, so that a start that fails does not use up a hand-over.
         let opening = Opening { now: wall_now(), grace_ms: config.session.grace_ms, shards };
         let (store, restored) = records::open(&config.data_dir, lock.clone(), opening)?;
-        let rows = Rows::load(store.desk(), trust::client_config(None)?).await?;
+        let rows = Rows::load(store.desk(), client_tls::client_config(None)?).await?;
         let mut seeds = vec![[0; 32]; shards];
         for seed in &mut seeds {
             getrandom::fill(seed).map_err(StartError::Random)?;
@@ -377,14 +377,14 @@ impl Server {
         tasks.spawn(deliverer.run(store.appended()));
         let keep = KeepHistory { ms: config.history.keep_ms, rows: config.history.keep_rows };
         tasks.spawn(store.desk().keep_history(keep));
-        tasks.spawn(crate::relay::seen::look(hub.clone(), shards.clone()));
+        tasks.spawn(crate::relay::media_stats::report(hub.clone(), shards.clone()));
         let live = (!plans.is_empty()).then(|| {
             let (live, seen) = mpsc::channel(FACTS);
             let forwarder = Forwarder { hub: hub.clone(), shards: shards.clone(), plans, forwards };
             tasks.spawn(forwarder.run(seen));
             live
         });
-        tasks.spawn(facts::forward(seen, shards.clone(), live));
+        tasks.spawn(stream_facts::send_facts(seen, shards.clone(), live));
         let mut media = RtmpServer::new(hub, authorizer);
         if let (Some(listener), Some(tls)) = (rtmps, &tls) {
             media = media.with_tls(listener, tls.media_acceptor());

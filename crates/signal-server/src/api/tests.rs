@@ -22,7 +22,7 @@ use crate::config::{AppMode, JwtKey, TokenKeys};
 use crate::data_dir::DirLock;
 use crate::hooks::{Deliverer, Egress, Endpoints, HookMetrics, Poster};
 use crate::records::{self, Opening};
-use crate::relay::trust;
+use crate::relay::client_tls;
 use crate::shard::{ShardMsg, Shards};
 
 const TOKEN: &str = "for the test";
@@ -56,7 +56,7 @@ async fn routes(shards: Shards, store: &Arc<dyn Records>) -> Router {
         endpoints: endpoints.clone(),
         poster: Poster {
             egress: Arc::new(Egress::default()),
-            tls: trust::client_config(None).unwrap(),
+            tls: client_tls::client_config(None).unwrap(),
             timeout: Duration::from_secs(1),
         },
         give_up_ms: 1_000,

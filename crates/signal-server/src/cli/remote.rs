@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::config::without_brackets;
-use crate::relay::trust;
+use crate::relay::client_tls;
 
 /// Timeout of a request. A kick waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -118,7 +118,8 @@ impl Remote {
         if !tls {
             return exchange(stream, request).await;
         }
-        let config = trust::client_config(self.ca.as_deref()).map_err(|error| error.to_string())?;
+        let config =
+            client_tls::client_config(self.ca.as_deref()).map_err(|error| error.to_string())?;
         let name = rustls::pki_types::ServerName::try_from(host).map_err(|_| bad())?;
         let connected = TlsConnector::from(config).connect(name, stream).await;
         exchange(connected.map_err(|error| format!("no TLS: {error}"))?, request).await

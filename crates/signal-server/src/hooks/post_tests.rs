@@ -4,13 +4,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::relay::trust;
+use crate::relay::client_tls;
 
 fn poster(allow: &[&str], own: &[std::net::SocketAddr]) -> Poster {
     let allow = allow.iter().map(|range| range.parse().unwrap()).collect();
     Poster {
         egress: Arc::new(Egress { allow, own: own.to_vec() }),
-        tls: trust::client_config(None).unwrap(),
+        tls: client_tls::client_config(None).unwrap(),
         timeout: Duration::from_millis(500),
     }
 }

@@ -27,7 +27,7 @@ use crate::auth::Authenticator;
 use crate::ops::drain::{Phase, wait_for_stop};
 use crate::ops::metrics::Metrics;
 use crate::ops::peer_addresses::{PeerAddressGuard, PeerAddresses};
-use crate::shard::{ShardMsg, Shards, Turns};
+use crate::shard::{MailboxQuota, ShardMsg, Shards};
 use crate::socket::connection_limit::address_group;
 use crate::socket::frame;
 use crate::socket::halves::{CLOSE_LINGER, Sink};
@@ -227,7 +227,7 @@ fn pump(
 ) -> impl Future<Output = ()> + Send {
     async move {
         let conn = address.conn();
-        let mut turns = Turns::default();
+        let mut quota = MailboxQuota::default();
         let last = loop {
             let Some(incoming) = reader.next().await else { break Some(Bytes::new()) };
             let bytes = match &incoming {
@@ -236,11 +236,11 @@ fn pump(
                 Incoming::Alive(_) | Incoming::Violation | Incoming::TooMuch => 0,
             };
             // `None`: the shard has closed the connection, or ends.
-            let Some(turn) = turns.next(bytes).await else { break None };
+            let Some(permit) = quota.acquire(bytes).await else { break None };
             let Ok(slot) = shard.reserve().await else { break None };
             match incoming {
-                Incoming::Text(frame) => slot.send(ShardMsg::Frame { conn, frame, turn }),
-                Incoming::Alive(reply) => slot.send(ShardMsg::Alive { conn, reply, turn }),
+                Incoming::Text(frame) => slot.send(ShardMsg::Frame { conn, frame, permit }),
+                Incoming::Alive(reply) => slot.send(ShardMsg::Alive { conn, reply, permit }),
                 Incoming::Close(_) | Incoming::Violation | Incoming::TooMuch => {
                     slot.send(ShardMsg::Input(Input::BinaryFrame { conn }));
                     break None;
@@ -343,9 +343,10 @@ mod tests {
         for _ in 0..GREEDY {
             held.push(mailbox.recv().await);
         }
-        let mut turn: Vec<u64> = held.iter().map(|message| sender_of(message.as_ref())).collect();
-        turn.sort_unstable();
-        assert_eq!(turn, (0..GREEDY).collect::<Vec<_>>());
+        let mut senders: Vec<u64> =
+            held.iter().map(|message| sender_of(message.as_ref())).collect();
+        senders.sort_unstable();
+        assert_eq!(senders, (0..GREEDY).collect::<Vec<_>>());
         let mut witness = pumped(GREEDY, &shard).await;
         witness.write_all(&text(2)).await.unwrap();
         assert_eq!(sender_of(mailbox.recv().await.as_ref()), GREEDY, "it waits behind more");

@@ -264,18 +264,19 @@ fn forward_numbers(registry: &mut Registry, forwards: ForwardStats) {
 }
 
 fn task_numbers(registry: &mut Registry, tasks: TaskStats) {
-    let TaskStats { runs, pushing, begun, refused, killed, failures, late, dropped, room } = tasks;
+    let TaskStats { runs, pushing, begun, refused, killed, failures, late, dropped, capacity } =
+        tasks;
     gauge(registry, "task_runs", "Push tasks that have a process", runs as u64);
     let help = "Push tasks whose stream a receiver takes";
     gauge(registry, "task_pushing", help, pushing as u64);
     let help = "Thousandths of a core that running and promised push tasks may need";
-    gauge(registry, "task_millicores", help, room.cpu as u64);
+    gauge(registry, "task_millicores", help, capacity.cpu as u64);
     let help = "Thousandths of a core that there are for push tasks";
-    gauge(registry, "task_millicores_limit", help, room.cpu_whole as u64);
+    gauge(registry, "task_millicores_limit", help, capacity.cpu_total as u64);
     let help = "Bytes of memory that running and promised push tasks may need";
-    gauge(registry, "task_memory_bytes", help, room.memory as u64);
+    gauge(registry, "task_memory_bytes", help, capacity.memory as u64);
     let help = "Bytes of memory that there are for push tasks";
-    gauge(registry, "task_memory_limit_bytes", help, room.memory_whole as u64);
+    gauge(registry, "task_memory_limit_bytes", help, capacity.memory_total as u64);
     counter(registry, "task_begun_runs", "Runs of push tasks that began", begun);
     counter(registry, "task_refusals", "Push tasks that had no room", refused);
     counter(registry, "task_killed_processes", "Compositors that had to be killed", killed);

@@ -4,7 +4,7 @@ use lianmai_signal_engine::ConnId;
 
 use super::*;
 use crate::notes::Notes;
-use crate::tasks::RoomStats;
+use crate::tasks::CapacityStats;
 
 #[tokio::test]
 async fn what_was_noted_before_is_counted_when_it_is_asked_for() {
@@ -83,7 +83,7 @@ fn every_number_is_exported() {
         failures: [("broken", 506)].into(),
         late: 507,
         dropped: 508,
-        room: RoomStats { cpu: 509, cpu_whole: 510, memory: 511, memory_whole: 512 },
+        capacity: CapacityStats { cpu: 509, cpu_total: 510, memory: 511, memory_total: 512 },
     };
     let tasks = Some(tasks);
     let text = Metrics::new().0.text(Numbers { engine, hub, forwards, tasks, store, phase });

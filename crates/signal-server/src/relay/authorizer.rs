@@ -8,7 +8,7 @@ use lianmai_signal_engine::{Access, Allowed, Denial};
 
 use super::provider::carried;
 use crate::clock::wall_now;
-use crate::media::{MediaProvider, Presented};
+use crate::media::{MediaProvider, PresentedUrl};
 use crate::shard::Shards;
 use crate::signing::MEDIA_APP;
 
@@ -28,7 +28,7 @@ impl RelayAuthorizer {
             return deny("unknownApp", "The app is `live`.");
         }
         let StreamRequest { direction, stream, query, .. } = request;
-        let presented = Presented { direction: *direction, stream, query };
+        let presented = PresentedUrl { direction: *direction, stream, query };
         let (generation, access) = match self.provider.verify(presented, wall_now()) {
             Ok(verified) => verified,
             Err(error) => return deny(error.code(), "The URL is not valid."),

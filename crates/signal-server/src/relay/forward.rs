@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use super::client_tls::client_config;
 use super::provider::stream_name;
-use super::trust::client_config;
 use crate::config::{Config, ForwardConfig, ForwardTemplate};
 use crate::shard::Shards;
 use crate::socket::tls::TlsError;
@@ -77,23 +77,23 @@ pub(crate) struct ForwardStats {
 #[derive(Default)]
 pub(crate) struct Forwards(Mutex<Registry>);
 
-/// How often one [`Beginner`] may begin a forward. Without this limit, a member that publishes and unpublishes all the
+/// How often one [`StartKey`] may begin a forward. Without this limit, a member that publishes and unpublishes all the
 /// time would cause as many connections to the upstream. A refused forward begins with the next report of its stream.
-const BEGINS: Rate = Rate { interval: Duration::from_secs(5), burst: 4 };
+const START_RATE: Rate = Rate { interval: Duration::from_secs(5), burst: 4 };
 /// Maximum number of remembered rates.
 const MAX_MEMBERS: usize = 50_000;
 
 /// A stream, and the index of a forward in its app.
-type Key = (Gen, usize);
+type ForwardKey = (Gen, usize);
 
 #[derive(Default)]
 struct Registry {
-    running: HashMap<Key, Running>,
+    running: HashMap<ForwardKey, RunningForward>,
     failures: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Clone)]
-struct Running {
+struct RunningForward {
     publication: Publication,
     url: UpstreamUrl,
     state: watch::Receiver<ForwardState>,
@@ -138,7 +138,7 @@ impl Forwards {
     }
 }
 
-impl Running {
+impl RunningForward {
     fn view(&self) -> ForwardView {
         let ForwardState { phase, since, failures, last_error } = self.state.borrow().clone();
         ForwardView {
@@ -170,7 +170,7 @@ impl Forwarder {
     /// ends, and ends all forwards.
     pub(crate) async fn run(self, mut live: mpsc::Receiver<Gen>) {
         let begin = Instant::now();
-        let mut begins = RateLimiter::new(BEGINS, MAX_MEMBERS);
+        let mut start_rates = RateLimiter::new(START_RATE, MAX_MEMBERS);
         let mut tasks = JoinSet::new();
         // By the id of the task, which is known even if the task panics.
         let mut keys = HashMap::new();
@@ -178,8 +178,8 @@ impl Forwarder {
             tokio::select! {
                 generation = live.recv() => match generation {
                     Some(generation) => {
-                        let mut may_begin = |key: &Beginner| begins.take(key, begin.elapsed()).is_ok();
-                        self.begin(generation, &mut tasks, &mut keys, &mut may_begin).await;
+                        let mut try_begin = |key: &StartKey| start_rates.take(key, begin.elapsed()).is_ok();
+                        self.begin(generation, &mut tasks, &mut keys, &mut try_begin).await;
                     }
                     None => return,
                 },
@@ -204,8 +204,8 @@ impl Forwarder {
         &self,
         generation: Gen,
         tasks: &mut JoinSet<()>,
-        keys: &mut HashMap<tokio::task::Id, Key>,
-        may_begin: &mut (dyn FnMut(&Beginner) -> bool + Send),
+        keys: &mut HashMap<tokio::task::Id, ForwardKey>,
+        try_begin: &mut (dyn FnMut(&StartKey) -> bool + Send),
     ) {
         let Some(publication) = self.shards.publication(generation).await else { return };
         let Some(plans) = self.plans.get(&publication.channel.appkey) else { return };
@@ -230,14 +230,14 @@ impl Forwarder {
                 }
             };
             let Some(player) = self.hub.tap(&stream_name(generation)) else { return };
-            if !may_begin(&(channel.clone(), *uid, *kind, index)) {
+            if !try_begin(&(channel.clone(), *uid, *kind, index)) {
                 continue;
             }
             // Log lines about the forward count for the publisher.
             let peer = player.publisher().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
             let log = Log { lines: self.hub.log_limiter().clone(), peer };
             let (told, state) = watch::channel(ForwardState::default());
-            let entry = Running {
+            let entry = RunningForward {
                 publication: publication.clone(),
                 url: url.clone(),
                 state: state.clone(),
@@ -249,7 +249,7 @@ impl Forwarder {
                     reason = upstream::forward(player, &url, &options, &told) => reason,
                     () = watch_state(generation, &url, state, &forwards, &log) => return,
                 };
-                if log.may() {
+                if log.allow() {
                     info!(stream = %generation, %url, ?reason, "forward ended");
                 }
             });
@@ -259,7 +259,7 @@ impl Forwarder {
 }
 
 /// The key of the rate limit: a member, a kind and a forward.
-type Beginner = (ChannelKey, UserId, PushKind, usize);
+type StartKey = (ChannelKey, UserId, PushKind, usize);
 
 /// Log lines about a forward, within the limit of its publisher.
 struct Log {
@@ -268,7 +268,7 @@ struct Log {
 }
 
 impl Log {
-    fn may(&self) -> bool {
+    fn allow(&self) -> bool {
         self.lines.allow(self.peer)
     }
 }
@@ -288,11 +288,11 @@ async fn watch_state(
             told = failures;
             let code = error.code();
             forwards.failed(code);
-            if log.may() {
+            if log.allow() {
                 warn!(stream = %generation, %url, code, %error, failures, "forward failed");
             }
         }
-        if phase == ForwardPhase::Publishing && log.may() {
+        if phase == ForwardPhase::Publishing && log.allow() {
             info!(stream = %generation, %url, "forward publishes");
         }
     }

@@ -8,7 +8,7 @@ use lianmai_media_plane::{Hub, Kinds, StreamName};
 use lianmai_protocol::{Gen, KindSet, MediaKind, Mid, WallTime};
 use lianmai_signal_engine::{Access, MediaAddress, MintRequest};
 
-use crate::media::{MediaProvider, Minting, Presented};
+use crate::media::{MediaProvider, Minting, PresentedUrl};
 use crate::signing::{MEDIA_APP, SignError, UrlSigner};
 
 /// The relay in this process.
@@ -16,28 +16,32 @@ pub(crate) struct EmbeddedRelay {
     signer: UrlSigner,
     hub: Hub,
     /// Base of the URLs by which this machine reaches the relay.
-    here: String,
+    local_base: String,
 }
 
 impl EmbeddedRelay {
     /// `rtmp` is the address of the RTMP listener.
     pub(crate) fn new(signer: UrlSigner, hub: Hub, rtmp: SocketAddr) -> Arc<Self> {
-        let here = format!("rtmp://{}/{MEDIA_APP}", reached(rtmp));
-        Arc::new(EmbeddedRelay { signer, hub, here })
+        let local_base = format!("rtmp://{}/{MEDIA_APP}", reachable_address(rtmp));
+        Arc::new(EmbeddedRelay { signer, hub, local_base })
     }
 }
 
 impl MediaProvider for EmbeddedRelay {
     fn mint(&self, request: &MintRequest, now: WallTime) -> Minting {
-        Minting::Done(Some(self.signer.mint(request, now)))
+        Minting::Ready(Some(self.signer.mint(request, now)))
     }
 
     fn address(&self) -> MediaAddress {
         self.signer.address()
     }
 
-    fn verify(&self, presented: Presented<'_>, now: WallTime) -> Result<(Gen, Access), SignError> {
-        let Presented { direction, stream, query } = presented;
+    fn verify(
+        &self,
+        presented: PresentedUrl<'_>,
+        now: WallTime,
+    ) -> Result<(Gen, Access), SignError> {
+        let PresentedUrl { direction, stream, query } = presented;
         self.signer.verify(direction, stream, query, now)
     }
 
@@ -54,9 +58,9 @@ impl MediaProvider for EmbeddedRelay {
         self.hub.set_subscribed(&viewer.to_string(), &stream, carried(kinds));
     }
 
-    fn pull_here(&self, generation: Gen, viewer: Mid, now: WallTime) -> Option<String> {
+    fn local_pull_url(&self, generation: Gen, viewer: Mid, now: WallTime) -> Option<String> {
         let query = self.signer.long_play(generation, viewer, now);
-        Some(format!("{}/{generation}?{query}", self.here))
+        Some(format!("{}/{generation}?{query}", self.local_base))
     }
 
     fn cut_stream(&self, generation: Gen) {
@@ -69,7 +73,7 @@ impl MediaProvider for EmbeddedRelay {
 }
 
 /// The address at which this machine reaches a listener.
-fn reached(listener: SocketAddr) -> SocketAddr {
+fn reachable_address(listener: SocketAddr) -> SocketAddr {
     let ip = match listener.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -48,7 +48,7 @@ async fn a_cut_finds_a_play_that_waits_for_its_verdict() {
     for viewer in [one, other] {
         let request =
             MintRequest { appkey: "demo".parse().unwrap(), generation, viewer: Some(viewer) };
-        let Minting::Done(Some(minted)) = relay.mint(&request, wall_now()) else {
+        let Minting::Ready(Some(minted)) = relay.mint(&request, wall_now()) else {
             panic!("no URL")
         };
         let (hub, authorizer) = (hub.clone(), authorizer.clone());

@@ -1,8 +1,9 @@
 //! Shards: each owns an engine and the sinks of its connections, without locks. Other tasks reach a shard through its
-//! bounded mailbox: a sender waits while it is full, and the bytes of one connection in it are limited (`turns.rs`).
+//! bounded mailbox: a sender waits while it is full, and the bytes of one connection in it are limited
+//! (`mailbox_quota.rs`).
 
-mod letters;
-mod turns;
+mod mailbox_quota;
+mod outgoing;
 mod worker;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::route::shard_of;
 use crate::socket::halves::Sink;
 
-pub(crate) use turns::{Turn, Turns};
+pub(crate) use mailbox_quota::{MailboxPermit, MailboxQuota};
 pub(crate) use worker::{Worker, WorkerParts};
 
 /// Maximum number of messages in the mailbox of a shard.
@@ -30,9 +31,9 @@ pub(crate) enum ShardMsg {
     /// An input for the engine.
     Input(Input),
     /// A text frame arrived.
-    Frame { conn: ConnId, frame: Bytes, turn: Turn },
+    Frame { conn: ConnId, frame: Bytes, permit: MailboxPermit },
     /// A WebSocket ping or pong arrived. The reply is written back, unless it is empty.
-    Alive { conn: ConnId, reply: Bytes, turn: Turn },
+    Alive { conn: ConnId, reply: Bytes, permit: MailboxPermit },
     /// The peer has ended the connection. The reply is the last frame that is written.
     Over { conn: ConnId, reply: Bytes },
     /// The sink of a connection accepts bytes again.
@@ -80,8 +81,8 @@ impl Shards {
     }
 
     /// The mailboxes for use by a shard.
-    fn neighbours(&self) -> letters::Neighbours {
-        letters::Neighbours::new(&self.senders)
+    fn downgrade(&self) -> outgoing::WeakShards {
+        outgoing::WeakShards::new(&self.senders)
     }
 
     /// The shard of a routing value.

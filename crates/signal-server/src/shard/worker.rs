@@ -13,7 +13,7 @@ use lianmai_signal_engine::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
-use super::letters::{Letters, Neighbours};
+use super::outgoing::{OutgoingQueue, WeakShards};
 use super::{ShardMsg, Shards};
 use crate::auth::Authenticator;
 use crate::clock::Clock;
@@ -26,9 +26,9 @@ use crate::socket::halves::Wait;
 use crate::socket::writer::{Writer, Written};
 
 /// Maximum number of messages in one turn, so that their results leave soon.
-const TURN: usize = 256;
-/// Maximum bytes of frames in one turn. Normally, clients send a hundredth of it in [`TURN`] messages.
-const TURN_BYTES: usize = 64 * 1024;
+const MAX_TURN_MESSAGES: usize = 256;
+/// Maximum bytes of frames in one turn. Normally, clients send a hundredth of it in [`MAX_TURN_MESSAGES`] messages.
+const MAX_TURN_BYTES: usize = 64 * 1024;
 
 /// The parts of the server that all shards share.
 #[derive(Clone)]
@@ -62,8 +62,8 @@ pub(crate) struct Worker {
     parts: WorkerParts,
     mailbox: mpsc::Receiver<ShardMsg>,
     own: mpsc::WeakSender<ShardMsg>,
-    neighbours: Neighbours,
-    letters: Letters,
+    shards: WeakShards,
+    outgoing: OutgoingQueue,
     slots: HashMap<ConnId, Slot>,
     dirty: Vec<ConnId>,
     framer: Framer,
@@ -86,8 +86,8 @@ impl Worker {
             parts,
             mailbox,
             own: own.downgrade(),
-            neighbours: shards.neighbours(),
-            letters: Letters::new(),
+            shards: shards.downgrade(),
+            outgoing: OutgoingQueue::new(),
             slots: HashMap::new(),
             dirty: Vec::new(),
             framer: Framer::default(),
@@ -107,7 +107,7 @@ impl Worker {
 
     /// Runs until all mailbox senders are dropped or [`ShardMsg::Stop`] was handled.
     pub(crate) async fn run(mut self) {
-        self.letters.deliver();
+        self.outgoing.start_delivery();
         while !self.stopping {
             let deadline = self.engine.next_deadline().map(|at| self.parts.clock.instant(at));
             let sleep = async {
@@ -127,8 +127,8 @@ impl Worker {
                 },
                 () = sleep => self.handle(Input::Tick),
             }
-            for _ in 1..TURN {
-                if bytes >= TURN_BYTES {
+            for _ in 1..MAX_TURN_MESSAGES {
+                if bytes >= MAX_TURN_BYTES {
                     break;
                 }
                 let Ok(message) = self.mailbox.try_recv() else { break };
@@ -136,7 +136,7 @@ impl Worker {
                 self.take(message);
             }
             self.finish_turn();
-            if bytes >= TURN_BYTES {
+            if bytes >= MAX_TURN_BYTES {
                 // Lets the tasks run that have messages for the shard.
                 tokio::task::yield_now().await;
             }
@@ -175,22 +175,22 @@ impl Worker {
                 self.handle(Input::Closed { conn });
             }
             // The connection was closed, so its frames are dropped.
-            ShardMsg::Frame { conn, turn, .. } | ShardMsg::Alive { conn, turn, .. }
+            ShardMsg::Frame { conn, permit, .. } | ShardMsg::Alive { conn, permit, .. }
                 if !self.slots.contains_key(&conn) =>
             {
-                turn.last();
+                permit.close();
             }
-            ShardMsg::Frame { conn, frame, turn } => {
+            ShardMsg::Frame { conn, frame, permit } => {
                 // If this frame closes the connection, the engine ignores its later frames.
                 self.handle(Input::Frame { conn, frame });
-                drop(turn);
+                drop(permit);
             }
-            ShardMsg::Alive { conn, reply, turn } => {
+            ShardMsg::Alive { conn, reply, permit } => {
                 if !reply.is_empty() {
                     self.push(conn, reply);
                 }
                 self.handle(Input::ControlFrame { conn });
-                drop(turn);
+                drop(permit);
             }
             ShardMsg::Writable(conn) => {
                 if let Some(slot) = self.slots.get_mut(&conn) {
@@ -330,21 +330,21 @@ impl Worker {
                 }
             }
             Output::Release { claim, rest } => {
-                let keeper = self.keeper(&claim);
-                self.letters.send(keeper, ShardMsg::Input(Input::Release { claim, rest }));
+                let claim_shard = self.claim_shard(&claim);
+                self.outgoing.send(claim_shard, ShardMsg::Input(Input::Release { claim, rest }));
             }
             Output::Claimed { query, claimed } => {
                 if let Some(Asker::Claim { from, ask }) = self.askers.remove(&query) {
                     let answer = Input::Answer { id: ask, answer: Answer::Claimed(claimed) };
-                    self.letters.send(from, ShardMsg::Input(answer));
+                    self.outgoing.send(from, ShardMsg::Input(answer));
                 }
             }
         }
     }
 
     /// The shard that keeps this claim.
-    fn keeper(&self, claim: &Claim) -> mpsc::WeakSender<ShardMsg> {
-        self.neighbours.of(claim.key.name().route())
+    fn claim_shard(&self, claim: &Claim) -> mpsc::WeakSender<ShardMsg> {
+        self.shards.of(claim.key.name().route())
     }
 
     /// Withdraws the query from the engine if its asker stops waiting for the answer.
@@ -373,8 +373,8 @@ impl Worker {
     fn answer(&mut self, id: AskId, question: Question) {
         let answer = match question {
             Question::Mint(request) => match self.mint(&request) {
-                Minting::Done(minted) => Answer::Minted(minted),
-                Minting::Asked(urls) => {
+                Minting::Ready(minted) => Answer::Minted(minted),
+                Minting::Pending(urls) => {
                     let own = self.own.clone();
                     tokio::spawn(async move {
                         let answer = Answer::Minted(urls.await);
@@ -404,8 +404,8 @@ impl Worker {
                 return;
             }
             Question::Claim(claim) => {
-                let (keeper, from) = (self.keeper(&claim), self.own.clone());
-                return self.letters.send(keeper, ShardMsg::Claim { claim, from, ask: id });
+                let (claim_shard, from) = (self.claim_shard(&claim), self.own.clone());
+                return self.outgoing.send(claim_shard, ShardMsg::Claim { claim, from, ask: id });
             }
             Question::Store(ops) => {
                 self.parts.store.write(ops, Some(self.stored(id)));
@@ -418,7 +418,7 @@ impl Worker {
     fn mint(&self, request: &MintRequest) -> Minting {
         match self.parts.providers.of(&request.appkey) {
             Some(provider) => provider.mint(request, self.parts.clock.now().wall),
-            None => Minting::Done(None),
+            None => Minting::Ready(None),
         }
     }
 

@@ -15,32 +15,32 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::config::Config;
 use crate::data_dir::DirLock;
-use crate::media::{MediaProvider, Presented};
+use crate::media::{MediaProvider, PresentedUrl};
 use crate::records::{self, Opening};
-use crate::shard::{Shards, Turns};
+use crate::shard::{MailboxQuota, Shards};
 use crate::signing::SignError;
 use crate::socket::connection_limit::ConnectionLimit;
 use crate::socket::halves::{Sink, split_tcp};
 
 /// A provider that answers when the test says so, like one that asks an API.
 #[derive(Default)]
-struct Slow {
+struct SlowProvider {
     asked: Mutex<Vec<oneshot::Sender<Minted>>>,
     cut: Mutex<Vec<Gen>>,
 }
 
-impl MediaProvider for Slow {
+impl MediaProvider for SlowProvider {
     fn mint(&self, _request: &MintRequest, _now: WallTime) -> Minting {
         let (answer, minted) = oneshot::channel();
         self.asked.lock().unwrap().push(answer);
-        Minting::Asked(Box::pin(async move { minted.await.ok() }))
+        Minting::Pending(Box::pin(async move { minted.await.ok() }))
     }
 
     fn address(&self) -> MediaAddress {
         MediaAddress::default()
     }
 
-    fn verify(&self, _: Presented<'_>, _: WallTime) -> Result<(Gen, Access), SignError> {
+    fn verify(&self, _: PresentedUrl<'_>, _: WallTime) -> Result<(Gen, Access), SignError> {
         Err(SignError::BadUrl)
     }
 
@@ -58,19 +58,19 @@ impl MediaProvider for Slow {
 
     fn cut_viewer(&self, _generation: Gen, _viewer: Mid) {}
 
-    fn pull_here(&self, _generation: Gen, _viewer: Mid, _now: WallTime) -> Option<String> {
+    fn local_pull_url(&self, _generation: Gen, _viewer: Mid, _now: WallTime) -> Option<String> {
         None
     }
 }
 
 /// One shard with one app, and a directory that is removed with it.
-struct Stage {
+struct TestShard {
     shards: Shards,
     key: ChannelKey,
     directory: PathBuf,
 }
 
-impl Stage {
+impl TestShard {
     fn new(name: &str, provider: Arc<dyn MediaProvider>) -> Self {
         let name = format!("lianmai-shard-{}-{name}", std::process::id());
         let directory = std::env::temp_dir().join(name);
@@ -100,7 +100,7 @@ impl Stage {
         let mut worker = Worker::new(engine, parts, mailbox, &shards.of(0), &shards);
         worker.restore(restored.pop().unwrap());
         tokio::spawn(worker.run());
-        Stage { shards, key: ChannelKey { appkey, name: "room".parse().unwrap() }, directory }
+        TestShard { shards, key: ChannelKey { appkey, name: "room".parse().unwrap() }, directory }
     }
 
     /// A member that has joined, and the stream of its connection.
@@ -119,14 +119,14 @@ impl Stage {
         let entry = Input::Join { conn, addr: AddrId::default(), request: Box::new(request) };
         let shard = self.shards.of(self.key.route());
         shard.send(ShardMsg::Adopt { conn, sink, entry }).await.ok().unwrap();
-        let turns = Turns::default();
-        let mut member = Member { conn, shard, turns, peer, read: Vec::new() };
+        let quota = MailboxQuota::default();
+        let mut member = Member { conn, shard, quota, peer, read: Vec::new() };
         member.until(r#""ticket""#).await;
         member
     }
 }
 
-impl Drop for Stage {
+impl Drop for TestShard {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.directory);
     }
@@ -135,21 +135,21 @@ impl Drop for Stage {
 struct Member {
     conn: ConnId,
     shard: mpsc::Sender<ShardMsg>,
-    turns: Turns,
+    quota: MailboxQuota,
     peer: TcpStream,
     read: Vec<u8>,
 }
 
 impl Member {
     async fn send(&mut self, text: &'static str) {
-        assert!(self.is_heard(text).await);
+        assert!(self.try_send(text).await);
     }
 
     /// Sends a frame. Returns whether the shard still takes frames of the connection.
-    async fn is_heard(&mut self, text: &'static str) -> bool {
+    async fn try_send(&mut self, text: &'static str) -> bool {
         let frame = bytes::Bytes::from_static(text.as_bytes());
-        let Some(turn) = self.turns.next(frame.len()).await else { return false };
-        let message = ShardMsg::Frame { conn: self.conn, frame, turn };
+        let Some(permit) = self.quota.acquire(frame.len()).await else { return false };
+        let message = ShardMsg::Frame { conn: self.conn, frame, permit };
         self.shard.send(message).await.ok().unwrap();
         true
     }
@@ -167,9 +167,9 @@ impl Member {
 
 #[tokio::test]
 async fn no_shard_waits_for_a_provider_that_asks_others() {
-    let provider = Arc::new(Slow::default());
-    let stage = Stage::new("slow", provider.clone());
-    let (mut one, mut other) = (stage.join(1).await, stage.join(2).await);
+    let provider = Arc::new(SlowProvider::default());
+    let shard_test = TestShard::new("slow", provider.clone());
+    let (mut one, mut other) = (shard_test.join(1).await, shard_test.join(2).await);
     one.send(r#"{"jsonrpc": "2.0", "id": 2, "ack": 1, "method": "publish", "params": {"mediaType": "audio"}}"#)
         .await;
     // The shard continues while the provider is asked.
@@ -189,10 +189,10 @@ async fn no_shard_waits_for_a_provider_that_asks_others() {
 
 #[tokio::test]
 async fn what_comes_on_a_connection_that_was_closed_is_dropped() {
-    let stage = Stage::new("closed", Arc::new(Slow::default()));
-    let (mut one, mut other) = (stage.join(1).await, stage.join(2).await);
+    let shard_test = TestShard::new("closed", Arc::new(SlowProvider::default()));
+    let (mut one, mut other) = (shard_test.join(1).await, shard_test.join(2).await);
     one.send("no JSON").await;
-    while one.is_heard(r#"{"jsonrpc": "2.0", "id": 2, "method": "ping", "params": {}}"#).await {
+    while one.try_send(r#"{"jsonrpc": "2.0", "id": 2, "method": "ping", "params": {}}"#).await {
         // The shard has not closed the connection yet.
         tokio::task::yield_now().await;
     }

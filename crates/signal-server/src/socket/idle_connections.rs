@@ -22,11 +22,11 @@ pub(crate) struct IdleConnections(Arc<Mutex<IdleTable>>);
 #[derive(Debug, Default)]
 struct IdleTable {
     last: u64,
-    /// The waiting connections by number, which is the order in which they began to wait.
+    /// The idle connections by number, which is the order in which they became idle.
     idle: BTreeMap<u64, (IpAddr, Arc<Notify>)>,
 }
 
-/// A connection of such a listener. It waits while no [`BusyGuard`] of it exists, until the last clone is dropped.
+/// A connection of such a listener. It is idle while no [`BusyGuard`] of it exists, until the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct TrackedConnection(Arc<Tracked>);
 
@@ -35,7 +35,7 @@ struct Tracked {
     all: IdleConnections,
     address: IpAddr,
     end: Arc<Notify>,
-    /// Its key in [`IdleTable::idle`] while it waits.
+    /// Its key in [`IdleTable::idle`] while it is idle.
     number: Mutex<Option<u64>>,
 }
 
@@ -44,7 +44,7 @@ struct Tracked {
 pub(crate) struct BusyGuard(TrackedConnection);
 
 impl IdleConnections {
-    /// Registers a connection that waits. The connection must close when `end` is notified.
+    /// Registers an idle connection. The connection must close when `end` is notified.
     pub(crate) fn track(&self, address: IpAddr, end: Arc<Notify>) -> TrackedConnection {
         let address = address_group(address.to_canonical());
         let tracked = TrackedConnection(Arc::new(Tracked {
@@ -57,7 +57,7 @@ impl IdleConnections {
         tracked
     }
 
-    /// Tells one waiting connection to close. Returns `false` when all are busy.
+    /// Tells one idle connection to close. Returns `false` when all are busy.
     pub(crate) fn make_room(&self) -> bool {
         let mut table = self.lock();
         let mut counts = BTreeMap::<IpAddr, usize>::new();

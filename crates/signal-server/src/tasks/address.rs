@@ -15,19 +15,19 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// Maximum time of a look-up. After it, the name is accepted.
-const LOOK_UP: Duration = Duration::from_secs(2);
-/// Maximum number of concurrent look-ups. One that takes longer than [`LOOK_UP`] counts until it ends.
-const LOOK_UPS: usize = 16;
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum number of concurrent look-ups. One that takes longer than [`LOOKUP_TIMEOUT`] counts until it ends.
+const MAX_LOOKUPS: usize = 16;
 
 /// Where pushes may lead.
-pub(super) struct Reach {
+pub(super) struct PushTargets {
     /// Listeners of this server.
     own: Vec<SocketAddr>,
     /// Names and ports that clients use for this server.
     names: Vec<(String, u16)>,
     /// Whether addresses that are not public are allowed.
     private: bool,
-    look_ups: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
 }
 
 /// The URL for a push, with a lower-case scheme: schemes are case-insensitive.
@@ -38,52 +38,54 @@ pub(super) fn push_url(url: &str) -> String {
     }
 }
 
-impl Reach {
+impl PushTargets {
     pub(super) fn new(own: Vec<SocketAddr>, names: Vec<(String, u16)>, private: bool) -> Self {
-        Reach { own, names, private, look_ups: Arc::new(Semaphore::new(LOOK_UPS)) }
+        PushTargets { own, names, private, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
     }
 
     /// Checks whether a push may go to a URL.
     ///
     /// # Errors
     /// The reason why not.
-    pub(super) async fn judge(&self, url: &str) -> Result<(), RefusalReason> {
+    pub(super) async fn check(&self, url: &str) -> Result<(), RefusalReason> {
         let url = UpstreamUrl::parse(&push_url(url)).map_err(|_| RefusalReason::Address)?;
         let host = url.host().strip_suffix('.').unwrap_or(url.host()).to_owned();
-        let is_it =
+        let is_own_name =
             |(name, port): &(String, u16)| *port == url.port() && name.eq_ignore_ascii_case(&host);
-        if self.names.iter().any(is_it) {
+        if self.names.iter().any(is_own_name) {
             return Err(RefusalReason::OwnAddress);
         }
         self.addresses(host, url.port())
             .await
             .into_iter()
-            .try_for_each(|address| self.look(address))
+            .try_for_each(|address| self.check_address(address))
     }
 
     async fn addresses(&self, host: String, port: u16) -> Vec<SocketAddr> {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return vec![SocketAddr::new(ip, port)];
         }
-        let Ok(turn) = self.look_ups.clone().try_acquire_owned() else { return Vec::new() };
+        let Ok(permit) = self.lookups.clone().try_acquire_owned() else { return Vec::new() };
         // A system look-up cannot be cancelled, so its permit is held until it ends.
         let looked = tokio::spawn(async move {
             let addresses = lookup_host((host, port)).await.map(Iterator::collect::<Vec<_>>);
-            drop(turn);
+            drop(permit);
             addresses
         });
-        match timeout(LOOK_UP, looked).await {
+        match timeout(LOOKUP_TIMEOUT, looked).await {
             Ok(Ok(Ok(addresses))) => addresses,
             _ => Vec::new(),
         }
     }
 
-    fn look(&self, address: SocketAddr) -> Result<(), RefusalReason> {
+    fn check_address(&self, address: SocketAddr) -> Result<(), RefusalReason> {
         let ip = address.ip().to_canonical();
         let is_own = |own: &SocketAddr| {
             let listens = own.ip().to_canonical();
             own.port() == address.port()
-                && (listens == ip || listens.is_unspecified() && is_here(ip) || ip.is_unspecified())
+                && (listens == ip
+                    || listens.is_unspecified() && is_local(ip)
+                    || ip.is_unspecified())
         };
         if self.own.iter().any(is_own) {
             Err(RefusalReason::OwnAddress)
@@ -96,7 +98,7 @@ impl Reach {
 }
 
 /// Whether an address is one of this machine.
-fn is_here(ip: IpAddr) -> bool {
+fn is_local(ip: IpAddr) -> bool {
     // Sends nothing: a socket can only be bound to an address of this machine.
     ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
 }
@@ -107,9 +109,9 @@ mod tests {
 
     use super::*;
 
-    fn reach(private: bool) -> Reach {
+    fn targets(private: bool) -> PushTargets {
         let own = vec!["127.0.0.1:1935".parse().unwrap(), "0.0.0.0:1936".parse().unwrap()];
-        Reach::new(own, vec![("live.example.com".to_owned(), 1935)], private)
+        PushTargets::new(own, vec![("live.example.com".to_owned(), 1935)], private)
     }
 
     #[tokio::test]
@@ -123,11 +125,11 @@ mod tests {
             "rtmp://0.0.0.0:1935/live/a",
             "rtmp://Live.Example.com./live/a",
         ] {
-            assert_eq!(reach(true).judge(url).await, Err(RefusalReason::OwnAddress), "{url}");
+            assert_eq!(targets(true).check(url).await, Err(RefusalReason::OwnAddress), "{url}");
         }
-        assert_eq!(reach(true).judge("rtmp://127.0.0.9:1935/live/a").await, Ok(()));
-        assert_eq!(reach(true).judge("rtmp://127.0.0.1:1940/live/a").await, Ok(()));
-        assert_eq!(reach(true).judge("rtmp://h/live/").await, Err(RefusalReason::Address));
+        assert_eq!(targets(true).check("rtmp://127.0.0.9:1935/live/a").await, Ok(()));
+        assert_eq!(targets(true).check("rtmp://127.0.0.1:1940/live/a").await, Ok(()));
+        assert_eq!(targets(true).check("rtmp://h/live/").await, Err(RefusalReason::Address));
     }
 
     #[tokio::test]
@@ -141,10 +143,14 @@ mod tests {
             "rtmp://[fd00::1]/live/a",
             "rtmp://[::ffff:192.168.0.1]/live/a",
         ] {
-            assert_eq!(reach(false).judge(url).await, Err(RefusalReason::PrivateAddress), "{url}");
+            assert_eq!(
+                targets(false).check(url).await,
+                Err(RefusalReason::PrivateAddress),
+                "{url}"
+            );
         }
-        assert_eq!(reach(false).judge("rtmp://198.51.99.1/live/a").await, Ok(()));
+        assert_eq!(targets(false).check("rtmp://198.51.99.1/live/a").await, Ok(()));
         // A name that cannot be resolved fails when the compositor connects.
-        assert_eq!(reach(false).judge("rtmp://none.invalid/live/a").await, Ok(()));
+        assert_eq!(targets(false).check("rtmp://none.invalid/live/a").await, Ok(()));
     }
 }

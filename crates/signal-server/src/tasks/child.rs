@@ -2,7 +2,7 @@
 //! the process is gone, so nothing pushes any more. Deliberately absent: the consequences of reports.
 //!
 //! ```text
-//!   Mailbox --> [writer] -- a line each --> standard input  \
+//!   OrderQueue --> [writer] -- a line each --> standard input  \
 //!                                                            > lianmai-compositor, one process for each run
 //!   reports <-- [reader] <- a line each -- standard output  /
 //! ```
@@ -24,24 +24,24 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::mailbox::{Mailbox, Next};
+use super::order_queue::{NextOrder, OrderQueue};
 
 /// Maximum number of waiting reports of a child.
-const WAITING: usize = 32;
+const MAX_WAITING_REPORTS: usize = 32;
 /// A child that has not ended this long after its order to stop is killed. It takes at most 2 s to disconnect from a
 /// receiver.
-const TO_STOP: Duration = Duration::from_secs(4);
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 /// Time for a child to exit after its last report, or after the end of its output.
-const TO_EXIT: Duration = Duration::from_secs(2);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of reports per second. Normal are five or six.
-const SAYINGS: u32 = 200;
+const MAX_REPORTS_PER_SECOND: u32 = 200;
 
 /// The environment variables that a child keeps: the paths of programs and libraries.
-const KEPT: [&str; 2] = ["PATH", "LD_LIBRARY_PATH"];
+const KEPT_VARIABLES: [&str; 2] = ["PATH", "LD_LIBRARY_PATH"];
 
 /// How a run ended.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum RunEnd {
     /// It reported that it was stopped, or why it failed.
     Stopped,
     Failed(message::Failure, String),
@@ -54,7 +54,7 @@ pub(super) enum Ended {
 }
 
 /// The content of the first order.
-pub(super) struct Begin {
+pub(super) struct RunStart {
     /// The number of the run.
     pub(super) run: u64,
     pub(super) job: message::Job,
@@ -62,46 +62,55 @@ pub(super) struct Begin {
 }
 
 /// A child that carries out a run. Dropping it kills it.
-pub(super) struct Running {
+pub(super) struct ChildRun {
     run: u64,
     child: Child,
-    mailbox: Arc<Mailbox>,
-    lines: mpsc::Receiver<message::Report>,
+    orders: Arc<OrderQueue>,
+    reports: mpsc::Receiver<message::Report>,
     writer: JoinHandle<()>,
     /// Time at which it is killed unless it has ended.
     deadline: Option<Instant>,
-    second: Instant,
-    sayings: u32,
+    second_start: Instant,
+    reports_in_second: u32,
 }
 
-impl Running {
-    /// Starts a child. `words` converts a job of the mailbox to a message.
+impl ChildRun {
+    /// Starts a child. `to_message` converts a job of the mailbox to a message.
     ///
     /// # Errors
     /// There is no such program, or no room for a process.
     pub(super) fn start(
         program: &Path,
-        begin: Begin,
-        mailbox: Arc<Mailbox>,
-        words: impl Fn(&Job) -> message::Job + Send + 'static,
+        begin: RunStart,
+        orders: Arc<OrderQueue>,
+        to_message: impl Fn(&Job) -> message::Job + Send + 'static,
     ) -> io::Result<Self> {
         let mut child = start(program)?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (input, output) = pipes.ok_or(io::ErrorKind::BrokenPipe)?;
-        let Begin { run, job, policy } = begin;
+        let RunStart { run, job, policy } = begin;
         let first = message::Order::Start { v: VERSION, run, job: Box::new(job), policy };
-        let writer = tokio::spawn(write(input, first, run, mailbox.clone(), words));
-        let (line, lines) = mpsc::channel(WAITING);
+        let writer = tokio::spawn(write(input, first, run, orders.clone(), to_message));
+        let (line, reports) = mpsc::channel(MAX_WAITING_REPORTS);
         tokio::spawn(read(output, line));
-        let (deadline, second, sayings) = (None, Instant::now(), 0);
-        Ok(Running { run, child, mailbox, lines, writer, deadline, second, sayings })
+        let (deadline, second_start, reports_in_second) = (None, Instant::now(), 0);
+        Ok(ChildRun {
+            run,
+            child,
+            orders,
+            reports,
+            writer,
+            deadline,
+            second_start,
+            reports_in_second,
+        })
     }
 
     /// The next report.
     ///
     /// # Errors
-    /// The run is over. [`Running::end`] must end its process.
-    pub(super) async fn next(&mut self) -> Result<message::Report, Ended> {
+    /// The run is over. [`ChildRun::end`] must end its process.
+    pub(super) async fn next(&mut self) -> Result<message::Report, RunEnd> {
         let report = loop {
             let deadline = self.deadline;
             let over = async {
@@ -111,41 +120,41 @@ impl Running {
                 }
             };
             tokio::select! {
-                report = self.lines.recv() => {
-                    break report.ok_or_else(|| Ended::Crashed(String::new()))?;
+                report = self.reports.recv() => {
+                    break report.ok_or_else(|| RunEnd::Crashed(String::new()))?;
                 }
-                () = self.mailbox.to_stop(), if deadline.is_none() => {
-                    self.deadline = Some(Instant::now() + TO_STOP);
+                () = self.orders.wait_for_stop(), if deadline.is_none() => {
+                    self.deadline = Some(Instant::now() + STOP_TIMEOUT);
                 }
-                () = over => return Err(Ended::Killed),
+                () = over => return Err(RunEnd::Killed),
             }
         };
-        if self.second.elapsed() >= Duration::from_secs(1) {
-            (self.second, self.sayings) = (Instant::now(), 0);
+        if self.second_start.elapsed() >= Duration::from_secs(1) {
+            (self.second_start, self.reports_in_second) = (Instant::now(), 0);
         }
-        self.sayings += 1;
-        if self.sayings > SAYINGS {
-            return Err(Ended::Broken);
+        self.reports_in_second += 1;
+        if self.reports_in_second > MAX_REPORTS_PER_SECOND {
+            return Err(RunEnd::Broken);
         }
         match report {
-            message::Report::Stopped { run } if run == self.run => Err(Ended::Stopped),
+            message::Report::Stopped { run } if run == self.run => Err(RunEnd::Stopped),
             message::Report::Failed { run, failure, detail } if run == self.run => {
-                Err(Ended::Failed(failure, detail))
+                Err(RunEnd::Failed(failure, detail))
             }
             report => Ok(report),
         }
     }
 
     /// Waits for the end of the process, and kills it if that takes too long.
-    pub(super) async fn end(mut self, ended: Ended) -> Ended {
+    pub(super) async fn end(mut self, ended: RunEnd) -> RunEnd {
         // The end of its input also orders it to stop.
         self.writer.abort();
         let exit = match ended {
-            Ended::Killed | Ended::Broken => None,
-            _ => timeout(TO_EXIT, self.child.wait()).await.ok(),
+            RunEnd::Killed | RunEnd::Broken => None,
+            _ => timeout(EXIT_TIMEOUT, self.child.wait()).await.ok(),
         };
         match (exit, ended) {
-            (Some(Ok(status)), Ended::Crashed(_)) => Ended::Crashed(status.to_string()),
+            (Some(Ok(status)), RunEnd::Crashed(_)) => RunEnd::Crashed(status.to_string()),
             (Some(_), ended) => ended,
             (None, ended) => {
                 // Can only fail if the process is gone already.
@@ -160,7 +169,7 @@ fn start(program: &Path) -> io::Result<Child> {
     Command::new(program)
         // The environment may hold secrets of the server.
         .env_clear()
-        .envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(KEPT_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         // It reports everything on standard output.
@@ -174,8 +183,8 @@ async fn write(
     mut input: ChildStdin,
     first: message::Order,
     run: u64,
-    mailbox: Arc<Mailbox>,
-    words: impl Fn(&Job) -> message::Job + Send,
+    orders: Arc<OrderQueue>,
+    to_message: impl Fn(&Job) -> message::Job + Send,
 ) {
     let mut order = first;
     loop {
@@ -187,10 +196,10 @@ async fn write(
             // Drops the input only now, because its end also orders a stop.
             return;
         }
-        order = match mailbox.next().await {
-            Next::Lease(lease) => message::Order::Lease { run, ask: lease.ask, ms: lease.ms },
-            Next::Job(job) => message::Order::Update { run, job: Box::new(words(&job)) },
-            Next::Stop => message::Order::Stop { run },
+        order = match orders.next().await {
+            NextOrder::Lease(lease) => message::Order::Lease { run, ask: lease.ask, ms: lease.ms },
+            NextOrder::Job(job) => message::Order::Update { run, job: Box::new(to_message(&job)) },
+            NextOrder::Stop => message::Order::Stop { run },
         };
     }
 }
@@ -218,23 +227,23 @@ async fn read(output: ChildStdout, reports: mpsc::Sender<message::Report>) {
 mod tests {
     //! Proves no rule of the protocol: programs that are no compositor.
 
-    use super::super::mailbox::{Lease, Stop};
+    use super::super::order_queue::{Lease, StopReason};
     use super::*;
 
     const JOB: &str = r#"{"push": "rtmp://127.0.0.1:9/live/a", "scene": {
         "canvas": {"width": 16, "height": 16}, "fps": 15, "videoKbps": 100,
         "sound": {"kbps": 64, "sampleRate": 48000, "channels": 2}}}"#;
 
-    fn start(program: &str) -> io::Result<(Running, Arc<Mailbox>)> {
-        let mailbox = Arc::new(Mailbox::new());
+    fn start(program: &str) -> io::Result<(ChildRun, Arc<OrderQueue>)> {
+        let orders = Arc::new(OrderQueue::new());
         let job: message::Job = serde_json::from_str(JOB).unwrap();
-        let begin = Begin { run: 7, job: job.clone(), policy: message::Policy::default() };
+        let begin = RunStart { run: 7, job: job.clone(), policy: message::Policy::default() };
         let running =
-            Running::start(Path::new(program), begin, mailbox.clone(), move |_| job.clone())?;
-        Ok((running, mailbox))
+            ChildRun::start(Path::new(program), begin, orders.clone(), move |_| job.clone())?;
+        Ok((running, orders))
     }
 
-    async fn ended(mut running: Running) -> Ended {
+    async fn ended(mut running: ChildRun) -> RunEnd {
         loop {
             if let Err(ended) = running.next().await {
                 return running.end(ended).await;
@@ -247,37 +256,37 @@ mod tests {
         assert!(start("/nowhere/compositor").is_err());
         let (running, _mailbox) = start("/bin/true").unwrap();
         let ended = ended(running).await;
-        assert!(matches!(&ended, Ended::Crashed(status) if status.contains("0")), "{ended:?}");
+        assert!(matches!(&ended, RunEnd::Crashed(status) if status.contains("0")), "{ended:?}");
     }
 
     #[tokio::test]
     async fn one_that_talks_too_much_is_killed() {
         let (running, _mailbox) = start("/usr/bin/yes").unwrap();
         let ended = ended(running).await;
-        assert!(matches!(ended, Ended::Broken), "{ended:?}");
+        assert!(matches!(ended, RunEnd::Broken), "{ended:?}");
     }
 
     /// The program repeats its input: the orders of a run, in order, and then the end.
     #[tokio::test]
     async fn its_input_ends_behind_the_order_to_stop() {
-        let (mut running, mailbox) = start("/bin/cat").unwrap();
+        let (mut running, orders) = start("/bin/cat").unwrap();
         assert_eq!(running.next().await.unwrap(), message::Report::Unknown);
-        mailbox.lease(Lease { ask: 1, ms: 2000 });
+        orders.lease(Lease { ask: 1, ms: 2000 });
         assert_eq!(running.next().await.unwrap(), message::Report::Unknown);
-        mailbox.stop(Stop::Ordered);
+        orders.stop(StopReason::Ordered);
         let ended = ended(running).await;
-        assert!(matches!(&ended, Ended::Crashed(status) if status.contains("0")), "{ended:?}");
+        assert!(matches!(&ended, RunEnd::Crashed(status) if status.contains("0")), "{ended:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_does_not_end_is_killed() {
-        let (running, mailbox) = start("/bin/cat").unwrap();
+        let (running, orders) = start("/bin/cat").unwrap();
         let pid = running.child.id().unwrap().to_string();
         let stopped = Command::new("kill").args(["-STOP", &pid]).status().await.unwrap();
         assert!(stopped.success());
-        mailbox.stop(Stop::Ordered);
+        orders.stop(StopReason::Ordered);
         let ended = ended(running).await;
-        assert!(matches!(ended, Ended::Killed), "{ended:?}");
+        assert!(matches!(ended, RunEnd::Killed), "{ended:?}");
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it was waited for");
     }
 }

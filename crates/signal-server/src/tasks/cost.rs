@@ -1,6 +1,6 @@
 //! The cost of a push task. Comes in: its spec. Goes out: the maximum of processor time and memory that it may need, by
 //! measured numbers (`docs/operations.md`). Joins and leaves of members do not change it. Deliberately absent: limits
-//! and shares, see `room.rs`.
+//! and shares, see `capacity.rs`.
 
 use lianmai_protocol::limits::MAX_TASK_USERS;
 use lianmai_signal_engine::task::{Canvas, Source, Spec};
@@ -18,8 +18,8 @@ pub(super) struct Cost {
 /// decoded with its picture, and for an input with sound only.
 const MIX: usize = 40;
 const MEGAPIXEL: usize = 14;
-const SEEN: usize = 45;
-const HEARD: usize = 15;
+const VIDEO_INPUT: usize = 45;
+const AUDIO_INPUT: usize = 15;
 
 const MIB: usize = 1 << 20;
 /// Bytes: for the compositor, for its encoder, and for the decoder of an input.
@@ -29,11 +29,11 @@ const DECODER: usize = 64 * MIB;
 
 impl Cost {
     /// The minimum cost of a task.
-    const LEAST: Cost = Cost { cpu: MIX, memory: COMPOSITOR + ENCODER };
+    const MIN: Cost = Cost { cpu: MIX, memory: COMPOSITOR + ENCODER };
 
     /// Maximum number of tasks that fit into this.
-    pub(super) fn most_tasks(self) -> usize {
-        (self.cpu / Cost::LEAST.cpu).min(self.memory / Cost::LEAST.memory)
+    pub(super) fn max_tasks(self) -> usize {
+        (self.cpu / Cost::MIN.cpu).min(self.memory / Cost::MIN.memory)
     }
 
     pub(super) fn of(spec: &Spec) -> Cost {
@@ -46,11 +46,11 @@ impl Cost {
         };
         let megapixels = usize::try_from(pixels.div_ceil(1_000_000)).unwrap_or(usize::MAX);
         Cost {
-            cpu: Cost::LEAST.cpu
+            cpu: Cost::MIN.cpu
                 + megapixels.saturating_mul(MEGAPIXEL)
-                + seen * SEEN
-                + heard * HEARD,
-            memory: Cost::LEAST.memory + (seen + heard) * DECODER,
+                + seen * VIDEO_INPUT
+                + heard * AUDIO_INPUT,
+            memory: Cost::MIN.memory + (seen + heard) * DECODER,
         }
     }
 }

@@ -17,23 +17,23 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::address::Reach;
-use super::child::{Begin, Ended, Running};
+use super::address::PushTargets;
+use super::capacity::{CapacityStats, TaskCapacity, TaskDemand, TaskLife};
+use super::child::{ChildRun, RunEnd, RunStart};
 use super::cost::Cost;
 use super::job::job;
-use super::mailbox::{Lease, Mailbox, Stop};
-use super::room::{Guest, Life, RoomStats, Rooms};
+use super::order_queue::{Lease, OrderQueue, StopReason};
 use crate::clock::wall_now;
-use crate::executor::{Admitting, Executor};
+use crate::executor::{AdmitFuture, Executor};
 use crate::media::Providers;
 use crate::shard::{ShardMsg, Shards};
 
 /// The parts of the server that an executor shares, and the settings of the operator.
-pub(super) struct Parts {
+pub(super) struct ExecutorParts {
     pub(super) program: PathBuf,
     pub(super) policy: message::Policy,
-    pub(super) reach: Reach,
-    pub(super) rooms: Rooms,
+    pub(super) push_targets: PushTargets,
+    pub(super) capacity: TaskCapacity,
     pub(super) providers: Providers,
     pub(super) shards: Shards,
     pub(super) lines: LogLimiter,
@@ -45,13 +45,13 @@ pub(crate) struct LocalExecutor {
 }
 
 struct Inner {
-    parts: Parts,
+    parts: ExecutorParts,
     runs: Mutex<Runs>,
 }
 
 #[derive(Default)]
 struct Runs {
-    mailboxes: BTreeMap<RunId, Arc<Mailbox>>,
+    order_queues: BTreeMap<RunId, Arc<OrderQueue>>,
     tasks: JoinSet<()>,
     counts: Counts,
     closed: bool,
@@ -88,11 +88,11 @@ pub(crate) struct TaskStats {
     pub(crate) late: u64,
     pub(crate) dropped: u64,
     /// The room that is used.
-    pub(crate) room: RoomStats,
+    pub(crate) capacity: CapacityStats,
 }
 
 impl LocalExecutor {
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: ExecutorParts) -> Self {
         LocalExecutor { inner: Arc::new(Inner { parts, runs: Mutex::default() }) }
     }
 
@@ -101,7 +101,7 @@ impl LocalExecutor {
         let Counts { begun, pushing, refused, killed, failures, late, dropped } =
             runs.counts.clone();
         TaskStats {
-            runs: runs.mailboxes.len(),
+            runs: runs.order_queues.len(),
             pushing,
             begun,
             refused,
@@ -109,7 +109,7 @@ impl LocalExecutor {
             failures,
             late,
             dropped,
-            room: self.inner.parts.rooms.stats(),
+            capacity: self.inner.parts.capacity.stats(),
         }
     }
 
@@ -118,24 +118,24 @@ impl LocalExecutor {
         let mut tasks = {
             let mut runs = self.inner.runs();
             runs.closed = true;
-            runs.mailboxes.values().for_each(|mailbox| mailbox.stop(Stop::Ordered));
+            runs.order_queues.values().for_each(|orders| orders.stop(StopReason::Ordered));
             std::mem::take(&mut runs.tasks)
         };
         while let Some(ended) = tasks.join_next().await {
-            told(ended);
+            log_panic(ended);
         }
     }
 }
 
 /// Logs the panic of a run, which is a bug.
-fn told(ended: Result<(), tokio::task::JoinError>) {
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(failure) = ended {
         error!(%failure, "a run of a task has failed");
     }
 }
 
 impl Executor for LocalExecutor {
-    fn admit(&self, admission: Admission) -> Admitting {
+    fn admit(&self, admission: Admission) -> AdmitFuture {
         let inner = self.inner.clone();
         Box::pin(async move { inner.admit(admission).await })
     }
@@ -144,15 +144,15 @@ impl Executor for LocalExecutor {
         match order {
             Order::Start { run, job } => self.inner.clone().start(run, job),
             Order::Lease { run, ask, ms } => {
-                if let Some(mailbox) = self.inner.mailbox(&run) {
-                    mailbox.lease(Lease { ask, ms });
+                if let Some(orders) = self.inner.orders(&run) {
+                    orders.lease(Lease { ask, ms });
                 }
             }
             Order::Update { run, job } => self.inner.update(&run, job),
             Order::Stop { run } => {
                 // A run that does not exist has already reported its end.
-                if let Some(mailbox) = self.inner.mailbox(&run) {
-                    mailbox.stop(Stop::Ordered);
+                if let Some(orders) = self.inner.orders(&run) {
+                    orders.stop(StopReason::Ordered);
                 }
             }
         }
@@ -164,29 +164,33 @@ impl Inner {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn mailbox(&self, run: &RunId) -> Option<Arc<Mailbox>> {
-        self.runs().mailboxes.get(run).cloned()
+    fn orders(&self, run: &RunId) -> Option<Arc<OrderQueue>> {
+        self.runs().order_queues.get(run).cloned()
     }
 
     async fn admit(&self, admission: Admission) -> Result<(), Refusal> {
         let Admission { channel, tasks } = admission;
         // Checks all names at the same time, because the engine does not wait long.
-        let reach = &self.parts.reach;
-        let mut looks = Vec::with_capacity(tasks.len());
+        let targets = &self.parts.push_targets;
+        let mut checks = Vec::with_capacity(tasks.len());
         for wanted in &tasks {
-            looks.push(reach.judge(wanted.spec.address.secret_url()));
+            checks.push(targets.check(wanted.spec.address.secret_url()));
         }
-        for (WantedTask { at, .. }, judged) in tasks.iter().zip(join_all(looks).await) {
-            judged.map_err(|why| Refusal { at: *at, why })?;
+        for (WantedTask { at, .. }, checked) in tasks.iter().zip(join_all(checks).await) {
+            checked.map_err(|why| Refusal { at: *at, why })?;
         }
-        let guests = tasks.iter().map(|wanted| Guest {
-            life: Life { channel: channel.clone(), task: wanted.task.clone(), life: wanted.life },
+        let demands = tasks.iter().map(|wanted| TaskDemand {
+            life: TaskLife {
+                channel: channel.clone(),
+                task: wanted.task.clone(),
+                life: wanted.life,
+            },
             run: None,
             owner: wanted.owner,
             cost: Cost::of(&wanted.spec),
         });
-        let guests: Vec<_> = guests.collect();
-        self.parts.rooms.admit(&guests, Instant::now()).map_err(|index| {
+        let demands: Vec<_> = demands.collect();
+        self.parts.capacity.reserve(&demands, Instant::now()).map_err(|index| {
             self.runs().counts.refused += 1;
             Refusal {
                 at: tasks.get(index).map_or(0, |wanted| wanted.at),
@@ -196,15 +200,15 @@ impl Inner {
     }
 
     fn start(self: Arc<Self>, run: RunId, job: Box<Job>) {
-        let mailbox = Arc::new(Mailbox::new());
+        let orders = Arc::new(OrderQueue::new());
         let mut runs = self.runs();
         while let Some(ended) = runs.tasks.try_join_next() {
-            told(ended);
+            log_panic(ended);
         }
-        if runs.closed || runs.mailboxes.contains_key(&run) {
+        if runs.closed || runs.order_queues.contains_key(&run) {
             return;
         }
-        if self.parts.rooms.run(&guest(&run, &job), Instant::now()).is_err() {
+        if self.parts.capacity.allocate(&demand(&run, &job), Instant::now()).is_err() {
             runs.counts.refused += 1;
             *runs.counts.failures.entry(name(Failure::Overloaded)).or_default() += 1;
             let inner = self.clone();
@@ -214,40 +218,40 @@ impl Inner {
             return;
         }
         runs.counts.begun += 1;
-        runs.mailboxes.insert(run.clone(), mailbox.clone());
+        runs.order_queues.insert(run.clone(), orders.clone());
         let inner = self.clone();
-        runs.tasks.spawn(async move { inner.carry_out(run, job, mailbox).await });
+        runs.tasks.spawn(async move { inner.carry_out(run, job, orders).await });
     }
 
     fn update(&self, run: &RunId, job: Box<Job>) {
         // The lock is held so that the run cannot leave here: its room would stay taken.
         let mut runs = self.runs();
-        let Some(mailbox) = runs.mailboxes.get(run).cloned() else { return };
-        match self.parts.rooms.run(&guest(run, &job), Instant::now()) {
-            Ok(()) => mailbox.update(job),
+        let Some(orders) = runs.order_queues.get(run).cloned() else { return };
+        match self.parts.capacity.allocate(&demand(run, &job), Instant::now()) {
+            Ok(()) => orders.update(job),
             Err(_) => {
                 runs.counts.refused += 1;
-                mailbox.stop(Stop::NoRoom);
+                orders.stop(StopReason::NoCapacity);
             }
         }
     }
 
-    async fn carry_out(self: Arc<Self>, run: RunId, first: Box<Job>, mailbox: Arc<Mailbox>) {
+    async fn carry_out(self: Arc<Self>, run: RunId, first: Box<Job>, orders: Arc<OrderQueue>) {
         let told = first.spec.address.redacted_url().to_owned();
         self.log(|| {
             info!(appkey = %run.channel.appkey, channel = ?run.channel.name.as_str(), task = %run.task,
                 run = run.number, url = %told, "a task begins");
         });
-        let begin = Begin {
+        let begin = RunStart {
             run: run.number,
-            job: self.words(&run, &first),
+            job: self.job_message(&run, &first),
             policy: self.parts.policy.clone(),
         };
         drop(first);
         let (inner, of) = (self.clone(), run.clone());
-        let words = move |job: &Job| inner.words(&of, job);
-        let report = match Running::start(&self.parts.program, begin, mailbox.clone(), words) {
-            Ok(running) => self.follow(&run, running, &mailbox).await,
+        let to_message = move |job: &Job| inner.job_message(&of, job);
+        let report = match ChildRun::start(&self.parts.program, begin, orders.clone(), to_message) {
+            Ok(running) => self.follow(&run, running, &orders).await,
             Err(error) => {
                 self.log(|| warn!(task = %run.task, %error, "a compositor does not start"));
                 Report::Failed(Failure::Internal)
@@ -256,8 +260,8 @@ impl Inner {
         if let Report::Failed(failure) = report {
             *self.runs().counts.failures.entry(name(failure)).or_default() += 1;
         }
-        let again = mailbox.stopped() != Some(Stop::Ordered);
-        self.leave(&run, again);
+        let again = orders.stop_reason() != Some(StopReason::Ordered);
+        self.remove(&run, again);
         self.log(|| {
             info!(appkey = %run.channel.appkey, channel = ?run.channel.name.as_str(), task = %run.task,
                 run = run.number, ?report, "a run of a task is over");
@@ -266,8 +270,8 @@ impl Inner {
     }
 
     /// Passes on the reports of a run until it is over. Returns the last report.
-    async fn follow(&self, run: &RunId, mut running: Running, mailbox: &Mailbox) -> Report {
-        let mut said = Said::default();
+    async fn follow(&self, run: &RunId, mut running: ChildRun, orders: &OrderQueue) -> Report {
+        let mut progress = RunProgress::default();
         let ended = loop {
             match running.next().await {
                 // The run continues with its old job, which is no longer wanted.
@@ -275,30 +279,30 @@ impl Inner {
                     self.log(|| {
                         warn!(task = %run.task, run = run.number, detail, "an update was refused");
                     });
-                    mailbox.stop(Stop::Refused);
+                    orders.stop(StopReason::Refused);
                 }
-                Ok(report) => self.heard(run, report, &mut said).await,
+                Ok(report) => self.on_report(run, report, &mut progress).await,
                 Err(ended) => break ended,
             }
         };
         let ended = running.end(ended).await;
-        if said.pushing {
+        if progress.pushing {
             self.runs().counts.pushing -= 1;
         }
-        let stopped = mailbox.stopped();
+        let stopped = orders.stop_reason();
         match &ended {
-            Ended::Stopped => {}
-            Ended::Failed(failure, detail) => {
+            RunEnd::Stopped => {}
+            RunEnd::Failed(failure, detail) => {
                 self.log(
                     || warn!(task = %run.task, run = run.number, ?failure, detail, "a run failed"),
                 );
             }
-            Ended::Crashed(status) => {
+            RunEnd::Crashed(status) => {
                 self.log(
                     || warn!(task = %run.task, run = run.number, status, "a compositor ended"),
                 );
             }
-            Ended::Killed | Ended::Broken => {
+            RunEnd::Killed | RunEnd::Broken => {
                 self.runs().counts.killed += 1;
                 self.log(
                     || warn!(task = %run.task, run = run.number, ?ended, "a compositor was killed"),
@@ -306,26 +310,26 @@ impl Inner {
             }
         }
         match (stopped, ended) {
-            (Some(Stop::NoRoom), _) => Report::Failed(Failure::Overloaded),
-            (Some(Stop::Ordered), _) => Report::Stopped,
-            (Some(Stop::Refused), _) => Report::Failed(Failure::Internal),
-            (None, Ended::Failed(failure, _)) => Report::Failed(failure_of(failure)),
+            (Some(StopReason::NoCapacity), _) => Report::Failed(Failure::Overloaded),
+            (Some(StopReason::Ordered), _) => Report::Stopped,
+            (Some(StopReason::Refused), _) => Report::Failed(Failure::Internal),
+            (None, RunEnd::Failed(failure, _)) => Report::Failed(failure_of(failure)),
             (None, _) => Report::Failed(Failure::Internal),
         }
     }
 
-    async fn heard(&self, run: &RunId, report: message::Report, said: &mut Said) {
+    async fn on_report(&self, run: &RunId, report: message::Report, progress: &mut RunProgress) {
         let number = run.number;
         let report = match report {
             message::Report::Accepted { run, ask, .. } if run == number => Report::Accepted { ask },
             message::Report::Renew { run, ask } if run == number => Report::Renew { ask },
             message::Report::Pushing { run: of, audio_profile } if of == number => {
-                self.pushes(said, true);
+                self.set_pushing(progress, true);
                 self.log(|| info!(task = %run.task, run = number, audio_profile, "a task pushes"));
                 Report::Pushing
             }
             message::Report::Retrying { run: of, failure, detail } if of == number => {
-                self.pushes(said, false);
+                self.set_pushing(progress, false);
                 let failure = failure_of(failure);
                 *self.runs().counts.failures.entry(name(failure)).or_default() += 1;
                 self.log(|| {
@@ -341,9 +345,9 @@ impl Inner {
             }
             message::Report::Stats { stats, .. } => {
                 let mut runs = self.runs();
-                runs.counts.late += stats.late.saturating_sub(said.stats.late);
-                runs.counts.dropped += stats.dropped.saturating_sub(said.stats.dropped);
-                said.stats = stats;
+                runs.counts.late += stats.late.saturating_sub(progress.stats.late);
+                runs.counts.dropped += stats.dropped.saturating_sub(progress.stats.dropped);
+                progress.stats = stats;
                 return;
             }
             _ => return,
@@ -351,9 +355,9 @@ impl Inner {
         self.report(run, report).await;
     }
 
-    fn pushes(&self, said: &mut Said, pushes: bool) {
+    fn set_pushing(&self, progress: &mut RunProgress, pushes: bool) {
         let mut runs = self.runs();
-        match (std::mem::replace(&mut said.pushing, pushes), pushes) {
+        match (std::mem::replace(&mut progress.pushing, pushes), pushes) {
             (false, true) => runs.counts.pushing += 1,
             (true, false) => runs.counts.pushing -= 1,
             _ => {}
@@ -361,10 +365,10 @@ impl Inner {
     }
 
     /// Removes a run, so that another one can begin. `again`: it begins soon, and in the same room.
-    fn leave(&self, run: &RunId, again: bool) {
+    fn remove(&self, run: &RunId, again: bool) {
         let mut runs = self.runs();
-        runs.mailboxes.remove(run);
-        self.parts.rooms.end(&life(run), run.number, again, Instant::now());
+        runs.order_queues.remove(run);
+        self.parts.capacity.release(&task_life(run), run.number, again, Instant::now());
     }
 
     async fn report(&self, run: &RunId, report: Report) {
@@ -374,9 +378,9 @@ impl Inner {
     }
 
     /// The message for a job, with the URLs of the streams.
-    fn words(&self, run: &RunId, wanted: &Job) -> message::Job {
+    fn job_message(&self, run: &RunId, wanted: &Job) -> message::Job {
         let provider = self.parts.providers.of(&run.channel.appkey);
-        job(wanted, |stream| provider?.pull_here(stream, wanted.viewer, wall_now()))
+        job(wanted, |stream| provider?.local_pull_url(stream, wanted.viewer, wall_now()))
     }
 
     /// Logs a line, unless there were too many.
@@ -389,17 +393,22 @@ impl Inner {
 
 /// The last state that a run reported.
 #[derive(Default)]
-struct Said {
+struct RunProgress {
     pushing: bool,
     stats: message::Stats,
 }
 
-fn life(run: &RunId) -> Life {
-    Life { channel: run.channel.clone(), task: run.task.clone(), life: run.life }
+fn task_life(run: &RunId) -> TaskLife {
+    TaskLife { channel: run.channel.clone(), task: run.task.clone(), life: run.life }
 }
 
-fn guest(run: &RunId, job: &Job) -> Guest {
-    Guest { life: life(run), run: Some(run.number), owner: job.owner, cost: Cost::of(&job.spec) }
+fn demand(run: &RunId, job: &Job) -> TaskDemand {
+    TaskDemand {
+        life: task_life(run),
+        run: Some(run.number),
+        owner: job.owner,
+        cost: Cost::of(&job.spec),
+    }
 }
 
 fn failure_of(failure: message::Failure) -> Failure {

@@ -3,18 +3,18 @@
 //! when a run begins, its content, and whether it is retried: the engine decides that.
 //!
 //! ```text
-//!   shard --Order--> LocalExecutor --Mailbox--> child.rs == pipes == lianmai-compositor == ffmpegs
+//!   shard --Order--> LocalExecutor --OrderQueue--> child.rs == pipes == lianmai-compositor == ffmpegs
 //!     ^------------- Input::Task ---------------'
-//!   shard --Question::Admit--> room.rs (how much there is, and whose share), address.rs (where it leads)
+//!   shard --Question::Admit--> capacity.rs (how much there is, and whose share), address.rs (where it leads)
 //! ```
 
 mod address;
+mod capacity;
 mod child;
 mod cost;
 mod job;
 mod local;
-mod mailbox;
-mod room;
+mod order_queue;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,17 +24,17 @@ use lianmai_compositor::message;
 use lianmai_media_plane::LogLimiter;
 use tracing::{info, warn};
 
-use self::address::Reach;
+use self::address::PushTargets;
+use self::capacity::TaskCapacity;
 use self::cost::Cost;
-use self::local::Parts;
-use self::room::Rooms;
+use self::local::ExecutorParts;
 use crate::config::{Config, TasksConfig};
 use crate::media::Providers;
 use crate::shard::Shards;
 
-pub(crate) use local::{LocalExecutor, TaskStats};
 #[cfg(test)]
-pub(crate) use room::RoomStats;
+pub(crate) use capacity::CapacityStats;
+pub(crate) use local::{LocalExecutor, TaskStats};
 
 /// The compositor program, next to the server's own program.
 const COMPOSITOR: &str = "lianmai-compositor";
@@ -49,13 +49,13 @@ pub(crate) struct Programs {
 /// A required program is missing.
 #[derive(Debug, thiserror::Error)]
 #[error("push tasks cannot be carried out: there is no program `{0}`")]
-pub struct Missing(pub String);
+pub struct MissingProgram(pub String);
 
 /// Finds the programs that carry out tasks; `None`: no tasks are served.
 ///
 /// # Errors
 /// Tasks must be served, but a program is missing.
-pub(crate) fn find(config: &TasksConfig) -> Result<Option<Programs>, Missing> {
+pub(crate) fn find(config: &TasksConfig) -> Result<Option<Programs>, MissingProgram> {
     if config.serve == Some(false) {
         return Ok(None);
     }
@@ -66,19 +66,20 @@ pub(crate) fn find(config: &TasksConfig) -> Result<Option<Programs>, Missing> {
             Ok(Some(programs))
         }
         Err(missing) if config.serve == Some(true) => Err(missing),
-        Err(Missing(program)) => {
+        Err(MissingProgram(program)) => {
             info!(program, "push tasks are not served: there is no such program");
             Ok(None)
         }
     }
 }
 
-fn programs(config: &TasksConfig) -> Result<Programs, Missing> {
+fn programs(config: &TasksConfig) -> Result<Programs, MissingProgram> {
     let compositor = match &config.compositor {
         Some(path) => path.clone(),
         None => beside(COMPOSITOR).unwrap_or_else(|| PathBuf::from(COMPOSITOR)),
     };
-    let found = |path: &Path| located(path).ok_or_else(|| Missing(path.display().to_string()));
+    let found =
+        |path: &Path| located(path).ok_or_else(|| MissingProgram(path.display().to_string()));
     Ok(Programs { compositor: found(&compositor)?, ffmpeg: found(&config.ffmpeg)? })
 }
 
@@ -99,13 +100,13 @@ fn located(program: &Path) -> Option<PathBuf> {
 }
 
 /// The resources of this machine that tasks may use.
-fn whole(config: &TasksConfig) -> Cost {
+fn total(config: &TasksConfig) -> Cost {
     Cost { cpu: config.cpu_percent * 10, memory: config.memory_bytes }
 }
 
 /// Maximum number of concurrent runs.
 pub(crate) fn max_runs(config: &TasksConfig) -> usize {
-    whole(config).most_tasks()
+    total(config).max_tasks()
 }
 
 /// An executor on this machine. `own` are the listeners of this server.
@@ -137,10 +138,18 @@ pub(crate) fn executor(
         let rtmps = config.public_rtmps_port.or(rtmps);
         [Some(rtmp), rtmps].into_iter().flatten().map(|port| (host.clone(), port))
     });
-    let reach = Reach::new(own.to_vec(), names.collect(), tasks.private_push);
-    let rooms = Rooms::new(whole(tasks), config.apps.len());
+    let push_targets = PushTargets::new(own.to_vec(), names.collect(), tasks.private_push);
+    let capacity = TaskCapacity::new(total(tasks), config.apps.len());
     let program = programs.compositor;
-    Arc::new(LocalExecutor::new(Parts { program, policy, reach, rooms, providers, shards, lines }))
+    Arc::new(LocalExecutor::new(ExecutorParts {
+        program,
+        policy,
+        push_targets,
+        capacity,
+        providers,
+        shards,
+        lines,
+    }))
 }
 
 /// The spec of a task with this layout.

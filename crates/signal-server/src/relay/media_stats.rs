@@ -12,25 +12,25 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::shard::{ShardMsg, Shards};
 
 /// Interval of the snapshots.
-const LOOK: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Reports snapshots. Never returns.
-pub(crate) async fn look(hub: Hub, shards: Shards) {
-    let mut ticks = interval(LOOK);
+pub(crate) async fn report(hub: Hub, shards: Shards) {
+    let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let mut seen = Vec::new();
-        hub.sample(|stream| seen.extend(told(stream)));
-        for seen in seen {
-            let shard = shards.of(seen.generation.route);
-            let _ = shard.send(ShardMsg::Input(Input::StreamStats(Box::new(seen)))).await;
+        let mut snapshots = Vec::new();
+        hub.sample(|stream| snapshots.extend(stream_stats(stream)));
+        for stats in snapshots {
+            let shard = shards.of(stats.generation.route);
+            let _ = shard.send(ShardMsg::Input(Input::StreamStats(Box::new(stats)))).await;
         }
     }
 }
 
 /// A snapshot as input of an engine; `None` for a stream that is not of an engine.
-fn told(stream: StreamSample) -> Option<StreamStats> {
+fn stream_stats(stream: StreamSample) -> Option<StreamStats> {
     let StreamSample { stream, passed, push, plays } = stream;
     let generation = stream.name().parse::<Gen>().ok()?;
     let ms = millis(passed);
@@ -82,10 +82,12 @@ mod tests {
                 play("somebody", 9, 9),
             ],
         };
-        let seen = told(stream.clone()).unwrap();
-        assert_eq!((seen.generation, seen.push.unwrap().bytes), (generation, 5));
-        let seen_play = |bytes, lag_ms| PlayStats { ms: 2_000, bytes, lag_ms };
-        assert_eq!(seen.plays, [(one, seen_play(4, 20)), (two, seen_play(2, 10))]);
-        assert!(told(StreamSample { stream: StreamName::new("live", "x"), ..stream }).is_none());
+        let stats = stream_stats(stream.clone()).unwrap();
+        assert_eq!((stats.generation, stats.push.unwrap().bytes), (generation, 5));
+        let play_stats = |bytes, lag_ms| PlayStats { ms: 2_000, bytes, lag_ms };
+        assert_eq!(stats.plays, [(one, play_stats(4, 20)), (two, play_stats(2, 10))]);
+        assert!(
+            stream_stats(StreamSample { stream: StreamName::new("live", "x"), ..stream }).is_none()
+        );
     }
 }

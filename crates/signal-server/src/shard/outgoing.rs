@@ -13,11 +13,11 @@ use crate::route::shard_of;
 
 /// Weak senders to the mailboxes of all shards: they keep no mailbox open.
 #[derive(Clone)]
-pub(super) struct Neighbours(Arc<[mpsc::WeakSender<ShardMsg>]>);
+pub(super) struct WeakShards(Arc<[mpsc::WeakSender<ShardMsg>]>);
 
-impl Neighbours {
+impl WeakShards {
     pub(super) fn new(senders: &[mpsc::Sender<ShardMsg>]) -> Self {
-        Neighbours(senders.iter().map(mpsc::Sender::downgrade).collect())
+        WeakShards(senders.iter().map(mpsc::Sender::downgrade).collect())
     }
 
     /// The shard of a routing value.
@@ -26,35 +26,35 @@ impl Neighbours {
     }
 }
 
-struct Letter {
+struct Outgoing {
     to: mpsc::WeakSender<ShardMsg>,
     message: ShardMsg,
 }
 
 /// The messages of one shard to others.
-pub(super) struct Letters {
-    queue: mpsc::UnboundedSender<Letter>,
-    /// The receiving end, until [`Letters::deliver`] takes it.
-    waiting: Option<mpsc::UnboundedReceiver<Letter>>,
+pub(super) struct OutgoingQueue {
+    queue: mpsc::UnboundedSender<Outgoing>,
+    /// The receiving end, until [`OutgoingQueue::start_delivery`] takes it.
+    receiver: Option<mpsc::UnboundedReceiver<Outgoing>>,
 }
 
-impl Letters {
+impl OutgoingQueue {
     pub(super) fn new() -> Self {
-        let (queue, waiting) = mpsc::unbounded_channel();
-        Letters { queue, waiting: Some(waiting) }
+        let (queue, receiver) = mpsc::unbounded_channel();
+        OutgoingQueue { queue, receiver: Some(receiver) }
     }
 
     /// Adds a message to the end of the queue.
     pub(super) fn send(&self, to: mpsc::WeakSender<ShardMsg>, message: ShardMsg) {
         // An error: the delivery task has ended, because the runtime ends.
-        let _ = self.queue.send(Letter { to, message });
+        let _ = self.queue.send(Outgoing { to, message });
     }
 
     /// Starts the delivery task. It runs until this value is dropped.
-    pub(super) fn deliver(&mut self) {
-        let Some(mut waiting) = self.waiting.take() else { return };
+    pub(super) fn start_delivery(&mut self) {
+        let Some(mut receiver) = self.receiver.take() else { return };
         tokio::spawn(async move {
-            while let Some(Letter { to, message }) = waiting.recv().await {
+            while let Some(Outgoing { to, message }) = receiver.recv().await {
                 if let Some(to) = to.upgrade() {
                     // An error: that shard has ended.
                     let _ = to.send(message).await;

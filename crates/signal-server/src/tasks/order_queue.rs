@@ -7,14 +7,14 @@ use lianmai_signal_engine::task::Job;
 use tokio::sync::{Notify, watch};
 
 /// Orders for one run.
-pub(super) struct Mailbox {
-    waiting: Mutex<Waiting>,
+pub(super) struct OrderQueue {
+    pending: Mutex<PendingOrders>,
     more: Notify,
-    stop: watch::Sender<Option<Stop>>,
+    stop: watch::Sender<Option<StopReason>>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct PendingOrders {
     lease: Option<Lease>,
     job: Option<Box<Job>>,
 }
@@ -28,40 +28,44 @@ pub(super) struct Lease {
 
 /// Why a run must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum StopReason {
     /// The engine ordered it.
     Ordered,
     /// There is no room for its job.
-    NoRoom,
+    NoCapacity,
     /// Its compositor refuses its job.
     Refused,
 }
 
 /// The next order.
 #[derive(Debug, PartialEq)]
-pub(super) enum Next {
+pub(super) enum NextOrder {
     Lease(Lease),
     Job(Box<Job>),
     Stop,
 }
 
-impl Mailbox {
+impl OrderQueue {
     pub(super) fn new() -> Self {
-        Mailbox { waiting: Mutex::default(), more: Notify::new(), stop: watch::Sender::new(None) }
+        OrderQueue {
+            pending: Mutex::default(),
+            more: Notify::new(),
+            stop: watch::Sender::new(None),
+        }
     }
 
     pub(super) fn lease(&self, lease: Lease) {
-        self.waiting().lease = Some(lease);
+        self.pending().lease = Some(lease);
         self.more.notify_one();
     }
 
     pub(super) fn update(&self, job: Box<Job>) {
-        self.waiting().job = Some(job);
+        self.pending().job = Some(job);
         self.more.notify_one();
     }
 
     /// Orders a stop. The first reason counts.
-    pub(super) fn stop(&self, why: Stop) {
+    pub(super) fn stop(&self, why: StopReason) {
         self.stop.send_if_modified(|stop| {
             let is_first = stop.is_none();
             stop.get_or_insert(why);
@@ -70,21 +74,21 @@ impl Mailbox {
         self.more.notify_one();
     }
 
-    pub(super) fn stopped(&self) -> Option<Stop> {
+    pub(super) fn stop_reason(&self) -> Option<StopReason> {
         *self.stop.borrow()
     }
 
     /// Completes when the run must end.
-    pub(super) async fn to_stop(&self) {
+    pub(super) async fn wait_for_stop(&self) {
         // `self` holds the sender, so this is no error.
         let _ = self.stop.subscribe().wait_for(Option::is_some).await;
     }
 
     /// The next order: a stop before all others, and a lease before a job.
-    pub(super) async fn next(&self) -> Next {
+    pub(super) async fn next(&self) -> NextOrder {
         loop {
-            if self.stopped().is_some() {
-                return Next::Stop;
+            if self.stop_reason().is_some() {
+                return NextOrder::Stop;
             }
             if let Some(next) = self.take() {
                 return next;
@@ -93,14 +97,14 @@ impl Mailbox {
         }
     }
 
-    fn take(&self) -> Option<Next> {
-        let mut waiting = self.waiting();
-        let lease = waiting.lease.take().map(Next::Lease);
-        lease.or_else(|| waiting.job.take().map(Next::Job))
+    fn take(&self) -> Option<NextOrder> {
+        let mut pending = self.pending();
+        let lease = pending.lease.take().map(NextOrder::Lease);
+        lease.or_else(|| pending.job.take().map(NextOrder::Job))
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, PendingOrders> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,18 +118,18 @@ mod tests {
 
     #[tokio::test]
     async fn the_newest_of_each_kind_is_told() {
-        let mailbox = Mailbox::new();
-        assert_eq!(mailbox.next().now_or_never(), None);
-        mailbox.lease(Lease { ask: 1, ms: 2 });
-        mailbox.lease(Lease { ask: 2, ms: 2 });
-        assert_eq!(mailbox.next().await, Next::Lease(Lease { ask: 2, ms: 2 }));
-        assert_eq!(mailbox.next().now_or_never(), None);
-        assert_eq!(mailbox.to_stop().now_or_never(), None);
-        mailbox.lease(Lease { ask: 3, ms: 2 });
-        mailbox.stop(Stop::NoRoom);
-        mailbox.stop(Stop::Ordered);
-        assert_eq!(mailbox.stopped(), Some(Stop::NoRoom));
-        assert_eq!(mailbox.next().await, Next::Stop);
-        mailbox.to_stop().await;
+        let orders = OrderQueue::new();
+        assert_eq!(orders.next().now_or_never(), None);
+        orders.lease(Lease { ask: 1, ms: 2 });
+        orders.lease(Lease { ask: 2, ms: 2 });
+        assert_eq!(orders.next().await, NextOrder::Lease(Lease { ask: 2, ms: 2 }));
+        assert_eq!(orders.next().now_or_never(), None);
+        assert_eq!(orders.wait_for_stop().now_or_never(), None);
+        orders.lease(Lease { ask: 3, ms: 2 });
+        orders.stop(StopReason::NoCapacity);
+        orders.stop(StopReason::Ordered);
+        assert_eq!(orders.stop_reason(), Some(StopReason::NoCapacity));
+        assert_eq!(orders.next().await, NextOrder::Stop);
+        orders.wait_for_stop().await;
     }
 }

@@ -1,5 +1,5 @@
 //! Sends the state of streams in the relay to the engine, for their liveness, and to the forwarder. The quality of
-//! media is in `seen`.
+//! media is in `media_stats`.
 
 use lianmai_media_plane::{FactState, StreamFact};
 use lianmai_protocol::Gen;
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::shard::{ShardMsg, Shards};
 
 /// Sends the facts of the relay to the shards until the relay ends, and streams with a publisher to `live`.
-pub(crate) async fn forward(
+pub(crate) async fn send_facts(
     mut facts: mpsc::Receiver<StreamFact>,
     shards: Shards,
     live: Option<mpsc::Sender<Gen>>,

@@ -1,0 +1,354 @@
+//! Shares the resources of this machine among tasks. Comes in: costs and owners of tasks. Goes out: whether there is
+//! room. Deliberately absent: clocks; the runs.
+//!
+//! ```text
+//!   (none) -- reserve --> [promised, for a moment] -- allocate --> [held by a run] -- release --> (none)
+//!                                   `-- nothing comes of it --> (none)      `-- release, again --> [promised]
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lianmai_protocol::{Appkey, TaskId, UserId};
+use lianmai_shares::{Full, Pool, Reservation, Share};
+use lianmai_signal_engine::ChannelKey;
+use tokio::time::Instant;
+
+use super::cost::Cost;
+
+/// Time for which promised room is kept: a run that fails begins again within 4 s, and a new one sooner.
+const PROMISE: Duration = Duration::from_secs(15);
+/// Shares of the free room: a half for one user of several, and three quarters for one app of several.
+const USER_SHARE: (u64, u64) = (1, 2);
+const APP_SHARE: (u64, u64) = (3, 4);
+
+/// One life of a task.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TaskLife {
+    pub(super) channel: ChannelKey,
+    pub(super) task: TaskId,
+    pub(super) life: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ShareKey {
+    App(Appkey),
+    User(Appkey, UserId),
+}
+
+/// There is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoCapacity;
+
+impl From<Full<ShareKey>> for NoCapacity {
+    fn from(_: Full<ShareKey>) -> Self {
+        NoCapacity
+    }
+}
+
+struct Allocation {
+    cpu: Reservation<ShareKey>,
+    memory: Reservation<ShareKey>,
+    /// The run that uses it.
+    run: Option<u64>,
+    /// Time at which it is given back, while no run uses it.
+    until: Option<Instant>,
+    /// After an update was promised a different cost: the cost before, and the time at which the allocation goes back to
+    /// it if the update is not carried out.
+    promised: Option<(Cost, Instant)>,
+}
+
+impl Allocation {
+    /// Reduces the allocation, which always succeeds.
+    fn shrink(&mut self, cost: Cost) {
+        let _ = self.cpu.resize(cost.cpu.min(self.cpu.amount()));
+        let _ = self.memory.resize(cost.memory.min(self.memory.amount()));
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { cpu: self.cpu.amount(), memory: self.memory.amount() }
+    }
+}
+
+/// A task that needs room.
+pub(super) struct TaskDemand {
+    pub(super) life: TaskLife,
+    /// Its run, if it has one.
+    pub(super) run: Option<u64>,
+    pub(super) owner: Option<UserId>,
+    pub(super) cost: Cost,
+}
+
+/// The resources that tasks may use.
+pub(super) struct TaskCapacity {
+    cpu: Pool<ShareKey>,
+    memory: Pool<ShareKey>,
+    several_apps: bool,
+    allocations: Mutex<BTreeMap<TaskLife, Allocation>>,
+}
+
+/// The room that is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CapacityStats {
+    /// Used thousandths of a core.
+    pub(crate) cpu: usize,
+    /// Total thousandths of a core.
+    pub(crate) cpu_total: usize,
+    /// Used bytes of memory.
+    pub(crate) memory: usize,
+    /// Total bytes of memory.
+    pub(crate) memory_total: usize,
+}
+
+impl TaskCapacity {
+    pub(super) fn new(total: Cost, apps: usize) -> Self {
+        TaskCapacity {
+            cpu: Pool::new(total.cpu),
+            memory: Pool::new(total.memory),
+            several_apps: apps > 1,
+            allocations: Mutex::default(),
+        }
+    }
+
+    /// Promises room to all tasks, or to none.
+    ///
+    /// # Errors
+    /// The index of the first task without room.
+    pub(super) fn reserve(&self, demands: &[TaskDemand], now: Instant) -> Result<(), usize> {
+        let mut allocations = self.allocations(now);
+        // The state before: `None` for new tasks.
+        let mut changed: Vec<(&TaskLife, Option<(Cost, _)>)> = Vec::new();
+        for (at, demand) in demands.iter().enumerate() {
+            let before = allocations
+                .get(&demand.life)
+                .map(|allocation| (allocation.cost(), allocation.promised));
+            // A run may need as much as before until it receives the update.
+            let wanted = before.map_or(demand.cost, |(before, _)| Cost {
+                cpu: before.cpu.max(demand.cost.cpu),
+                memory: before.memory.max(demand.cost.memory),
+            });
+            if self.take(&mut allocations, demand, wanted, Some(now + PROMISE)).is_err() {
+                for (life, before) in changed {
+                    if let (Some((cost, promised)), Some(allocation)) =
+                        (before, allocations.get_mut(life))
+                    {
+                        allocation.shrink(cost);
+                        allocation.promised = promised;
+                    } else {
+                        allocations.remove(life);
+                    }
+                }
+                return Err(at);
+            }
+            changed.push((&demand.life, before));
+        }
+        Ok(())
+    }
+
+    /// Takes room for a run that begins or changes.
+    ///
+    /// # Errors
+    /// There is no room. A run that changes keeps the room that it had.
+    pub(super) fn allocate(&self, demand: &TaskDemand, now: Instant) -> Result<(), NoCapacity> {
+        let mut allocations = self.allocations(now);
+        self.take(&mut allocations, demand, demand.cost, None)
+    }
+
+    /// Gives back the room of a run that has ended. `again`: the room is promised to a next run. Does nothing if the
+    /// task has another run already.
+    pub(super) fn release(&self, life: &TaskLife, run: u64, again: bool, now: Instant) {
+        let mut allocations = self.allocations(now);
+        let Some(allocation) =
+            allocations.get_mut(life).filter(|allocation| allocation.run == Some(run))
+        else {
+            return;
+        };
+        if again {
+            allocation.until = Some(now + PROMISE);
+            allocation.promised = None;
+        } else {
+            allocations.remove(life);
+        }
+    }
+
+    pub(super) fn stats(&self) -> CapacityStats {
+        CapacityStats {
+            cpu: self.cpu.used(),
+            cpu_total: self.cpu.capacity(),
+            memory: self.memory.used(),
+            memory_total: self.memory.capacity(),
+        }
+    }
+
+    fn take(
+        &self,
+        allocations: &mut BTreeMap<TaskLife, Allocation>,
+        demand: &TaskDemand,
+        cost: Cost,
+        until: Option<Instant>,
+    ) -> Result<(), NoCapacity> {
+        let cpu = self.cpu.account(self.path(demand, cost.cpu));
+        let memory = self.memory.account(self.path(demand, cost.memory));
+        if let Some(allocation) = allocations.get_mut(&demand.life) {
+            let before = allocation.cost();
+            // Less processor time always succeeds, so it comes second: either all of the cost is held, or what was held
+            // before.
+            let less = cost.cpu <= before.cpu;
+            if !less {
+                allocation.cpu.resize_on(&cpu, cost.cpu)?;
+            }
+            if let Err(full) = allocation.memory.resize_on(&memory, cost.memory) {
+                allocation.shrink(before);
+                return Err(full.into());
+            }
+            if less {
+                allocation.cpu.resize_on(&cpu, cost.cpu)?;
+            }
+            let base = allocation.promised.map_or(before, |(base, _)| base);
+            allocation.promised = match (allocation.until, until) {
+                (None, Some(until)) if cost != base => Some((base, until)),
+                _ => None,
+            };
+            // A run keeps its room until it ends.
+            allocation.until = allocation.until.and(until);
+            allocation.run = demand.run.or(allocation.run);
+            return Ok(());
+        }
+        let allocation = Allocation {
+            cpu: cpu.take(cost.cpu)?,
+            memory: memory.take(cost.memory)?,
+            run: demand.run,
+            until,
+            promised: None,
+        };
+        allocations.insert(demand.life.clone(), allocation);
+        Ok(())
+    }
+
+    /// The shares that a task counts in. As long as there is room at all, each app and user may have one task.
+    fn path(&self, demand: &TaskDemand, amount: usize) -> Vec<(ShareKey, Share)> {
+        let app = &demand.life.channel.appkey;
+        let share = |(num, den)| Share::of(num, den).at_least(amount);
+        let of_app = if self.several_apps { share(APP_SHARE) } else { Share::ALL };
+        let mut path = vec![(ShareKey::App(app.clone()), of_app)];
+        path.extend(demand.owner.map(|uid| (ShareKey::User(app.clone(), uid), share(USER_SHARE))));
+        path
+    }
+
+    /// The allocations, after promises that have expired are given back.
+    fn allocations(&self, now: Instant) -> MutexGuard<'_, BTreeMap<TaskLife, Allocation>> {
+        let mut allocations = self.allocations.lock().unwrap_or_else(PoisonError::into_inner);
+        allocations.retain(|_, allocation| allocation.until.is_none_or(|until| until > now));
+        for allocation in allocations.values_mut() {
+            if let Some((cost, _)) = allocation.promised.take_if(|(_, until)| *until <= now) {
+                allocation.shrink(cost);
+            }
+        }
+        allocations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: shares of the room for tasks.
+
+    use super::*;
+
+    fn demand(task: &str, owner: u64, cpu: usize) -> TaskDemand {
+        let channel = ChannelKey { appkey: "demo".parse().unwrap(), name: "room".parse().unwrap() };
+        let life = TaskLife { channel, task: task.parse().unwrap(), life: 1 };
+        let owner = (owner > 0).then_some(UserId(owner));
+        TaskDemand { life, run: Some(1), owner, cost: Cost { cpu, memory: 1 } }
+    }
+
+    fn capacity() -> TaskCapacity {
+        TaskCapacity::new(Cost { cpu: 1000, memory: 100 }, 1)
+    }
+
+    #[test]
+    fn one_user_has_a_half_and_everybody_one_task() {
+        let (capacity, now) = (capacity(), Instant::now());
+        let admit = |task, owner, cpu| capacity.reserve(&[demand(task, owner, cpu)], now);
+        assert_eq!(admit("a", 1, 300), Ok(()));
+        assert_eq!(admit("b", 1, 300), Err(0), "more than a half");
+        assert_eq!(admit("c", 2, 600), Ok(()), "one task, however large");
+        assert_eq!(admit("d", 3, 300), Err(0), "there is no room at all");
+        assert_eq!(admit("e", 0, 100), Ok(()), "the app's server has no share of its own");
+        assert_eq!(capacity.stats().cpu, 1000);
+    }
+
+    #[test]
+    fn the_only_task_of_a_user_may_grow_as_large_as_a_new_one_may_be() {
+        let (capacity, now) = (capacity(), Instant::now());
+        assert_eq!(capacity.reserve(&[demand("a", 1, 141)], now), Ok(()));
+        assert_eq!(capacity.allocate(&demand("a", 1, 141), now), Ok(()));
+        assert_eq!(capacity.reserve(&[demand("a", 1, 691)], now), Ok(()));
+        assert_eq!(capacity.allocate(&demand("a", 1, 691), now), Ok(()));
+        // With a second task, the share counts again.
+        assert_eq!(capacity.reserve(&[demand("b", 1, 10)], now), Err(0));
+        assert_eq!(capacity.reserve(&[demand("a", 1, 1001)], now), Err(0));
+        assert_eq!(capacity.stats().cpu, 691);
+    }
+
+    #[test]
+    fn what_an_update_was_promised_is_given_back_if_nothing_comes_of_it() {
+        let (capacity, now) = (capacity(), Instant::now());
+        assert_eq!(capacity.allocate(&demand("a", 0, 100), now), Ok(()));
+        for at in [now, now + PROMISE / 2] {
+            assert_eq!(capacity.reserve(&[demand("a", 0, 900)], at), Ok(()));
+            assert_eq!(capacity.reserve(&[demand("b", 0, 200)], at), Err(0));
+        }
+        assert_eq!(
+            capacity.reserve(&[demand("b", 0, 200)], now + PROMISE),
+            Err(0),
+            "promised again"
+        );
+        let later = now + PROMISE + PROMISE / 2;
+        assert_eq!(capacity.reserve(&[demand("b", 0, 200)], later), Ok(()));
+        assert_eq!(capacity.stats().cpu, 300);
+        // A run keeps the room that its update was promised.
+        assert_eq!(capacity.reserve(&[demand("a", 0, 500)], later), Ok(()));
+        assert_eq!(capacity.allocate(&demand("a", 0, 500), later), Ok(()));
+        assert_eq!(capacity.reserve(&[demand("c", 0, 400)], later + PROMISE), Ok(()));
+        assert_eq!(capacity.stats().cpu, 900);
+        // Less processor time and more memory, for which there is no room: the run keeps what it had.
+        let mut other = demand("a", 0, 100);
+        other.cost.memory = 101;
+        assert_eq!(capacity.allocate(&other, later), Err(NoCapacity));
+        assert_eq!(capacity.stats().cpu, 900);
+    }
+
+    #[test]
+    fn all_have_room_or_none() {
+        let (capacity, now) = (capacity(), Instant::now());
+        let demands = [demand("a", 0, 500), demand("b", 0, 400), demand("c", 0, 200)];
+        assert_eq!(capacity.reserve(&demands, now), Err(2));
+        assert_eq!(capacity.stats().cpu, 0);
+        assert_eq!(capacity.allocate(&demands[0], now), Ok(()));
+        // A run keeps its room when another task or an update is refused.
+        assert_eq!(capacity.reserve(&[demand("a", 0, 600), demand("b", 0, 500)], now), Err(1));
+        assert_eq!(capacity.stats().cpu, 500);
+        assert_eq!(capacity.allocate(&demand("a", 0, 1001), now), Err(NoCapacity));
+        assert_eq!(capacity.stats().cpu, 500);
+    }
+
+    #[test]
+    fn a_promise_ends_and_a_run_does_not() {
+        let (capacity, now) = (capacity(), Instant::now());
+        assert_eq!(capacity.reserve(&[demand("a", 0, 500), demand("b", 0, 500)], now), Ok(()));
+        assert_eq!(capacity.allocate(&demand("a", 0, 400), now), Ok(()));
+        let later = now + PROMISE;
+        assert_eq!(capacity.reserve(&[demand("c", 0, 600)], later), Ok(()), "b was never begun");
+        // An update of a run does not turn its room into a promise.
+        assert_eq!(capacity.reserve(&[demand("a", 0, 300)], later), Ok(()));
+        assert_eq!(capacity.reserve(&[demand("d", 0, 100)], later + PROMISE), Ok(()));
+        assert_eq!(capacity.stats().cpu, 500);
+        let life = demand("a", 0, 0).life;
+        capacity.release(&life, 2, false, later + PROMISE);
+        capacity.release(&life, 1, true, later + PROMISE);
+        assert_eq!(capacity.stats().cpu, 500);
+        capacity.release(&life, 1, false, later + PROMISE);
+        assert_eq!(capacity.stats().cpu, 100);
+    }
+}
