@@ -19,13 +19,13 @@
 
 extern crate alloc;
 
-mod show;
-mod tell;
+mod output_json;
+mod picture_json;
 
 /// The text form of a session's outputs, for native programs.
 pub mod print {
-    pub use crate::show::picture;
-    pub use crate::tell::{command, event, settlement};
+    pub use crate::output_json::{command, event, settlement};
+    pub use crate::picture_json::picture;
 }
 
 #[cfg(target_arch = "wasm32")]
@@ -94,7 +94,8 @@ impl Core {
         set(config.connect_timeout_ms, &mut session.connect_timeout_ms);
         set(config.command_timeout_ms, &mut session.command_timeout_ms);
         set(config.give_up_after_ms, &mut session.give_up_after_ms);
-        let session = Session::new(session).map_err(|error| tell::bad_config(&error).to_owned())?;
+        let session =
+            Session::new(session).map_err(|error| output_json::bad_config(&error).to_owned())?;
         Ok(Core { session, delivery: Delivery::new(CAPACITY) })
     }
 
@@ -167,9 +168,9 @@ impl Core {
             match self.delivery.next() {
                 // A picture change is visible in `picture()` only.
                 Some(Delivered::Picture(_)) => {}
-                Some(Delivered::Event(event)) => return tell::event(&event),
+                Some(Delivered::Event(event)) => return output_json::event(&event),
                 Some(Delivered::Settled { call, outcome }) => {
-                    return tell::settlement(call, &outcome);
+                    return output_json::settlement(call, &outcome);
                 }
                 None => return String::new(),
             }
@@ -178,7 +179,7 @@ impl Core {
 
     /// The channel as of the last item; empty while in none.
     pub fn picture(&self) -> String {
-        self.delivery.picture().map(show::picture).unwrap_or_default()
+        self.delivery.picture().map(picture_json::picture).unwrap_or_default()
     }
 
     fn handle(&mut self, now: f64, input: Input<'_>) -> String {
@@ -191,7 +192,7 @@ impl Core {
                 commands.begin('[');
                 any = true;
             }
-            tell::command(&output, &mut commands);
+            output_json::command(&output, &mut commands);
         }
         if any {
             commands.end(']');

@@ -15,7 +15,7 @@ use lianmai_protocol::{ErrorName, MediaKind, MediaSelector, Role, RpcError, Task
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::{ClientConfig, IntoUserId, JoinOptions};
-use super::event_loop::{EventLoop, Notice, Order};
+use super::event_loop::{AppRequest, EventLoop, Hint};
 use super::events::EventStream;
 use super::hub::{Hub, ListenerId};
 use super::platform;
@@ -45,7 +45,7 @@ pub struct WeakClient {
 
 struct Inner {
     appkey: String,
-    orders: mpsc::UnboundedSender<Order>,
+    requests: mpsc::UnboundedSender<AppRequest>,
     hub: Arc<Hub>,
 }
 
@@ -58,12 +58,12 @@ impl Client {
     /// # Panics
     /// Outside a tokio runtime with time and I/O.
     pub fn new(config: ClientConfig) -> Result<Client, ConfigError> {
-        let (orders, orders_in) = mpsc::unbounded_channel();
+        let (requests, received) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(config.event_capacity));
         let session = Session::new(config.session(platform::seed()))?;
-        tokio::spawn(EventLoop::new(session, Arc::clone(&hub)).run(orders_in));
+        tokio::spawn(EventLoop::new(session, Arc::clone(&hub)).run(received));
         tokio::spawn(Arc::clone(&hub).run());
-        Ok(Client { inner: Arc::new(Inner { appkey: config.appkey, orders, hub }) })
+        Ok(Client { inner: Arc::new(Inner { appkey: config.appkey, requests, hub }) })
     }
 
     /// Enters a channel. From then on the client stays in it: it reconnects by itself after a connection loss
@@ -362,7 +362,7 @@ impl Client {
     #[must_use]
     pub fn tasks(&self) -> Vec<TaskInfo> {
         let all = |picture: &Picture| picture.tasks.values().cloned().collect();
-        self.inner.hub.look(|picture| picture.map(all).unwrap_or_default())
+        self.inner.hub.with_picture(|picture| picture.map(all).unwrap_or_default())
     }
 
     /// Reports observations of a media component to the server. `uid` identifies the stream of a pull.
@@ -382,12 +382,12 @@ impl Client {
     /// Tells the client that the network changed: it reconnects on a new socket, at once unless the server asked for a
     /// wait. Use it if the system reports such changes; without it a dead connection is found within `deadAfterMs`.
     pub fn network_changed(&self) {
-        self.notice(Notice::NetworkChanged);
+        self.hint(Hint::NetworkChanged);
     }
 
     /// Tells the client that the app is shown again: the client checks within 3 s that its connection is alive.
     pub fn foreground(&self) {
-        self.notice(Notice::Foreground);
+        self.hint(Hint::Foreground);
     }
 
     /// Runs `handler` for every event of a kind, or of all kinds ([`EventKind::All`]), in order, on the client's
@@ -422,20 +422,20 @@ impl Client {
     /// A copy of the channel as of the event that was delivered last; `None` while in no channel.
     #[must_use]
     pub fn picture(&self) -> Option<Picture> {
-        self.inner.hub.look(|picture| picture.cloned())
+        self.inner.hub.with_picture(|picture| picture.cloned())
     }
 
     /// All broadcasters by uid, including the app itself if it is one.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         let all = |picture: &Picture| picture.members.values().cloned().collect();
-        self.inner.hub.look(|picture| picture.map(all).unwrap_or_default())
+        self.inner.hub.with_picture(|picture| picture.map(all).unwrap_or_default())
     }
 
     /// The app's own state; `None` while in no channel.
     #[must_use]
     pub fn self_info(&self) -> Option<Own> {
-        self.inner.hub.look(|picture| picture.map(|picture| picture.own.clone()))
+        self.inner.hub.with_picture(|picture| picture.map(|picture| picture.own.clone()))
     }
 
     /// A handle that does not keep the client alive.
@@ -458,13 +458,13 @@ impl Client {
     async fn call(&self, command: Command) -> Result<Reply, CallError> {
         let (waiter, outcome) = oneshot::channel();
         let stopped = || CallError::Closed { code: 1006, reason: "the runtime stopped".to_owned() };
-        self.inner.orders.send(Order::Call { command, waiter }).map_err(|_| stopped())?;
+        self.inner.requests.send(AppRequest::Call { command, waiter }).map_err(|_| stopped())?;
         outcome.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    fn notice(&self, notice: Notice) {
+    fn hint(&self, hint: Hint) {
         // If the event loop has ended, there is no connection that the notice could concern.
-        let _ = self.inner.orders.send(Order::Notice(notice));
+        let _ = self.inner.requests.send(AppRequest::Hint(hint));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The loop around the session. In: socket events, orders of the app, the timer. Out: the session's outputs, to the
+//! The loop around the session. In: socket events, requests of the app, the timer. Out: the session's outputs, to the
 //! socket and to the hub. Deliberately absent: decisions.
 
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use super::socket::{Socket, SocketEvent};
 use crate::session::{CallId, Command, Input, Output, Session, SocketId};
 
 /// A request of the app to the event loop.
-pub(super) enum Order {
+pub(super) enum AppRequest {
     /// A call.
     Call { command: Command, waiter: Waiter },
     /// An observation of the app.
-    Notice(Notice),
+    Hint(Hint),
 }
 
 /// An observation that the session cannot make itself.
-pub(super) enum Notice {
+pub(super) enum Hint {
     NetworkChanged,
     Foreground,
 }
@@ -44,7 +44,7 @@ impl EventLoop {
     }
 
     /// Runs until the last client handle is dropped.
-    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+    pub(super) async fn run(mut self, mut requests: mpsc::UnboundedReceiver<AppRequest>) {
         let mut paused = false;
         loop {
             if let Some(input) = self.hub.reading() {
@@ -61,8 +61,8 @@ impl EventLoop {
             // In this order: data that arrived in time must be seen before the timer.
             tokio::select! {
                 biased;
-                order = orders.recv() => match order {
-                    Some(order) => self.order(order),
+                request = requests.recv() => match request {
+                    Some(request) => self.handle_request(request),
                     None => break,
                 },
                 (socket, event) = self.socket.next(!paused) => self.report(socket, event),
@@ -84,16 +84,16 @@ impl EventLoop {
         }
     }
 
-    fn order(&mut self, order: Order) {
-        match order {
-            Order::Call { command, waiter } => {
+    fn handle_request(&mut self, request: AppRequest) {
+        match request {
+            AppRequest::Call { command, waiter } => {
                 self.last_call += 1;
                 let call = CallId(self.last_call);
                 self.hub.await_call(call, waiter);
                 self.feed(Input::Command { call, command });
             }
-            Order::Notice(Notice::NetworkChanged) => self.feed(Input::NetworkChanged),
-            Order::Notice(Notice::Foreground) => self.feed(Input::Foreground),
+            AppRequest::Hint(Hint::NetworkChanged) => self.feed(Input::NetworkChanged),
+            AppRequest::Hint(Hint::Foreground) => self.feed(Input::Foreground),
         }
     }
 

@@ -120,7 +120,7 @@ impl Hub {
     }
 
     /// Passes `see` the picture as of the event that is being delivered.
-    pub(super) fn look<T>(&self, see: impl FnOnce(Option<&Picture>) -> T) -> T {
+    pub(super) fn with_picture<T>(&self, see: impl FnOnce(Option<&Picture>) -> T) -> T {
         see(self.shared().delivery.picture())
     }
 

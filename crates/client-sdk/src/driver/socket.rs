@@ -23,10 +23,10 @@ use crate::session::SocketId;
 /// RFC 6455: no close frame arrived.
 const LOST: u16 = 1006;
 /// Time limit for the close handshake of a closed socket, in the background.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
-type Opening = Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send>>;
+type WsStream = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Opening = Pin<Box<dyn Future<Output = Result<WsStream, Error>> + Send>>;
 
 /// An event of the socket.
 pub(super) enum SocketEvent {
@@ -43,7 +43,7 @@ pub(super) enum SocketEvent {
 /// The host's socket, if it has one.
 pub(super) struct Socket {
     id: SocketId,
-    state: State,
+    state: SocketState,
     outgoing: VecDeque<Message>,
     writing: Writing,
 }
@@ -59,16 +59,16 @@ enum Writing {
 }
 
 #[derive(Default)]
-enum State {
+enum SocketState {
     #[default]
     None,
     Opening(Opening),
-    Open(Box<Stream>),
+    Open(Box<WsStream>),
 }
 
 impl Default for Socket {
     fn default() -> Socket {
-        let (state, outgoing, writing) = (State::None, VecDeque::new(), Writing::Flushed);
+        let (state, outgoing, writing) = (SocketState::None, VecDeque::new(), Writing::Flushed);
         Socket { id: SocketId(0), state, outgoing, writing }
     }
 }
@@ -76,7 +76,8 @@ impl Default for Socket {
 impl Socket {
     /// Starts to open a socket. An earlier socket that was not closed is dropped, with all its reports.
     pub(super) fn connect(&mut self, id: SocketId, url: String) {
-        *self = Socket { id, state: State::Opening(Box::pin(open(url))), ..Socket::default() };
+        *self =
+            Socket { id, state: SocketState::Opening(Box::pin(open(url))), ..Socket::default() };
     }
 
     /// Queues a text frame.
@@ -87,9 +88,9 @@ impl Socket {
     /// Closes the socket in the background, after sending the queued frames.
     pub(super) fn close(&mut self, code: u16) {
         let Socket { state, outgoing, .. } = std::mem::take(self);
-        if let State::Open(stream) = state {
+        if let SocketState::Open(stream) = state {
             let frame = CloseFrame { code: code.into(), reason: "".into() };
-            tokio::spawn(say_goodbye(stream, outgoing, Some(frame)));
+            tokio::spawn(close_gracefully(stream, outgoing, Some(frame)));
         }
     }
 
@@ -102,15 +103,15 @@ impl Socket {
 
     fn poll(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<SocketEvent> {
         match &mut self.state {
-            State::None => Poll::Pending,
-            State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
+            SocketState::None => Poll::Pending,
+            SocketState::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
                 Ok(stream) => {
-                    self.state = State::Open(Box::new(stream));
+                    self.state = SocketState::Open(Box::new(stream));
                     Poll::Ready(SocketEvent::Opened)
                 }
                 Err(error) => Poll::Ready(self.lost(&error)),
             },
-            State::Open(_) => {
+            SocketState::Open(_) => {
                 if let Poll::Ready(Err(_)) = self.poll_write(cx) {
                     self.writing = Writing::Failed;
                     self.outgoing.clear();
@@ -121,7 +122,7 @@ impl Socket {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let State::Open(stream) = &mut self.state else { return Poll::Pending };
+        let SocketState::Open(stream) = &mut self.state else { return Poll::Pending };
         if let Writing::Failed = self.writing {
             self.outgoing.clear();
             return Poll::Pending;
@@ -143,7 +144,7 @@ impl Socket {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<SocketEvent> {
         loop {
-            let State::Open(stream) = &mut self.state else { return Poll::Pending };
+            let SocketState::Open(stream) = &mut self.state else { return Poll::Pending };
             return Poll::Ready(match ready!(stream.poll_next_unpin(cx)) {
                 Some(Ok(Message::Text(text))) => SocketEvent::Frame(text),
                 Some(Ok(Message::Binary(_))) => SocketEvent::Unreadable,
@@ -152,13 +153,13 @@ impl Socket {
                         (frame.code.into(), frame.reason.as_str().to_owned())
                     });
                     let state = std::mem::take(self).state;
-                    if let State::Open(stream) = state {
-                        tokio::spawn(say_goodbye(stream, VecDeque::new(), None));
+                    if let SocketState::Open(stream) = state {
+                        tokio::spawn(close_gracefully(stream, VecDeque::new(), None));
                     }
                     SocketEvent::Closed { code, reason }
                 }
                 Some(Ok(_)) => continue,
-                Some(Err(error)) if is_garbage(&error) => SocketEvent::Unreadable,
+                Some(Err(error)) if is_protocol_violation(&error) => SocketEvent::Unreadable,
                 Some(Err(error)) => self.lost(&error),
                 None => self.lost(&Error::ConnectionClosed),
             });
@@ -172,7 +173,7 @@ impl Socket {
 }
 
 /// Whether the peer violated the framing rules (CON-12), as opposed to being gone.
-fn is_garbage(error: &Error) -> bool {
+fn is_protocol_violation(error: &Error) -> bool {
     match error {
         Error::Protocol(error) => !matches!(error, ProtocolError::ResetWithoutClosingHandshake),
         Error::Capacity(_) | Error::Utf8(_) => true,
@@ -180,12 +181,12 @@ fn is_garbage(error: &Error) -> bool {
     }
 }
 
-async fn say_goodbye(
-    mut stream: Box<Stream>,
+async fn close_gracefully(
+    mut stream: Box<WsStream>,
     outgoing: VecDeque<Message>,
     frame: Option<CloseFrame>,
 ) {
-    let goodbye = async {
+    let closing = async {
         for message in outgoing {
             stream.feed(message).await?;
         }
@@ -195,10 +196,10 @@ async fn say_goodbye(
         Ok::<(), Error>(())
     };
     // Nobody waits for the result.
-    let _ = tokio::time::timeout(FAREWELL, goodbye).await;
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }
 
-async fn open(url: String) -> Result<Stream, Error> {
+async fn open(url: String) -> Result<WsStream, Error> {
     let mut request = url.into_client_request()?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUBPROTOCOL));
     // The library's defaults suit bulk transfers: 128 KiB read buffer, 64 MiB messages, unlimited write buffer.
@@ -214,13 +215,13 @@ async fn open(url: String) -> Result<Stream, Error> {
 type Request = tokio_tungstenite::tungstenite::handshake::client::Request;
 
 #[cfg(not(feature = "tls"))]
-async fn connect(request: Request, config: WebSocketConfig) -> Result<Stream, Error> {
+async fn connect(request: Request, config: WebSocketConfig) -> Result<WsStream, Error> {
     let opened = tokio_tungstenite::connect_async_with_config(request, Some(config), true).await;
     opened.map(|(stream, _)| stream)
 }
 
 #[cfg(feature = "tls")]
-async fn connect(request: Request, config: WebSocketConfig) -> Result<Stream, Error> {
+async fn connect(request: Request, config: WebSocketConfig) -> Result<WsStream, Error> {
     use std::sync::Arc;
 
     use tokio_tungstenite::Connector;

@@ -15,9 +15,9 @@ use lianmai_protocol::wire::Wire;
 use lianmai_protocol::{ErrorName, KindSet, Role, RpcError, UserId};
 
 use super::link::End;
+use super::phase::Phase;
 use super::requests::{Owner, Pending};
 use super::restore::without;
-use super::stay::Stay;
 use super::translate;
 use super::{Change, Event, Reply, Session, Work};
 use crate::error::CallError;
@@ -78,7 +78,7 @@ impl Session {
 
     /// A command of the session was refused. The app has been told already that this part of its state is lost.
     fn restore_refused(&mut self, request: Call, error: &RpcError) {
-        let Stay::Member(member) = &mut self.stay else { return };
+        let Phase::Member(member) = &mut self.phase else { return };
         match (error.name(), request) {
             (ErrorName::RateLimited | ErrorName::TooManyInFlight, request) => {
                 let after = error.data.retry_after_ms.unwrap_or(0);
@@ -99,7 +99,7 @@ impl Session {
 
     /// Stores the URL of an answer. Returns whether it differs from the one that the app holds.
     fn note_urls(&mut self, request: &Call, reply: &Reply) -> bool {
-        let Stay::Member(member) = &mut self.stay else { return false };
+        let Phase::Member(member) = &mut self.phase else { return false };
         match (request, reply) {
             (Call::Publish(asked), Reply::Published(answer)) => {
                 let kinds = asked.media_type.kinds();
@@ -154,7 +154,7 @@ impl Session {
                 let answer: TokenRenewed = read(json)?;
                 self.covers(answer.seq)?;
                 let expires_in_ms = answer.token_expires_in_ms;
-                if let Stay::Member(member) = &mut self.stay {
+                if let Phase::Member(member) = &mut self.phase {
                     member.entry.token = Some(asked.token.clone());
                     member.urls.keep_pulls(|(_, kind)| answer.rights.subscribe.contains(kind));
                 }
@@ -191,7 +191,7 @@ impl Session {
     /// Applies effects on the app's own state that no event reports: those on an audience member, and the end of a
     /// subscription. If no call of the app waits for the answer, the app is told by events.
     fn own_effect(&mut self, pending: &Pending, seq: u64) {
-        let Stay::Member(member) = &self.stay else { return };
+        let Phase::Member(member) = &self.phase else { return };
         let own = &member.picture.own;
         let unseen = own.role == Role::Audience && seq >= member.own_since;
         let uid = own.uid;
@@ -237,7 +237,7 @@ impl Session {
     /// (ORD-8).
     fn learnt_later(&mut self, id: u64, change: Arc<Change>) -> Vec<Arc<Change>> {
         let oldest = self.requests.oldest();
-        let Stay::Member(member) = &mut self.stay else { return Vec::new() };
+        let Phase::Member(member) = &mut self.phase else { return Vec::new() };
         let at = member.learnt.partition_point(|(of, _)| *of < id);
         let later = member.learnt[at..].iter().map(|(_, change)| Arc::clone(change)).collect();
         member.learnt.insert(at, (id, change));

@@ -64,17 +64,17 @@ struct Diff<'a> {
 }
 
 /// The state of a member that `update` compares.
-struct Told<'a> {
+struct MemberState<'a> {
     role: &'a Role,
     name: Option<&'a String>,
     attributes: &'a Attributes,
     muted: KindSet,
 }
 
-impl<'a> Told<'a> {
-    fn by(member: &'a Member) -> Told<'a> {
+impl<'a> MemberState<'a> {
+    fn by(member: &'a Member) -> MemberState<'a> {
         let Member { role, name, attributes, muted, .. } = member;
-        Told { role, name: name.as_ref(), attributes, muted: *muted }
+        MemberState { role, name: name.as_ref(), attributes, muted: *muted }
     }
 }
 
@@ -142,7 +142,13 @@ impl Diff<'_> {
         let mut changed = vec![];
         for new in uids.iter().filter_map(|uid| self.new.members.get(uid)) {
             if let Some(old) = same(&self.at.members, new.uid, new.mid) {
-                update(&mut changed, new.uid, new.mid, &Told::by(old), &Told::by(new));
+                update(
+                    &mut changed,
+                    new.uid,
+                    new.mid,
+                    &MemberState::by(old),
+                    &MemberState::by(new),
+                );
             }
         }
         self.steps(changed);
@@ -199,13 +205,13 @@ impl Diff<'_> {
     fn own_state(&mut self) {
         let (old, new) = (&self.at.own, &self.new.own);
         let mut changed = vec![];
-        let before = Told {
+        let before = MemberState {
             role: &old.role,
             name: old.name.as_ref(),
             attributes: &old.attributes,
             muted: old.muted,
         };
-        let after = Told {
+        let after = MemberState {
             role: &new.role,
             name: new.name.as_ref(),
             attributes: &new.attributes,
@@ -239,7 +245,13 @@ fn stream(member: &Member, kind: &MediaKind, publication: Pub) -> StreamChange {
 }
 
 /// The net changes of one membership.
-fn update(events: &mut Vec<ChannelEvent>, uid: UserId, mid: Mid, old: &Told<'_>, new: &Told<'_>) {
+fn update(
+    events: &mut Vec<ChannelEvent>,
+    uid: UserId,
+    mid: Mid,
+    old: &MemberState<'_>,
+    new: &MemberState<'_>,
+) {
     if old.role != new.role {
         let role = new.role.clone();
         events.push(ChannelEvent::RoleChanged(RoleChanged { uid, mid, role }));

@@ -10,16 +10,16 @@ use lianmai_protocol::{Action, CloseCode, ErrorName, MonoTime, RpcError};
 
 use super::answer::read;
 use super::input::CallId;
-use super::link::{End, Wait};
+use super::link::{End, Retry};
 use super::liveness::Liveness;
+use super::phase::{Membership, PendingJoin, Phase, Route};
 use super::requests::sendable;
-use super::resume::Return;
+use super::resume::Resumption;
 use super::state::State;
-use super::stay::{Entry, Membership, Route, Stay};
 use super::{Change, Event, Joined, Picture, Reply, Session, StateReason};
 use crate::error::CallError;
 
-impl Entry {
+impl PendingJoin {
     /// Gives a frozen host more time, once.
     pub(super) fn wake(&mut self, until: MonoTime) {
         if !core::mem::replace(&mut self.woken, true) {
@@ -34,10 +34,11 @@ impl Session {
         if let Err(name) = sendable(&request) {
             return self.settle(call, Err(CallError::refused(name)));
         }
-        self.parted();
+        self.end_late_leave();
         let deadline = self.now + self.config.command_timeout_ms;
-        let entry = Entry { call, join, deadline, woken: false, unanswered: 0, failure: None };
-        self.stay = Stay::Entry(Box::new(entry));
+        let entry =
+            PendingJoin { call, join, deadline, woken: false, unanswered: 0, failure: None };
+        self.phase = Phase::Joining(Box::new(entry));
         self.addresses.start_over();
         self.backoff.reset();
         self.connect();
@@ -51,12 +52,12 @@ impl Session {
             Err(error) => return self.entry_refused(error),
         };
         let Ok(answer) = read::<JoinedMessage>(&json) else { return self.gap() };
-        let Stay::Entry(entry) = core::mem::take(&mut self.stay) else { return };
+        let Phase::Joining(entry) = core::mem::take(&mut self.phase) else { return };
         let (session_id, deployment_id) = (answer.session_id, answer.deployment_id.clone());
         let live = Liveness::new(&answer.timers, self.now, self.reading_paused);
         let membership = Membership::new(entry.join, answer, self.now);
         let picture = membership.picture.clone();
-        self.stay = Stay::Member(Box::new(membership));
+        self.phase = Phase::Member(Box::new(membership));
         self.state = State::Joined(live);
         self.addresses.worked();
         self.change(Change::Entered(Box::new(picture.clone())));
@@ -74,7 +75,7 @@ impl Session {
     }
 
     fn entry_refused(&mut self, error: RpcError) {
-        let Stay::Entry(entry) = &mut self.stay else { return };
+        let Phase::Joining(entry) = &mut self.phase else { return };
         entry.unanswered = entry.unanswered.saturating_sub(1);
         let wait = error.data.retry_after_ms.unwrap_or(0);
         let is_elsewhere = error.data.action == Some(Action::Redirect);
@@ -88,7 +89,7 @@ impl Session {
                 return self.await_closing(&name);
             }
             let close = Some(CloseCode::NORMAL);
-            return self.away(StateReason::JoinRefused, Wait::Backoff(wait), close);
+            return self.away(StateReason::JoinRefused, Retry::Backoff(wait), close);
         }
         let end = End::local(CloseCode::NORMAL, "joinRefused", true, StateReason::JoinRefused);
         self.end_entry(end, CallError::Refused(error));
@@ -96,7 +97,7 @@ impl Session {
 
     /// The app's `join` had no outcome in time.
     pub(super) fn join_over_time(&mut self) {
-        let Stay::Entry(entry) = &mut self.stay else { return };
+        let Phase::Joining(entry) = &mut self.phase else { return };
         let error = match entry.failure.take() {
             _ if entry.unanswered > 0 => CallError::OutcomeUnknown,
             Some(failure) => failure,
@@ -104,16 +105,16 @@ impl Session {
         };
         self.event(Event::SendCommandOverTime { method: "join" });
         if self.requests.is_leaving() {
-            return self.part();
+            return self.leave_late();
         }
         let end = End::local(CloseCode::NORMAL, "timeout", false, StateReason::Timeout);
         self.end_entry(end, error);
     }
 
-    /// Ends the stay. A pending `join` fails with `error`.
+    /// Ends the phase. A pending `join` fails with `error`.
     pub(super) fn end_entry(&mut self, end: End, error: CallError) {
-        let call = match &self.stay {
-            Stay::Entry(entry) => Some(entry.call),
+        let call = match &self.phase {
+            Phase::Joining(entry) => Some(entry.call),
             _ => None,
         };
         self.end(end);
@@ -129,7 +130,7 @@ impl Session {
             Err(error) => return self.rejoin_refused(error),
         };
         let Ok(answer) = read::<JoinedMessage>(&json) else { return self.gap() };
-        let Stay::Member(member) = &mut self.stay else { return };
+        let Phase::Member(member) = &mut self.phase else { return };
         let picture = &member.picture;
         if answer.uid != picture.own.uid || answer.own.uid != picture.own.uid {
             return self.gap();
@@ -154,11 +155,17 @@ impl Session {
         let new = Picture::from_snapshot(answer, self.now);
         let told =
             self.told_snapshot(&new, |reason| super::ReconnectOutcome::Rejoined { reason }, reason);
-        self.back(Return { told, new: Some(new), restore, continues, why: StateReason::Rejoined });
+        self.resumed(Resumption {
+            told,
+            new: Some(new),
+            restore,
+            continues,
+            why: StateReason::Rejoined,
+        });
     }
 
     fn rejoin_refused(&mut self, error: RpcError) {
-        if let Stay::Member(member) = &mut self.stay {
+        if let Phase::Member(member) = &mut self.phase {
             member.may_be_back = false;
         }
         if error.data.action == Some(Action::Redirect) {
@@ -168,7 +175,7 @@ impl Session {
             // This `join` is no call of the app that could fail. The session therefore waits and retries after a
             // temporary error, as for an unreachable server (ERR-2).
             _ if error.data.retryable => {
-                let wait = Wait::Backoff(error.data.retry_after_ms.unwrap_or(0));
+                let wait = Retry::Backoff(error.data.retry_after_ms.unwrap_or(0));
                 return self.away(StateReason::Refused, wait, Some(CloseCode::NORMAL));
             }
             name if error.data.action == Some(Action::RenewToken) => {
@@ -189,9 +196,9 @@ impl Session {
             let why = StateReason::WrongDeployment;
             return self.end(End::local(CloseCode::JOIN_REFUSED, "wrongDeployment", true, why));
         }
-        if let Stay::Member(member) = &mut self.stay {
+        if let Phase::Member(member) = &mut self.phase {
             member.route = member.first_route();
         }
-        self.away(StateReason::WrongDeployment, Wait::None, Some(CloseCode::NORMAL));
+        self.away(StateReason::WrongDeployment, Retry::Now, Some(CloseCode::NORMAL));
     }
 }

@@ -1,4 +1,4 @@
-//! Sockets: opening and losing them, waiting for the next one, and the end of the session's stay. In: reports of the
+//! Sockets: opening and losing them, waiting for the next one, and the end of a membership. In: reports of the
 //! host and the server about the socket, and due times. Out: `Connect` and `CloseSocket`, the connection state, the
 //! first request on a new socket. Deliberately absent: the answers to that request (`entry.rs`, `resume.rs`).
 
@@ -9,9 +9,9 @@ use lianmai_protocol::message::notice::Closing;
 use lianmai_protocol::message::session::ResumeReason;
 use lianmai_protocol::{Action, CloseCode};
 
+use super::phase::{LeaveRoute, Phase, Route};
 use super::requests::Due;
-use super::state::{Asked, Farewell, State, Then};
-use super::stay::{Route, Stay, Way};
+use super::state::{AfterClose, CloseNotice, FirstRequest, State};
 use super::translate;
 use super::{Change, Event, Output, Reply, Session, SocketId, StateReason, Work};
 use crate::error::CallError;
@@ -20,7 +20,7 @@ use crate::error::CallError;
 const LOST: CloseCode = CloseCode(1006);
 
 /// When the next attempt is made.
-pub(super) enum Wait {
+pub(super) enum Retry {
     /// At once.
     None,
     /// After a random time, but not before this many milliseconds.
@@ -55,41 +55,41 @@ impl Session {
         let (socket, url) = (self.socket, self.addresses.url());
         self.out.push_back(Output::Connect { socket, url });
         self.state = State::Connecting { give_up: self.now + self.config.connect_timeout_ms };
-        if let Stay::Parting(parting) = &mut self.stay {
-            parting.tries = parting.tries.saturating_sub(1);
+        if let Phase::Leaving(late) = &mut self.phase {
+            late.tries = late.tries.saturating_sub(1);
         }
     }
 
     /// The socket is open: sends the first request, and nothing else until its answer (CLI-3).
     pub(super) fn opened(&mut self) {
         let State::Connecting { .. } = self.state else { return };
-        let patience = self.now + self.config.command_timeout_ms;
-        let (asked, call, give_up) = match &mut self.stay {
-            Stay::Entry(entry) => {
+        let deadline = self.now + self.config.command_timeout_ms;
+        let (asked, call, give_up) = match &mut self.phase {
+            Phase::Joining(entry) => {
                 entry.unanswered += 1;
-                (Asked::Join, Call::Join(entry.join.clone()), entry.deadline)
+                (FirstRequest::Join, Call::Join(entry.join.clone()), entry.deadline)
             }
-            Stay::Member(member) => match &member.route {
+            Phase::Member(member) => match &member.route {
                 Route::Resume => {
                     let Some(resume) = member.reconnect() else { return };
-                    (Asked::Reconnect, Call::Reconnect(resume), patience)
+                    (FirstRequest::Reconnect, Call::Reconnect(resume), deadline)
                 }
                 Route::Rejoin(_) => {
                     let join = member.rejoin(self.requests.newest_token());
                     member.may_be_back = true;
-                    (Asked::Join, Call::Join(join), patience)
+                    (FirstRequest::Join, Call::Join(join), deadline)
                 }
             },
-            Stay::Parting(parting) => match &mut parting.way {
-                Way::Resume(resume) => {
+            Phase::Leaving(late) => match &mut late.route {
+                LeaveRoute::Resume(resume) => {
                     resume.attempt += 1;
-                    (Asked::Reconnect, Call::Reconnect(resume.clone()), patience)
+                    (FirstRequest::Reconnect, Call::Reconnect(resume.clone()), deadline)
                 }
-                Way::Join(join) => (Asked::Join, Call::Join(join.clone()), patience),
+                LeaveRoute::Join(join) => (FirstRequest::Join, Call::Join(join.clone()), deadline),
             },
-            Stay::Out => return,
+            Phase::Out => return,
         };
-        if !matches!(self.stay, Stay::Parting(_)) {
+        if !matches!(self.phase, Phase::Leaving(_)) {
             self.event(Event::Open {});
         }
         let (id, frame) = self.requests.frame(&call);
@@ -131,12 +131,12 @@ impl Session {
             return;
         }
         self.settle_backoff();
-        if let Stay::Member(member) = &mut self.stay
+        if let Phase::Member(member) = &mut self.phase
             && member.gap(self.now)
         {
             self.backoff.failed();
         }
-        self.away(StateReason::Gap, Wait::Backoff(0), Some(CloseCode::GAP));
+        self.away(StateReason::Gap, Retry::Backoff(0), Some(CloseCode::GAP));
     }
 
     pub(super) fn closed(&mut self, code: u16, text: String) {
@@ -144,18 +144,18 @@ impl Session {
         match &self.state {
             State::Idle | State::Backoff { .. } => {}
             State::Connecting { .. } => self.failed(code, text),
-            State::Closing(_) => self.farewell(),
+            State::Closing(_) => self.finish_close(),
             State::Entering { .. } | State::Joined(_) => {
                 // Only `leave` ends with the reason `left`: a stray 1000 keeps the text of the transport.
                 let reason = if code == CloseCode::NORMAL.0 { text } else { name };
-                let then = self.then(code, None, 0);
+                let then = self.after_close(code, None, 0);
                 match (&self.state, &then) {
-                    (State::Entering { .. }, Then::Back { .. }) => self.failed(code, reason),
+                    (State::Entering { .. }, AfterClose::Back { .. }) => self.failed(code, reason),
                     _ => {
                         let give_up = self.now;
                         self.settle_backoff();
-                        self.state = State::Closing(Farewell { code, reason, then, give_up });
-                        self.farewell();
+                        self.state = State::Closing(CloseNotice { code, reason, then, give_up });
+                        self.finish_close();
                     }
                 }
             }
@@ -164,23 +164,23 @@ impl Session {
 
     /// An attempt to connect failed.
     fn failed(&mut self, code: u16, reason: String) {
-        if let Stay::Entry(entry) = &mut self.stay {
+        if let Phase::Joining(entry) = &mut self.phase {
             entry.failure = Some(CallError::Closed { code, reason });
         }
         // The host's socket is gone already.
         self.state = State::Backoff { until: self.now };
-        self.away(StateReason::SocketClosed, Wait::NextAddress, None);
+        self.away(StateReason::SocketClosed, Retry::NextAddress, None);
     }
 
     /// Handles the `closing` notice.
     pub(super) fn closing(&mut self, closing: &Closing) {
         self.redirected(closing);
         let at_least = closing.retry_after_ms.unwrap_or(0);
-        let then = self.then(closing.code.0, Some(&closing.action), at_least);
+        let then = self.after_close(closing.code.0, Some(&closing.action), at_least);
         let give_up = self.now + self.config.closing_timeout_ms;
         let (code, reason) = (closing.code.0, closing.reason.clone());
         self.settle_backoff();
-        self.state = State::Closing(Farewell { code, reason, then, give_up });
+        self.state = State::Closing(CloseNotice { code, reason, then, give_up });
         self.tell(StateReason::ServerClosing);
     }
 
@@ -195,20 +195,20 @@ impl Session {
 
     /// The request was refused, and `closing` follows: it contains the wait and the address.
     pub(super) fn await_closing(&mut self, reason: &str) {
-        let then = Then::Back { at_least: 0, anew: None };
+        let then = AfterClose::Back { at_least: 0, anew: None };
         let give_up = self.now + self.config.closing_timeout_ms;
         let (code, reason) = (CloseCode::JOIN_REFUSED.0, reason.to_owned());
-        self.state = State::Closing(Farewell { code, reason, then, give_up });
+        self.state = State::Closing(CloseNotice { code, reason, then, give_up });
     }
 
     /// The host stops or resumes reading. Data that it could not read does not count as late.
     pub(super) fn pause_reading(&mut self, paused: bool) {
         let was_held_up = self.is_held_up();
         self.reading_paused = paused;
-        let patience = self.now + self.config.command_timeout_ms;
+        let deadline = self.now + self.config.command_timeout_ms;
         match &mut self.state {
             State::Joined(live) => live.pause_reading(paused, self.now),
-            State::Entering { give_up, .. } if was_held_up => *give_up = patience,
+            State::Entering { give_up, .. } if was_held_up => *give_up = deadline,
             _ => {}
         }
     }
@@ -219,7 +219,7 @@ impl Session {
     }
 
     /// Determines what to do after a close.
-    fn then(&self, code: u16, action: Option<&Action>, at_least: u64) -> Then {
+    fn after_close(&self, code: u16, action: Option<&Action>, at_least: u64) -> AfterClose {
         let leaving = self.requests.is_leaving() && code == CloseCode::NORMAL.0;
         // This code answers no request that the server received: the request was lost.
         let unheard =
@@ -230,48 +230,50 @@ impl Session {
             Action::Rejoin => Some(ResumeReason::Gone),
             // The app may have supplied a newer token that arrived too late.
             Action::RenewToken if self.has_newer_token() => Some(ResumeReason::TokenExpired),
-            _ => return Then::End,
+            _ => return AfterClose::End,
         };
-        Then::Back { at_least, anew }
+        AfterClose::Back { at_least, anew }
     }
 
     /// Whether the app supplied a token that has not taken effect yet.
     pub(super) fn has_newer_token(&self) -> bool {
-        let Stay::Member(member) = &self.stay else { return false };
+        let Phase::Member(member) = &self.phase else { return false };
         let newest = self.requests.newest_token();
-        newest.is_some_and(|token| member.entry.token.as_deref() != Some(token))
+        newest.is_some_and(|token| member.join.token.as_deref() != Some(token))
     }
 
     /// The server closed the socket, or its time to do so is over.
-    fn farewell(&mut self) {
+    fn finish_close(&mut self) {
         let State::Closing(said) = core::mem::replace(&mut self.state, State::Idle) else { return };
         // The host's socket is gone already, or closes because of the output below.
         self.state = State::Backoff { until: self.now };
-        let Farewell { code, reason, then, .. } = said;
+        let CloseNotice { code, reason, then, .. } = said;
         match then {
-            Then::End if self.requests.is_leaving() && matches!(self.stay, Stay::Member(_)) => {
+            AfterClose::End
+                if self.requests.is_leaving() && matches!(self.phase, Phase::Member(_)) =>
+            {
                 self.end(End::left());
             }
-            Then::End => {
+            AfterClose::End => {
                 let error = CallError::Closed { code, reason: reason.clone() };
                 let end = End { code, reason, terminal: true, why: StateReason::SocketClosed };
                 self.end_entry(end, error);
             }
-            Then::Back { at_least, anew } => {
-                if let (Stay::Member(member), Some(reason)) = (&mut self.stay, anew) {
+            AfterClose::Back { at_least, anew } => {
+                if let (Phase::Member(member), Some(reason)) = (&mut self.phase, anew) {
                     member.route = Route::Rejoin(reason);
                 }
-                if let Stay::Entry(entry) = &mut self.stay {
+                if let Phase::Joining(entry) = &mut self.phase {
                     entry.failure = Some(CallError::Closed { code, reason });
                 }
-                self.away(StateReason::SocketClosed, Wait::Backoff(at_least), None);
+                self.away(StateReason::SocketClosed, Retry::Backoff(at_least), None);
             }
         }
     }
 
     /// Drops the connection and plans the next one. Discards received messages that were not processed: the server
     /// sends them again.
-    pub(super) fn away(&mut self, why: StateReason, wait: Wait, close: Option<CloseCode>) {
+    pub(super) fn away(&mut self, why: StateReason, retry: Retry, close: Option<CloseCode>) {
         self.inbox.clear();
         self.settle_backoff();
         if let Some(code) = close
@@ -280,17 +282,19 @@ impl Session {
             self.close_socket(code.0);
         }
         self.state = State::Backoff { until: self.now };
-        let asked = match wait {
-            Wait::Backoff(asked) => asked,
-            Wait::None | Wait::NextAddress => 0,
+        let asked = match retry {
+            Retry::Backoff(asked) => asked,
+            Retry::Now | Retry::NextAddress => 0,
         };
         let (mut at_least, mut soon) = ((asked, 0), false);
-        match &mut self.stay {
-            Stay::Out => return self.state = State::Idle,
-            Stay::Parting(_) => return self.part_again(),
-            Stay::Entry(_) | Stay::Member(_) if self.requests.is_leaving() => return self.part(),
-            Stay::Entry(_) => {}
-            Stay::Member(member) => {
+        match &mut self.phase {
+            Phase::Out => return self.state = State::Idle,
+            Phase::Leaving(_) => return self.retry_late_leave(),
+            Phase::Joining(_) | Phase::Member(_) if self.requests.is_leaving() => {
+                return self.leave_late();
+            }
+            Phase::Joining(_) => {}
+            Phase::Member(member) => {
                 member.gives_up.get_or_insert(self.now + self.config.give_up_after_ms);
                 // Evaluated first: the loss itself is not a failed attempt.
                 soon = member.is_server_awaited(self.now);
@@ -303,11 +307,11 @@ impl Session {
         }
         self.extend_calls();
         let asked_until = self.now + self.backoff.asked(at_least.0, at_least.1);
-        let pause = match wait {
-            Wait::None => 0,
-            Wait::NextAddress if self.addresses.failed() => 0,
-            Wait::Backoff(_) | Wait::NextAddress if soon => self.backoff.soon(),
-            Wait::Backoff(_) | Wait::NextAddress => self.backoff.wait(self.now),
+        let pause = match retry {
+            Retry::Now => 0,
+            Retry::NextAddress if self.addresses.failed() => 0,
+            Retry::Backoff(_) | Retry::NextAddress if soon => self.backoff.soon(),
+            Retry::Backoff(_) | Retry::NextAddress => self.backoff.wait(self.now),
         };
         let not_before = self.backoff.not_before.max(asked_until);
         self.backoff.not_before = not_before;
@@ -318,7 +322,7 @@ impl Session {
     /// Resets the backoff if the connection was stable. Must be called before its state is replaced.
     fn settle_backoff(&mut self) {
         if let State::Joined(live) = &mut self.state
-            && live.was_stable(self.now)
+            && live.take_stable(self.now)
         {
             self.backoff.reset();
         }
@@ -329,15 +333,15 @@ impl Session {
             State::Connecting { give_up } | State::Entering { give_up, .. }
                 if *give_up <= self.now && !self.is_held_up() =>
             {
-                self.away(StateReason::Timeout, Wait::NextAddress, Some(CloseCode::NORMAL));
+                self.away(StateReason::Timeout, Retry::NextAddress, Some(CloseCode::NORMAL));
             }
             State::Joined(live) if live.dead_at().is_some_and(|at| at <= self.now) => {
-                self.away(StateReason::DeadPeer, Wait::Backoff(0), Some(CloseCode::IDLE));
+                self.away(StateReason::DeadPeer, Retry::Backoff(0), Some(CloseCode::IDLE));
             }
             State::Closing(said) if said.give_up <= self.now => {
                 let code = said.code;
                 self.close_socket(code);
-                self.farewell();
+                self.finish_close();
             }
             _ => {}
         }
@@ -348,13 +352,13 @@ impl Session {
         }
     }
 
-    pub(super) fn check_stay(&mut self) {
-        match &self.stay {
-            Stay::Entry(entry) if entry.deadline <= self.now => self.join_over_time(),
-            Stay::Member(member) if member.gives_up.is_some_and(|at| at <= self.now) => {
+    pub(super) fn check_phase(&mut self) {
+        match &self.phase {
+            Phase::Joining(entry) if entry.deadline <= self.now => self.join_over_time(),
+            Phase::Member(member) if member.gives_up.is_some_and(|at| at <= self.now) => {
                 self.end(End::local(LOST, "gaveUp", false, StateReason::GaveUp));
             }
-            Stay::Parting(parting) if parting.until <= self.now => self.parted(),
+            Phase::Leaving(late) if late.until <= self.now => self.end_late_leave(),
             _ => {}
         }
     }
@@ -363,23 +367,23 @@ impl Session {
     pub(super) fn wake(&mut self) {
         let until = self.now + self.config.command_timeout_ms;
         self.requests.wake(until);
-        match &mut self.stay {
+        match &mut self.phase {
             // No call of the app depends on these.
-            Stay::Out | Stay::Parting(_) => return,
+            Phase::Out | Phase::Leaving(_) => return,
             _ if self.state.is_ending() => return,
-            Stay::Entry(entry) => entry.wake(until),
-            Stay::Member(member) => member.gives_up = None,
+            Phase::Joining(entry) => entry.wake(until),
+            Phase::Member(member) => member.gives_up = None,
         }
-        self.away(StateReason::Woken, Wait::None, Some(CloseCode::NORMAL));
+        self.away(StateReason::Woken, Retry::Now, Some(CloseCode::NORMAL));
     }
 
     pub(super) fn network_changed(&mut self) {
         match &self.state {
             State::Backoff { .. } => self.hurry(),
             State::Connecting { .. } | State::Entering { .. } | State::Joined(_)
-                if !matches!(self.stay, Stay::Parting(_)) =>
+                if !matches!(self.phase, Phase::Leaving(_)) =>
             {
-                self.away(StateReason::NetworkChanged, Wait::None, Some(CloseCode::NORMAL));
+                self.away(StateReason::NetworkChanged, Retry::Now, Some(CloseCode::NORMAL));
             }
             _ => {}
         }
@@ -403,7 +407,7 @@ impl Session {
         }
     }
 
-    /// Ends the stay. Events come first, then settlements.
+    /// Ends the phase. Events come first, then settlements.
     pub(super) fn end(&mut self, end: End) {
         self.inbox.clear();
         if self.state.has_socket() {
@@ -411,8 +415,8 @@ impl Session {
         }
         let pending = self.requests.take_all();
         self.state = State::Idle;
-        let was_member = matches!(self.stay, Stay::Member(_));
-        self.stay = Stay::Out;
+        let was_member = matches!(self.phase, Phase::Member(_));
+        self.phase = Phase::Out;
         if was_member {
             self.change(Change::Ended);
         }

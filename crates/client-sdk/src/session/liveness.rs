@@ -42,7 +42,7 @@ impl Liveness {
     }
 
     /// Whether the connection lasted long enough to count as stable. Returns `true` once per such period.
-    pub(super) fn was_stable(&mut self, now: MonoTime) -> bool {
+    pub(super) fn take_stable(&mut self, now: MonoTime) -> bool {
         let stable = now.since(self.since) >= STABLE_MS;
         self.since = self.since.max(now);
         stable

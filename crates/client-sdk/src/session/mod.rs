@@ -69,9 +69,9 @@
 //! # Inside
 //!
 //! A membership outlives its connection: the session reconnects by itself, with as many `Connect`s as it takes, and
-//! reports what changed in the meantime. `stay.rs` holds the purpose of the session, `state.rs` the state of the
+//! reports what changed in the meantime. `phase.rs` holds the phase of the session, `state.rs` the state of the
 //! connection. `link.rs` opens and loses sockets, `entry.rs` joins, `resume.rs` resumes, `restore.rs` restores the
-//! app's state after a new membership or a crash, and `parting.rs` delivers a late `leave`.
+//! app's state after a new membership or a crash, and `late_leave.rs` delivers a late `leave`.
 
 use crate::prelude::*;
 mod addresses;
@@ -84,11 +84,12 @@ mod diff;
 mod entry;
 mod event;
 mod input;
+mod late_leave;
 mod link;
 mod liveness;
 mod outcome;
 mod output;
-mod parting;
+mod phase;
 mod picture;
 mod queue;
 mod receive;
@@ -97,7 +98,6 @@ mod restore;
 mod resume;
 mod rng;
 mod state;
-mod stay;
 mod translate;
 mod urls;
 
@@ -124,10 +124,10 @@ pub use state::{ConnectionState, StateReason};
 
 use addresses::Addresses;
 use backoff::Backoff;
+use phase::Phase;
 use queue::Queue;
 use requests::{Due, Requests};
 use state::State;
-use stay::Stay;
 
 /// A timer that is later than this shows that the host was frozen; its socket is then out of date.
 const FROZEN_MS: u64 = 3_000;
@@ -139,9 +139,9 @@ pub struct Session {
     state: State,
     /// The number of the last socket, which exists while [`State::has_socket`].
     socket: SocketId,
-    stay: Stay,
+    phase: Phase,
     /// The state that the app was told last.
-    told: ConnectionState,
+    announced: ConnectionState,
     reading_paused: bool,
     requests: Requests,
     addresses: Addresses,
@@ -188,8 +188,8 @@ impl Session {
             now: MonoTime::default(),
             state: State::Idle,
             socket: SocketId(0),
-            stay: Stay::Out,
-            told: ConnectionState::Disconnected,
+            phase: Phase::Out,
+            announced: ConnectionState::Disconnected,
             reading_paused: false,
             requests: Requests::default(),
             addresses,
@@ -279,23 +279,23 @@ impl Session {
             State::Entering { .. } if self.is_held_up() => None,
             State::Connecting { give_up } | State::Entering { give_up, .. } => Some(*give_up),
             State::Joined(live) => earliest(&[live.dead_at(), Some(live.ping_at())]),
-            State::Closing(farewell) => Some(farewell.give_up),
+            State::Closing(notice) => Some(notice.give_up),
         };
-        let stay = match &self.stay {
-            Stay::Out => None,
-            Stay::Entry(entry) => Some(entry.deadline),
-            Stay::Member(member) => member.gives_up.or_else(|| self.return_deadline(member)),
-            Stay::Parting(parting) => Some(parting.until),
+        let phase = match &self.phase {
+            Phase::Out => None,
+            Phase::Joining(entry) => Some(entry.deadline),
+            Phase::Member(member) => member.gives_up.or_else(|| self.return_deadline(member)),
+            Phase::Leaving(late) => Some(late.until),
         };
-        earliest(&[state, stay, self.requests.next_deadline()])
+        earliest(&[state, phase, self.requests.next_deadline()])
     }
 
     /// The channel as of the last polled `Picture`, `Event` or `Settled`. `None` while in no channel. While the
     /// connection is lost the picture stays as it was at the loss.
     #[must_use]
     pub fn picture(&self) -> Option<&Picture> {
-        match &self.stay {
-            Stay::Member(member) => Some(&member.picture),
+        match &self.phase {
+            Phase::Member(member) => Some(&member.picture),
             _ => None,
         }
     }
@@ -303,13 +303,13 @@ impl Session {
     /// The state of the connection.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
-        match (&self.stay, &self.state) {
+        match (&self.phase, &self.state) {
             // The delivery of a late `leave` is invisible to the app.
-            (Stay::Out | Stay::Parting(_), _) => ConnectionState::Disconnected,
+            (Phase::Out | Phase::Leaving(_), _) => ConnectionState::Disconnected,
             _ if self.state.is_ending() => ConnectionState::Disconnecting,
-            (Stay::Entry(_), _) => ConnectionState::Connecting,
-            (Stay::Member(_), State::Joined(_)) => ConnectionState::Connected,
-            (Stay::Member(_), _) => ConnectionState::Reconnecting,
+            (Phase::Joining(_), _) => ConnectionState::Connecting,
+            (Phase::Member(_), State::Joined(_)) => ConnectionState::Connected,
+            (Phase::Member(_), _) => ConnectionState::Reconnecting,
         }
     }
 
@@ -321,22 +321,22 @@ impl Session {
 
     fn command(&mut self, call: CallId, request: Call) {
         let is_leave = matches!(request, Call::Leave(_));
-        let refusal = match (&self.stay, &request) {
+        let refusal = match (&self.phase, &request) {
             // Only the session itself sends these.
             (_, Call::Reconnect(_) | Call::Ping(_)) => {
                 Some(CallError::refused(ErrorName::MethodNotFound))
             }
-            (Stay::Out | Stay::Parting(_), Call::Join(join)) => {
+            (Phase::Out | Phase::Leaving(_), Call::Join(join)) => {
                 return self.join(call, join.clone());
             }
             (_, Call::Join(_)) => Some(CallError::refused(ErrorName::AlreadyJoined)),
-            (Stay::Out | Stay::Parting(_), _) => Some(CallError::NotJoined),
+            (Phase::Out | Phase::Leaving(_), _) => Some(CallError::NotJoined),
             _ if self.requests.is_leaving() => Some(CallError::NotJoined),
-            (Stay::Entry(_), Call::Leave(_)) => None,
-            (Stay::Entry(_), _) => Some(CallError::NotJoined),
-            (Stay::Member(_), _) => match &self.state {
-                State::Closing(farewell) if self.state.is_ending() && !is_leave => {
-                    let (code, reason) = (farewell.code, farewell.reason.clone());
+            (Phase::Joining(_), Call::Leave(_)) => None,
+            (Phase::Joining(_), _) => Some(CallError::NotJoined),
+            (Phase::Member(_), _) => match &self.state {
+                State::Closing(notice) if self.state.is_ending() && !is_leave => {
+                    let (code, reason) = (notice.code, notice.reason.clone());
                     Some(CallError::Closed { code, reason })
                 }
                 _ => None,
@@ -345,7 +345,7 @@ impl Session {
         if let Some(error) = refusal {
             return self.settle(call, Err(error));
         }
-        if let Stay::Member(member) = &mut self.stay {
+        if let Phase::Member(member) = &mut self.phase {
             member.restore.decided(&request, member.picture.own.uid);
         }
         // One place is reserved for `leave`.
@@ -361,7 +361,7 @@ impl Session {
     /// Extends all calls while the server restarts (RST-1), those made before the restart and those made until the
     /// session is back.
     fn extend_calls(&mut self) {
-        if let Stay::Member(member) = &self.stay {
+        if let Phase::Member(member) = &self.phase {
             self.requests.extend(member.restart_time(self.now));
         }
     }
@@ -370,8 +370,8 @@ impl Session {
         match work {
             Work::Message(message) => self.receive(message),
             Work::Step(change, event) => {
-                if let (Stay::Member(member), Change::WhileAway(ChannelEvent::StreamAdded(e))) =
-                    (&mut self.stay, &*change)
+                if let (Phase::Member(member), Change::WhileAway(ChannelEvent::StreamAdded(e))) =
+                    (&mut self.phase, &*change)
                 {
                     member.restore.appeared(&(e.uid, e.media_type.clone()), self.now);
                 }
@@ -387,7 +387,7 @@ impl Session {
 
     fn check_deadlines(&mut self) {
         self.unchecked = false;
-        self.check_stay();
+        self.check_phase();
         self.check_link();
         while let Some(due) = self.requests.take_due(self.now) {
             self.over_time(due);
@@ -406,14 +406,14 @@ impl Session {
         let error = if due.sent { CallError::OutcomeUnknown } else { CallError::Timeout };
         self.event(Event::SendCommandOverTime { method: due.method });
         if due.method == "leave" {
-            self.part();
+            self.leave_late();
         }
         self.settle(due.call, Err(error));
     }
 
     fn send_waiting(&mut self) {
         let State::Joined(live) = &mut self.state else { return };
-        if let Stay::Member(member) = &mut self.stay
+        if let Phase::Member(member) = &mut self.phase
             && !self.requests.is_leaving()
         {
             while let Some(call) = member.restore.take(self.now) {
@@ -438,7 +438,7 @@ impl Session {
 
     /// Sends a ping, which acknowledges the newest ticket and targeted message (PIN-2). Returns its id.
     fn ping(&mut self) -> Option<u64> {
-        let (State::Joined(live), Stay::Member(member)) = (&mut self.state, &self.stay) else {
+        let (State::Joined(live), Phase::Member(member)) = (&mut self.state, &self.phase) else {
             return None;
         };
         let ping = Ping { k: member.ticket_number(), n: Some(member.messages) };
@@ -452,8 +452,8 @@ impl Session {
     /// Tells the app the state of the connection, if it changed.
     fn tell(&mut self, reason: StateReason) {
         let state = self.state();
-        if state != self.told {
-            self.told = state;
+        if state != self.announced {
+            self.announced = state;
             self.event(Event::ConnectionStateChange { state, reason });
         }
     }
@@ -463,7 +463,7 @@ impl Session {
     }
 
     fn apply(&mut self, change: Arc<Change>) {
-        if let Stay::Member(member) = &mut self.stay {
+        if let Phase::Member(member) = &mut self.phase {
             change.step(&mut member.picture);
         }
         self.out.push_back(Output::Picture(change));

@@ -38,15 +38,15 @@ pub struct Missed {
 
 /// What the app is told after it was told all differences.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct Announcement {
     pub(super) outcome: ReconnectOutcome,
     pub(super) missed: Option<Missed>,
     pub(super) messages_lost: u64,
 }
 
-impl Told {
+impl Announcement {
     /// Merges the announcement that an earlier attempt did not get to make.
-    pub(super) fn after(self, earlier: Option<Told>) -> Told {
+    pub(super) fn after(self, earlier: Option<Announcement>) -> Announcement {
         let Some(earlier) = earlier else { return self };
         let missed = match (earlier.missed, self.missed) {
             (Some(first), Some(last)) => {
@@ -55,7 +55,7 @@ impl Told {
             (one, other) => one.or(other),
         };
         let messages_lost = earlier.messages_lost.saturating_add(self.messages_lost);
-        Told { outcome: stronger(earlier.outcome, self.outcome), missed, messages_lost }
+        Announcement { outcome: stronger(earlier.outcome, self.outcome), missed, messages_lost }
     }
 }
 

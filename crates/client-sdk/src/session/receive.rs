@@ -9,16 +9,16 @@ use lianmai_protocol::message::session::Pong;
 use lianmai_protocol::message::{ChannelEvent, Notice, Position};
 use lianmai_protocol::wire;
 
-use super::state::{Asked, State, Then};
-use super::stay::Stay;
+use super::phase::Phase;
+use super::state::{AfterClose, FirstRequest, State};
 use super::translate::{self, Cause};
 use super::{Change, Session};
 
 impl Session {
     /// Handles one message. No message can make the session inconsistent.
     pub(super) fn receive(&mut self, message: ServerMessage) {
-        if let Stay::Parting(_) = self.stay {
-            return self.parting_message(message);
+        if let Phase::Leaving(_) = self.phase {
+            return self.late_leave_message(message);
         }
         match &mut self.state {
             State::Entering { asked, id, .. } => {
@@ -27,7 +27,10 @@ impl Session {
             }
             State::Joined(_) => self.receive_joined(message),
             State::Closing(said) => match (message, &mut said.then) {
-                (ServerMessage::Notice(Notice::Closing(closing)), Then::Back { at_least, .. }) => {
+                (
+                    ServerMessage::Notice(Notice::Closing(closing)),
+                    AfterClose::Back { at_least, .. },
+                ) => {
                     *at_least = (*at_least).max(closing.retry_after_ms.unwrap_or(0));
                     self.redirected(&closing);
                 }
@@ -40,18 +43,18 @@ impl Session {
     }
 
     /// Before the answer to the first request only that answer and `closing` matter: there is no picture yet.
-    fn receive_entering(&mut self, asked: Asked, entering: u64, message: ServerMessage) {
+    fn receive_entering(&mut self, asked: FirstRequest, entering: u64, message: ServerMessage) {
         match message {
             ServerMessage::Answer { id: Some(id), outcome } if id.0 == entering => {
-                match (asked, &self.stay) {
-                    (Asked::Join, Stay::Entry(_)) => self.entry_answer(outcome),
-                    (Asked::Join, Stay::Member(_)) => self.rejoin_answer(outcome),
-                    (Asked::Reconnect, _) => self.resume_answer(outcome),
+                match (asked, &self.phase) {
+                    (FirstRequest::Join, Phase::Joining(_)) => self.entry_answer(outcome),
+                    (FirstRequest::Join, Phase::Member(_)) => self.rejoin_answer(outcome),
+                    (FirstRequest::Reconnect, _) => self.resume_answer(outcome),
                     _ => self.ignored.answers += 1,
                 }
             }
             ServerMessage::Answer { .. } => self.ignored.answers += 1,
-            ServerMessage::Notice(Notice::Closing(closing)) => self.told_closing(closing),
+            ServerMessage::Notice(Notice::Closing(closing)) => self.announced_closing(closing),
             _ => self.ignored.early += 1,
         }
     }
@@ -95,7 +98,7 @@ impl Session {
     }
 
     fn channel_event(&mut self, position: Position, event: ChannelEvent) {
-        let Stay::Member(member) = &mut self.stay else { return };
+        let Phase::Member(member) = &mut self.phase else { return };
         let picture = &member.picture;
         if position.epoch != picture.epoch {
             return self.gap();
@@ -146,15 +149,15 @@ impl Session {
                 self.change(Change::TokenExpiry(self.now + n.expires_in_ms));
             }
             Notice::ServerRestarting(n) => {
-                if let Stay::Member(member) = &mut self.stay {
+                if let Phase::Member(member) = &mut self.phase {
                     member.restarts(n, self.now);
                 }
                 self.extend_calls();
             }
             // The server repeats `syncDone` if it may have been lost. The app is told only about a URL that differs.
-            Notice::SyncDone(sync) if !self.is_another(sync) => return,
-            Notice::Message(message) if !self.is_new(message) => return,
-            Notice::Closing(closing) => return self.told_closing(closing.clone()),
+            Notice::SyncDone(sync) if !self.store_url(sync) => return,
+            Notice::Message(message) if !self.record_message(message) => return,
+            Notice::Closing(closing) => return self.announced_closing(closing.clone()),
             _ => {}
         }
         if let Some(event) = translate::notice(notice) {
@@ -162,7 +165,7 @@ impl Session {
         }
     }
 
-    fn told_closing(&mut self, closing: Closing) {
+    fn announced_closing(&mut self, closing: Closing) {
         self.closing(&closing);
         if let Some(event) = translate::notice(Notice::Closing(closing)) {
             self.event(event);
@@ -170,8 +173,8 @@ impl Session {
     }
 
     /// Targeted messages are numbered across connections, so that none is told twice (RES-8).
-    fn is_new(&mut self, message: &TargetedMessage) -> bool {
-        let Stay::Member(member) = &mut self.stay else { return false };
+    fn record_message(&mut self, message: &TargetedMessage) -> bool {
+        let Phase::Member(member) = &mut self.phase else { return false };
         let new = message.n > member.messages;
         if new {
             member.messages = message.n;
@@ -182,8 +185,8 @@ impl Session {
     }
 
     /// Stores a URL. Returns whether it differs from the one that the app holds (URL-10).
-    fn is_another(&mut self, sync: &SyncDone) -> bool {
-        let Stay::Member(member) = &mut self.stay else { return true };
+    fn store_url(&mut self, sync: &SyncDone) -> bool {
+        let Phase::Member(member) = &mut self.phase else { return true };
         match &sync.direction {
             Direction::Push => member.urls.push(&sync.media_type, &sync.url),
             Direction::Pull => member.urls.pull(sync.uid, &sync.media_type, &sync.url),

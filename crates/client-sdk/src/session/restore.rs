@@ -14,7 +14,7 @@ use super::picture::{Own, Picture};
 use super::urls::Urls;
 
 /// A member and a kind of its media.
-pub(super) type Stream = (UserId, MediaKind);
+pub(super) type StreamKey = (UserId, MediaKind);
 
 /// A lost subscription is restored if its stream returns within this time.
 const WANTED_MS: u64 = 60_000;
@@ -35,7 +35,7 @@ pub(super) struct Intent {
     /// Those of `published` that the session itself requested and that have no answer: the app may have no URL for
     /// them.
     unanswered: KindSet,
-    streams: Map<Stream, ()>,
+    streams: Map<StreamKey, ()>,
 }
 
 impl Intent {
@@ -143,7 +143,7 @@ impl Intent {
         calls
     }
 
-    pub(super) fn streams(&self) -> impl Iterator<Item = &Stream> {
+    pub(super) fn streams(&self) -> impl Iterator<Item = &StreamKey> {
         self.streams.keys()
     }
 }
@@ -183,12 +183,12 @@ pub(super) struct Restore {
     burst: usize,
     next_at: MonoTime,
     /// Subscriptions to streams that do not exist, and until when they are wanted.
-    wanted: Map<Stream, MonoTime>,
+    wanted: Map<StreamKey, MonoTime>,
 }
 
 impl Restore {
     /// Starts again with `streams`. `busy` commands in the request table count against the burst.
-    pub(super) fn begin(&mut self, streams: Vec<Stream>, busy: usize, now: MonoTime) {
+    pub(super) fn begin(&mut self, streams: Vec<StreamKey>, busy: usize, now: MonoTime) {
         self.queue = streams.into_iter().map(subscribe).collect();
         self.burst = BURST.saturating_sub(busy);
         self.next_at = now + PACE_MS;
@@ -200,13 +200,13 @@ impl Restore {
     }
 
     /// Records that a stream is wanted that does not exist.
-    pub(super) fn want(&mut self, stream: Stream, now: MonoTime) {
+    pub(super) fn want(&mut self, stream: StreamKey, now: MonoTime) {
         self.wanted.retain(|_, until| now <= *until);
         self.wanted.insert(stream, now + WANTED_MS);
     }
 
     /// A stream was added: subscribes to it if it is wanted.
-    pub(super) fn appeared(&mut self, stream: &Stream, now: MonoTime) {
+    pub(super) fn appeared(&mut self, stream: &StreamKey, now: MonoTime) {
         if self.wanted.remove(stream).is_some_and(|until| now <= until) {
             if self.queue.is_empty() {
                 // The command is due from now on, not since the old `next_at`: an overdue deadline would look like a
@@ -226,7 +226,7 @@ impl Restore {
         self.queue = queue.into_iter().filter_map(|queued| without(queued, call, own)).collect();
     }
 
-    pub(super) fn is_wanted(&self, stream: &Stream) -> bool {
+    pub(super) fn is_wanted(&self, stream: &StreamKey) -> bool {
         self.wanted.contains_key(stream)
     }
 
@@ -299,6 +299,6 @@ pub(super) fn without(queued: Call, decided: &Call, own: UserId) -> Option<Call>
     }
 }
 
-fn subscribe((uid, media_type): Stream) -> Call {
+fn subscribe((uid, media_type): StreamKey) -> Call {
     Call::Subscribe(Subscribe { uid, media_type })
 }

@@ -11,20 +11,20 @@ use lianmai_protocol::raw::RawJson;
 use lianmai_protocol::{Action, CloseCode, ErrorName, MonoTime, RpcError};
 
 use super::answer::read;
-use super::link::{End, Wait};
+use super::link::{End, Retry};
 use super::liveness::Liveness;
-use super::outcome::Told;
-use super::restore::{Intent, Stream};
+use super::outcome::Announcement;
+use super::phase::{Membership, Phase, Return, Route};
+use super::restore::{Intent, StreamKey};
 use super::state::State;
-use super::stay::{Back, Membership, Route, Stay};
 use super::translate::{self, Cause};
 use super::{
     Change, Event, Missed, Picture, ReconnectOutcome, Session, StateReason, Work, earliest,
 };
 
-/// A connection that is back.
-pub(super) struct Return {
-    pub(super) told: Told,
+/// How the connection came back.
+pub(super) struct Resumption {
+    pub(super) told: Announcement,
     /// The new picture; `None` if the server replays the missed events.
     pub(super) new: Option<Picture>,
     /// Whether the app's own state is restored. Subscriptions are restored in each new epoch.
@@ -47,12 +47,13 @@ impl Session {
                     events: answer.replayed,
                     messages: answer.messages,
                 };
-                let told = Told { outcome, missed: None, messages_lost: answer.messages_lost };
-                if let Stay::Member(member) = &mut self.stay {
+                let told =
+                    Announcement { outcome, missed: None, messages_lost: answer.messages_lost };
+                if let Phase::Member(member) = &mut self.phase {
                     member.take_ticket(answer.ticket, answer.k);
                 }
                 let (why, continues) = (StateReason::Resumed, true);
-                self.back(Return { told, new: None, restore: false, continues, why });
+                self.resumed(Resumption { told, new: None, restore: false, continues, why });
             }
             Outcome::Snapshot => match answer.snapshot.take() {
                 Some(snapshot) => self.resume_snapshot(answer, *snapshot),
@@ -69,7 +70,7 @@ impl Session {
     fn resume_snapshot(&mut self, answer: Resumed, snapshot: JoinedMessage) {
         let timers = snapshot.timers;
         let new = Picture::from_snapshot(snapshot, self.now);
-        let Stay::Member(member) = &mut self.stay else { return };
+        let Phase::Member(member) = &mut self.phase else { return };
         let picture = &member.picture;
         if new.own.uid != picture.own.uid {
             return self.gap();
@@ -86,7 +87,7 @@ impl Session {
             self.told_snapshot(&new, |reason| ReconnectOutcome::Snapshot { reason }, reason);
         told.messages_lost = answer.messages_lost;
         let (restore, why) = (answer.restore, StateReason::Resumed);
-        self.back(Return { told, new: Some(new), restore, continues, why });
+        self.resumed(Resumption { told, new: Some(new), restore, continues, why });
     }
 
     /// What the app is told about a new snapshot: messages between the two pictures are lost.
@@ -95,7 +96,7 @@ impl Session {
         new: &Picture,
         outcome: impl FnOnce(ResumeReason) -> ReconnectOutcome,
         reason: ResumeReason,
-    ) -> Told {
+    ) -> Announcement {
         let missed = self.picture().and_then(|old| {
             let from_seq = old.seq.saturating_add(1);
             if new.epoch != old.epoch || new.seq < old.seq {
@@ -103,7 +104,7 @@ impl Session {
             }
             (new.seq >= from_seq).then_some(Missed { from_seq, to_seq: Some(new.seq) })
         });
-        Told { outcome: outcome(reason), missed, messages_lost: 0 }
+        Announcement { outcome: outcome(reason), missed, messages_lost: 0 }
     }
 
     /// Handles an error instead of a result: the server does not support `reconnect`, or not now.
@@ -111,7 +112,7 @@ impl Session {
         let wait = error.data.retry_after_ms.unwrap_or(0);
         if error.data.retryable || *error.name() == ErrorName::Draining {
             let close = Some(CloseCode::NORMAL);
-            return self.away(StateReason::Refused, Wait::Backoff(wait), close);
+            return self.away(StateReason::Refused, Retry::Backoff(wait), close);
         }
         let reason = ResumeReason::Invalid;
         let action = error.data.action.unwrap_or_else(|| reason.action());
@@ -130,7 +131,7 @@ impl Session {
             Action::Reconnect | Action::Redirect => self.await_closing(reason.as_str()),
             // The server has seen a later attempt than this one: the next attempt has a higher number.
             _ if reason == ResumeReason::StaleAttempt => {
-                self.away(StateReason::Refused, Wait::Backoff(0), Some(CloseCode::NORMAL));
+                self.away(StateReason::Refused, Retry::Backoff(0), Some(CloseCode::NORMAL));
             }
             _ => {
                 let (code, reason) = translate::end_of(&reason);
@@ -141,21 +142,21 @@ impl Session {
 
     /// The membership cannot continue: a new one replaces it.
     fn rejoin(&mut self, reason: ResumeReason) {
-        if let Stay::Member(member) = &mut self.stay {
+        if let Phase::Member(member) = &mut self.phase {
             member.route = Route::Rejoin(reason);
         }
         self.addresses.worked();
-        self.away(StateReason::Refused, Wait::None, Some(CloseCode::NORMAL));
+        self.away(StateReason::Refused, Retry::Now, Some(CloseCode::NORMAL));
     }
 
     /// The connection is back. The app is told the differences first, then the URLs, then the answers, then
     /// `reconnected`.
-    pub(super) fn back(&mut self, back: Return) {
-        let Return { told, new, restore, continues, why } = back;
-        let Stay::Member(member) = &mut self.stay else { return };
+    pub(super) fn resumed(&mut self, resumption: Resumption) {
+        let Resumption { told, new, restore, continues, why } = resumption;
+        let Phase::Member(member) = &mut self.phase else { return };
         let told = told.after(member.back.take().map(|earlier| earlier.told));
         let until = self.now + self.config.command_timeout_ms;
-        member.back = Some(Back { told, pings: Vec::new(), until });
+        member.back = Some(Return { told, pings: Vec::new(), until });
         member.gives_up = None;
         self.state = State::Joined(Liveness::new(&member.timers, self.now, self.reading_paused));
         self.addresses.worked();
@@ -163,16 +164,16 @@ impl Session {
         self.ping_back();
 
         let mut steps = self.steps(new.as_ref());
-        let intent = match (&self.stay, &new) {
+        let intent = match (&self.phase, &new) {
             // A crash loses all subscriptions, whatever a moderator has decided meanwhile (RES-10).
-            (Stay::Member(member), Some(new)) if restore || new.epoch != member.picture.epoch => {
+            (Phase::Member(member), Some(new)) if restore || new.epoch != member.picture.epoch => {
                 let unfinished = self.requests.own().chain(member.restore.queue());
                 Some(Intent::of(&member.picture, unfinished))
             }
             _ => None,
         };
         let mut again = vec![];
-        if let (Some(new), Stay::Member(member)) = (&new, &mut self.stay) {
+        if let (Some(new), Phase::Member(member)) = (&new, &mut self.phase) {
             member.own_since = new.seq;
             // The snapshot is newer than all of them.
             member.learnt.clear();
@@ -198,7 +199,7 @@ impl Session {
             // The state that the server reports is valid.
             _ => self.drop_restore(),
         }
-        if let (Some(new), Stay::Member(member)) = (&new, &mut self.stay) {
+        if let (Some(new), Phase::Member(member)) = (&new, &mut self.phase) {
             let Membership { urls, restore, .. } = &mut **member;
             urls.keep_pulls(|stream| new.has(stream) || restore.is_wanted(stream));
         }
@@ -229,11 +230,11 @@ impl Session {
     /// Restores the app's subscriptions and, if `own`, its own state. Pending calls of the app come after that and take
     /// precedence.
     fn restore(&mut self, intent: &Intent, new: &Picture, own: bool) {
-        let Stay::Member(member) = &mut self.stay else { return };
+        let Phase::Member(member) = &mut self.phase else { return };
         if own {
             self.requests.push_own_first(intent.own_calls(&member.picture.own, &new.own));
         }
-        let decided = |(uid, kind): &Stream| {
+        let decided = |(uid, kind): &StreamKey| {
             self.requests.of_app().any(|call| match call {
                 Call::Subscribe(asked) | Call::Unsubscribe(asked) => {
                     asked.uid == *uid && asked.media_type == *kind
@@ -244,7 +245,7 @@ impl Session {
         let lost = intent
             .streams()
             .filter(|stream| !new.own.subscriptions.contains_key(*stream) && !decided(stream));
-        let (there, absent): (Vec<&Stream>, Vec<&Stream>) =
+        let (there, absent): (Vec<&StreamKey>, Vec<&StreamKey>) =
             lost.partition(|stream| new.has(stream));
         member.restore.begin(there.into_iter().cloned().collect(), self.requests.len(), self.now);
         for stream in absent {
@@ -253,7 +254,7 @@ impl Session {
     }
 
     fn drop_restore(&mut self) {
-        if let Stay::Member(member) = &mut self.stay {
+        if let Phase::Member(member) = &mut self.phase {
             member.restore.drop_queue();
         }
     }
@@ -278,7 +279,7 @@ impl Session {
 
     fn ping_back(&mut self) {
         let ping = self.ping();
-        if let (Stay::Member(member), Some(id)) = (&mut self.stay, ping)
+        if let (Phase::Member(member), Some(id)) = (&mut self.phase, ping)
             && let Some(back) = &mut member.back
         {
             back.pings.push(id);
@@ -287,7 +288,7 @@ impl Session {
 
     /// A ping has its answer, and the answer shows no loss.
     pub(super) fn pinged_back(&mut self, id: u64) {
-        if let Stay::Member(member) = &mut self.stay
+        if let Phase::Member(member) = &mut self.phase
             && let Some(back) = &mut member.back
         {
             back.pings.retain(|ping| *ping != id);
@@ -297,7 +298,7 @@ impl Session {
 
     /// Announces `reconnected` once everything before it is done.
     pub(super) fn check_return(&mut self) {
-        let (State::Joined(_), Stay::Member(member)) = (&self.state, &mut self.stay) else {
+        let (State::Joined(_), Phase::Member(member)) = (&self.state, &mut self.phase) else {
             return;
         };
         // Steps come first; each one calls this function again.
@@ -305,9 +306,9 @@ impl Session {
             return;
         }
         let busy = self.requests.is_returning() || !member.restore.is_done();
-        let over = |back: &mut Back| back.pings.is_empty() && (!busy || back.until <= self.now);
-        if let Some(Back { told, .. }) = member.back.take_if(over) {
-            let Told { outcome, missed, messages_lost } = told;
+        let over = |back: &mut Return| back.pings.is_empty() && (!busy || back.until <= self.now);
+        if let Some(Return { told, .. }) = member.back.take_if(over) {
+            let Announcement { outcome, missed, messages_lost } = told;
             self.event(Event::Reconnected { outcome, missed, messages_lost });
         }
     }

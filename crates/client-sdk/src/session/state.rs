@@ -1,5 +1,5 @@
 //! The state of the connection. In: nothing; this file only defines types. Out: the state, and the view of it that the
-//! app has. Deliberately absent: the purpose of the connection (`stay.rs`), and any flag that could contradict either
+//! app has. Deliberately absent: the phase of the session (`phase.rs`), and any flag that could contradict either
 //! of the two.
 
 use crate::prelude::*;
@@ -25,7 +25,7 @@ use super::liveness::Liveness;
 ///      leave, terminal close, refused without a way back, join over time, given up
 /// ```
 ///
-/// The session's purpose is [`super::stay::Stay::Out`] in `Idle` and in no other state. Every transition to `Idle`
+/// The phase of the session is [`super::phase::Phase::Out`] in `Idle` and in no other state. Every transition to `Idle`
 /// settles every call.
 pub(super) enum State {
     /// No socket, and none wanted.
@@ -43,7 +43,7 @@ pub(super) enum State {
     /// The first request was sent. Nothing else is sent before its answer.
     Entering {
         /// The request that was sent.
-        asked: Asked,
+        asked: FirstRequest,
         /// Its id.
         id: u64,
         /// The attempt fails at this time.
@@ -52,12 +52,12 @@ pub(super) enum State {
     /// In the channel.
     Joined(Liveness),
     /// The server sent `closing`; the socket is still open.
-    Closing(Farewell),
+    Closing(CloseNotice),
 }
 
 /// The first request of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum FirstRequest {
     /// `join`: of the app, or in place of a membership that cannot be resumed.
     Join,
     /// `reconnect`.
@@ -67,16 +67,16 @@ pub(super) enum Asked {
 }
 
 /// The server's announcement that it closes the connection.
-pub(super) struct Farewell {
+pub(super) struct CloseNotice {
     pub(super) code: u16,
     pub(super) reason: String,
-    pub(super) then: Then,
+    pub(super) then: AfterClose,
     /// The session closes the socket at this time if the server has not.
     pub(super) give_up: MonoTime,
 }
 
-/// What the session does after a farewell.
-pub(super) enum Then {
+/// What the session does after the close.
+pub(super) enum AfterClose {
     /// Ends the membership.
     End,
     /// Reconnects, after at least `at_least` milliseconds.
@@ -95,7 +95,7 @@ impl State {
 
     /// Whether the server is ending the membership.
     pub(super) fn is_ending(&self) -> bool {
-        matches!(self, State::Closing(Farewell { then: Then::End, .. }))
+        matches!(self, State::Closing(CloseNotice { then: AfterClose::End, .. }))
     }
 }
 

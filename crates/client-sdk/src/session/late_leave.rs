@@ -1,6 +1,6 @@
 //! `leave` without a connection. In: the call while there is no connection, then the server's answers. Out: the end of
-//! the stay at once, followed by up to three attempts to deliver `leave`. Deliberately absent: anything about these
-//! attempts that the app could see.
+//! the membership at once, followed by up to three attempts to deliver `leave`. Deliberately absent: anything about
+//! these attempts that the app could see.
 
 use crate::prelude::*;
 use lianmai_protocol::codec::ServerMessage;
@@ -10,9 +10,9 @@ use lianmai_protocol::raw::RawJson;
 use lianmai_protocol::{CloseCode, RpcError};
 
 use super::answer::read;
-use super::link::{End, Wait};
-use super::state::{Asked, State};
-use super::stay::{Parting, Route, Stay, Way};
+use super::link::{End, Retry};
+use super::phase::{LateLeave, LeaveRoute, Phase, Route};
+use super::state::{FirstRequest, State};
 use super::{Session, StateReason};
 use crate::error::CallError;
 
@@ -26,62 +26,64 @@ const PAUSE_MS: u64 = 500;
 const RESTART_MS: u64 = 3_000;
 
 impl Session {
-    /// `leave` was called and is in the table. Without a connection the stay ends at once.
+    /// `leave` was called and is in the table. Without a connection the membership ends at once.
     pub(super) fn leave_without_connection(&mut self) {
-        match (&self.stay, &self.state) {
+        match (&self.phase, &self.state) {
             // `leave` is sent after the answer to `join`.
-            (Stay::Entry(_), State::Entering { .. }) => {}
-            (Stay::Member(_), State::Joined(_)) => self.send_waiting(),
-            (Stay::Entry(_) | Stay::Member(_), _) if !self.state.is_ending() => self.part(),
+            (Phase::Joining(_), State::Entering { .. }) => {}
+            (Phase::Member(_), State::Joined(_)) => self.send_waiting(),
+            (Phase::Joining(_) | Phase::Member(_), _) if !self.state.is_ending() => {
+                self.leave_late()
+            }
             // `leave` is settled with the end that the server announced.
             _ => {}
         }
     }
 
-    /// Ends the stay and, if there may be a membership, plans the delivery of `leave`.
-    pub(super) fn part(&mut self) {
+    /// Ends the phase and, if there may be a membership, plans the delivery of `leave`.
+    pub(super) fn leave_late(&mut self) {
         let mut planned = match self.state {
             State::Backoff { until } => until,
             _ => self.now,
         };
-        let way = match &mut self.stay {
+        let route = match &mut self.phase {
             // The same `joinId` finds the membership whose answer was lost. Without a `joinId` a new `join` would
             // create another membership, so nothing is sent.
-            Stay::Entry(entry) if entry.unanswered > 0 => {
-                entry.join.join_id.is_some().then(|| Way::Join(entry.join.clone()))
+            Phase::Joining(entry) if entry.unanswered > 0 => {
+                entry.join.join_id.is_some().then(|| LeaveRoute::Join(entry.join.clone()))
             }
-            Stay::Member(member) if member.route == Route::Resume => {
+            Phase::Member(member) if member.route == Route::Resume => {
                 if let Some((retry_after, jitter)) = member.restart_wait(0, self.now) {
                     planned = planned.max(self.now + self.backoff.asked(retry_after, jitter));
                 }
-                member.reconnect().map(Way::Resume)
+                member.reconnect().map(LeaveRoute::Resume)
             }
-            Stay::Member(member) if member.may_be_back => {
-                Some(Way::Join(member.rejoin(self.requests.newest_token())))
+            Phase::Member(member) if member.may_be_back => {
+                Some(LeaveRoute::Join(member.rejoin(self.requests.newest_token())))
             }
             // A membership that the server refused has ended already.
             _ => None,
         };
         planned = planned.min(self.now + RESTART_MS);
         let End { code, reason, .. } = End::left();
-        let unknown = way.is_some();
+        let unknown = route.is_some();
         let join =
             if unknown { CallError::OutcomeUnknown } else { CallError::Closed { code, reason } };
         self.end_entry(End::left(), join);
-        if let Some(way) = way {
+        if let Some(route) = route {
             let until = self.now + WITHIN_MS;
-            self.stay = Stay::Parting(Box::new(Parting { way, tries: TRIES, until }));
+            self.phase = Phase::Leaving(Box::new(LateLeave { route, tries: TRIES, until }));
             let pause = self.backoff.asked(0, PAUSE_MS);
             self.state = State::Backoff { until: planned.max(self.now + pause) };
         }
     }
 
     /// An attempt to deliver `leave` failed.
-    pub(super) fn part_again(&mut self) {
-        let Stay::Parting(parting) = &self.stay else { return };
-        let tried = TRIES.saturating_sub(parting.tries);
-        if parting.tries == 0 {
-            return self.parted();
+    pub(super) fn retry_late_leave(&mut self) {
+        let Phase::Leaving(late) = &self.phase else { return };
+        let tried = TRIES.saturating_sub(late.tries);
+        if late.tries == 0 {
+            return self.end_late_leave();
         }
         // If there is only one address, this changes nothing.
         self.addresses.failed();
@@ -90,31 +92,31 @@ impl Session {
     }
 
     /// Ends the delivery: `leave` was delivered, or no further attempt is made.
-    pub(super) fn parted(&mut self) {
-        if let Stay::Parting(_) = self.stay {
+    pub(super) fn end_late_leave(&mut self) {
+        if let Phase::Leaving(_) = self.phase {
             self.end(End::left());
         }
     }
 
-    pub(super) fn parting_message(&mut self, message: ServerMessage) {
+    pub(super) fn late_leave_message(&mut self, message: ServerMessage) {
         let State::Entering { asked, id, .. } = self.state else { return };
         match message {
             ServerMessage::Answer { id: Some(of), outcome } if of.0 == id => match asked {
-                Asked::Reconnect => self.parting_answer(outcome),
-                Asked::Join => match outcome {
+                FirstRequest::Reconnect => self.late_leave_answer(outcome),
+                FirstRequest::Join => match outcome {
                     Ok(_) => self.deliver_leave(),
-                    Err(error) if error.data.retryable => self.parting_failed(),
-                    Err(_) => self.parted(),
+                    Err(error) if error.data.retryable => self.late_leave_failed(),
+                    Err(_) => self.end_late_leave(),
                 },
-                Asked::Leave => self.parted(),
+                FirstRequest::Leave => self.end_late_leave(),
             },
             _ => self.ignored.early += 1,
         }
     }
 
-    fn parting_answer(&mut self, outcome: Result<RawJson, RpcError>) {
-        let Ok(json) = outcome else { return self.parting_failed() };
-        let Ok(answer) = read::<Resumed>(&json) else { return self.parting_failed() };
+    fn late_leave_answer(&mut self, outcome: Result<RawJson, RpcError>) {
+        let Ok(json) = outcome else { return self.late_leave_failed() };
+        let Ok(answer) = read::<Resumed>(&json) else { return self.late_leave_failed() };
         match answer.outcome {
             Outcome::Replayed | Outcome::Snapshot => self.deliver_leave(),
             // The membership lives, but this attempt cannot reach it.
@@ -124,20 +126,20 @@ impl Session {
                     Some(ResumeReason::Draining | ResumeReason::StaleAttempt)
                 ) =>
             {
-                self.parting_failed();
+                self.late_leave_failed();
             }
-            _ => self.parted(),
+            _ => self.end_late_leave(),
         }
     }
 
     fn deliver_leave(&mut self) {
         let (id, frame) = self.requests.frame(&Call::Leave(Empty {}));
         let give_up = self.now + self.config.command_timeout_ms;
-        self.state = State::Entering { asked: Asked::Leave, id, give_up };
+        self.state = State::Entering { asked: FirstRequest::Leave, id, give_up };
         self.send(frame);
     }
 
-    fn parting_failed(&mut self) {
-        self.away(StateReason::Refused, Wait::None, Some(CloseCode::NORMAL));
+    fn late_leave_failed(&mut self) {
+        self.away(StateReason::Refused, Retry::Now, Some(CloseCode::NORMAL));
     }
 }

@@ -1,4 +1,4 @@
-//! `leave` without a connection: the stay ends at once, and delivery is attempted afterwards.
+//! `leave` without a connection: the membership ends at once, and delivery is attempted afterwards.
 //! Proves no rule of the protocol: the fate of a `leave` without a connection.
 
 use lianmai_client_sdk::protocol::message::Request;

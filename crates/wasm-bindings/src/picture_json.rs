@@ -43,7 +43,7 @@ fn list<'a>(writer: &mut Writer, name: &str, items: impl Iterator<Item = &'a dyn
 }
 
 /// The fields that members and the app itself have in common.
-struct Person<'a> {
+struct SharedFields<'a> {
     uid: &'a UserId,
     mid: &'a Mid,
     role: &'a Role,
@@ -52,15 +52,15 @@ struct Person<'a> {
     muted: &'a KindSet,
 }
 
-fn person(person: &Person<'_>, writer: &mut Writer) {
-    writer.field("uid", person.uid);
-    writer.field("mid", person.mid);
-    writer.field("role", person.role);
-    if let Some(name) = person.name {
+fn shared_fields(shared: &SharedFields<'_>, writer: &mut Writer) {
+    writer.field("uid", shared.uid);
+    writer.field("mid", shared.mid);
+    writer.field("role", shared.role);
+    if let Some(name) = shared.name {
         writer.field("name", name);
     }
-    writer.field("attributes", person.attributes);
-    writer.field("muted", person.muted);
+    writer.field("attributes", shared.attributes);
+    writer.field("muted", shared.muted);
 }
 
 fn stream(kind: &MediaKind, publication: &Pub, writer: &mut Writer) {
@@ -71,7 +71,7 @@ fn stream(kind: &MediaKind, publication: &Pub, writer: &mut Writer) {
 fn member(member: &Member, writer: &mut Writer) {
     let Member { uid, mid, role, name, attributes, muted, streams } = member;
     writer.begin('{');
-    person(&Person { uid, mid, role, name, attributes, muted }, writer);
+    shared_fields(&SharedFields { uid, mid, role, name, attributes, muted }, writer);
     publications(writer, "streams", streams);
     writer.end('}');
 }
@@ -91,7 +91,7 @@ fn publications(writer: &mut Writer, name: &str, streams: &Map<MediaKind, Pub>) 
 fn own(own: &Own, writer: &mut Writer) {
     let Own { uid, mid, role, rights, name, attributes, muted, .. } = own;
     writer.begin('{');
-    person(&Person { uid, mid, role, name, attributes, muted }, writer);
+    shared_fields(&SharedFields { uid, mid, role, name, attributes, muted }, writer);
     writer.field("rights", rights);
     let published = own.published.iter().map(|(kind, own)| (kind.clone(), own.publication));
     publications(writer, "published", &Map::from_iter(published));

@@ -1,5 +1,5 @@
-//! The purpose of the session: a first join, a membership, or the delivery of a `leave`. In: answers. Out: what the
-//! next socket is opened for. Deliberately absent: the socket (`state.rs`).
+//! The phase of the session: a first join, a membership, or the delivery of a `leave`. In: answers. Out: what the next
+//! socket is opened for. Deliberately absent: the socket (`state.rs`).
 
 use crate::prelude::*;
 use alloc::sync::Arc;
@@ -11,28 +11,28 @@ use lianmai_protocol::{MonoTime, Role};
 
 use super::change::Change;
 use super::input::CallId;
-use super::outcome::Told;
+use super::outcome::Announcement;
 use super::picture::Picture;
 use super::restore::Restore;
 use super::urls::Urls;
 use crate::error::CallError;
 
-/// The purpose of the session. It is [`Stay::Out`] exactly while the connection is `Idle`.
+/// The phase of the session. It is [`Phase::Out`] exactly while the connection is `Idle`.
 #[derive(Default)]
-pub(super) enum Stay {
+pub(super) enum Phase {
     /// The session is in no channel.
     #[default]
     Out,
     /// The app's `join` is pending.
-    Entry(Box<Entry>),
+    Joining(Box<PendingJoin>),
     /// The app is a member.
     Member(Box<Membership>),
     /// The app left without a connection; the server is still to be told.
-    Parting(Box<Parting>),
+    Leaving(Box<LateLeave>),
 }
 
 /// A pending `join`.
-pub(super) struct Entry {
+pub(super) struct PendingJoin {
     pub(super) call: CallId,
     pub(super) join: Join,
     pub(super) deadline: MonoTime,
@@ -47,7 +47,7 @@ pub(super) struct Entry {
 /// A membership, with or without a connection.
 pub(super) struct Membership {
     /// The `join` that created the membership, with the uid that the server assigned and the newest accepted token.
-    pub(super) entry: Join,
+    pub(super) join: Join,
     /// The channel as of the message that was processed last.
     pub(super) picture: Picture,
     pub(super) deployment_id: String,
@@ -69,7 +69,7 @@ pub(super) struct Membership {
     /// While there is no connection: the time at which the membership is given up.
     pub(super) gives_up: Option<MonoTime>,
     /// Set while the session is back and the app was not yet told so (`reconnected`).
-    pub(super) back: Option<Back>,
+    pub(super) back: Option<Return>,
     pub(super) urls: Urls,
     pub(super) restore: Restore,
     /// Changes from answers that arrived before the answers to earlier calls, by request id.
@@ -103,8 +103,8 @@ struct Restarting {
 }
 
 /// A connection that is back and was not announced to the app.
-pub(super) struct Back {
-    pub(super) told: Told,
+pub(super) struct Return {
+    pub(super) told: Announcement,
     /// Ids of the pings that must be answered first.
     pub(super) pings: Vec<u64>,
     /// Time until which the announcement waits for answers.
@@ -125,7 +125,7 @@ impl Membership {
     pub(super) fn new(join: Join, answer: JoinedMessage, now: MonoTime) -> Membership {
         let (ticket, number) = (answer.ticket.clone(), answer.k);
         let mut membership = Membership {
-            entry: Join { uid: Some(answer.uid), ..join },
+            join: Join { uid: Some(answer.uid), ..join },
             deployment_id: answer.deployment_id.clone(),
             timers: answer.timers,
             picture: Picture::from_snapshot(answer, now),
@@ -157,7 +157,7 @@ impl Membership {
         self.restarting = None;
     }
 
-    /// The way to reconnect if the server refused nothing so far.
+    /// The route to reconnect if the server refused nothing so far.
     pub(super) fn first_route(&self) -> Route {
         match self.ticket {
             Some(_) => Route::Resume,
@@ -188,7 +188,7 @@ impl Membership {
     /// new membership starts with them.
     pub(super) fn rejoin(&mut self, newest_token: Option<&str>) -> Join {
         if let Some(token) = newest_token {
-            self.entry.token = Some(token.to_owned());
+            self.join.token = Some(token.to_owned());
         }
         let own = &self.picture.own;
         Join {
@@ -198,7 +198,7 @@ impl Membership {
             continues: self.ticket.as_ref().map(|ticket| ticket.secret.clone()),
             name: own.name.clone(),
             attributes: own.attributes.clone(),
-            ..self.entry.clone()
+            ..self.join.clone()
         }
     }
 
@@ -252,8 +252,8 @@ impl Restarting {
 }
 
 /// A `leave` that is to be delivered to a server that is out of reach.
-pub(super) struct Parting {
-    pub(super) way: Way,
+pub(super) struct LateLeave {
+    pub(super) route: LeaveRoute,
     /// Remaining attempts.
     pub(super) tries: u32,
     /// Delivery is given up at this time; the membership then ends with the server's grace period.
@@ -261,7 +261,7 @@ pub(super) struct Parting {
 }
 
 /// The way in which a late `leave` reaches its membership.
-pub(super) enum Way {
+pub(super) enum LeaveRoute {
     /// By a resume; `attempt` grows with each attempt.
     Resume(Reconnect),
     /// By repeating the `join` whose answer was lost: the same `joinId` finds the same membership (JOI-2).
