@@ -15,7 +15,7 @@ use lianmai_protocol::{Appkey, ChannelName, UserId, WallTime};
 
 use crate::api::messages;
 use crate::auth::{TokenSpec, gen_jwt};
-use crate::config::{AppMode, Config, DEFAULT_TOML, Problem, Problems};
+use crate::config::{AppMode, Config, ConfigProblem, ConfigProblems, DEFAULT_TOML};
 
 /// Exit code for a configuration or arguments that cannot be used.
 const UNUSABLE: u8 = 2;
@@ -33,7 +33,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server. Without configuration: one app `demo` for this machine only.
-    Run(Run),
+    Run(RunArgs),
     /// Report all problems of a configuration, or print `ok` and warnings.
     CheckConfig {
         /// Configuration file.
@@ -48,19 +48,19 @@ pub enum Command {
     /// Print a JWT, signed with the app's first key.
     GenToken(GenTokenArgs),
     /// List, show, make and close the channels of a running server.
-    Channels(admin::Channels),
+    Channels(admin::ChannelsArgs),
     /// List the members of a channel.
-    Members(admin::Members),
+    Members(admin::MembersArgs),
     /// Kick a user out of a channel.
-    Kick(admin::Kick),
+    Kick(admin::KickArgs),
     /// List and lift bans.
-    Bans(admin::Bans),
+    Bans(admin::BansArgs),
     /// List, make and revoke keys of the API.
-    Keys(admin::Keys),
+    Keys(admin::KeysArgs),
     /// Show the events of an app.
-    Events(admin::Events),
+    Events(admin::EventsArgs),
     /// Show the history of a channel.
-    History(admin::History),
+    History(admin::HistoryArgs),
     /// Print the document of the API (OpenAPI).
     GenOpenapi,
     /// Print the document of the messages of members, and of webhooks (AsyncAPI).
@@ -71,7 +71,7 @@ pub enum Command {
 
 /// Arguments of `run`. They override the environment, which overrides the file.
 #[derive(Args, Clone, Debug, Default)]
-pub struct Run {
+pub struct RunArgs {
     /// Configuration file; see `gen-config`.
     #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
     pub config: Option<PathBuf>,
@@ -99,12 +99,12 @@ pub struct Run {
     pub strict: bool,
 }
 
-impl Run {
+impl RunArgs {
     /// Reads the configuration with the environment of this process.
     ///
     /// # Errors
     /// All problems at once.
-    pub fn load(&self) -> Result<Config, Problems> {
+    pub fn load(&self) -> Result<Config, ConfigProblems> {
         let flags: Vec<(&str, String)> = [
             ("server.listen", &self.listen),
             ("server.admin_listen", &self.admin_listen),
@@ -154,18 +154,18 @@ pub fn execute(command: &Command) -> ExitCode {
 
 /// Results go to `out`, problems to `err`.
 fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitCode {
-    let asked = match command {
-        Command::Channels(args) => Some(args.say()),
-        Command::Members(args) => Some(args.say()),
-        Command::Kick(args) => Some(args.say()),
-        Command::Bans(args) => Some(args.say()),
-        Command::Keys(args) => Some(args.say()),
-        Command::Events(args) => Some(args.say()),
-        Command::History(args) => Some(args.say()),
+    let result = match command {
+        Command::Channels(args) => Some(args.run()),
+        Command::Members(args) => Some(args.run()),
+        Command::Kick(args) => Some(args.run()),
+        Command::Bans(args) => Some(args.run()),
+        Command::Keys(args) => Some(args.run()),
+        Command::Events(args) => Some(args.run()),
+        Command::History(args) => Some(args.run()),
         _ => None,
     };
-    let said = match asked {
-        None => output(command),
+    let output = match result {
+        None => local_output(command),
         Some(Ok(text)) => Ok((text, Vec::new())),
         // The arguments are valid, but the server refused or did not answer.
         Some(Err(problem)) => {
@@ -173,7 +173,7 @@ fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitC
             return ExitCode::FAILURE;
         }
     };
-    let (result, written) = match said {
+    let (result, written) = match output {
         Ok((text, warnings)) => {
             let warned =
                 warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"));
@@ -190,7 +190,7 @@ fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitC
 }
 
 /// The output, and warnings.
-fn output(command: &Command) -> Result<(String, Vec<Problem>), String> {
+fn local_output(command: &Command) -> Result<(String, Vec<ConfigProblem>), String> {
     let alone = |text: String| (text, Vec::new());
     match command {
         Command::Run(_) => Err("`run` has no output".to_owned()),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use lianmai_signal_server::cli::{self, Command};
 use lianmai_signal_server::ops::logs;
-use lianmai_signal_server::ops::stops::Stops;
+use lianmai_signal_server::ops::stop_requests::StopRequests;
 use lianmai_signal_server::{Server, raise_descriptor_limit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     clippy::print_stderr,
     reason = "addresses and start errors are for the caller"
 )]
-fn serve(run: &cli::Run) -> ExitCode {
+fn serve(run: &cli::RunArgs) -> ExitCode {
     let config = match run.load() {
         Ok(config) => config,
         Err(problems) => {
@@ -83,23 +83,23 @@ fn serve(run: &cli::Run) -> ExitCode {
             addresses.admin,
             server.admin_token_file().display()
         );
-        let stops = Stops::default();
+        let requests = StopRequests::default();
         if run.stop_with_stdin {
-            let stops = stops.clone();
+            let requests = requests.clone();
             // Reading blocks. A blocking task would delay the end of the runtime, so this is a thread.
             std::thread::spawn(move || {
                 let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-                stops.input_ended();
+                requests.input_ended();
             });
         }
-        let (asked, at_once) = (stops.asked(), stops.at_once());
+        let (asked, at_once) = (requests.requested(), requests.at_once());
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
-                stops.signal();
+                requests.signal();
             }
         });
         let handed_over = server.run_until(asked, at_once).await;

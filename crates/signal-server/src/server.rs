@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::api::rows::Rows;
+use crate::api::stored_state::StoredState;
 use crate::api::{self, Api};
 use crate::auth::Authenticator;
 use crate::clock::{Clock, wall_now};
@@ -32,11 +32,11 @@ use crate::listen::public;
 use crate::media::{MediaProvider, Providers};
 use crate::notes::Notes;
 use crate::ops::drain::{self, Drained, Phase};
-use crate::ops::helpers;
 use crate::ops::metrics::{self, Metrics};
 use crate::ops::note_log;
 use crate::ops::peer_addresses::PeerAddresses;
-use crate::records::{self, DeskError, KeepHistory, Opening, Records, StoreError};
+use crate::ops::periodic;
+use crate::records::{self, DatabaseError, HistoryRetention, OpenParams, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::client_tls;
 use crate::relay::forward::{self, Forwarder, Forwards};
@@ -54,7 +54,7 @@ use crate::tasks::{self, LocalExecutor, MissingProgram, Programs};
 const FACTS: usize = 1024;
 /// Time for the last process on the data directory to end, and the interval of attempts.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
-const LOCK_LOOK: Duration = Duration::from_millis(20);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// Time for the rest of the server to end after a part of it failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -85,7 +85,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
     /// The stored state of the API cannot be read.
     #[error("keys, webhooks and revocations cannot be read from the store")]
-    Rows,
+    StoredState,
     /// The operating system gave no randomness.
     #[error("no randomness from the operating system: {0}")]
     Random(getrandom::Error),
@@ -112,9 +112,9 @@ impl Addresses {
     }
 }
 
-impl From<DeskError> for StartError {
-    fn from(_: DeskError) -> Self {
-        StartError::Rows
+impl From<DatabaseError> for StartError {
+    fn from(_: DatabaseError) -> Self {
+        StartError::StoredState
     }
 }
 
@@ -135,7 +135,7 @@ pub struct Server {
     programs: Option<Programs>,
     seeds: Vec<[u8; 32]>,
     admin_connections: usize,
-    rows: Rows,
+    stored_state: StoredState,
 }
 
 impl Server {
@@ -174,9 +174,10 @@ impl Server {
         let plans = forward::plans(&config, &own)?;
         let shards = config.shards.unwrap_or_else(default_shards);
         // After the listeners, so that a start that fails does not use up a hand-over.
-        let opening = Opening { now: wall_now(), grace_ms: config.session.grace_ms, shards };
-        let (store, restored) = records::open(&config.data_dir, lock.clone(), opening)?;
-        let rows = Rows::load(store.desk(), client_tls::client_config(None)?).await?;
+        let params = OpenParams { now: wall_now(), grace_ms: config.session.grace_ms, shards };
+        let (store, restored) = records::open(&config.data_dir, lock.clone(), params)?;
+        let stored_state =
+            StoredState::load(store.database(), client_tls::client_config(None)?).await?;
         let mut seeds = vec![[0; 32]; shards];
         for seed in &mut seeds {
             getrandom::fill(seed).map_err(StartError::Random)?;
@@ -203,7 +204,7 @@ impl Server {
             programs,
             seeds,
             admin_connections,
-            rows,
+            stored_state,
         })
     }
 
@@ -255,7 +256,7 @@ impl Server {
             programs,
             seeds,
             admin_connections,
-            rows,
+            stored_state,
         } = self;
         let clock = Clock::start();
         let notes = Notes::new();
@@ -264,7 +265,7 @@ impl Server {
         let reader = |name| notes.reader(name, metrics.missed_by(name));
         readers.spawn(metrics::count(metrics.clone(), reader("metrics"), questions));
         let authenticator = Arc::new(Authenticator::new(&config.apps));
-        let revoked = authenticator.revoked().clone();
+        let revoked = authenticator.revocations().clone();
         let bases = UrlBases::new(&config, addresses.public, addresses.rtmp, addresses.rtmps);
         let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
         let (fact_sink, seen) = mpsc::channel(FACTS);
@@ -324,7 +325,8 @@ impl Server {
         let forwards = Arc::new(Forwards::default());
         let own = addresses.all();
         let hooks = metrics.hooks.clone();
-        let service = rows.service(&config, own, store.clone(), shards.clone(), revoked, hooks);
+        let service =
+            stored_state.service(&config, own, store.clone(), shards.clone(), revoked, hooks);
         let deliverer = service.deliverer.clone();
         let admin_router = api::router(Api {
             service,
@@ -375,8 +377,8 @@ impl Server {
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(deliverer.run(store.appended()));
-        let keep = KeepHistory { ms: config.history.keep_ms, rows: config.history.keep_rows };
-        tasks.spawn(store.desk().keep_history(keep));
+        let keep = HistoryRetention { ms: config.history.keep_ms, rows: config.history.keep_rows };
+        tasks.spawn(store.database().run_history_pruning(keep));
         tasks.spawn(crate::relay::media_stats::report(hub.clone(), shards.clone()));
         let live = (!plans.is_empty()).then(|| {
             let (live, seen) = mpsc::channel(FACTS);
@@ -394,12 +396,12 @@ impl Server {
             media.serve(rtmp, drain::wait_for_stop(&mut phase)).await;
         });
         if let Some(tls) = tls {
-            tasks.spawn(helpers::reload_tls(tls));
+            tasks.spawn(periodic::reload_tls(tls));
         }
         if config.apps.iter().any(|app| app.mode == AppMode::Debug)
             && !config.debug_allow_from.is_empty()
         {
-            tasks.spawn(helpers::warn_of_debug());
+            tasks.spawn(periodic::warn_of_debug());
         }
         info!(
             public = %addresses.public,
@@ -411,10 +413,10 @@ impl Server {
 
         let asked = tokio::select! {
             () = stop => true,
-            () = failed("shard", &mut workers) => false,
-            () = failed("reader", &mut readers) => false,
-            () = failed("listener", &mut listeners) => false,
-            () = failed("helper", &mut tasks) => false,
+            () = wait_for_failure("shard", &mut workers) => false,
+            () = wait_for_failure("reader", &mut readers) => false,
+            () = wait_for_failure("listener", &mut listeners) => false,
+            () = wait_for_failure("helper", &mut tasks) => false,
         };
         let Drained { handed_over, deadline } = if asked {
             drain::drain(&config.drain, &shards, &*store, &phases, at_once).await
@@ -427,9 +429,9 @@ impl Server {
             shards.stop().await;
             drop(shards);
             end_runs(executor.as_deref()).await;
-            ended(&mut workers).await;
-            ended(&mut readers).await;
-            ended(&mut listeners).await;
+            join_all(&mut workers).await;
+            join_all(&mut readers).await;
+            join_all(&mut listeners).await;
             if !asked {
                 // The writes of the other shards are included by now.
                 store.close(None).await;
@@ -456,7 +458,7 @@ async fn take_lock(data_dir: &Path) -> Result<DirLock, DataDirError> {
     loop {
         match DirLock::take(data_dir) {
             Err(DataDirError { problem: DataDirProblem::InUse, .. }) if Instant::now() < until => {
-                sleep(LOCK_LOOK).await;
+                sleep(LOCK_RETRY).await;
             }
             taken => return taken,
         }
@@ -499,7 +501,7 @@ fn engine_config(
 
 /// Completes when one of the tasks ends while the server should run. That is a bug, and a restart is better than
 /// running without this part.
-async fn failed(part: &str, tasks: &mut JoinSet<()>) {
+async fn wait_for_failure(part: &str, tasks: &mut JoinSet<()>) {
     match tasks.join_next().await {
         Some(Ok(())) => error!(part, "a part of the server has ended"),
         Some(Err(failure)) => error!(part, %failure, "a part of the server has failed"),
@@ -508,7 +510,7 @@ async fn failed(part: &str, tasks: &mut JoinSet<()>) {
 }
 
 /// Waits for tasks, and logs each panic, which is a bug.
-async fn ended(tasks: &mut JoinSet<()>) {
+async fn join_all(tasks: &mut JoinSet<()>) {
     while let Some(ended) = tasks.join_next().await {
         if let Err(failure) = ended
             && failure.is_panic()
@@ -530,14 +532,20 @@ mod tests {
     async fn a_part_that_fails_is_noticed() {
         const MOMENT: Duration = Duration::from_millis(50);
         let mut none = JoinSet::new();
-        assert!(timeout(MOMENT, failed("helper", &mut none)).await.is_err(), "nothing can fail");
+        assert!(
+            timeout(MOMENT, wait_for_failure("helper", &mut none)).await.is_err(),
+            "nothing can fail"
+        );
         let mut tasks = JoinSet::new();
         tasks.spawn(std::future::pending());
-        assert!(timeout(MOMENT, failed("shard", &mut tasks)).await.is_err(), "all is well");
+        assert!(
+            timeout(MOMENT, wait_for_failure("shard", &mut tasks)).await.is_err(),
+            "all is well"
+        );
         tasks.spawn(async { panic!("for the test") });
-        assert!(timeout(MOMENT, failed("shard", &mut tasks)).await.is_ok(), "a panic");
+        assert!(timeout(MOMENT, wait_for_failure("shard", &mut tasks)).await.is_ok(), "a panic");
         tasks.spawn(async {});
-        assert!(timeout(MOMENT, failed("shard", &mut tasks)).await.is_ok(), "an end");
+        assert!(timeout(MOMENT, wait_for_failure("shard", &mut tasks)).await.is_ok(), "an end");
     }
 }
 

@@ -10,14 +10,14 @@ use tokio_rustls::TlsConnector;
 use super::*;
 
 /// A server in debug mode that ends with the test.
-struct Running {
+struct TestServer {
     addresses: Addresses,
     token: String,
     task: tokio::task::JoinHandle<bool>,
     directory: PathBuf,
 }
 
-impl Running {
+impl TestServer {
     async fn start(name: &str) -> Self {
         Self::start_with(name, &[]).await
     }
@@ -33,7 +33,7 @@ impl Running {
         let server = Server::bind(config).await.unwrap();
         let (addresses, token) = (server.addresses(), server.admin_token().to_owned());
         let task = tokio::spawn(server.run(std::future::pending()));
-        Running { addresses, token, task, directory }
+        TestServer { addresses, token, task, directory }
     }
 
     /// The answer to a request: status, head, body.
@@ -61,7 +61,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for TestServer {
     fn drop(&mut self) {
         self.task.abort();
         let _ = std::fs::remove_dir_all(&self.directory);
@@ -83,7 +83,7 @@ struct Request {
 }
 
 /// A request, and the status and name of the expected error.
-type Row = (Listener, Request, u16, &'static str);
+type ErrorCase = (Listener, Request, u16, &'static str);
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
@@ -92,11 +92,11 @@ fn row(
     (first, headers, body): (impl Into<String>, &'static str, impl Into<String>),
     status: u16,
     name: &'static str,
-) -> Row {
+) -> ErrorCase {
     (listener, Request { first: first.into(), headers, body: body.into() }, status, name)
 }
 
-fn rows() -> Vec<Row> {
+fn rows() -> Vec<ErrorCase> {
     use Listener::{Admin, Public};
     let mut rows = Vec::new();
     // Unknown paths, and methods that a path does not have.
@@ -194,7 +194,7 @@ fn rows() -> Vec<Row> {
 
 #[tokio::test]
 async fn every_error_of_http_is_json_and_has_one_name() {
-    let server = Running::start("errors").await;
+    let server = TestServer::start("errors").await;
     for (listener, request, status, name) in rows() {
         let (got, head, body) = server.ask(listener, &request).await;
         let said = format!("{listener:?} {request:.200?}: {got} {body}");
@@ -215,7 +215,7 @@ async fn every_error_of_http_is_json_and_has_one_name() {
 /// Proves no rule of the protocol: idle connections give way to new ones.
 #[tokio::test]
 async fn idle_connections_do_not_silence_the_admin_listener() {
-    let server = Running::start("idle").await;
+    let server = TestServer::start("idle").await;
     let mut idle = Vec::new();
     for number in 0..200 {
         let mut socket = TcpStream::connect(server.addresses.admin).await.unwrap();
@@ -235,7 +235,7 @@ async fn idle_connections_do_not_silence_the_admin_listener() {
 /// Proves no rule of the protocol: the scheme of a token is case-insensitive, and content types are not guessed.
 #[tokio::test]
 async fn operators_are_answered_whatever_their_tools_write() {
-    let server = Running::start("bearer").await;
+    let server = TestServer::start("bearer").await;
     let token = server.token.clone();
     for (scheme, status) in
         [("Bearer ", 200), ("bearer ", 200), ("BEARER  ", 200), ("Basic ", 401), ("Bearer", 401)]
@@ -267,7 +267,7 @@ async fn operators_are_answered_whatever_their_tools_write() {
 /// Proves CON-3.
 #[tokio::test]
 async fn a_target_may_be_absolute() {
-    let server = Running::start("absolute").await;
+    let server = TestServer::start("absolute").await;
     let Addresses { public, admin, .. } = server.addresses;
     let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: lianmai.v0\r\n";
@@ -298,7 +298,7 @@ async fn a_target_may_be_absolute() {
 /// Proves URL-15.
 #[tokio::test]
 async fn a_page_can_read_every_answer() {
-    let server = Running::start("cors").await;
+    let server = TestServer::start("cors").await;
     let own: &'static str =
         Box::leak(format!("Origin: http://{}\r\n", server.addresses.public).into_boxed_str());
     let allowed =
@@ -356,7 +356,7 @@ async fn comes_and_goes(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
 /// Proves CON-10.
 #[tokio::test]
 async fn a_socket_is_taken_back_from_http_with_tls_and_without() {
-    let server = Running::start("upgrade").await;
+    let server = TestServer::start("upgrade").await;
     comes_and_goes(TcpStream::connect(server.addresses.public).await.unwrap()).await;
 
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
@@ -372,7 +372,7 @@ async fn a_socket_is_taken_back_from_http_with_tls_and_without() {
         ("tls.cert", file("cert.pem", made.cert.pem())),
         ("tls.key", file("key.pem", made.signing_key.serialize_pem())),
     ];
-    let server = Running::start_with("upgrade-tls", &tls).await;
+    let server = TestServer::start_with("upgrade-tls", &tls).await;
     std::fs::remove_dir_all(&files).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();

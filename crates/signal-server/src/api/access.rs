@@ -26,7 +26,7 @@ use crate::clock::wall_now;
 use crate::socket::idle_connections::TrackedConnection;
 
 /// A scope as a type.
-pub(super) trait Needs: Send + Sync + 'static {
+pub(super) trait RequiredScope: Send + Sync + 'static {
     const SCOPE: Scope;
 }
 
@@ -37,39 +37,43 @@ pub(super) struct Moderate;
 /// The scope `admin`.
 pub(super) struct Admin;
 
-impl Needs for Read {
+impl RequiredScope for Read {
     const SCOPE: Scope = Scope::Read;
 }
-impl Needs for Moderate {
+impl RequiredScope for Moderate {
     const SCOPE: Scope = Scope::Moderate;
 }
-impl Needs for Admin {
+impl RequiredScope for Admin {
     const SCOPE: Scope = Scope::Admin;
 }
 
 /// The app of a route.
-pub(super) struct App<S: Needs>(pub(super) Appkey, pub(super) PhantomData<S>);
+pub(super) struct App<S: RequiredScope>(pub(super) Appkey, pub(super) PhantomData<S>);
 /// The channel of a route.
-pub(super) struct Channel<S: Needs>(pub(super) ChannelKey, pub(super) PhantomData<S>);
+pub(super) struct Channel<S: RequiredScope>(pub(super) ChannelKey, pub(super) PhantomData<S>);
 /// The channel and the uid of a route.
-pub(super) struct Member<S: Needs>(
+pub(super) struct Member<S: RequiredScope>(
     pub(super) ChannelKey,
     pub(super) UserId,
     pub(super) PhantomData<S>,
 );
 /// The channel and the push task of a route.
-pub(super) struct Task<S: Needs>(
+pub(super) struct Task<S: RequiredScope>(
     pub(super) ChannelKey,
     pub(super) TaskId,
     pub(super) PhantomData<S>,
 );
 /// The id of an object of an app.
-pub(super) struct Thing<S: Needs>(pub(super) Appkey, pub(super) String, pub(super) PhantomData<S>);
+pub(super) struct AppObject<S: RequiredScope>(
+    pub(super) Appkey,
+    pub(super) String,
+    pub(super) PhantomData<S>,
+);
 /// Only the operator of the deployment.
 pub(super) struct Root;
 
 /// A caller that may see all apps.
-pub(super) struct Everything;
+pub(super) struct AllApps;
 
 /// Identifies the caller, or answers 401.
 pub(super) async fn identify(
@@ -111,14 +115,16 @@ fn caller(parts: &Parts) -> Result<&Caller, ApiError> {
 }
 
 /// The parameters of a path.
-struct Names(Vec<(String, String)>);
+struct PathParams(Vec<(String, String)>);
 
-impl Names {
+impl PathParams {
     async fn of(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
         // A path that is not UTF-8 names no channel.
         let found = RawPathParams::from_request_parts(parts, api).await;
         let found = found.map_err(|_| ApiError::from(ErrorName::BadChannelName))?;
-        Ok(Names(found.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
+        Ok(PathParams(
+            found.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        ))
     }
 
     fn get(&self, name: &str) -> &str {
@@ -138,8 +144,12 @@ impl Names {
 }
 
 /// The app of a path, if the caller has the scope for it.
-async fn app(parts: &mut Parts, api: &Arc<Api>, scope: Scope) -> Result<(Appkey, Names), ApiError> {
-    let names = Names::of(parts, api).await;
+async fn authorize_app(
+    parts: &mut Parts,
+    api: &Arc<Api>,
+    scope: Scope,
+) -> Result<(Appkey, PathParams), ApiError> {
+    let params = PathParams::of(parts, api).await;
     let caller = caller(parts)?;
     if !caller.may(scope) {
         let text = match scope {
@@ -149,24 +159,24 @@ async fn app(parts: &mut Parts, api: &Arc<Api>, scope: Scope) -> Result<(Appkey,
         };
         return Err(ApiError::new(StatusCode::FORBIDDEN, "missingScope", text));
     }
-    let names = names?;
-    let appkey: Appkey = names.get("appkey").parse().map_err(|_| no_such_app(caller))?;
-    if !caller.sees(&appkey) {
+    let params = params?;
+    let appkey: Appkey = params.get("appkey").parse().map_err(|_| no_such_app(caller))?;
+    if !caller.may_access(&appkey) {
         return Err(of_another_app());
     }
     if !api.service.has_app(&appkey) {
         return Err(no_such_app(caller));
     }
     check_query(parts)?;
-    Ok((appkey, names))
+    Ok((appkey, params))
 }
 
 /// Refuses a query where the route takes none, because it would be ignored.
 fn check_query(parts: &Parts) -> Result<(), ApiError> {
     let path = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
-    let heard = path.is_some_and(|path| takes_query(&parts.method, path));
+    let takes = path.is_some_and(|path| takes_query(&parts.method, path));
     match parts.uri.query() {
-        Some(query) if !query.is_empty() && !heard => {
+        Some(query) if !query.is_empty() && !takes => {
             Err(ApiError::invalid_params("nothing is asked by a query here"))
         }
         _ => Ok(()),
@@ -181,58 +191,58 @@ fn of_another_app() -> ApiError {
 fn no_such_app(caller: &Caller) -> ApiError {
     match caller {
         Caller::Key(key) if key.appkey.is_some() => of_another_app(),
-        _ => ApiError::none_such("noSuchApp", "No such app."),
+        _ => ApiError::not_found("noSuchApp", "No such app."),
     }
 }
 
-impl<S: Needs> FromRequestParts<Arc<Api>> for App<S> {
+impl<S: RequiredScope> FromRequestParts<Arc<Api>> for App<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let (appkey, _) = app(parts, api, S::SCOPE).await?;
+        let (appkey, _) = authorize_app(parts, api, S::SCOPE).await?;
         Ok(App(appkey, PhantomData))
     }
 }
 
-impl<S: Needs> FromRequestParts<Arc<Api>> for Channel<S> {
+impl<S: RequiredScope> FromRequestParts<Arc<Api>> for Channel<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let (appkey, names) = app(parts, api, S::SCOPE).await?;
-        Ok(Channel(names.channel(appkey)?, PhantomData))
+        let (appkey, params) = authorize_app(parts, api, S::SCOPE).await?;
+        Ok(Channel(params.channel(appkey)?, PhantomData))
     }
 }
 
-impl<S: Needs> FromRequestParts<Arc<Api>> for Member<S> {
+impl<S: RequiredScope> FromRequestParts<Arc<Api>> for Member<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let (appkey, names) = app(parts, api, S::SCOPE).await?;
-        let channel = names.channel(appkey)?;
-        let uid = names.get("uid").parse::<UserId>();
+        let (appkey, params) = authorize_app(parts, api, S::SCOPE).await?;
+        let channel = params.channel(appkey)?;
+        let uid = params.get("uid").parse::<UserId>();
         let uid = uid.map_err(|error| ApiError::from(error.name).field("uid"))?;
         Ok(Member(channel, uid, PhantomData))
     }
 }
 
-impl<S: Needs> FromRequestParts<Arc<Api>> for Task<S> {
+impl<S: RequiredScope> FromRequestParts<Arc<Api>> for Task<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let (appkey, names) = app(parts, api, S::SCOPE).await?;
-        let channel = names.channel(appkey)?;
-        let task = names.get("task").parse::<TaskId>();
+        let (appkey, params) = authorize_app(parts, api, S::SCOPE).await?;
+        let channel = params.channel(appkey)?;
+        let task = params.get("task").parse::<TaskId>();
         let task = task.map_err(|_| ApiError::from(ErrorName::BadTask).field("task"))?;
         Ok(Task(channel, task, PhantomData))
     }
 }
 
-impl<S: Needs> FromRequestParts<Arc<Api>> for Thing<S> {
+impl<S: RequiredScope> FromRequestParts<Arc<Api>> for AppObject<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let (appkey, names) = app(parts, api, S::SCOPE).await?;
-        Ok(Thing(appkey, names.get("id").to_owned(), PhantomData))
+        let (appkey, params) = authorize_app(parts, api, S::SCOPE).await?;
+        Ok(AppObject(appkey, params.get("id").to_owned(), PhantomData))
     }
 }
 
@@ -250,13 +260,13 @@ impl FromRequestParts<Arc<Api>> for Root {
     }
 }
 
-impl FromRequestParts<Arc<Api>> for Everything {
+impl FromRequestParts<Arc<Api>> for AllApps {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, ApiError> {
         match caller(parts)? {
             Caller::Key(key) if key.appkey.is_some() => Err(of_another_app()),
-            _ => Ok(Everything),
+            _ => Ok(AllApps),
         }
     }
 }

@@ -32,7 +32,7 @@ use super::error::Problem;
 struct Base;
 
 /// The routes with their descriptions.
-pub(super) fn described() -> OpenApiRouter<Arc<Api>> {
+pub(super) fn documented_routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Base::openapi()).merge(super::v1::routes())
 }
 
@@ -87,8 +87,8 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
 
 /// Whether the operation with this method and path takes a query.
 pub(super) fn takes_query(method: &Method, path: &str) -> bool {
-    static TAKE: LazyLock<BTreeSet<(String, String)>> = LazyLock::new(|| {
-        let mut document = described().split_for_parts().1;
+    static WITH_QUERY: LazyLock<BTreeSet<(String, String)>> = LazyLock::new(|| {
+        let mut document = documented_routes().split_for_parts().1;
         let mut take = BTreeSet::new();
         for (path, item) in &mut document.paths.paths {
             for (method, operation) in operations(item) {
@@ -103,7 +103,7 @@ pub(super) fn takes_query(method: &Method, path: &str) -> bool {
         take
     });
     let method = if *method == Method::HEAD { &Method::GET } else { method };
-    TAKE.contains(&(method.to_string(), path.to_owned()))
+    WITH_QUERY.contains(&(method.to_string(), path.to_owned()))
 }
 
 /// Describes a path parameter.
@@ -162,7 +162,7 @@ fn idempotency_key() -> Parameter {
 
 /// The document as text.
 pub(crate) fn text() -> String {
-    let document = complete(described().split_for_parts().1);
+    let document = complete(documented_routes().split_for_parts().1);
     let mut text =
         serde_json::to_string_pretty(&document).expect("a document has string keys only");
     text.push('\n');

@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use lianmai_protocol::{ErrorName, RpcError};
 use serde::Serialize;
 
-use crate::records::DeskError;
+use crate::records::DatabaseError;
 
 /// An error as a problem of RFC 9457.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -95,7 +95,7 @@ impl ApiError {
     }
 
     /// There is no object of that kind and id.
-    pub(crate) fn none_such(name: &'static str, message: &'static str) -> Self {
+    pub(crate) fn not_found(name: &'static str, message: &'static str) -> Self {
         Self::new(StatusCode::NOT_FOUND, name, message)
     }
 
@@ -156,7 +156,7 @@ impl From<RpcError> for ApiError {
         let status = match error.name() {
             // Members are told that a channel was closed; other callers only that there is none.
             ErrorName::ChannelClosed | ErrorName::TaskChannelGone => {
-                return Self::none_such("noSuchChannel", "No such channel.");
+                return Self::not_found("noSuchChannel", "No such channel.");
             }
             ErrorName::NoSuchMember | ErrorName::NoSuchTask => StatusCode::NOT_FOUND,
             // Push tasks are not served. No other command of this API gives this error.
@@ -192,11 +192,11 @@ impl From<RpcError> for ApiError {
     }
 }
 
-impl From<DeskError> for ApiError {
-    fn from(error: DeskError) -> Self {
+impl From<DatabaseError> for ApiError {
+    fn from(error: DatabaseError) -> Self {
         match error {
-            DeskError::Closed => Self::draining(),
-            DeskError::Failed => {
+            DatabaseError::Closed => Self::draining(),
+            DatabaseError::Failed => {
                 let text = "The store cannot be used now; nothing has changed.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "storeUnavailable", text)
             }

@@ -58,7 +58,9 @@ impl<T: DeserializeOwned, S: Send + Sync, const MAX: usize> FromRequest<S> for J
 }
 
 /// A whole number. `60.0` is one, too, because JSON does not distinguish the two.
-pub(super) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(reader: D) -> Result<N, D::Error> {
+pub(super) fn whole_number<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
+    reader: D,
+) -> Result<N, D::Error> {
     let number = serde_json::Number::deserialize(reader)?;
     let whole = number.as_u64().or_else(|| {
         // Exact up to this limit.
@@ -68,14 +70,14 @@ pub(super) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(reader: D) -> Re
     whole.and_then(|whole| N::try_from(whole).ok()).ok_or_else(|| de::Error::custom("out of range"))
 }
 
-/// Like [`whole`], for an optional field.
-pub(super) fn whole_or_none<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
+/// Like [`whole_number`], for an optional field.
+pub(super) fn optional_whole_number<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     reader: D,
 ) -> Result<Option<N>, D::Error> {
     struct Whole<N>(N);
     impl<'de, N: TryFrom<u64>> Deserialize<'de> for Whole<N> {
         fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-            whole(reader).map(Whole)
+            whole_number(reader).map(Whole)
         }
     }
     Ok(Option::deserialize(reader)?.map(|Whole(number)| number))

@@ -11,10 +11,10 @@ use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 
 use super::Api;
-use super::access::Everything;
+use super::access::AllApps;
 use super::error::ApiError;
 use crate::ops::drain::Phase;
-use crate::ops::metrics::Numbers;
+use crate::ops::metrics::MetricValues;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -32,10 +32,10 @@ async fn ready(State(api): State<Arc<Api>>) -> Result<&'static str, ApiError> {
 }
 
 /// For the token of the deployment, and for keys for all apps.
-async fn metrics(State(api): State<Arc<Api>>, _: Everything) -> Result<Response, ApiError> {
+async fn metrics(State(api): State<Arc<Api>>, _: AllApps) -> Result<Response, ApiError> {
     let engine = api.service.stats().await?;
-    api.metrics.caught_up().await;
-    let numbers = Numbers {
+    api.metrics.wait_until_counted().await;
+    let values = MetricValues {
         engine,
         hub: api.hub.stats(),
         forwards: api.forwards.stats(),
@@ -43,7 +43,7 @@ async fn metrics(State(api): State<Arc<Api>>, _: Everything) -> Result<Response,
         store: api.store.stats(),
         phase: *api.phase.borrow(),
     };
-    let mut response = Response::new(Body::from(api.metrics.text(numbers)));
+    let mut response = Response::new(Body::from(api.metrics.text(values)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
     Ok(response)
 }

@@ -21,7 +21,7 @@ use super::error::ApiError;
 use super::extract::{MAX_TASKS_BODY, too_large};
 use super::keys::Caller;
 use crate::clock::wall_now;
-use crate::records::Asked;
+use crate::records::IdempotencyState;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks a repeated answer.
@@ -29,9 +29,9 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Maximum length of a key in bytes.
 const MAX_KEY: usize = 128;
 /// Retention of an answer in milliseconds.
-const KEEP_MS: u64 = 24 * 3600 * 1000;
+const RETENTION_MS: u64 = 24 * 3600 * 1000;
 /// Maximum number of stored answers of one caller.
-const MOST: usize = 10_000;
+const MAX_ANSWERS: usize = 10_000;
 /// Maximum size of a stored answer in bytes. Answers to requests that change something are short.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -40,7 +40,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 pub(super) struct HoldsSecret;
 
 /// The middleware; see the module.
-pub(super) async fn once(
+pub(super) async fn replay_or_run(
     State(api): State<Arc<Api>>,
     request: Request<Body>,
     next: Next,
@@ -59,10 +59,10 @@ pub(super) async fn once(
     // The maximum of all routes. Each route checks its own limit again.
     let body = to_bytes(body, MAX_TASKS_BODY).await.map_err(|_| too_large())?;
     let hash = hash(&parts.method, parts.uri.path_and_query().map_or("", |it| it.as_str()), &body);
-    let (desk, id) = (api.service.desk().clone(), (caller, key));
+    let (database, id) = (api.service.database().clone(), (caller, key));
     let now = wall_now().0;
-    let times = (now, now.saturating_sub(KEEP_MS));
-    match desk.begin(id.clone(), hash, times, MOST).await? {
+    let times = (now, now.saturating_sub(RETENTION_MS));
+    match database.begin_request(id.clone(), hash, times, MAX_ANSWERS).await? {
         None => {
             let text = "Too many idempotency keys of this caller are remembered.";
             return Err(ApiError::new(
@@ -71,17 +71,17 @@ pub(super) async fn once(
                 text,
             ));
         }
-        Some(Asked::Other) => {
+        Some(IdempotencyState::KeyReused) => {
             let text = "The idempotency key was used for another request.";
             return Err(ApiError::new(StatusCode::CONFLICT, "idempotencyKeyReused", text));
         }
-        Some(Asked::Begun) => {
+        Some(IdempotencyState::InProgress) => {
             let text = "The request is being done, or the server ended while it was: look before you ask again with \
                         another key.";
             return Err(ApiError::new(StatusCode::CONFLICT, "idempotencyInProgress", text));
         }
-        Some(Asked::Answered { status, body }) => return Ok(again(status, body)),
-        Some(Asked::New) => {}
+        Some(IdempotencyState::Answered { status, body }) => return Ok(replayed(status, body)),
+        Some(IdempotencyState::New) => {}
     }
     // Runs to its end, even if the caller no longer waits for the answer.
     let request = Request::from_parts(parts, Body::from(body));
@@ -90,7 +90,7 @@ pub(super) async fn once(
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, MAX_ANSWER).await.unwrap_or_default();
         let answer = if parts.extensions.get::<HoldsSecret>().is_some() {
-            Some(told_once())
+            Some(secret_not_repeated())
         } else {
             // A request that failed may be repeated.
             let text = String::from_utf8(body.to_vec()).ok();
@@ -98,19 +98,19 @@ pub(super) async fn once(
             text.map(|text| (parts.status.as_u16(), text))
         };
         // The answer is right even if it cannot be stored.
-        let _ = desk.answered(id, answer).await;
+        let _ = database.store_answer(id, answer).await;
         Response::from_parts(parts, Body::from(body))
     });
     done.await.map_err(|_| lianmai_protocol::ErrorName::InternalError.into())
 }
 
 /// The answer to a repeated request whose first answer held a secret.
-fn told_once() -> (u16, String) {
+fn secret_not_repeated() -> (u16, String) {
     let text = "The request took effect before, and its answer held a secret, which is told once.";
     ApiError::new(StatusCode::CONFLICT, "idempotencyAnswerNotKept", text).text()
 }
 
-fn again(status: u16, body: String) -> Response {
+fn replayed(status: u16, body: String) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     let kind = if status.is_success() { "application/json" } else { "application/problem+json" };
     let headers = [

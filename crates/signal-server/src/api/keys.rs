@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use crate::config::Secret;
-use crate::records::{Desk, DeskError, Entry, Table};
+use crate::records::{Database, DatabaseError, Entry, Table};
 
 /// Prefix of a key, so that leaked keys can be found.
 const PREFIX: &str = "lmk_";
@@ -35,7 +35,7 @@ pub(crate) enum Scope {
 
 /// A key without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
+pub(crate) struct ApiKey {
     pub(crate) id: String,
     /// The only app; `None` for all apps.
     pub(crate) appkey: Option<Appkey>,
@@ -49,7 +49,7 @@ pub(crate) struct Key {
 
 /// A key as it is stored.
 #[derive(Clone, Serialize, Deserialize)]
-struct Stored {
+struct StoredKey {
     hash: String,
     scopes: Vec<Scope>,
     name: String,
@@ -63,7 +63,7 @@ pub(crate) enum Caller {
     /// With the token of the deployment.
     Root,
     /// With a key.
-    Key(Arc<Key>),
+    Key(Arc<ApiKey>),
 }
 
 impl Caller {
@@ -76,7 +76,7 @@ impl Caller {
     }
 
     /// Whether it may access an app.
-    pub(crate) fn sees(&self, appkey: &Appkey) -> bool {
+    pub(crate) fn may_access(&self, appkey: &Appkey) -> bool {
         match self {
             Caller::Root => true,
             Caller::Key(key) => key.appkey.as_ref().is_none_or(|own| own == appkey),
@@ -92,13 +92,13 @@ impl Caller {
     }
 }
 
-type Kept = (Arc<Key>, Secret);
+type KeyEntry = (Arc<ApiKey>, Secret);
 
 /// All keys, as they are stored. Clones share them.
 #[derive(Clone, Debug)]
-pub(crate) struct Keys {
-    desk: Desk,
-    all: Arc<RwLock<BTreeMap<String, Kept>>>,
+pub(crate) struct ApiKeys {
+    database: Database,
+    all: Arc<RwLock<BTreeMap<String, KeyEntry>>>,
 }
 
 fn hash(secret: &str) -> String {
@@ -119,18 +119,18 @@ pub(crate) fn random_id() -> Result<String, getrandom::Error> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-impl Keys {
+impl ApiKeys {
     /// Reads the stored keys.
-    pub(crate) async fn load(desk: Desk) -> Result<Self, DeskError> {
+    pub(crate) async fn load(database: Database) -> Result<Self, DatabaseError> {
         let mut all = BTreeMap::new();
-        for entry in desk.entries(Table::Keys).await? {
+        for entry in database.entries(Table::Keys).await? {
             let id = entry.id.clone();
             match read(entry) {
                 Some(kept) => drop(all.insert(id, kept)),
                 None => warn!(id, "a stored key of the API cannot be read"),
             }
         }
-        Ok(Keys { desk, all: Arc::new(RwLock::new(all)) })
+        Ok(ApiKeys { database, all: Arc::new(RwLock::new(all)) })
     }
 
     /// The caller with this key, if the key is valid at `now`.
@@ -143,9 +143,9 @@ impl Keys {
     }
 
     /// Stores a key and returns its text, which is given only here. `None` if there are too many.
-    pub(crate) async fn add(&self, key: Key) -> Result<Option<Secret>, DeskError> {
-        let Ok(secret) = random::<32>() else { return Err(DeskError::Failed) };
-        let stored = Stored {
+    pub(crate) async fn add(&self, key: ApiKey) -> Result<Option<Secret>, DatabaseError> {
+        let Ok(secret) = random::<32>() else { return Err(DatabaseError::Failed) };
+        let stored = StoredKey {
             hash: hash(&secret),
             scopes: key.scopes.clone(),
             name: key.name.clone(),
@@ -155,7 +155,7 @@ impl Keys {
         let record = serde_json::to_string(&stored).expect("a record has string keys only");
         let appkey = key.appkey.as_ref().map(ToString::to_string).unwrap_or_default();
         let entry = Entry { id: key.id.clone(), appkey, record };
-        if !self.desk.put_entry(Table::Keys, entry, MAX_KEYS).await? {
+        if !self.database.put_entry(Table::Keys, entry, MAX_KEYS).await? {
             return Ok(None);
         }
         let text = Secret::new(format!("{PREFIX}{}_{secret}", key.id));
@@ -165,7 +165,7 @@ impl Keys {
     }
 
     /// The keys of an app, or those for all apps.
-    pub(crate) fn list(&self, appkey: Option<&Appkey>) -> Vec<Arc<Key>> {
+    pub(crate) fn list(&self, appkey: Option<&Appkey>) -> Vec<Arc<ApiKey>> {
         let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
         let own = all.values().filter(|(key, _)| key.appkey.as_ref() == appkey);
         own.map(|(key, _)| key.clone()).collect()
@@ -176,23 +176,23 @@ impl Keys {
         &self,
         appkey: Option<&Appkey>,
         id: &str,
-    ) -> Result<bool, DeskError> {
+    ) -> Result<bool, DatabaseError> {
         if !self.list(appkey).iter().any(|key| key.id == id) {
             return Ok(false);
         }
-        self.desk.drop_entry(Table::Keys, id.to_owned()).await?;
+        self.database.drop_entry(Table::Keys, id.to_owned()).await?;
         self.all.write().unwrap_or_else(PoisonError::into_inner).remove(id);
         Ok(true)
     }
 }
 
-fn read(entry: Entry) -> Option<Kept> {
-    let Stored { hash, scopes, name, created_at, expires_at } =
+fn read(entry: Entry) -> Option<KeyEntry> {
+    let StoredKey { hash, scopes, name, created_at, expires_at } =
         serde_json::from_str(&entry.record).ok()?;
     let appkey = match entry.appkey.as_str() {
         "" => None,
         text => Some(text.parse().ok()?),
     };
-    let key = Key { id: entry.id, appkey, scopes, name, created_at, expires_at };
+    let key = ApiKey { id: entry.id, appkey, scopes, name, created_at, expires_at };
     Some((Arc::new(key), Secret::new(hash)))
 }

@@ -14,7 +14,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SUMMARY: &str = "Messages between members and a Lianmai server, and events for webhooks. docs/protocol.md has the rules.";
 
 /// A message: its name in the documents, its purpose, its schema.
-struct Sent {
+struct MessageDoc {
     name: String,
     text: String,
     schema: Value,
@@ -22,27 +22,32 @@ struct Sent {
 
 /// All messages.
 #[derive(Default)]
-struct All {
-    requests: Vec<Sent>,
-    answers: Vec<Sent>,
-    events: Vec<Sent>,
-    notices: Vec<Sent>,
-    hooks: Vec<Sent>,
+struct MessageDocs {
+    requests: Vec<MessageDoc>,
+    answers: Vec<MessageDoc>,
+    events: Vec<MessageDoc>,
+    notices: Vec<MessageDoc>,
+    hooks: Vec<MessageDoc>,
 }
 
 /// A message of the documents. Its name includes the kind: a method, an event and a notice may have the same name.
-fn sent(name: &str, kind: &str, text: &str, schema: Value) -> Sent {
-    Sent { name: format!("{name}{kind}"), text: text.to_owned(), schema }
+fn message_doc(name: &str, kind: &str, text: &str, schema: Value) -> MessageDoc {
+    MessageDoc { name: format!("{name}{kind}"), text: text.to_owned(), schema }
 }
 
-impl All {
+impl MessageDocs {
     fn of(definitions: &mut Definitions) -> Self {
-        let mut all = All::default();
+        let mut all = MessageDocs::default();
         for method in call::describe_calls(definitions) {
             let schema = method.request(definitions);
-            all.requests.push(sent(method.method, "Request", method.text, schema));
+            all.requests.push(message_doc(method.method, "Request", method.text, schema));
             let text = format!("Answer to `{}`.", method.method);
-            all.answers.push(sent(method.method, "Answer", &text, method.answer(definitions)));
+            all.answers.push(message_doc(
+                method.method,
+                "Answer",
+                &text,
+                method.answer(definitions),
+            ));
         }
         all.answers.push(sent(
             "",
@@ -52,26 +57,26 @@ impl All {
         ));
         for event in event::describe_events(definitions) {
             let schema = event.notification(definitions, true);
-            all.events.push(sent(event.method, "Event", event.text, schema));
+            all.events.push(message_doc(event.method, "Event", event.text, schema));
         }
         for notice in notice::describe_notices(definitions) {
             let schema = notice.notification(definitions, false);
-            all.notices.push(sent(notice.method, "Notice", notice.text, schema));
+            all.notices.push(message_doc(notice.method, "Notice", notice.text, schema));
         }
         for hook in describe::events(definitions) {
-            all.hooks.push(sent(hook.kind, "Hook", hook.text, hook.schema));
+            all.hooks.push(message_doc(hook.kind, "Hook", hook.text, hook.schema));
         }
         all
     }
 
-    fn told(&self) -> impl Iterator<Item = &Sent> {
+    fn from_server(&self) -> impl Iterator<Item = &MessageDoc> {
         self.answers.iter().chain(&self.events).chain(&self.notices)
     }
 }
 
 /// References to messages under a base.
-fn references<'a>(base: &str, sent: impl IntoIterator<Item = &'a Sent>) -> Vec<Value> {
-    let refer = |sent: &Sent| json!({ "$ref": format!("{base}{}", sent.name) });
+fn references<'a>(base: &str, sent: impl IntoIterator<Item = &'a MessageDoc>) -> Vec<Value> {
+    let refer = |sent: &MessageDoc| json!({ "$ref": format!("{base}{}", sent.name) });
     sent.into_iter().map(refer).collect()
 }
 
@@ -85,13 +90,13 @@ fn frame(messages: Vec<Value>) -> Value {
 pub(crate) fn schema() -> Value {
     const BASE: &str = "#/$defs/";
     let mut definitions = Definitions::new(BASE);
-    let all = All::of(&mut definitions);
+    let all = MessageDocs::of(&mut definitions);
     let mut defined = definitions.into_object();
     let client = frame(references(BASE, &all.requests));
-    let server = frame(references(BASE, all.told()));
+    let server = frame(references(BASE, all.from_server()));
     let hook = json!({ "anyOf": references(BASE, &all.hooks) });
-    let All { requests, answers, events, notices, hooks } = all;
-    for Sent { name, schema, .. } in
+    let MessageDocs { requests, answers, events, notices, hooks } = all;
+    for MessageDoc { name, schema, .. } in
         [requests, answers, events, notices, hooks].into_iter().flatten()
     {
         defined.insert(name, schema);
@@ -120,8 +125,8 @@ pub(crate) fn schema() -> Value {
 }
 
 /// The messages of a channel of the document, by name.
-fn of_channel<'a>(sent: impl Iterator<Item = &'a Sent>) -> Object<String, Value> {
-    let refer = |sent: &Sent| {
+fn of_channel<'a>(sent: impl Iterator<Item = &'a MessageDoc>) -> Object<String, Value> {
+    let refer = |sent: &MessageDoc| {
         let reference = json!({ "$ref": format!("#/components/messages/{}", sent.name) });
         (sent.name.clone(), reference)
     };
@@ -132,16 +137,16 @@ fn of_channel<'a>(sent: impl Iterator<Item = &'a Sent>) -> Object<String, Value>
 pub(crate) fn asyncapi() -> Value {
     const SIGNAL: &str = "#/channels/signal/messages/";
     let mut definitions = Definitions::new("#/components/schemas/");
-    let all = All::of(&mut definitions);
+    let all = MessageDocs::of(&mut definitions);
     let mut messages = Object::new();
-    let everything = all.requests.iter().chain(all.told()).chain(&all.hooks);
-    for Sent { name, text, schema } in everything {
+    let everything = all.requests.iter().chain(all.from_server()).chain(&all.hooks);
+    for MessageDoc { name, text, schema } in everything {
         let message = json!({
             "name": name, "summary": text, "contentType": "application/json", "payload": schema,
         });
         messages.insert(name.clone(), message);
     }
-    let signal = of_channel(all.requests.iter().chain(all.told()));
+    let signal = of_channel(all.requests.iter().chain(all.from_server()));
     let webhook = of_channel(all.hooks.iter());
     let mut operations = Object::new();
     for (request, answer) in all.requests.iter().zip(&all.answers) {

@@ -11,9 +11,9 @@ mod idempotency;
 pub(crate) mod keys;
 pub(crate) mod messages;
 mod objects;
-mod page;
-pub(crate) mod rows;
+mod paging;
 pub(crate) mod service;
+pub(crate) mod stored_state;
 mod v1;
 
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(crate) fn router(api: Api) -> Router {
     };
     // The last layer is the outermost: the caller is identified before a request is stored.
     let guarded = v1
-        .layer(middleware::from_fn_with_state(api.clone(), idempotency::once))
+        .layer(middleware::from_fn_with_state(api.clone(), idempotency::replay_or_run))
         .merge(health::routes())
         .route("/openapi.json", json(document))
         .route("/asyncapi.json", json(messages::asyncapi().to_string().into()))

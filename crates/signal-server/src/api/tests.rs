@@ -14,14 +14,14 @@ use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::keys::Keys;
+use super::keys::ApiKeys;
 use super::*;
-use crate::auth::Revoked;
+use crate::auth::RevocationList;
 use crate::clock::wall_now;
 use crate::config::{AppMode, JwtKey, TokenKeys};
 use crate::data_dir::DirLock;
 use crate::hooks::{Deliverer, Egress, Endpoints, HookMetrics, Poster};
-use crate::records::{self, Opening};
+use crate::records::{self, OpenParams};
 use crate::relay::client_tls;
 use crate::shard::{ShardMsg, Shards};
 
@@ -36,8 +36,8 @@ impl Scratch {
         let directory = std::env::temp_dir().join(directory);
         let _ = std::fs::remove_dir_all(&directory);
         let lock = Arc::new(DirLock::take(&directory).unwrap());
-        let opening = Opening { now: wall_now(), grace_ms: 1000, shards: 1 };
-        let (store, _) = records::open(&directory, lock, opening).unwrap();
+        let params = OpenParams { now: wall_now(), grace_ms: 1000, shards: 1 };
+        let (store, _) = records::open(&directory, lock, params).unwrap();
         Scratch(directory, store)
     }
 }
@@ -50,9 +50,9 @@ impl Drop for Scratch {
 
 async fn routes(shards: Shards, store: &Arc<dyn Records>) -> Router {
     let (_, phase) = watch::channel(Phase::Frozen);
-    let endpoints = Endpoints::load(store.desk()).await.unwrap();
+    let endpoints = Endpoints::load(store.database()).await.unwrap();
     let deliverer = Deliverer {
-        desk: store.desk(),
+        database: store.database(),
         endpoints: endpoints.clone(),
         poster: Poster {
             egress: Arc::new(Egress::default()),
@@ -71,13 +71,13 @@ async fn routes(shards: Shards, store: &Arc<dyn Records>) -> Router {
     router(Api {
         service: Service {
             shards,
-            desk: store.desk(),
+            database: store.database(),
             store: Arc::clone(store),
             keeps_history: true,
-            keys: Keys::load(store.desk()).await.unwrap(),
+            keys: ApiKeys::load(store.database()).await.unwrap(),
             endpoints,
             deliverer,
-            revoked: Revoked::default(),
+            revocations: RevocationList::default(),
             apps: Arc::new(BTreeMap::from(apps)),
         },
         hub: Hub::new(RelayConfig::default()),
@@ -304,13 +304,13 @@ async fn a_key_asks_for_what_it_may_in_its_app() {
         assert_eq!(got, (401, "unauthorized".to_owned()), "{wrong}");
     }
     // As the next process loads them.
-    let again = Keys::load(scratch.1.desk()).await.unwrap();
+    let again = ApiKeys::load(scratch.1.database()).await.unwrap();
     assert!(again.caller(&keys["read"].0, wall_now()).is_some());
     let path = format!("DELETE /v1/apps/demo/keys/{}", keys["read"].1);
     assert_eq!(ask(admin, &path, "").await.0, 200);
     assert_eq!(ask(admin, &path, "").await, (404, "noSuchKey".to_owned()));
     assert_eq!(ask(&keys["read"].0, "GET /v1/apps/demo/channels", "").await.0, 401);
-    let again = Keys::load(scratch.1.desk()).await.unwrap();
+    let again = ApiKeys::load(scratch.1.database()).await.unwrap();
     assert!(again.caller(&keys["read"].0, wall_now()).is_none());
     // A key for all apps.
     let (_, made) = send(&router, "POST /v1/keys", r#"{"scopes": ["read"]}"#).await;
@@ -476,7 +476,7 @@ async fn tokens_and_webhooks_are_made_and_end() {
     let (status, from) =
         send(&router, "POST /v1/apps/other/tokens/revoke", r#"{"uid": "7"}"#).await;
     assert!(status == 200 && from["notBefore"].as_u64().is_some(), "{from}");
-    assert_eq!(scratch.1.desk().revocations().await.unwrap().len(), 1);
+    assert_eq!(scratch.1.database().revocations().await.unwrap().len(), 1);
 
     let made = r#"{"url": "https://hooks.example/x", "events": ["memberLeft", "memberJoined"]}"#;
     let (status, webhook) = send(&router, "POST /v1/apps/demo/webhooks", made).await;
@@ -495,7 +495,7 @@ async fn tokens_and_webhooks_are_made_and_end() {
     assert_eq!(letters, json!({"deadLetters": []}));
     let (status, _) = send(&router, &format!("GET {}", path.replace("demo", "other")), "").await;
     assert_eq!(status, 404, "of another app");
-    let again = Endpoints::load(scratch.1.desk()).await.unwrap();
+    let again = Endpoints::load(scratch.1.database()).await.unwrap();
     assert_eq!(again.of(&"demo".parse().unwrap())[0].secrets.len(), 2, "the old one signs still");
     assert_eq!(send(&router, &format!("DELETE {path}"), "").await.0, 200);
     let (_, none) = send(&router, "GET /v1/apps/demo/webhooks", "").await;

@@ -4,7 +4,7 @@
 
 mod basic;
 mod jwt;
-mod revoked;
+mod revocations;
 
 #[cfg(test)]
 mod tests;
@@ -21,23 +21,23 @@ use jwt::JwtVerifier;
 
 pub use basic::gen_token as gen_basic_token;
 pub use jwt::{GenError, TokenSpec, gen_token as gen_jwt};
-pub(crate) use revoked::Revoked;
+pub(crate) use revocations::RevocationList;
 
 /// Checks the tokens of all apps.
 #[derive(Debug)]
 pub struct Authenticator {
     apps: BTreeMap<Appkey, Mode>,
-    revoked: Revoked,
+    revocations: RevocationList,
 }
 
 #[derive(Debug)]
 enum Mode {
     Debug,
-    Safe(Box<Keys>),
+    Safe(Box<TokenVerifier>),
 }
 
 #[derive(Debug)]
-struct Keys {
+struct TokenVerifier {
     basic: Option<BasicKey>,
     jwt: JwtVerifier,
 }
@@ -48,18 +48,18 @@ impl Authenticator {
     pub fn new(apps: &[AppConfig]) -> Self {
         let mode = |app: &AppConfig| match &app.mode {
             AppMode::Debug => Mode::Debug,
-            AppMode::Safe(keys) => Mode::Safe(Box::new(Keys {
+            AppMode::Safe(keys) => Mode::Safe(Box::new(TokenVerifier {
                 basic: keys.basic.clone(),
                 jwt: JwtVerifier::new(&keys.jwt),
             })),
         };
         let apps = apps.iter().map(|app| (app.appkey.clone(), mode(app))).collect();
-        Authenticator { apps, revoked: Revoked::default() }
+        Authenticator { apps, revocations: RevocationList::default() }
     }
 
     /// The tokens that were revoked.
-    pub(crate) fn revoked(&self) -> &Revoked {
-        &self.revoked
+    pub(crate) fn revocations(&self) -> &RevocationList {
+        &self.revocations
     }
 
     /// The grant for a `join`.
@@ -107,7 +107,7 @@ impl Authenticator {
         uid: Option<UserId>,
         grant: Grant,
     ) -> Result<Grant, ErrorName> {
-        if self.revoked.is_revoked(appkey, uid, &grant) {
+        if self.revocations.is_revoked(appkey, uid, &grant) {
             return Err(ErrorName::TokenRevoked);
         }
         Ok(grant)
@@ -118,7 +118,7 @@ impl Authenticator {
     }
 }
 
-impl Keys {
+impl TokenVerifier {
     fn verify(
         &self,
         appkey: &Appkey,

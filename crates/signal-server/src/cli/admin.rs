@@ -5,7 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::remote::{Remote, step};
+use super::remote::{Remote, path_segment};
 use super::table::{Column, table};
 
 /// Page size of lists.
@@ -13,16 +13,16 @@ const PAGE: usize = 1_000;
 
 /// `channels`.
 #[derive(Args, Clone, Debug)]
-pub struct Channels {
+pub struct ChannelsArgs {
     #[command(flatten)]
     remote: Remote,
     /// What to do; `list` when absent.
     #[command(subcommand)]
-    what: Option<OfChannels>,
+    action: Option<ChannelsCommand>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum OfChannels {
+enum ChannelsCommand {
     /// List all channels.
     List,
     /// Show one channel.
@@ -62,7 +62,7 @@ enum OfChannels {
 
 /// `members`.
 #[derive(Args, Clone, Debug)]
-pub struct Members {
+pub struct MembersArgs {
     #[command(flatten)]
     remote: Remote,
     /// The channel.
@@ -71,7 +71,7 @@ pub struct Members {
 
 /// `kick`.
 #[derive(Args, Clone, Debug)]
-pub struct Kick {
+pub struct KickArgs {
     #[command(flatten)]
     remote: Remote,
     /// The channel.
@@ -88,16 +88,16 @@ pub struct Kick {
 
 /// `bans`.
 #[derive(Args, Clone, Debug)]
-pub struct Bans {
+pub struct BansArgs {
     #[command(flatten)]
     remote: Remote,
     /// What to do; `list` when absent.
     #[command(subcommand)]
-    what: Option<OfBans>,
+    action: Option<BansCommand>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum OfBans {
+enum BansCommand {
     /// List the bans that are in force.
     List {
         /// Only of this channel; of all when absent.
@@ -119,7 +119,7 @@ enum OfBans {
 
 /// `keys`.
 #[derive(Args, Clone, Debug)]
-pub struct Keys {
+pub struct KeysArgs {
     #[command(flatten)]
     remote: Remote,
     /// Keys for all apps instead of those of one app.
@@ -127,25 +127,25 @@ pub struct Keys {
     all_apps: bool,
     /// What to do; `list` when absent.
     #[command(subcommand)]
-    what: Option<OfKeys>,
+    action: Option<KeysCommand>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Scope {
+enum ScopeArg {
     Read,
     Moderate,
     Admin,
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum OfKeys {
+enum KeysCommand {
     /// List all keys, without their texts.
     List,
     /// Make a key; its text is shown only once.
     Create {
         /// What the key may do; each scope includes those before it.
         #[arg(long, value_enum)]
-        scope: Scope,
+        scope: ScopeArg,
         /// A label for people.
         #[arg(long, default_value = "")]
         name: String,
@@ -159,7 +159,7 @@ enum OfKeys {
 
 /// `events`.
 #[derive(Args, Clone, Debug)]
-pub struct Events {
+pub struct EventsArgs {
     #[command(flatten)]
     remote: Remote,
     /// Continue after the cursor of an earlier answer.
@@ -172,7 +172,7 @@ pub struct Events {
 
 /// `history`.
 #[derive(Args, Clone, Debug)]
-pub struct History {
+pub struct HistoryArgs {
     #[command(flatten)]
     remote: Remote,
     /// The channel.
@@ -191,7 +191,7 @@ pub struct History {
     to: Option<u64>,
 }
 
-type Said = Result<String, String>;
+type CommandOutput = Result<String, String>;
 
 impl Remote {
     fn get(&self, rest: &str) -> Result<Value, String> {
@@ -217,7 +217,7 @@ impl Remote {
                 all.append(some);
             }
             match page["nextCursor"].as_str() {
-                Some(next) => after = format!("&after={}", step(next)),
+                Some(next) => after = format!("&after={}", path_segment(next)),
                 None => return Ok(all),
             }
         }
@@ -243,12 +243,12 @@ fn given(pairs: &[(&str, Option<Value>)]) -> Value {
     Value::Object(given.collect())
 }
 
-impl Channels {
-    pub(super) fn say(&self) -> Said {
+impl ChannelsArgs {
+    pub(super) fn run(&self) -> CommandOutput {
         let remote = &self.remote;
-        let path = |channel: &str, rest: &str| format!("channels/{}{rest}", step(channel));
-        match self.what.as_ref().unwrap_or(&OfChannels::List) {
-            OfChannels::List => {
+        let path = |channel: &str, rest: &str| format!("channels/{}{rest}", path_segment(channel));
+        match self.action.as_ref().unwrap_or(&ChannelsCommand::List) {
+            ChannelsCommand::List => {
                 let columns = [
                     ("CHANNEL", "/channelName"),
                     ("MEMBERS", "/members"),
@@ -258,7 +258,7 @@ impl Channels {
                 ];
                 Ok(remote.list(&columns, remote.all("channels", "channels")?))
             }
-            OfChannels::Show { channel } => {
+            ChannelsCommand::Show { channel } => {
                 let shown = remote.get(&path(channel, ""))?;
                 let columns = [
                     ("CHANNEL", "/channelName"),
@@ -269,7 +269,13 @@ impl Channels {
                 ];
                 Ok(remote.list(&columns, vec![shown]))
             }
-            OfChannels::Create { channel, creator, keep_empty, max_members, max_broadcasters } => {
+            ChannelsCommand::Create {
+                channel,
+                creator,
+                keep_empty,
+                max_members,
+                max_broadcasters,
+            } => {
                 let policy = given(&[
                     ("keepEmpty", keep_empty.then(|| json!(true))),
                     ("maxMembers", max_members.map(Value::from)),
@@ -284,7 +290,7 @@ impl Channels {
                 let cid = made["cid"].as_str().unwrap_or_default();
                 Ok(remote.one(&made, format!("made, cid {cid}")))
             }
-            OfChannels::Close { channel, hold_s, reason } => {
+            ChannelsCommand::Close { channel, hold_s, reason } => {
                 let body = given(&[
                     ("holdS", hold_s.map(Value::from)),
                     ("reason", reason.as_ref().map(|text| json!(text))),
@@ -296,9 +302,9 @@ impl Channels {
     }
 }
 
-impl Members {
-    pub(super) fn say(&self) -> Said {
-        let rest = format!("channels/{}/members", step(&self.channel));
+impl MembersArgs {
+    pub(super) fn run(&self) -> CommandOutput {
+        let rest = format!("channels/{}/members", path_segment(&self.channel));
         let columns = [
             ("UID", "/uid"),
             ("ROLE", "/role"),
@@ -320,9 +326,9 @@ impl Members {
     }
 }
 
-impl Kick {
-    pub(super) fn say(&self) -> Said {
-        let (channel, uid) = (step(&self.channel), step(&self.uid));
+impl KickArgs {
+    pub(super) fn run(&self) -> CommandOutput {
+        let (channel, uid) = (path_segment(&self.channel), path_segment(&self.uid));
         let body = given(&[
             ("durationS", Some(self.duration_s.into())),
             ("reason", self.reason.as_ref().map(|text| json!(text))),
@@ -333,13 +339,13 @@ impl Kick {
     }
 }
 
-impl Bans {
-    pub(super) fn say(&self) -> Said {
+impl BansArgs {
+    pub(super) fn run(&self) -> CommandOutput {
         let remote = &self.remote;
-        match self.what.as_ref().unwrap_or(&OfBans::List { channel: None }) {
-            OfBans::List { channel } => {
+        match self.action.as_ref().unwrap_or(&BansCommand::List { channel: None }) {
+            BansCommand::List { channel } => {
                 let rest = match channel {
-                    Some(channel) => format!("channels/{}/bans", step(channel)),
+                    Some(channel) => format!("channels/{}/bans", path_segment(channel)),
                     None => "bans".to_owned(),
                 };
                 let columns = [
@@ -351,13 +357,13 @@ impl Bans {
                 let bans = remote.get(&rest)?["bans"].take();
                 Ok(remote.list(&columns, bans.as_array().cloned().unwrap_or_default()))
             }
-            OfBans::Lift { channel, uid } => {
-                let rest = format!("channels/{}/bans/{}", step(channel), step(uid));
+            BansCommand::Lift { channel, uid } => {
+                let rest = format!("channels/{}/bans/{}", path_segment(channel), path_segment(uid));
                 let done = remote.ask(Method::DELETE, &remote.path(&rest), None)?;
                 Ok(remote.one(&done, format!("lifted {}", done["lifted"])))
             }
-            OfBans::LiftHold { channel } => {
-                let rest = format!("channels/{}/hold", step(channel));
+            BansCommand::LiftHold { channel } => {
+                let rest = format!("channels/{}/hold", path_segment(channel));
                 let done = remote.ask(Method::DELETE, &remote.path(&rest), None)?;
                 Ok(remote.one(&done, format!("lifted {}", done["lifted"])))
             }
@@ -365,12 +371,12 @@ impl Bans {
     }
 }
 
-impl Keys {
-    pub(super) fn say(&self) -> Said {
+impl KeysArgs {
+    pub(super) fn run(&self) -> CommandOutput {
         let remote = &self.remote;
         let path = if self.all_apps { "/v1/keys".to_owned() } else { remote.path("keys") };
-        match self.what.as_ref().unwrap_or(&OfKeys::List) {
-            OfKeys::List => {
+        match self.action.as_ref().unwrap_or(&KeysCommand::List) {
+            KeysCommand::List => {
                 let columns = [
                     ("ID", "/id"),
                     ("SCOPES", "/scopes"),
@@ -381,18 +387,18 @@ impl Keys {
                 let keys = remote.ask(Method::GET, &path, None)?["keys"].take();
                 Ok(remote.list(&columns, keys.as_array().cloned().unwrap_or_default()))
             }
-            OfKeys::Create { scope, name } => {
+            KeysCommand::Create { scope, name } => {
                 let scope = match scope {
-                    Scope::Read => "read",
-                    Scope::Moderate => "moderate",
-                    Scope::Admin => "admin",
+                    ScopeArg::Read => "read",
+                    ScopeArg::Moderate => "moderate",
+                    ScopeArg::Admin => "admin",
                 };
                 let body = json!({"scopes": [scope], "name": name});
                 let made = remote.ask(Method::POST, &path, Some(&body))?;
                 Ok(remote.one(&made, made["text"].as_str().unwrap_or_default().to_owned()))
             }
-            OfKeys::Revoke { id } => {
-                let path = format!("{path}/{}", step(id));
+            KeysCommand::Revoke { id } => {
+                let path = format!("{path}/{}", path_segment(id));
                 let done = remote.ask(Method::DELETE, &path, None)?;
                 Ok(remote.one(&done, "revoked".to_owned()))
             }
@@ -400,9 +406,9 @@ impl Keys {
     }
 }
 
-impl Events {
-    pub(super) fn say(&self) -> Said {
-        let after = self.after.as_ref().map(|after| format!("&after={}", step(after)));
+impl EventsArgs {
+    pub(super) fn run(&self) -> CommandOutput {
+        let after = self.after.as_ref().map(|after| format!("&after={}", path_segment(after)));
         let rest = format!("events?limit={}{}", self.limit, after.unwrap_or_default());
         let page = self.remote.get(&rest)?;
         if self.remote.json {
@@ -421,9 +427,9 @@ impl Events {
     }
 }
 
-impl History {
-    pub(super) fn say(&self) -> Said {
-        let History { remote, channel, uid, with, from, to } = self;
+impl HistoryArgs {
+    pub(super) fn run(&self) -> CommandOutput {
+        let HistoryArgs { remote, channel, uid, with, from, to } = self;
         let moment = |at: &Option<u64>| at.map(|at| at.to_string());
         let wanted = [
             ("uid", uid.clone()),
@@ -433,9 +439,9 @@ impl History {
         ];
         let query: String = wanted
             .into_iter()
-            .filter_map(|(key, value)| Some(format!("&{key}={}", step(&value?))))
+            .filter_map(|(key, value)| Some(format!("&{key}={}", path_segment(&value?))))
             .collect();
-        let rest = format!("channels/{}/history", step(channel));
+        let rest = format!("channels/{}/history", path_segment(channel));
         let columns =
             [("AT", "/at"), ("TYPE", "/type"), ("UID", "/uid"), ("OF", "/of"), ("DATA", "/data")];
         Ok(remote.list(&columns, remote.all_of(&rest, &query, "entries")?))

@@ -21,11 +21,11 @@ use crate::config::without_brackets;
 use crate::relay::client_tls;
 
 /// Timeout of a request. A kick waits for the disk.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum size of an answer in bytes; lists come in pages.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// The characters that are encoded in a path segment.
-const STEP: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
 /// The server, and the key for it.
 #[derive(Args, Clone, Debug)]
@@ -58,14 +58,14 @@ pub(super) struct Remote {
 }
 
 /// A percent-encoded path segment.
-pub(super) fn step(text: &str) -> String {
-    utf8_percent_encode(text, STEP).to_string()
+pub(super) fn path_segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
 }
 
 impl Remote {
     /// The path of an object of the app.
     pub(super) fn path(&self, rest: &str) -> String {
-        format!("/v1/apps/{}/{rest}", step(&self.app))
+        format!("/v1/apps/{}/{rest}", path_segment(&self.app))
     }
 
     /// Sends a request, and waits for the answer.
@@ -80,7 +80,7 @@ impl Remote {
             .enable_all()
             .build()
             .map_err(|error| format!("cannot start: {error}"))?;
-        let asked = async { timeout(PATIENCE, self.send(method, path, body, &key)).await };
+        let asked = async { timeout(REQUEST_TIMEOUT, self.send(method, path, body, &key)).await };
         let answered = runtime.block_on(asked);
         answered.map_err(|_| format!("{} does not answer", self.server))?
     }

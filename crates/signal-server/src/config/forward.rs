@@ -82,7 +82,7 @@ impl ForwardTemplate {
 
     /// Whether the URL depends on the kind of the publish.
     #[must_use]
-    pub fn tells_kinds(&self) -> bool {
+    pub fn has_kind(&self) -> bool {
         self.0.contains(&Part::Kind)
     }
 
@@ -292,6 +292,6 @@ mod tests {
         }
         let template = ForwardTemplate::parse("rtmp://h/app/secret").unwrap();
         assert!(!format!("{template:?}").contains("secret"));
-        assert!(!template.tells_kinds());
+        assert!(!template.has_kind());
     }
 }

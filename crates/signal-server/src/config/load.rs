@@ -13,7 +13,7 @@ use toml::{Table, Value};
 use super::raw::RawConfig;
 use super::validate::{self, Check};
 use super::warnings;
-use super::{Config, Problem, Problems};
+use super::{Config, ConfigProblem, ConfigProblems};
 
 /// Environment variables with this prefix and `__` in their name are configuration keys.
 const ENV_PREFIX: &str = "LIANMAI_";
@@ -24,16 +24,16 @@ impl Config {
     /// Values are TOML, or plain text if they are no valid TOML.
     ///
     /// # Errors
-    /// All [`Problem`]s at once.
+    /// All [`ConfigProblem`]s at once.
     pub fn load(
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
         flags: &[(&str, String)],
-    ) -> Result<Config, Problems> {
+    ) -> Result<Config, ConfigProblems> {
         let env: BTreeMap<String, String> = env.collect();
         let mut table = match file.map(read).transpose() {
             Ok(table) => table.unwrap_or_default(),
-            Err(problem) => return Err(Problems(vec![problem])),
+            Err(problem) => return Err(ConfigProblems(vec![problem])),
         };
         let mut check = Check {
             env: &env,
@@ -64,16 +64,19 @@ impl Config {
     }
 }
 
-fn read(file: &Path) -> Result<Table, Problem> {
+fn read(file: &Path) -> Result<Table, ConfigProblem> {
     let path = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| Problem {
+    let text = std::fs::read_to_string(file).map_err(|error| ConfigProblem {
         path: path.clone(),
         text: format!("cannot be read: {error}"),
     })?;
     text.parse::<Table>().map_err(|error| {
         // Not its `Display`, which quotes the line: that may hold a secret.
         let (line, column) = position(&text, error.span().map_or(0, |span| span.start));
-        Problem { path, text: format!("line {line}, column {column}: {}", error.message().trim()) }
+        ConfigProblem {
+            path,
+            text: format!("line {line}, column {column}: {}", error.message().trim()),
+        }
     })
 }
 
@@ -101,12 +104,12 @@ fn value_of(text: &str) -> Value {
         .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-fn insert(table: &mut Table, path: &str, value: Value) -> Result<(), Problem> {
+fn insert(table: &mut Table, path: &str, value: Value) -> Result<(), ConfigProblem> {
     let (tables, key) = path.rsplit_once('.').unwrap_or(("", path));
     let mut at = table;
     for name in tables.split('.').filter(|_| !tables.is_empty()) {
         let entry = at.entry(name).or_insert_with(|| Value::Table(Table::new()));
-        at = entry.as_table_mut().ok_or_else(|| Problem {
+        at = entry.as_table_mut().ok_or_else(|| ConfigProblem {
             path: path.to_owned(),
             text: format!("`{name}` is no table, so the environment cannot set a key of it"),
         })?;
@@ -135,7 +138,7 @@ impl Removed {
 
 /// One step into a TOML tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+enum PathStep {
     Key(String),
     Index(usize),
 }
@@ -144,7 +147,7 @@ enum Step {
 fn fit(
     mut table: Table,
     texts: &BTreeMap<String, String>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<ConfigProblem>,
 ) -> (RawConfig, Removed) {
     let mut texts = texts.clone();
     let mut removed = Removed::default();
@@ -154,19 +157,19 @@ fn fit(
             Err(error) => error,
         };
         let message = error.inner().message().trim().to_owned();
-        let mut steps: Vec<Step> = error
+        let mut steps: Vec<PathStep> = error
             .path()
             .iter()
             .filter_map(|segment| match segment {
-                Segment::Map { key } => Some(Step::Key(key.clone())),
-                Segment::Seq { index } => Some(Step::Index(*index)),
+                Segment::Map { key } => Some(PathStep::Key(key.clone())),
+                Segment::Seq { index } => Some(PathStep::Index(*index)),
                 Segment::Enum { .. } | Segment::Unknown => None,
             })
             .collect();
         if let Some(key) = unknown_field(&message)
-            && steps.last() != Some(&Step::Key(key.to_owned()))
+            && steps.last() != Some(&PathStep::Key(key.to_owned()))
         {
-            steps.push(Step::Key(key.to_owned()));
+            steps.push(PathStep::Key(key.to_owned()));
         }
         let path = display(&steps, &removed);
         if let Some(text) = texts.remove(&path)
@@ -177,11 +180,11 @@ fn fit(
             *value = Value::String(text);
             continue;
         }
-        problems.push(Problem { path, text: without_value(&message, &steps) });
+        problems.push(ConfigProblem { path, text: without_value(&message, &steps) });
         if !remove(&mut table, &steps) {
             return (RawConfig::default(), removed);
         }
-        if let Some((Step::Index(index), array)) = steps.split_last() {
+        if let Some((PathStep::Index(index), array)) = steps.split_last() {
             removed.add(display(array, &removed), *index);
         }
     }
@@ -193,8 +196,8 @@ fn unknown_field(message: &str) -> Option<&str> {
 }
 
 /// Removes quoted values from a message of serde: values of apps may be secrets.
-fn without_value(message: &str, steps: &[Step]) -> String {
-    let secret = steps.first() == Some(&Step::Key("apps".to_owned()));
+fn without_value(message: &str, steps: &[PathStep]) -> String {
+    let secret = steps.first() == Some(&PathStep::Key("apps".to_owned()));
     match message.rsplit_once(", expected ") {
         Some((_, expected)) if secret && message.starts_with("invalid ") => {
             format!("expected {expected}")
@@ -203,17 +206,17 @@ fn without_value(message: &str, steps: &[Step]) -> String {
     }
 }
 
-fn display(steps: &[Step], removed: &Removed) -> String {
+fn display(steps: &[PathStep], removed: &Removed) -> String {
     let mut path = String::new();
     for (i, step) in steps.iter().enumerate() {
         match step {
-            Step::Key(key) => {
+            PathStep::Key(key) => {
                 if i > 0 {
                     path.push('.');
                 }
                 path.push_str(key);
             }
-            Step::Index(index) => {
+            PathStep::Index(index) => {
                 let index = removed.original(&path, *index);
                 let _ = write!(path, "[{index}]");
             }
@@ -222,21 +225,21 @@ fn display(steps: &[Step], removed: &Removed) -> String {
     path
 }
 
-fn find<'a>(table: &'a mut Table, steps: &[Step]) -> Option<&'a mut Value> {
-    let (Step::Key(first), rest) = steps.split_first()? else { return None };
+fn find<'a>(table: &'a mut Table, steps: &[PathStep]) -> Option<&'a mut Value> {
+    let (PathStep::Key(first), rest) = steps.split_first()? else { return None };
     rest.iter().try_fold(table.get_mut(first)?, |value, step| match step {
-        Step::Key(key) => value.get_mut(key.as_str()),
-        Step::Index(index) => value.get_mut(*index),
+        PathStep::Key(key) => value.get_mut(key.as_str()),
+        PathStep::Index(index) => value.get_mut(*index),
     })
 }
 
-fn remove(table: &mut Table, steps: &[Step]) -> bool {
+fn remove(table: &mut Table, steps: &[PathStep]) -> bool {
     match steps.split_last() {
         None => false,
-        Some((Step::Key(key), [])) => table.remove(key).is_some(),
+        Some((PathStep::Key(key), [])) => table.remove(key).is_some(),
         Some((last, parent)) => match (last, find(table, parent)) {
-            (Step::Key(key), Some(Value::Table(table))) => table.remove(key).is_some(),
-            (Step::Index(index), Some(Value::Array(array))) if *index < array.len() => {
+            (PathStep::Key(key), Some(Value::Table(table))) => table.remove(key).is_some(),
+            (PathStep::Index(index), Some(Value::Array(array))) if *index < array.len() => {
                 array.remove(*index);
                 true
             }

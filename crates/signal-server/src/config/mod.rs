@@ -74,14 +74,14 @@ impl fmt::Debug for Secret {
 
 /// One problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// The key, such as `session.grace_ms` or `apps[0].appkey`, or the path of a file.
     pub path: String,
     /// The description. It never holds a secret.
     pub text: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.text)
     }
@@ -89,9 +89,9 @@ impl fmt::Display for Problem {
 
 /// All problems of a configuration, at least one. `Display` writes one per line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct ConfigProblems(pub Vec<ConfigProblem>);
 
-impl fmt::Display for Problems {
+impl fmt::Display for ConfigProblems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, problem) in self.0.iter().enumerate() {
             if i > 0 {
@@ -103,7 +103,7 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for ConfigProblems {}
 
 /// Whether an app checks tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -295,7 +295,7 @@ pub struct Config {
     /// `tracing` filter, such as `info` or `lianmai=debug,info`.
     pub log_filter: String,
     /// Settings that work but are unwise. They hold no secret.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<ConfigProblem>,
 }
 
 impl Config {
@@ -309,8 +309,8 @@ impl Config {
     ///
     /// # Errors
     /// All warnings.
-    pub fn strict(self) -> Result<Self, Problems> {
-        if self.warnings.is_empty() { Ok(self) } else { Err(Problems(self.warnings)) }
+    pub fn strict(self) -> Result<Self, ConfigProblems> {
+        if self.warnings.is_empty() { Ok(self) } else { Err(ConfigProblems(self.warnings)) }
     }
 
     /// The connection rate of one address; `None` for no limit.

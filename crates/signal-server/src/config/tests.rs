@@ -28,14 +28,14 @@ impl Drop for TempFile {
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-fn load(name: &str, text: &str, env: &[(&str, &str)]) -> Result<Config, Problems> {
+fn load(name: &str, text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigProblems> {
     let file = TempFile::new(name, text);
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Config::load(Some(&file.0), env, &[])
 }
 
 fn problems(name: &str, text: &str) -> Vec<(String, String)> {
-    let Problems(found) = load(name, text, &[]).expect_err(text);
+    let ConfigProblems(found) = load(name, text, &[]).expect_err(text);
     found.into_iter().map(|problem| (problem.path, problem.text)).collect()
 }
 
@@ -184,7 +184,7 @@ fn the_environment_is_checked_like_the_file() {
         ("LIANMAI_APPS", "[{ appkey = \"a\", mode = \"debug\" }]"),
         ("LIANMAI_APPS__APPKEY", "b"),
     ];
-    let Problems(found) = load("env", "", &env).unwrap_err();
+    let ConfigProblems(found) = load("env", "", &env).unwrap_err();
     let paths: Vec<_> = found.iter().map(|problem| problem.path.as_str()).collect();
     assert_eq!(paths, ["apps.appkey", "nonsense", "session.grace", "session.grace_ms"]);
 }
@@ -458,7 +458,7 @@ fn tls_needs_two_files_that_are_there() {
                 assert!(config.tls.is_some() && config.is_https());
                 vec![]
             }
-            Err(Problems(found)) => found.into_iter().map(|problem| problem.path).collect(),
+            Err(ConfigProblems(found)) => found.into_iter().map(|problem| problem.path).collect(),
         };
         assert_eq!(found, expected, "{name}");
     }

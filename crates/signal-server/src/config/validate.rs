@@ -16,9 +16,9 @@ use tracing_subscriber::EnvFilter;
 use super::load::Removed;
 use super::raw::{RawConfig, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls};
 use super::{
-    Cidr, Config, DrainConfig, FREEZE_MS, HOUR_MS, HistoryConfig, LogFormat, Problem, Problems,
-    TasksConfig, TlsConfig, WebhooksConfig, apps, forward, history, relay, split_authority, tasks,
-    warnings, webhooks,
+    Cidr, Config, ConfigProblem, ConfigProblems, DrainConfig, FREEZE_MS, HOUR_MS, HistoryConfig,
+    LogFormat, TasksConfig, TlsConfig, WebhooksConfig, apps, forward, history, relay,
+    split_authority, tasks, warnings, webhooks,
 };
 
 pub(super) const KIB: usize = 1024;
@@ -28,20 +28,20 @@ pub(super) const MIB: usize = 1024 * KIB;
 pub(super) struct Check<'a> {
     /// Environment variables, which secrets may refer to.
     pub(super) env: &'a BTreeMap<String, String>,
-    pub(super) problems: Vec<Problem>,
-    pub(super) warnings: Vec<Problem>,
+    pub(super) problems: Vec<ConfigProblem>,
+    pub(super) warnings: Vec<ConfigProblem>,
     pub(super) removed: Removed,
 }
 
 impl Check<'_> {
     /// Records a problem.
     pub(super) fn problem(&mut self, path: impl Into<String>, text: impl Into<String>) {
-        self.problems.push(Problem { path: path.into(), text: text.into() });
+        self.problems.push(ConfigProblem { path: path.into(), text: text.into() });
     }
 
     /// Records a setting that works but is unwise.
     pub(super) fn warn(&mut self, path: impl Into<String>, text: impl Into<String>) {
-        self.warnings.push(Problem { path: path.into(), text: text.into() });
+        self.warnings.push(ConfigProblem { path: path.into(), text: text.into() });
     }
 
     /// Path of an element of an array, with the index of its source.
@@ -115,7 +115,7 @@ impl Check<'_> {
 }
 
 /// Checks the whole configuration.
-pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problems> {
+pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, ConfigProblems> {
     let limits = limits(&mut check, &raw.limits);
     let session = session(&mut check, &raw.session);
     if limits.snapshot_bytes() > MAX_SERVER_FRAME_BYTES {
@@ -219,9 +219,9 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
     };
     listeners(&mut check, &config);
     forward::loops(&mut check, &config);
-    warnings::look(&mut check, &config);
+    warnings::collect(&mut check, &config);
     config.warnings = std::mem::take(&mut check.warnings);
-    if check.problems.is_empty() { Ok(config) } else { Err(Problems(check.problems)) }
+    if check.problems.is_empty() { Ok(config) } else { Err(ConfigProblems(check.problems)) }
 }
 
 /// The table `server`. The caller replaces all other fields.

@@ -17,12 +17,12 @@ const JWT_BITS: f64 = 75.0;
 /// Minimum entropy of a basic secret in bits.
 const BASIC_BITS: f64 = 30.0;
 /// Maximum number of bytes of a secret that are examined.
-const LOOKED_AT: usize = 256;
+const MAX_CHECKED_BYTES: usize = 256;
 /// Minimum length of a repetition in bytes.
 const REPEAT: usize = 3;
 
 /// Checks everything but files.
-pub(super) fn look(check: &mut Check, config: &Config) {
+pub(super) fn collect(check: &mut Check, config: &Config) {
     let admin = config.admin_listen;
     if !admin.ip().is_loopback() && !config.admin_tls {
         let text = format!(
@@ -115,7 +115,7 @@ pub(super) fn exposed(check: &mut Check, path: &str, file: &Path, secret: bool) 
 /// The bits that an attacker has to guess. Repetitions and sequences add almost nothing; other bytes count by their
 /// frequency. Words are not detected.
 fn bits(secret: &[u8]) -> f64 {
-    let secret = &secret[..secret.len().min(LOOKED_AT)];
+    let secret = &secret[..secret.len().min(MAX_CHECKED_BYTES)];
     let length = secret.len() as f64;
     let mut counts = HashMap::<u8, f64>::new();
     for byte in secret {
@@ -124,14 +124,14 @@ fn bits(secret: &[u8]) -> f64 {
     let each: f64 = counts.values().map(|count| count / length * (length / count).log2()).sum();
     let (mut at, mut sum) = (0, 0.0);
     while at < secret.len() {
-        let repeated = (0..at).map(|from| common(&secret[from..], &secret[at..])).max();
+        let repeated = (0..at).map(|from| common_prefix(&secret[from..], &secret[at..])).max();
         match repeated {
             Some(repeated) if repeated >= REPEAT => {
                 sum += length.log2();
                 at += repeated;
             }
             _ => {
-                sum += if goes_on(&secret[..=at]) { 0.0 } else { each };
+                sum += if continues_sequence(&secret[..=at]) { 0.0 } else { each };
                 at += 1;
             }
         }
@@ -140,12 +140,12 @@ fn bits(secret: &[u8]) -> f64 {
 }
 
 /// Length of the common prefix of two texts.
-fn common(one: &[u8], other: &[u8]) -> usize {
+fn common_prefix(one: &[u8], other: &[u8]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
 /// Whether the last byte continues the two before it, as in `abc` and `aaa`.
-fn goes_on(text: &[u8]) -> bool {
+fn continues_sequence(text: &[u8]) -> bool {
     let [.., a, b, c] = text else { return false };
     let step = i16::from(*b) - i16::from(*a);
     step.abs() <= 1 && i16::from(*c) - i16::from(*b) == step

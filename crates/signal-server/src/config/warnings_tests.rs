@@ -36,7 +36,8 @@ impl Files {
             let text = warning.to_string();
             assert!(!text.contains(GOOD) && !text.contains(OTHER), "a secret: {text}");
         }
-        let name = |warning: &crate::config::Problem| warning.path.replace(&path, "config.toml");
+        let name =
+            |warning: &crate::config::ConfigProblem| warning.path.replace(&path, "config.toml");
         config.warnings.iter().map(name).collect()
     }
 }

@@ -6,7 +6,7 @@ use lianmai_signal_engine::{ChannelKey, Event, EventRecord};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::records::{StoredEvent, What};
+use crate::records::{EventContent, StoredEvent};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
@@ -44,9 +44,11 @@ impl EventDto {
     /// Reads a stored event; `None` if it is damaged.
     pub(crate) fn of(appkey: &Appkey, stored: &StoredEvent) -> Option<Self> {
         let name: ChannelName = stored.channel.parse().ok()?;
-        match &stored.what {
-            What::Record(text) => Self::of_record(appkey, name, serde_json::from_str(text).ok()?),
-            What::Lost(from) => Some(Self::lost(appkey, name, *from, stored.seq, 0)),
+        match &stored.content {
+            EventContent::Record(text) => {
+                Self::of_record(appkey, name, serde_json::from_str(text).ok()?)
+            }
+            EventContent::Lost(from) => Some(Self::lost(appkey, name, *from, stored.seq, 0)),
         }
     }
 

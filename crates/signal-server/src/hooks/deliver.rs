@@ -16,15 +16,15 @@ use tracing::{info, warn};
 
 use super::body::EventDto;
 use super::endpoint::{Endpoint, Endpoints};
-use super::post::{Delivery, Poster, Refusal};
-use super::queue::{Key, Outcome, Queue};
+use super::post::{Delivery, PostError, Poster};
+use super::queue::{LaneKey, Outcome, Queue};
 use crate::clock::wall_now;
-use crate::records::{Desk, DeskError, Keep, Settled, StoredEvent, What};
+use crate::records::{Database, DatabaseError, EventContent, EventRetention, Settled, StoredEvent};
 
 /// Interval of pruning.
-const PRUNE: Duration = Duration::from_secs(30);
+const PRUNE_INTERVAL: Duration = Duration::from_secs(30);
 /// Maximum number of unwanted events that one attempt skips.
-const SKIPS: usize = 256;
+const MAX_SKIPS: usize = 256;
 
 /// Metrics of deliveries.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +44,7 @@ pub(crate) struct HookMetrics {
 /// Carries out deliveries.
 #[derive(Clone)]
 pub(crate) struct Deliverer {
-    pub(crate) desk: Desk,
+    pub(crate) database: Database,
     pub(crate) endpoints: Endpoints,
     pub(crate) poster: Poster,
     /// Age in milliseconds at which an event that was tried is given up.
@@ -69,13 +69,13 @@ impl Deliverer {
         let now_ms = || u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut changes = self.endpoints.changes();
         let mut queue = Queue::default();
-        let mut attempts: JoinSet<(Key, Outcome)> = JoinSet::new();
-        let mut prune = interval(PRUNE);
+        let mut attempts: JoinSet<(LaneKey, Outcome)> = JoinSet::new();
+        let mut prune = interval(PRUNE_INTERVAL);
         prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Events after this position are found by position, earlier ones by endpoint.
-        let Ok(mut reached) = self.desk.last_pos().await else { return };
+        let Ok(mut reached) = self.database.last_pos().await else { return };
         let mut known = BTreeSet::new();
-        if self.look_at_endpoints(&mut queue, &mut known).await.is_err() {
+        if self.sync_endpoints(&mut queue, &mut known).await.is_err() {
             return;
         }
         loop {
@@ -96,27 +96,27 @@ impl Deliverer {
             };
             tokio::select! {
                 changed = appended.changed() => {
-                    if changed.is_err() || self.hear(&mut queue, &mut reached).await.is_err() {
+                    if changed.is_err() || self.enqueue_new_events(&mut queue, &mut reached).await.is_err() {
                         return;
                     }
                 }
                 _ = changes.changed() => {
-                    if self.look_at_endpoints(&mut queue, &mut known).await.is_err() {
+                    if self.sync_endpoints(&mut queue, &mut known).await.is_err() {
                         return;
                     }
                 }
                 Some(ended) = attempts.join_next() => {
                     // A panic is a bug; the lane stays as it is.
                     if let Ok((key, outcome)) = ended {
-                        queue.done(&key, outcome, now_ms());
+                        queue.finish(&key, outcome, now_ms());
                     }
                 }
                 () = due => {}
                 _ = prune.tick() => {
                     self.prune().await;
                     // Repeats reads that have failed.
-                    if self.hear(&mut queue, &mut reached).await.is_err()
-                        || self.look_at_endpoints(&mut queue, &mut known).await.is_err()
+                    if self.enqueue_new_events(&mut queue, &mut reached).await.is_err()
+                        || self.sync_endpoints(&mut queue, &mut known).await.is_err()
                     {
                         return;
                     }
@@ -126,10 +126,14 @@ impl Deliverer {
     }
 
     /// Finds the channels with new events, and queues them for their endpoints.
-    async fn hear(&self, queue: &mut Queue, reached: &mut u64) -> Result<(), DeskError> {
+    async fn enqueue_new_events(
+        &self,
+        queue: &mut Queue,
+        reached: &mut u64,
+    ) -> Result<(), DatabaseError> {
         loop {
-            let (channels, last) = match self.desk.channels_after(*reached).await {
-                Err(DeskError::Failed) => return Ok(()),
+            let (channels, last) = match self.database.channels_after(*reached).await {
+                Err(DatabaseError::Failed) => return Ok(()),
                 found => found?,
             };
             if last == *reached {
@@ -139,19 +143,19 @@ impl Deliverer {
             let endpoints = self.endpoints.enabled();
             for (appkey, channel) in channels {
                 for endpoint in endpoints.iter().filter(|it| it.appkey.as_str() == appkey) {
-                    let key = Key { endpoint: endpoint.id.clone(), channel: channel.clone() };
-                    queue.news(key);
+                    let key = LaneKey { endpoint: endpoint.id.clone(), channel: channel.clone() };
+                    queue.enqueue(key);
                 }
             }
         }
     }
 
     /// Queues the missed events of endpoints that are new or enabled again, and removes endpoints that are gone.
-    async fn look_at_endpoints(
+    async fn sync_endpoints(
         &self,
         queue: &mut Queue,
         known: &mut BTreeSet<String>,
-    ) -> Result<(), DeskError> {
+    ) -> Result<(), DatabaseError> {
         let enabled = self.endpoints.enabled();
         let ids: BTreeSet<String> = enabled.iter().map(|endpoint| endpoint.id.clone()).collect();
         for gone in known.difference(&ids) {
@@ -163,32 +167,32 @@ impl Deliverer {
                 continue;
             }
             let Endpoint { id, appkey, since, .. } = endpoint;
-            let behind = match self.desk.behind(id, appkey, *since).await {
-                Err(DeskError::Failed) => continue,
+            let behind = match self.database.behind(id, appkey, *since).await {
+                Err(DatabaseError::Failed) => continue,
                 found => found?,
             };
             for channel in behind {
-                queue.news(Key { endpoint: id.clone(), channel });
+                queue.enqueue(LaneKey { endpoint: id.clone(), channel });
             }
             known.insert(id.clone());
         }
         Ok(())
     }
 
-    async fn attempt(&self, key: &Key, refusals: u32) -> Outcome {
+    async fn attempt(&self, key: &LaneKey, refusals: u32) -> Outcome {
         // While the file cannot be used, the result is unknown, so the attempt is repeated.
         self.try_attempt(key, refusals).await.unwrap_or(Outcome::Refused)
     }
 
-    async fn try_attempt(&self, key: &Key, refusals: u32) -> Result<Outcome, DeskError> {
-        for _ in 0..SKIPS {
+    async fn try_attempt(&self, key: &LaneKey, refusals: u32) -> Result<Outcome, DatabaseError> {
+        for _ in 0..MAX_SKIPS {
             let Some(endpoint) = self.endpoints.by_id(&key.endpoint).filter(|it| it.enabled) else {
                 return Ok(Outcome::Empty);
             };
             let Endpoint { id, appkey, since, .. } = &endpoint;
-            let next = self.desk.next_event(id, appkey, &key.channel, *since).await?;
-            let Some((stored, heard)) = next else { return Ok(Outcome::Empty) };
-            let Some((event, seq)) = told(&endpoint, &stored, heard) else {
+            let next = self.database.next_event(id, appkey, &key.channel, *since).await?;
+            let Some((stored, last_seq)) = next else { return Ok(Outcome::Empty) };
+            let Some((event, seq)) = next_payload(&endpoint, &stored, last_seq) else {
                 warn!(pos = stored.pos, "a stored event cannot be read");
                 self.settle(key, stored.seq, None).await?;
                 continue;
@@ -201,7 +205,7 @@ impl Deliverer {
                 Ok(()) => {
                     self.metrics.taken.inc();
                     self.settle(key, seq, None).await?;
-                    Ok(Outcome::Moved { taken: true })
+                    Ok(Outcome::Advanced { accepted: true })
                 }
                 Err(refusal) => {
                     self.metrics.refused.inc();
@@ -216,14 +220,14 @@ impl Deliverer {
                     warn!(appkey = %appkey, endpoint = id, %refusal, "a webhook is given up");
                     let dead = (stored.pos, refusals + 1, refusal.to_string(), now);
                     self.settle(key, seq, Some(dead)).await?;
-                    Ok(Outcome::Moved { taken: false })
+                    Ok(Outcome::Advanced { accepted: false })
                 }
             };
         }
-        Ok(Outcome::Moved { taken: false })
+        Ok(Outcome::Advanced { accepted: false })
     }
 
-    async fn post(&self, endpoint: &Endpoint, event: &EventDto) -> Result<(), Refusal> {
+    async fn post(&self, endpoint: &Endpoint, event: &EventDto) -> Result<(), PostError> {
         let body = serde_json::to_vec(event).expect("an event has string keys only");
         let now = wall_now();
         let delivery = Delivery {
@@ -237,7 +241,7 @@ impl Deliverer {
     }
 
     /// Sends a ping, which belongs to no channel: it tests whether an endpoint accepts deliveries.
-    pub(crate) async fn ping(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
+    pub(crate) async fn ping(&self, endpoint: &Endpoint) -> Result<(), PostError> {
         let now = wall_now();
         let id = format!("ping_{}_{}", endpoint.id, now.0);
         let body = serde_json::json!({
@@ -255,18 +259,18 @@ impl Deliverer {
 
     async fn settle(
         &self,
-        key: &Key,
+        key: &LaneKey,
         seq: u64,
         dead: Option<(u64, u32, String, u64)>,
-    ) -> Result<(), DeskError> {
+    ) -> Result<(), DatabaseError> {
         let (endpoint, channel) = (key.endpoint.clone(), key.channel.clone());
-        self.desk.settle(vec![Settled { endpoint, channel, seq, dead }]).await
+        self.database.settle(vec![Settled { endpoint, channel, seq, dead }]).await
     }
 
     async fn prune(&self) {
         let since = wall_now().0.saturating_sub(self.keep_ms);
-        let keep = Keep { since, events: self.keep_events };
-        while let Ok((gone, all)) = self.desk.prune(keep).await {
+        let keep = EventRetention { since, events: self.keep_events };
+        while let Ok((gone, all)) = self.database.prune(keep).await {
             self.metrics.pruned.inc_by(gone);
             if all {
                 return;
@@ -277,11 +281,17 @@ impl Deliverer {
 
 /// What to send to an endpoint now, and the number up to which it has received everything then: the event, or the gap
 /// before it.
-fn told(endpoint: &Endpoint, stored: &StoredEvent, heard: Option<u64>) -> Option<(EventDto, u64)> {
+fn next_payload(
+    endpoint: &Endpoint,
+    stored: &StoredEvent,
+    last_seq: Option<u64>,
+) -> Option<(EventDto, u64)> {
     let event = EventDto::of(&endpoint.appkey, stored)?;
-    let from = heard.map(|heard| heard + 1).filter(|from| *from < stored.seq && !event.first);
+    let from =
+        last_seq.map(|last_seq| last_seq + 1).filter(|from| *from < stored.seq && !event.first);
     // The record of a gap already holds its first number.
-    let from = from.filter(|_| matches!(stored.what, What::Record(_)) && event.kind != "lost");
+    let from =
+        from.filter(|_| matches!(stored.content, EventContent::Record(_)) && event.kind != "lost");
     match from {
         Some(from) => {
             let name: ChannelName = stored.channel.parse().ok()?;

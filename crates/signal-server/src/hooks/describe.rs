@@ -64,14 +64,14 @@ pub(crate) fn events(definitions: &mut Definitions) -> Vec<DescribedEvent> {
             let schema = describe(definitions);
             fields.add(name, "", *required, schema);
         }
-        let schema = whole(definitions, kind, text, fields.object());
+        let schema = event_schema(definitions, kind, text, fields.object());
         events.push(DescribedEvent { kind, text, schema });
     }
     events
 }
 
 /// The schema of an event around its `data`.
-fn whole(definitions: &mut Definitions, kind: &str, text: &str, data: Value) -> Value {
+fn event_schema(definitions: &mut Definitions, kind: &str, text: &str, data: Value) -> Value {
     let mut fields = Fields::default();
     let id = "The same whenever it is told: by it receivers know what comes again.";
     fields.add("id", id, true, json!({ "type": "string" }));

@@ -27,7 +27,7 @@ pub(crate) enum EgressError {
     Resolve,
     /// The address is internal, and not allowed.
     #[error("the address is not allowed")]
-    Inside,
+    Internal,
     /// No address accepts a connection.
     #[error("the connection failed")]
     Connect,
@@ -106,7 +106,7 @@ impl Egress {
             return Err(EgressError::Resolve);
         }
         if !addresses.iter().all(|address| self.may_reach(*address, target.tls)) {
-            return Err(EgressError::Inside);
+            return Err(EgressError::Internal);
         }
         for address in addresses {
             if let Ok(stream) = TcpStream::connect(address).await {
@@ -124,12 +124,12 @@ impl Egress {
                 && (here == ip || ip.is_loopback() || here.is_unspecified())
         });
         let allowed = self.allow.iter().any(|range| range.contains(ip));
-        !own && (allowed || (tls && is_of_the_internet(ip)))
+        !own && (allowed || (tls && is_public(ip)))
     }
 }
 
 /// Whether an address is public.
-fn is_of_the_internet(ip: IpAddr) -> bool {
+fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
         IpAddr::V6(ip) => is_public_v6(ip),

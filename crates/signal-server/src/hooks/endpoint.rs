@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::sign;
 use crate::config::Secret;
-use crate::records::{Desk, DeskError, Entry, Table};
+use crate::records::{Database, DatabaseError, Entry, Table};
 
 /// The kinds that endpoints can select. All endpoints receive `lost`.
 pub(crate) const KINDS: [&str; 10] = [
@@ -50,7 +50,7 @@ pub(crate) struct Endpoint {
 
 /// An endpoint as it is stored.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredEndpoint {
     url: String,
     events: Vec<String>,
     enabled: bool,
@@ -83,7 +83,7 @@ impl Endpoint {
     }
 
     fn entry(&self) -> Entry {
-        let stored = Stored {
+        let stored = StoredEndpoint {
             url: self.url.clone(),
             events: self.events.clone(),
             enabled: self.enabled,
@@ -100,7 +100,7 @@ impl Endpoint {
     }
 
     fn read(entry: Entry) -> Option<Self> {
-        let Stored { url, events, enabled, created_at, since, secrets } =
+        let StoredEndpoint { url, events, enabled, created_at, since, secrets } =
             serde_json::from_str(&entry.record).ok()?;
         let secrets = secrets.into_iter().map(|(text, until)| (Secret::new(text), until)).collect();
         let appkey = entry.appkey.parse().ok()?;
@@ -111,16 +111,16 @@ impl Endpoint {
 /// All endpoints, as they are stored. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
-    desk: Desk,
+    database: Database,
     all: Arc<Mutex<BTreeMap<String, Endpoint>>>,
     changed: Arc<watch::Sender<u64>>,
 }
 
 impl Endpoints {
     /// Reads the stored endpoints.
-    pub(crate) async fn load(desk: Desk) -> Result<Self, DeskError> {
+    pub(crate) async fn load(database: Database) -> Result<Self, DatabaseError> {
         let mut all = BTreeMap::new();
-        for entry in desk.entries(Table::Endpoints).await? {
+        for entry in database.entries(Table::Endpoints).await? {
             let id = entry.id.clone();
             match Endpoint::read(entry) {
                 Some(endpoint) => drop(all.insert(id, endpoint)),
@@ -128,13 +128,13 @@ impl Endpoints {
             }
         }
         let all = Arc::new(Mutex::new(all));
-        Ok(Endpoints { desk, all, changed: Arc::new(watch::Sender::new(0)) })
+        Ok(Endpoints { database, all, changed: Arc::new(watch::Sender::new(0)) })
     }
 
     /// Stores a new or changed endpoint. `false` if the app has too many.
-    pub(crate) async fn put(&self, endpoint: Endpoint) -> Result<bool, DeskError> {
+    pub(crate) async fn put(&self, endpoint: Endpoint) -> Result<bool, DatabaseError> {
         let entry = endpoint.entry();
-        if !self.desk.put_entry(Table::Endpoints, entry, MAX_ENDPOINTS).await? {
+        if !self.database.put_entry(Table::Endpoints, entry, MAX_ENDPOINTS).await? {
             return Ok(false);
         }
         self.lock().insert(endpoint.id.clone(), endpoint);
@@ -143,8 +143,8 @@ impl Endpoints {
     }
 
     /// Removes an endpoint.
-    pub(crate) async fn remove(&self, id: &str) -> Result<(), DeskError> {
-        self.desk.drop_entry(Table::Endpoints, id.to_owned()).await?;
+    pub(crate) async fn remove(&self, id: &str) -> Result<(), DatabaseError> {
+        self.database.drop_entry(Table::Endpoints, id.to_owned()).await?;
         self.lock().remove(id);
         self.changed.send_modify(|count| *count += 1);
         Ok(())

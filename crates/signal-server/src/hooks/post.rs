@@ -24,7 +24,7 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// Why a delivery was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum PostError {
     /// There is no connection.
     #[error("{0}")]
     Egress(#[from] EgressError),
@@ -62,14 +62,14 @@ pub(crate) struct Poster {
 }
 
 impl Poster {
-    pub(crate) async fn post(&self, delivery: Delivery<'_>) -> Result<(), Refusal> {
+    pub(crate) async fn post(&self, delivery: Delivery<'_>) -> Result<(), PostError> {
         match timeout(self.timeout, self.try_post(delivery)).await {
             Ok(done) => done,
-            Err(_) => Err(Refusal::Timeout),
+            Err(_) => Err(PostError::Timeout),
         }
     }
 
-    async fn try_post(&self, delivery: Delivery<'_>) -> Result<(), Refusal> {
+    async fn try_post(&self, delivery: Delivery<'_>) -> Result<(), PostError> {
         let Delivery { url, secrets, id, at_s, body } = delivery;
         let target = Target::read(url)?;
         let signature = sign::signature(secrets, id, at_s, &body).unwrap_or_default();
@@ -87,24 +87,24 @@ impl Poster {
             let name = rustls::pki_types::ServerName::try_from(target.host.clone());
             let name = name.map_err(|_| EgressError::Url)?;
             let connector = TlsConnector::from(self.tls.clone());
-            let stream = connector.connect(name, stream).await.map_err(|_| Refusal::Tls)?;
+            let stream = connector.connect(name, stream).await.map_err(|_| PostError::Tls)?;
             send(stream, request).await?
         } else {
             send(stream, request).await?
         };
-        if status.is_success() { Ok(()) } else { Err(Refusal::Status(status.as_u16())) }
+        if status.is_success() { Ok(()) } else { Err(PostError::Status(status.as_u16())) }
     }
 }
 
 async fn send(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Body>,
-) -> Result<StatusCode, Refusal> {
+) -> Result<StatusCode, PostError> {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|_| Refusal::Broken)?;
+        .map_err(|_| PostError::Broken)?;
     let mut connection = std::pin::pin!(connection);
     let answer = sender.send_request(request);
     let mut answer = std::pin::pin!(answer);
@@ -113,7 +113,7 @@ async fn send(
         answer = &mut answer => answer,
         _ = &mut connection => answer.await,
     };
-    answer.map(|answer| answer.status()).map_err(|_| Refusal::Broken)
+    answer.map(|answer| answer.status()).map_err(|_| PostError::Broken)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ fn poster(allow: &[&str], own: &[std::net::SocketAddr]) -> Poster {
     }
 }
 
-async fn post(poster: &Poster, url: &str) -> Result<(), Refusal> {
+async fn post(poster: &Poster, url: &str) -> Result<(), PostError> {
     let secrets = [Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")];
     let body = Bytes::from_static(b"{}");
     poster.post(Delivery { url, secrets: &secrets, id: "evt_1", at_s: 7, body }).await
@@ -52,16 +52,16 @@ async fn a_2xx_is_taken_and_nothing_else_is() {
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(), Ok(())),
         (b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), Ok(())),
         (large, Ok(())),
-        (b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n".to_vec(), Err(Refusal::Status(500))),
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n".to_vec(), Err(PostError::Status(500))),
         (
             b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
                 .to_vec(),
-            Err(Refusal::Status(302)),
+            Err(PostError::Status(302)),
         ),
-        (b"nonsense\r\n\r\n".to_vec(), Err(Refusal::Broken)),
-        (vec![b'x'; 1 << 20], Err(Refusal::Broken)),
-        ([&b"HTTP/1.1 200 OK\r\nX: "[..], &[b'x'; 1 << 20]].concat(), Err(Refusal::Broken)),
-        (Vec::new(), Err(Refusal::Timeout)),
+        (b"nonsense\r\n\r\n".to_vec(), Err(PostError::Broken)),
+        (vec![b'x'; 1 << 20], Err(PostError::Broken)),
+        ([&b"HTTP/1.1 200 OK\r\nX: "[..], &[b'x'; 1 << 20]].concat(), Err(PostError::Broken)),
+        (Vec::new(), Err(PostError::Timeout)),
     ] {
         let (url, asked) = receiver(answer).await;
         assert_eq!(post(&poster, &url).await, expected);
@@ -80,7 +80,7 @@ async fn a_2xx_is_taken_and_nothing_else_is() {
 async fn what_is_inside_is_not_asked() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let inside = Err(Refusal::Egress(EgressError::Inside));
+    let inside = Err(PostError::Egress(EgressError::Internal));
     for scheme in ["http", "https"] {
         for host in ["127.0.0.1", "localhost"] {
             let url = format!("{scheme}://{host}:{}/", address.port());
@@ -92,7 +92,7 @@ async fn what_is_inside_is_not_asked() {
     let metadata = post(&poster(&["127.0.0.1"], &[]), "http://169.254.169.254/").await;
     assert_eq!(metadata, inside);
     let none = post(&poster(&[], &[]), "https://nobody.invalid/").await;
-    assert_eq!(none, Err(Refusal::Egress(EgressError::Resolve)));
+    assert_eq!(none, Err(PostError::Egress(EgressError::Resolve)));
     assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none(), "somebody came");
 }
 
@@ -117,5 +117,5 @@ async fn a_certificate_that_nobody_trusts_is_refused() {
         assert!(accepted.is_err(), "it was trusted");
     });
     let refused = post(&poster(&["127.0.0.1"], &[]), &format!("https://{address}/")).await;
-    assert_eq!(refused, Err(Refusal::Tls));
+    assert_eq!(refused, Err(PostError::Tls));
 }

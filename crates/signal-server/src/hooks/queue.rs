@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Maximum number of concurrent attempts of one endpoint.
-const PER_ENDPOINT: usize = 32;
+const MAX_ATTEMPTS_PER_ENDPOINT: usize = 32;
 /// Maximum number of concurrent attempts in all.
-const IN_ALL: usize = 256;
+const MAX_ATTEMPTS: usize = 256;
 /// Time that a lane waits after its first refusal, in milliseconds; doubled after each further one.
 const FIRST_WAIT_MS: u64 = 500;
 /// Maximum time that a lane waits, in milliseconds.
@@ -16,7 +16,7 @@ const MAX_WAIT_MS: u64 = 60_000;
 
 /// One endpoint and one channel of its app.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(super) struct LaneKey {
     pub(super) endpoint: String,
     pub(super) channel: String,
 }
@@ -25,9 +25,9 @@ pub(super) struct Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// An event was accepted or given up; there may be more.
-    Moved {
+    Advanced {
         /// It was accepted: other lanes of the endpoint stop waiting.
-        taken: bool,
+        accepted: bool,
     },
     /// There was no event.
     Empty,
@@ -46,7 +46,7 @@ enum Lane {
 }
 
 #[derive(Debug, Default)]
-struct Endpoint {
+struct EndpointQueue {
     lanes: BTreeMap<String, (Lane, u32)>,
     ready: VecDeque<String>,
     waiting: BTreeSet<(u64, String)>,
@@ -56,7 +56,7 @@ struct Endpoint {
 /// The lanes of all endpoints; see the module. Times are milliseconds of any one clock.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    endpoints: BTreeMap<String, Endpoint>,
+    endpoints: BTreeMap<String, EndpointQueue>,
     running: usize,
     /// The endpoint that was served last; the search begins after it.
     last: Option<String>,
@@ -64,7 +64,7 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Adds new events of a channel for an endpoint.
-    pub(super) fn news(&mut self, key: Key) {
+    pub(super) fn enqueue(&mut self, key: LaneKey) {
         let endpoint = self.endpoints.entry(key.endpoint).or_default();
         match endpoint.lanes.get_mut(&key.channel) {
             Some((Lane::Running { news }, _)) => *news = true,
@@ -77,16 +77,16 @@ impl Queue {
     }
 
     /// The next lane to serve, and its refusals since the last success.
-    pub(super) fn next(&mut self, now: u64) -> Option<(Key, u32)> {
-        if self.running >= IN_ALL {
+    pub(super) fn next(&mut self, now: u64) -> Option<(LaneKey, u32)> {
+        if self.running >= MAX_ATTEMPTS {
             return None;
         }
         use std::ops::Bound::{Excluded, Unbounded};
         let behind = self.last.clone().map_or(Unbounded, Excluded);
         let names = self.endpoints.range((behind, Unbounded)).chain(self.endpoints.iter());
-        let is_next = |endpoint: &Endpoint| {
+        let is_next = |endpoint: &EndpointQueue| {
             let due = endpoint.waiting.first().is_some_and(|(until, _)| *until <= now);
-            endpoint.running < PER_ENDPOINT && (due || !endpoint.ready.is_empty())
+            endpoint.running < MAX_ATTEMPTS_PER_ENDPOINT && (due || !endpoint.ready.is_empty())
         };
         let name = names.into_iter().find(|(_, endpoint)| is_next(endpoint))?.0.clone();
         let endpoint = self.endpoints.get_mut(&name)?;
@@ -104,11 +104,11 @@ impl Queue {
         endpoint.running += 1;
         self.running += 1;
         self.last = Some(name.clone());
-        Some((Key { endpoint: name, channel }, refusals))
+        Some((LaneKey { endpoint: name, channel }, refusals))
     }
 
     /// Takes the result of serving a lane.
-    pub(super) fn done(&mut self, key: &Key, outcome: Outcome, now: u64) {
+    pub(super) fn finish(&mut self, key: &LaneKey, outcome: Outcome, now: u64) {
         self.running -= 1;
         let Some(endpoint) = self.endpoints.get_mut(&key.endpoint) else { return };
         endpoint.running = endpoint.running.saturating_sub(1);
@@ -120,7 +120,7 @@ impl Queue {
             Outcome::Empty if !news => {
                 endpoint.lanes.remove(&key.channel);
             }
-            Outcome::Empty | Outcome::Moved { .. } => {
+            Outcome::Empty | Outcome::Advanced { .. } => {
                 *refusals = 0;
                 endpoint.make_ready(key.channel.clone());
             }
@@ -132,7 +132,7 @@ impl Queue {
                 endpoint.waiting.insert((until, key.channel.clone()));
             }
         }
-        if outcome == (Outcome::Moved { taken: true }) {
+        if outcome == (Outcome::Advanced { accepted: true }) {
             // The endpoint works again.
             for (_, channel) in std::mem::take(&mut endpoint.waiting) {
                 endpoint.make_ready(channel);
@@ -150,10 +150,11 @@ impl Queue {
 
     /// Time at which the first waiting lane is due.
     pub(super) fn deadline(&self) -> Option<u64> {
-        if self.running >= IN_ALL {
+        if self.running >= MAX_ATTEMPTS {
             return None;
         }
-        let free = self.endpoints.values().filter(|endpoint| endpoint.running < PER_ENDPOINT);
+        let free =
+            self.endpoints.values().filter(|endpoint| endpoint.running < MAX_ATTEMPTS_PER_ENDPOINT);
         free.filter_map(|endpoint| endpoint.waiting.first().map(|(until, _)| *until)).min()
     }
 
@@ -163,7 +164,7 @@ impl Queue {
     }
 }
 
-impl Endpoint {
+impl EndpointQueue {
     fn make_ready(&mut self, channel: String) {
         if let Some((lane, _)) = self.lanes.get_mut(&channel) {
             *lane = Lane::Ready;
@@ -178,8 +179,8 @@ mod tests {
 
     use super::*;
 
-    fn key(endpoint: &str, channel: &str) -> Key {
-        Key { endpoint: endpoint.to_owned(), channel: channel.to_owned() }
+    fn key(endpoint: &str, channel: &str) -> LaneKey {
+        LaneKey { endpoint: endpoint.to_owned(), channel: channel.to_owned() }
     }
 
     fn served(queue: &mut Queue, now: u64) -> Vec<String> {
@@ -191,19 +192,19 @@ mod tests {
     fn a_lane_runs_once_and_again_where_there_was_news() {
         let mut queue = Queue::default();
         for _ in 0..3 {
-            queue.news(key("a", "1"));
+            queue.enqueue(key("a", "1"));
         }
-        queue.news(key("a", "2"));
-        queue.news(key("b", "1"));
+        queue.enqueue(key("a", "2"));
+        queue.enqueue(key("b", "1"));
         assert_eq!(served(&mut queue, 0), ["a1", "b1", "a2"]);
-        queue.news(key("a", "1"));
-        queue.done(&key("a", "1"), Outcome::Empty, 0);
-        queue.done(&key("a", "2"), Outcome::Empty, 0);
+        queue.enqueue(key("a", "1"));
+        queue.finish(&key("a", "1"), Outcome::Empty, 0);
+        queue.finish(&key("a", "2"), Outcome::Empty, 0);
         assert_eq!(served(&mut queue, 0), ["a1"], "news came while it ran");
-        queue.done(&key("a", "1"), Outcome::Moved { taken: true }, 0);
+        queue.finish(&key("a", "1"), Outcome::Advanced { accepted: true }, 0);
         assert_eq!(served(&mut queue, 0), ["a1"], "there may be more");
-        queue.done(&key("a", "1"), Outcome::Empty, 0);
-        queue.done(&key("b", "1"), Outcome::Empty, 0);
+        queue.finish(&key("a", "1"), Outcome::Empty, 0);
+        queue.finish(&key("b", "1"), Outcome::Empty, 0);
         assert_eq!((queue.lanes(), queue.endpoints.len(), queue.running), (0, 0, 0));
     }
 
@@ -211,25 +212,25 @@ mod tests {
     fn what_is_refused_waits_longer_each_time_until_something_is_taken() {
         let mut queue = Queue::default();
         let (one, other) = (key("a", "1"), key("a", "2"));
-        queue.news(one.clone());
+        queue.enqueue(one.clone());
         let mut now = 0;
         for wait in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
             assert_eq!(served(&mut queue, now).len(), 1);
-            queue.done(&one, Outcome::Refused, now);
-            queue.news(one.clone());
+            queue.finish(&one, Outcome::Refused, now);
+            queue.enqueue(one.clone());
             assert_eq!(queue.deadline(), Some(now + wait));
             assert!(served(&mut queue, now + wait - 1).is_empty());
             now += wait;
         }
         served(&mut queue, now);
-        queue.done(&one, Outcome::Refused, now);
-        queue.news(other.clone());
+        queue.finish(&one, Outcome::Refused, now);
+        queue.enqueue(other.clone());
         assert_eq!(served(&mut queue, now), ["a2"], "another channel does not wait");
-        queue.done(&other, Outcome::Moved { taken: true }, now);
+        queue.finish(&other, Outcome::Advanced { accepted: true }, now);
         assert_eq!(served(&mut queue, now), ["a2", "a1"], "the endpoint is well again");
-        queue.done(&one, Outcome::Moved { taken: true }, now);
+        queue.finish(&one, Outcome::Advanced { accepted: true }, now);
         served(&mut queue, now);
-        queue.done(&one, Outcome::Refused, now);
+        queue.finish(&one, Outcome::Refused, now);
         assert_eq!(queue.deadline(), Some(now + 500), "from the beginning");
     }
 
@@ -237,20 +238,20 @@ mod tests {
     fn no_endpoint_has_all_attempts() {
         let mut queue = Queue::default();
         for channel in 0..200 {
-            queue.news(key("a", &channel.to_string()));
+            queue.enqueue(key("a", &channel.to_string()));
         }
-        assert_eq!(served(&mut queue, 0).len(), PER_ENDPOINT);
+        assert_eq!(served(&mut queue, 0).len(), MAX_ATTEMPTS_PER_ENDPOINT);
         for endpoint in 0..20 {
             for channel in 0..40 {
-                queue.news(key(&format!("b{endpoint}"), &channel.to_string()));
+                queue.enqueue(key(&format!("b{endpoint}"), &channel.to_string()));
             }
         }
-        assert_eq!(served(&mut queue, 0).len(), IN_ALL - PER_ENDPOINT);
+        assert_eq!(served(&mut queue, 0).len(), MAX_ATTEMPTS - MAX_ATTEMPTS_PER_ENDPOINT);
         queue.forget("a");
-        for channel in 0..PER_ENDPOINT {
-            queue.done(&key("a", &channel.to_string()), Outcome::Refused, 0);
+        for channel in 0..MAX_ATTEMPTS_PER_ENDPOINT {
+            queue.finish(&key("a", &channel.to_string()), Outcome::Refused, 0);
         }
-        assert_eq!(queue.running, IN_ALL - PER_ENDPOINT);
-        assert_eq!(served(&mut queue, 0).len(), PER_ENDPOINT);
+        assert_eq!(queue.running, MAX_ATTEMPTS - MAX_ATTEMPTS_PER_ENDPOINT);
+        assert_eq!(served(&mut queue, 0).len(), MAX_ATTEMPTS_PER_ENDPOINT);
     }
 }

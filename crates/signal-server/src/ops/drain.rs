@@ -62,16 +62,16 @@ pub(crate) async fn drain(
     let start = Instant::now();
     let mut deadline = start + Duration::from_millis(config.deadline_ms);
     let freeze = start + Duration::from_millis(config.freeze_ms());
-    let last_call = deadline - LAST_FLUSH;
+    let hand_over_deadline = deadline - LAST_FLUSH;
     phase.send_replace(Phase::Draining);
     info!(deadline_ms = config.deadline_ms, "draining");
     let hand_over = async {
-        let through = shards.drain(plan(config)).await;
+        let all_drained = shards.drain(plan(config)).await;
         phase.send_replace(Phase::Frozen);
-        info!(handed_over = through, "frozen");
-        store.close(through.then(wall_now)).await && through
+        info!(handed_over = all_drained, "frozen");
+        store.close(all_drained.then(wall_now)).await && all_drained
     };
-    let freezes = async {
+    let freeze_at_deadline = async {
         sleep_until(freeze).await;
         phase.send_replace(Phase::Frozen);
         std::future::pending().await
@@ -79,8 +79,8 @@ pub(crate) async fn drain(
     let handed_over = tokio::select! {
         // A completed hand-over takes precedence.
         biased;
-        done = timeout_at(last_call, hand_over) => done.unwrap_or(false),
-        () = freezes => false,
+        done = timeout_at(hand_over_deadline, hand_over) => done.unwrap_or(false),
+        () = freeze_at_deadline => false,
         () = at_once => {
             warn!("told to stop at once");
             deadline = Instant::now();

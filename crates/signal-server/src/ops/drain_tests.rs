@@ -9,28 +9,28 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::config::FREEZE_MS;
 use crate::data_dir::DirLock;
-use crate::records::{self, Opening};
+use crate::records::{self, OpenParams};
 use crate::shard::ShardMsg;
 
 /// A store in a directory that is removed with the test.
-struct Stage {
+struct DrainTest {
     directory: PathBuf,
     deadline_ms: u64,
 }
 
-impl Stage {
+impl DrainTest {
     fn new(name: &str, deadline_ms: u64) -> Self {
         let name = format!("lianmai-drain-{}-{name}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         let _ = std::fs::remove_dir_all(&directory);
-        Stage { directory, deadline_ms }
+        DrainTest { directory, deadline_ms }
     }
 
     /// The store, and whether it was handed over cleanly.
     fn open(&self) -> (Arc<dyn Records>, bool) {
         let lock = Arc::new(DirLock::take(&self.directory).unwrap());
-        let opening = Opening { now: wall_now(), grace_ms: 60_000, shards: 1 };
-        let (store, restored) = records::open(&self.directory, lock, opening).unwrap();
+        let params = OpenParams { now: wall_now(), grace_ms: 60_000, shards: 1 };
+        let (store, restored) = records::open(&self.directory, lock, params).unwrap();
         (store, restored[0].clean)
     }
 
@@ -96,7 +96,7 @@ fn channel() -> Box<ChannelRecord> {
     })
 }
 
-impl Drop for Stage {
+impl Drop for DrainTest {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.directory);
     }
@@ -115,8 +115,8 @@ async fn rst_2_what_every_shard_hands_over_is_taken() {
         assert_eq!(*phase.borrow(), Phase::Draining, "one is not through");
         other.send(true).unwrap();
     };
-    let stage = Stage::new("all", LONG_MS);
-    assert_eq!(stage.drain(play, std::future::pending()).await, (true, true));
+    let drain_test = DrainTest::new("all", LONG_MS);
+    assert_eq!(drain_test.drain(play, std::future::pending()).await, (true, true));
 }
 
 /// Proves RST-2.
@@ -126,14 +126,14 @@ async fn rst_2_a_shard_that_could_not_hand_over_or_died_spoils_it() {
         one.send(true).unwrap();
         other.send(false).unwrap();
     };
-    let stage = Stage::new("refused", LONG_MS);
-    assert_eq!(stage.drain(refused, std::future::pending()).await, (false, false));
+    let drain_test = DrainTest::new("refused", LONG_MS);
+    assert_eq!(drain_test.drain(refused, std::future::pending()).await, (false, false));
     let died = async |[one, other]: [oneshot::Sender<bool>; 2], _| {
         drop(one);
         other.send(true).unwrap();
     };
-    let stage = Stage::new("died", LONG_MS);
-    assert_eq!(stage.drain(died, std::future::pending()).await, (false, false));
+    let drain_test = DrainTest::new("died", LONG_MS);
+    assert_eq!(drain_test.drain(died, std::future::pending()).await, (false, false));
 }
 
 /// Neither freeze nor deadline depend on the shards.
@@ -145,8 +145,8 @@ async fn rst_1_the_deadline_holds() {
         phase.wait_for(|phase| *phase == Phase::Stopping).await.unwrap();
         drop(asked);
     };
-    let stage = Stage::new("silent", FREEZE_MS + 100);
-    assert_eq!(stage.drain(silent, std::future::pending()).await, (false, false));
+    let drain_test = DrainTest::new("silent", FREEZE_MS + 100);
+    assert_eq!(drain_test.drain(silent, std::future::pending()).await, (false, false));
 }
 
 /// Proves no rule of the protocol: a second signal ends a drain.
@@ -156,6 +156,6 @@ async fn a_second_signal_ends_the_drain() {
         phase.wait_for(|phase| *phase == Phase::Stopping).await.unwrap();
         drop(asked);
     };
-    let stage = Stage::new("signal", LONG_MS);
-    assert_eq!(stage.drain(silent, async {}).await, (false, false));
+    let drain_test = DrainTest::new("signal", LONG_MS);
+    assert_eq!(drain_test.drain(silent, async {}).await, (false, false));
 }

@@ -24,7 +24,7 @@ type Label = [(&'static str, String); 1];
 type Labels = [(&'static str, String); 2];
 
 /// The values that are read on request.
-pub(crate) struct Numbers {
+pub(crate) struct MetricValues {
     pub(crate) engine: Stats,
     pub(crate) hub: HubStats,
     pub(crate) forwards: ForwardStats,
@@ -37,7 +37,7 @@ pub(crate) struct Numbers {
 /// The counters.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    questions: mpsc::Sender<oneshot::Sender<()>>,
+    flush_requests: mpsc::Sender<oneshot::Sender<()>>,
     missed: Family<Label, Counter>,
     joins: Counter,
     leaves: Family<Label, Counter>,
@@ -49,17 +49,17 @@ pub(crate) struct Metrics {
 }
 
 /// Requests to answer when all earlier notes are counted.
-pub(crate) type Questions = mpsc::Receiver<oneshot::Sender<()>>;
+pub(crate) type FlushRequests = mpsc::Receiver<oneshot::Sender<()>>;
 
 /// Maximum number of waiting requests. Further callers wait.
-const QUESTIONS: usize = 4;
+const MAX_FLUSH_REQUESTS: usize = 4;
 
 impl Metrics {
     /// The metrics, and the requests that [`count`] answers.
-    pub(crate) fn new() -> (Arc<Self>, Questions) {
-        let (questions, asked) = mpsc::channel(QUESTIONS);
+    pub(crate) fn new() -> (Arc<Self>, FlushRequests) {
+        let (flush_requests, asked) = mpsc::channel(MAX_FLUSH_REQUESTS);
         let metrics = Metrics {
-            questions,
+            flush_requests,
             missed: Family::default(),
             joins: Counter::default(),
             leaves: Family::default(),
@@ -77,14 +77,14 @@ impl Metrics {
     }
 
     /// Completes when all earlier notes are counted.
-    pub(crate) async fn caught_up(&self) {
+    pub(crate) async fn wait_until_counted(&self) {
         let (answer, counted) = oneshot::channel();
         // An error: counting has ended.
-        let _ = self.questions.send(answer).await;
+        let _ = self.flush_requests.send(answer).await;
         let _ = counted.await;
     }
 
-    fn noted(&self, note: &Note) {
+    fn count_note(&self, note: &Note) {
         match note {
             Note::MemberJoined { .. } => {
                 self.joins.inc();
@@ -123,7 +123,7 @@ impl Metrics {
 
     /// Registers the counters. The pattern names each field, so that the compiler reports a new one.
     fn register(&self, registry: &mut Registry) {
-        let Metrics { questions: _, missed, joins, leaves, refusals, closes, resumes, hooks } =
+        let Metrics { flush_requests: _, missed, joins, leaves, refusals, closes, resumes, hooks } =
             self;
         let help = "Notes of the engines that a reader was too slow for, by reader";
         registry.register("missed_notes", help, missed.clone());
@@ -145,17 +145,17 @@ impl Metrics {
     }
 
     /// All metrics in the text format of OpenMetrics.
-    pub(crate) fn text(&self, numbers: Numbers) -> String {
-        let Numbers { engine, hub, forwards, tasks, store, phase } = numbers;
+    pub(crate) fn text(&self, values: MetricValues) -> String {
+        let MetricValues { engine, hub, forwards, tasks, store, phase } = values;
         let mut registry = Registry::with_prefix("lianmai");
         self.register(&mut registry);
-        engine_numbers(&mut registry, engine);
-        relay_numbers(&mut registry, hub);
-        forward_numbers(&mut registry, forwards);
+        engine_metrics(&mut registry, engine);
+        relay_metrics(&mut registry, hub);
+        forward_metrics(&mut registry, forwards);
         if let Some(tasks) = tasks {
-            task_numbers(&mut registry, tasks);
+            task_metrics(&mut registry, tasks);
         }
-        store_numbers(&mut registry, store);
+        store_metrics(&mut registry, store);
         gauge(
             &mut registry,
             "drain_phase",
@@ -168,7 +168,7 @@ impl Metrics {
     }
 }
 
-fn engine_numbers(registry: &mut Registry, engine: Stats) {
+fn engine_metrics(registry: &mut Registry, engine: Stats) {
     let Stats {
         channels,
         members,
@@ -197,7 +197,7 @@ fn engine_numbers(registry: &mut Registry, engine: Stats) {
     counter(registry, "refused_requests", "Joins and commands refused", refusals);
 }
 
-fn relay_numbers(registry: &mut Registry, hub: HubStats) {
+fn relay_metrics(registry: &mut Registry, hub: HubStats) {
     let HubStats {
         streams,
         publishers,
@@ -245,7 +245,7 @@ fn relay_numbers(registry: &mut Registry, hub: HubStats) {
     counter(registry, "relay_delayed_facts", help, facts_delayed);
 }
 
-fn forward_numbers(registry: &mut Registry, forwards: ForwardStats) {
+fn forward_metrics(registry: &mut Registry, forwards: ForwardStats) {
     let ForwardStats { connecting, publishing, waiting, failures } = forwards;
     let by_state = Family::<Label, Gauge>::default();
     for (state, count) in
@@ -263,7 +263,7 @@ fn forward_numbers(registry: &mut Registry, forwards: ForwardStats) {
     registry.register("relay_forward_failures", help, by_code);
 }
 
-fn task_numbers(registry: &mut Registry, tasks: TaskStats) {
+fn task_metrics(registry: &mut Registry, tasks: TaskStats) {
     let TaskStats { runs, pushing, begun, refused, killed, failures, late, dropped, capacity } =
         tasks;
     gauge(registry, "task_runs", "Push tasks that have a process", runs as u64);
@@ -291,7 +291,7 @@ fn task_numbers(registry: &mut Registry, tasks: TaskStats) {
     registry.register("task_failures", help, by_reason);
 }
 
-fn store_numbers(registry: &mut Registry, store: StoreStats) {
+fn store_metrics(registry: &mut Registry, store: StoreStats) {
     let StoreStats { commits, failures, waiting, forgotten, lost_events, lost_history } = store;
     gauge(registry, "store_waiting_rows", "Rows that wait for the disk", waiting as u64);
     counter(registry, "store_commits", "Transactions of the store", commits);
@@ -316,16 +316,20 @@ fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
 }
 
 /// Counts all notes until the last sender of notes is dropped.
-pub(crate) async fn count(metrics: Arc<Metrics>, mut notes: NoteReader, mut questions: Questions) {
+pub(crate) async fn count(
+    metrics: Arc<Metrics>,
+    mut notes: NoteReader,
+    mut flush_requests: FlushRequests,
+) {
     loop {
         tokio::select! {
             // Notes come first, so an answer follows all waiting notes.
             biased;
             note = notes.next() => match note {
-                Some(note) => metrics.noted(&note),
+                Some(note) => metrics.count_note(&note),
                 None => return,
             },
-            Some(answer) = questions.recv() => {
+            Some(answer) = flush_requests.recv() => {
                 let _ = answer.send(());
             }
         }

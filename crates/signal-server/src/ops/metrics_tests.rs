@@ -9,19 +9,19 @@ use crate::tasks::CapacityStats;
 #[tokio::test]
 async fn what_was_noted_before_is_counted_when_it_is_asked_for() {
     let notes = Notes::new();
-    let (metrics, questions) = Metrics::new();
+    let (metrics, flush_requests) = Metrics::new();
     let reader = notes.reader("metrics", metrics.missed_by("metrics"));
-    let counting = tokio::spawn(count(metrics.clone(), reader, questions));
+    let counting = tokio::spawn(count(metrics.clone(), reader, flush_requests));
     for number in 1..=100 {
         notes.note(Note::Closing { conn: ConnId(number), code: CloseCode::NORMAL });
-        metrics.caught_up().await;
+        metrics.wait_until_counted().await;
         let reason = CloseCode::NORMAL.row().unwrap().name.to_owned();
         assert_eq!(metrics.closes.get_or_create(&[("reason", reason)]).get(), number);
     }
     drop(notes);
     counting.await.unwrap();
     // Counting has ended, so the call returns.
-    metrics.caught_up().await;
+    metrics.wait_until_counted().await;
 }
 
 /// A value that is not exported would look like zero.
@@ -86,7 +86,7 @@ fn every_number_is_exported() {
         capacity: CapacityStats { cpu: 509, cpu_total: 510, memory: 511, memory_total: 512 },
     };
     let tasks = Some(tasks);
-    let text = Metrics::new().0.text(Numbers { engine, hub, forwards, tasks, store, phase });
+    let text = Metrics::new().0.text(MetricValues { engine, hub, forwards, tasks, store, phase });
     for number in (101..=111).chain(201..=217).chain(301..=306).chain(401..=404).chain(501..=512) {
         let lines = text.lines().filter(|line| line.ends_with(&format!(" {number}"))).count();
         assert_eq!(lines, 1, "{number} in\n{text}");

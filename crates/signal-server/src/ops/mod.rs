@@ -1,9 +1,9 @@
 //! For operators: how the server stops, metrics, the log, and periodic tasks.
 
 pub(crate) mod drain;
-pub(crate) mod helpers;
 pub mod logs;
 pub(crate) mod metrics;
 pub(crate) mod note_log;
 pub(crate) mod peer_addresses;
-pub mod stops;
+pub(crate) mod periodic;
+pub mod stop_requests;

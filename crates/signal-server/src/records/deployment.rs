@@ -5,7 +5,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::desk::{Desk, DeskError};
+use super::database::{Database, DatabaseError};
 
 /// A table of records with an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,20 +46,20 @@ pub(crate) struct Revocation {
 
 /// What is known about a request with an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum IdempotencyState {
     /// It is new: it is stored now and must be carried out.
     New,
     /// The key belongs to another request.
-    Other,
+    KeyReused,
     /// It is being carried out, or a process ended during that.
-    Begun,
+    InProgress,
     /// It was answered with this.
     Answered { status: u16, body: String },
 }
 
-impl Desk {
+impl Database {
     /// All entries of a table.
-    pub(crate) async fn entries(&self, table: Table) -> Result<Vec<Entry>, DeskError> {
+    pub(crate) async fn entries(&self, table: Table) -> Result<Vec<Entry>, DatabaseError> {
         self.read(move |transaction| {
             let sql = format!("SELECT id, appkey, record FROM {} ORDER BY id", table.name());
             let mut statement = transaction.prepare(&sql)?;
@@ -77,7 +77,7 @@ impl Desk {
         table: Table,
         entry: Entry,
         most: usize,
-    ) -> Result<bool, DeskError> {
+    ) -> Result<bool, DatabaseError> {
         self.write(move |transaction| {
             let Entry { id, appkey, record } = entry;
             let name = table.name();
@@ -96,7 +96,7 @@ impl Desk {
     }
 
     /// Removes an entry and the rows that belong to it.
-    pub(crate) async fn drop_entry(&self, table: Table, id: String) -> Result<(), DeskError> {
+    pub(crate) async fn drop_entry(&self, table: Table, id: String) -> Result<(), DatabaseError> {
         self.write(move |transaction| {
             let sql = format!("DELETE FROM {} WHERE id = ?", table.name());
             transaction.execute(&sql, [&id])?;
@@ -110,7 +110,7 @@ impl Desk {
     }
 
     /// All revocations.
-    pub(crate) async fn revocations(&self) -> Result<Vec<Revocation>, DeskError> {
+    pub(crate) async fn revocations(&self) -> Result<Vec<Revocation>, DatabaseError> {
         self.read(|transaction| {
             let mut statement =
                 transaction.prepare("SELECT appkey, uid, not_before FROM revocation")?;
@@ -129,7 +129,7 @@ impl Desk {
         revocation: Revocation,
         forget_before: u64,
         most: usize,
-    ) -> Result<bool, DeskError> {
+    ) -> Result<bool, DatabaseError> {
         self.write(move |transaction| {
             let Revocation { appkey, uid, not_before } = revocation;
             transaction
@@ -150,13 +150,13 @@ impl Desk {
     }
 
     /// Stores a request with an idempotency key, unless it is known. `None` if there are too many.
-    pub(crate) async fn begin(
+    pub(crate) async fn begin_request(
         &self,
         (scope, key): (String, String),
         hash: String,
         (now, forget_before): (u64, u64),
         most: usize,
-    ) -> Result<Option<Asked>, DeskError> {
+    ) -> Result<Option<IdempotencyState>, DatabaseError> {
         self.write(move |transaction| {
             transaction.execute("DELETE FROM idempotency WHERE at < ?", [forget_before])?;
             let sql = "SELECT hash, status, body FROM idempotency WHERE scope = ? AND key = ?";
@@ -170,11 +170,11 @@ impl Desk {
                 })
                 .optional()?;
             match known {
-                Some((old, ..)) if old != hash => return Ok(Some(Asked::Other)),
+                Some((old, ..)) if old != hash => return Ok(Some(IdempotencyState::KeyReused)),
                 Some((_, Some(status), Some(body))) => {
-                    return Ok(Some(Asked::Answered { status, body }));
+                    return Ok(Some(IdempotencyState::Answered { status, body }));
                 }
-                Some(_) => return Ok(Some(Asked::Begun)),
+                Some(_) => return Ok(Some(IdempotencyState::InProgress)),
                 None => {}
             }
             let sql = "SELECT COUNT(*) FROM idempotency WHERE scope = ?";
@@ -186,17 +186,17 @@ impl Desk {
                 "INSERT INTO idempotency (scope, key, hash, at) VALUES (?, ?, ?, ?)",
                 params![scope, key, hash, now],
             )?;
-            Ok(Some(Asked::New))
+            Ok(Some(IdempotencyState::New))
         })
         .await
     }
 
     /// Stores the answer to a request with an idempotency key. `None` removes the request, because it had no effect.
-    pub(crate) async fn answered(
+    pub(crate) async fn store_answer(
         &self,
         (scope, key): (String, String),
         answer: Option<(u16, String)>,
-    ) -> Result<(), DeskError> {
+    ) -> Result<(), DatabaseError> {
         self.write(move |transaction| {
             match answer {
                 Some((status, body)) => transaction.execute(

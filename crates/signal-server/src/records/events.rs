@@ -5,7 +5,7 @@
 use lianmai_protocol::Appkey;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::desk::{Desk, DeskError};
+use super::database::{Database, DatabaseError};
 
 /// A stored event, or a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +17,12 @@ pub(crate) struct StoredEvent {
     /// Its number in the channel.
     pub(crate) seq: u64,
     /// Its record, or the gap.
-    pub(crate) what: What,
+    pub(crate) content: EventContent,
 }
 
 /// The content of a position in the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum EventContent {
     /// A record, as the engine wrote it.
     Record(String),
     /// All events from this number up to the entry's own number are gone.
@@ -51,32 +51,32 @@ pub(crate) struct Settled {
 
 /// How many events are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Keep {
+pub(crate) struct EventRetention {
     /// Earlier events are removed; in Unix milliseconds.
     pub(crate) since: u64,
     /// Maximum number of events.
     pub(crate) events: u64,
 }
 
-/// Maximum number of events that one step of [`Desk::prune`] removes.
+/// Maximum number of events that one step of [`Database::prune`] removes.
 const STEP: u64 = 2_000;
 
-impl Desk {
+impl Database {
     /// At most `limit` events of an app after a position, by position. Gaps take precedence within the limit.
     pub(crate) async fn events_after(
         &self,
         appkey: &Appkey,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<StoredEvent>, DeskError> {
+    ) -> Result<Vec<StoredEvent>, DatabaseError> {
         let appkey = appkey.to_string();
         self.read(move |transaction| {
             let mut lost = transaction.prepare(
                 "SELECT pos, channel, last, first FROM lost WHERE appkey = ? AND pos > ? ORDER BY pos LIMIT ?",
             )?;
             let gone = lost.query_map(params![appkey, after, limit], |row| {
-                let what = What::Lost(row.get(3)?);
-                Ok(StoredEvent { pos: row.get(0)?, channel: row.get(1)?, seq: row.get(2)?, what })
+                let content = EventContent::Lost(row.get(3)?);
+                Ok(StoredEvent { pos: row.get(0)?, channel: row.get(1)?, seq: row.get(2)?, content })
             })?;
             let mut events = gone.collect::<rusqlite::Result<Vec<_>>>()?;
             let mut statement = transaction.prepare(
@@ -92,7 +92,7 @@ impl Desk {
     }
 
     /// The last position in use.
-    pub(crate) async fn last_pos(&self) -> Result<u64, DeskError> {
+    pub(crate) async fn last_pos(&self) -> Result<u64, DatabaseError> {
         self.read(|transaction| {
             let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'event'";
             Ok(transaction.query_row(sql, [], |row| row.get(0)).optional()?.unwrap_or(0))
@@ -104,7 +104,7 @@ impl Desk {
     pub(crate) async fn channels_after(
         &self,
         after: u64,
-    ) -> Result<(Vec<(String, String)>, u64), DeskError> {
+    ) -> Result<(Vec<(String, String)>, u64), DatabaseError> {
         self.read(move |transaction| {
             let mut statement = transaction.prepare(
                 "SELECT appkey, channel, MAX(pos) FROM (SELECT appkey, channel, pos FROM event
@@ -126,7 +126,7 @@ impl Desk {
         endpoint: &str,
         appkey: &Appkey,
         since: u64,
-    ) -> Result<Vec<String>, DeskError> {
+    ) -> Result<Vec<String>, DatabaseError> {
         let (endpoint, appkey) = (endpoint.to_owned(), appkey.to_string());
         self.read(move |transaction| {
             let mut statement = transaction.prepare(
@@ -148,7 +148,7 @@ impl Desk {
         appkey: &Appkey,
         channel: &str,
         since: u64,
-    ) -> Result<Option<(StoredEvent, Option<u64>)>, DeskError> {
+    ) -> Result<Option<(StoredEvent, Option<u64>)>, DatabaseError> {
         let (endpoint, appkey) = (endpoint.to_owned(), appkey.to_string());
         let channel = channel.to_owned();
         self.read(move |transaction| {
@@ -169,7 +169,7 @@ impl Desk {
     }
 
     /// Stores that events are done for endpoints. Endpoints that were removed are ignored.
-    pub(crate) async fn settle(&self, settled: Vec<Settled>) -> Result<(), DeskError> {
+    pub(crate) async fn settle(&self, settled: Vec<Settled>) -> Result<(), DatabaseError> {
         self.write(move |transaction| {
             let mut heard = transaction.prepare(
                 "INSERT OR REPLACE INTO delivery (endpoint, channel, seq) SELECT ?1, ?2, ?3
@@ -196,7 +196,7 @@ impl Desk {
         endpoint: &str,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<DeadLetter>, DeskError> {
+    ) -> Result<Vec<DeadLetter>, DatabaseError> {
         let endpoint = endpoint.to_owned();
         self.read(move |transaction| {
             let mut statement = transaction.prepare(
@@ -214,17 +214,17 @@ impl Desk {
     }
 
     /// Removes some of the events that are too old or too many. Returns how many it removed, and whether that was all.
-    pub(crate) async fn prune(&self, keep: Keep) -> Result<(u64, bool), DeskError> {
+    pub(crate) async fn prune(&self, keep: EventRetention) -> Result<(u64, bool), DatabaseError> {
         self.write(move |transaction| prune(transaction, keep)).await
     }
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
-    let what = What::Record(row.get(3)?);
-    Ok(StoredEvent { pos: row.get(0)?, channel: row.get(1)?, seq: row.get(2)?, what })
+    let content = EventContent::Record(row.get(3)?);
+    Ok(StoredEvent { pos: row.get(0)?, channel: row.get(1)?, seq: row.get(2)?, content })
 }
 
-fn prune(transaction: &Transaction<'_>, keep: Keep) -> rusqlite::Result<(u64, bool)> {
+fn prune(transaction: &Transaction<'_>, keep: EventRetention) -> rusqlite::Result<(u64, bool)> {
     let count: u64 = transaction.query_row("SELECT COUNT(*) FROM event", [], |row| row.get(0))?;
     let surplus = count.saturating_sub(keep.events).min(STEP);
     // Positions rise with time, so the oldest events have the lowest ones.

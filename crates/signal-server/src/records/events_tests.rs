@@ -4,7 +4,7 @@ use lianmai_protocol::{Appkey, Cid, WallTime};
 use lianmai_signal_engine::{Event, EventRecord};
 
 use super::pending::{MAX_EVENTS, Pending};
-use super::tests::{Temp, key, opening};
+use super::tests::{Temp, key, params};
 use super::*;
 
 fn event(seq: u64, at: u64) -> Box<EventRecord> {
@@ -22,7 +22,7 @@ fn demo() -> Appkey {
 
 fn open(temp: &Temp) -> Sqlite {
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
-    Sqlite::open(&temp.0, lock, opening(1)).unwrap().0
+    Sqlite::open(&temp.0, lock, params(1)).unwrap().0
 }
 
 /// Writes, and waits for the commit.
@@ -36,8 +36,8 @@ async fn write(store: &Sqlite, ops: Vec<RowOp>) {
 fn told(events: &[StoredEvent]) -> Vec<(String, u64, Option<u64>)> {
     let told = events.iter().map(|event| {
         let gone = match &event.what {
-            What::Record(_) => None,
-            What::Lost(from) => Some(*from),
+            EventContent::Record(_) => None,
+            EventContent::Lost(from) => Some(*from),
         };
         (event.channel.clone(), event.seq, gone)
     });
@@ -52,25 +52,25 @@ fn kept(channel: &str, seq: u64) -> (String, u64, Option<u64>) {
 async fn events_are_read_in_the_order_of_commits() {
     let temp = Temp::new("events-order");
     let store = open(&temp);
-    let (desk, mut appended) = (store.desk(), store.appended());
+    let (database, mut appended) = (store.database(), store.appended());
     write(&store, vec![append("a", 1, 10), append("b", 1, 10), append("a", 2, 11)]).await;
     appended.changed().await.unwrap();
-    let events = desk.events_after(&demo(), 0, 10).await.unwrap();
+    let events = database.events_after(&demo(), 0, 10).await.unwrap();
     assert_eq!(told(&events), [kept("a", 1), kept("b", 1), kept("a", 2)]);
     let after = events[0].pos;
-    let rest = desk.events_after(&demo(), after, 1).await.unwrap();
+    let rest = database.events_after(&demo(), after, 1).await.unwrap();
     assert_eq!(told(&rest), [kept("b", 1)]);
-    assert!(desk.events_after(&"other".parse().unwrap(), 0, 10).await.unwrap().is_empty());
-    let (channels, reached) = desk.channels_after(after).await.unwrap();
+    assert!(database.events_after(&"other".parse().unwrap(), 0, 10).await.unwrap().is_empty());
+    let (channels, reached) = database.channels_after(after).await.unwrap();
     assert_eq!(channels.len(), 2);
-    assert_eq!((reached, desk.last_pos().await.unwrap()), (events[2].pos, events[2].pos));
+    assert_eq!((reached, database.last_pos().await.unwrap()), (events[2].pos, events[2].pos));
     // The next process has the events, too, and continues with the positions.
-    drop(desk);
+    drop(database);
     assert!(store.close(None).await);
     drop(store);
     let store = open(&temp);
     write(&store, vec![append("b", 2, 12)]).await;
-    let all = store.desk().events_after(&demo(), 0, 10).await.unwrap();
+    let all = store.database().events_after(&demo(), 0, 10).await.unwrap();
     assert_eq!(all.len(), 4);
     assert!(all[3].pos > reached);
 }
@@ -79,68 +79,72 @@ async fn events_are_read_in_the_order_of_commits() {
 async fn an_endpoint_hears_each_event_of_a_channel_once() {
     let temp = Temp::new("events-heard");
     let store = open(&temp);
-    let desk = store.desk();
+    let database = store.database();
     write(&store, vec![append("a", 1, 10), append("a", 2, 10), append("b", 1, 10)]).await;
     let entry = Entry { id: "e".into(), appkey: "demo".into(), record: "{}".into() };
-    assert!(desk.put_entry(Table::Endpoints, entry, 1).await.unwrap());
+    assert!(database.put_entry(Table::Endpoints, entry, 1).await.unwrap());
     let behind = async |since| {
-        let mut behind = desk.behind("e", &demo(), since).await.unwrap();
+        let mut behind = database.behind("e", &demo(), since).await.unwrap();
         behind.sort();
         behind
     };
     assert_eq!(behind(0).await, ["a", "b"]);
-    assert!(behind(desk.last_pos().await.unwrap()).await.is_empty(), "it is not told of before");
+    assert!(
+        behind(database.last_pos().await.unwrap()).await.is_empty(),
+        "it is not told of before"
+    );
     let next = async |channel: &'static str| {
-        let next = desk.next_event("e", &demo(), channel, 0).await.unwrap();
+        let next = database.next_event("e", &demo(), channel, 0).await.unwrap();
         next.map(|(event, heard)| (event.seq, heard))
     };
     let settle = async |channel: &str, seq, dead| {
         let (endpoint, channel) = ("e".to_owned(), channel.to_owned());
-        desk.settle(vec![Settled { endpoint, channel, seq, dead }]).await.unwrap();
+        database.settle(vec![Settled { endpoint, channel, seq, dead }]).await.unwrap();
     };
     assert_eq!(next("a").await, Some((1, None)));
     settle("a", 1, None).await;
     assert_eq!(next("a").await, Some((2, Some(1))));
-    let pos = desk.next_event("e", &demo(), "a", 0).await.unwrap().unwrap().0.pos;
+    let pos = database.next_event("e", &demo(), "a", 0).await.unwrap().unwrap().0.pos;
     settle("a", 2, Some((pos, 3, "why".to_owned(), 99))).await;
     assert_eq!(next("a").await, None);
     assert_eq!(behind(0).await, ["b"]);
-    let dead = desk.dead_letters("e", 0, 10).await.unwrap();
+    let dead = database.dead_letters("e", 0, 10).await.unwrap();
     assert_eq!((dead.len(), dead[0].attempts, dead[0].event.seq), (1, 3, 2));
     // Its deliveries are removed with it, and none are stored for a removed endpoint.
-    desk.drop_entry(Table::Endpoints, "e".to_owned()).await.unwrap();
+    database.drop_entry(Table::Endpoints, "e".to_owned()).await.unwrap();
     settle("a", 2, None).await;
     assert_eq!(next("a").await, Some((1, None)));
-    assert!(desk.dead_letters("e", 0, 10).await.unwrap().is_empty());
+    assert!(database.dead_letters("e", 0, 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn what_is_too_old_or_too_much_goes_and_is_said_to_be_gone() {
     let temp = Temp::new("events-prune");
     let store = open(&temp);
-    let desk = store.desk();
+    let database = store.database();
     let ops =
         (1..=10_u64).map(|n| append(if n % 2 == 0 { "a" } else { "b" }, n.div_ceil(2), 100 + n));
     write(&store, ops.collect()).await;
-    let prune = async |since, events| desk.prune(Keep { since, events }).await.unwrap();
+    let prune =
+        async |since, events| database.prune(EventRetention { since, events }).await.unwrap();
     assert_eq!(prune(0, 10).await, (0, true));
     // The first four are too old: b 1, a 1, b 2, a 2.
     assert_eq!(prune(105, 10).await, (4, true));
-    let events = desk.events_after(&demo(), 0, 20).await.unwrap();
+    let events = database.events_after(&demo(), 0, 20).await.unwrap();
     let gone = |channel: &str| (channel.to_owned(), 2, Some(1));
     assert_eq!(told(&events)[..3], [gone("b"), gone("a"), kept("b", 3)]);
     assert_eq!(events.len(), 8);
     // Of the rest, all but two are too many.
     assert_eq!(prune(0, 2).await, (4, true));
-    let events = desk.events_after(&demo(), 0, 20).await.unwrap();
+    let events = database.events_after(&demo(), 0, 20).await.unwrap();
     let gone = |channel: &str| (channel.to_owned(), 4, Some(1));
     assert_eq!(told(&events), [gone("b"), gone("a"), kept("b", 5), kept("a", 5)]);
-    let after = desk.events_after(&demo(), events[1].pos, 20).await.unwrap();
+    let after = database.events_after(&demo(), events[1].pos, 20).await.unwrap();
     assert_eq!(told(&after), [kept("b", 5), kept("a", 5)], "who has read so far misses nothing");
     // A gap is reported as long as its events would have been kept.
     assert_eq!(prune(u64::MAX >> 1, 2).await, (2, true));
     assert_eq!(prune(u64::MAX >> 1, 2).await, (0, true));
-    assert!(desk.events_after(&demo(), 0, 20).await.unwrap().is_empty());
+    assert!(database.events_after(&demo(), 0, 20).await.unwrap().is_empty());
 }
 
 /// The states of a request with an idempotency key.
@@ -148,22 +152,22 @@ async fn what_is_too_old_or_too_much_goes_and_is_said_to_be_gone() {
 async fn a_request_is_noted_once() {
     let temp = Temp::new("idempotency");
     let store = open(&temp);
-    let desk = store.desk();
+    let database = store.database();
     let id = |key: &str| ("root".to_owned(), key.to_owned());
     let begin = async |key, hash: &str, now| {
-        desk.begin(id(key), hash.to_owned(), (now, now - 10), 2).await.unwrap()
+        database.begin_request(id(key), hash.to_owned(), (now, now - 10), 2).await.unwrap()
     };
-    assert_eq!(begin("a", "h", 100).await, Some(Asked::New));
-    assert_eq!(begin("a", "h", 100).await, Some(Asked::Begun));
-    assert_eq!(begin("a", "x", 100).await, Some(Asked::Other));
-    desk.answered(id("a"), Some((200, "{}".to_owned()))).await.unwrap();
-    let answered = Some(Asked::Answered { status: 200, body: "{}".to_owned() });
+    assert_eq!(begin("a", "h", 100).await, Some(IdempotencyState::New));
+    assert_eq!(begin("a", "h", 100).await, Some(IdempotencyState::InProgress));
+    assert_eq!(begin("a", "x", 100).await, Some(IdempotencyState::KeyReused));
+    database.store_answer(id("a"), Some((200, "{}".to_owned()))).await.unwrap();
+    let answered = Some(IdempotencyState::Answered { status: 200, body: "{}".to_owned() });
     assert_eq!(begin("a", "h", 110).await, answered);
-    assert_eq!(begin("b", "h", 110).await, Some(Asked::New));
+    assert_eq!(begin("b", "h", 110).await, Some(IdempotencyState::New));
     assert_eq!(begin("c", "h", 110).await, None, "too many");
-    desk.answered(id("b"), None).await.unwrap();
-    assert_eq!(begin("b", "other", 110).await, Some(Asked::New), "it was forgotten");
-    assert_eq!(begin("a", "h", 111).await, Some(Asked::New), "it was too long ago");
+    database.store_answer(id("b"), None).await.unwrap();
+    assert_eq!(begin("b", "other", 110).await, Some(IdempotencyState::New), "it was forgotten");
+    assert_eq!(begin("a", "h", 111).await, Some(IdempotencyState::New), "it was too long ago");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use lianmai_signal_engine::ChannelKey;
 use rusqlite::{Transaction, params};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::desk::{Desk, DeskError};
+use super::database::{Database, DatabaseError};
 use crate::clock::wall_now;
 
 /// Maximum number of entries that one query examines, however few match.
@@ -22,35 +22,35 @@ const PRUNE: Duration = Duration::from_secs(60);
 
 /// The position of an entry in a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct HistoryCursor {
     /// Its time in Unix milliseconds.
     at: i64,
     /// Its row number, for entries of the same time.
     pos: i64,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for HistoryCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.at, self.pos)
     }
 }
 
-impl FromStr for Place {
+impl FromStr for HistoryCursor {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let (at, pos) = text.split_once('.').ok_or(())?;
         let number = |text: &str| text.parse().map_err(drop);
-        Ok(Place { at: number(at)?, pos: number(pos)? })
+        Ok(HistoryCursor { at: number(at)?, pos: number(pos)? })
     }
 }
 
 /// A query for entries of a channel.
 #[derive(Clone, Debug)]
-pub(crate) struct Search {
+pub(crate) struct HistorySearch {
     pub(crate) channel: ChannelKey,
     /// Only entries after this one.
-    pub(crate) after: Option<Place>,
+    pub(crate) after: Option<HistoryCursor>,
     /// Begin of the time range in Unix milliseconds.
     pub(crate) from: u64,
     /// End of the time range, exclusive.
@@ -65,23 +65,23 @@ pub(crate) struct Search {
 
 /// The result of a query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct HistoryPage {
     /// Records, as the engine wrote them.
     pub(crate) records: Vec<String>,
     /// Where to continue; `None` at the end.
-    pub(crate) next: Option<Place>,
+    pub(crate) next: Option<HistoryCursor>,
 }
 
 /// Limits of the history.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct KeepHistory {
+pub(crate) struct HistoryRetention {
     /// Maximum age in milliseconds.
     pub(crate) ms: u64,
     /// Maximum number of entries.
     pub(crate) rows: u64,
 }
 
-impl Search {
+impl HistorySearch {
     fn wants(&self, uid: Option<&str>, other: Option<&str>) -> bool {
         let text = |uid: Option<UserId>| uid.map(|uid| uid.to_string());
         let (one, two) = (text(self.uid), text(self.with));
@@ -95,9 +95,12 @@ impl Search {
     }
 }
 
-impl Desk {
+impl Database {
     /// Searches the entries of a channel.
-    pub(crate) async fn history(&self, search: Search) -> Result<Found, DeskError> {
+    pub(crate) async fn history(
+        &self,
+        search: HistorySearch,
+    ) -> Result<HistoryPage, DatabaseError> {
         self.read(move |transaction| find(transaction, &search)).await
     }
 
@@ -106,12 +109,12 @@ impl Desk {
         &self,
         since: u64,
         rows: u64,
-    ) -> Result<(u64, bool), DeskError> {
+    ) -> Result<(u64, bool), DatabaseError> {
         self.write(move |transaction| prune(transaction, since, rows)).await
     }
 
     /// Prunes the history at each [`PRUNE`] until the store is closed. Never completes.
-    pub(crate) async fn keep_history(self, keep: KeepHistory) {
+    pub(crate) async fn run_history_pruning(self, keep: HistoryRetention) {
         let mut ticks = interval(PRUNE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -120,16 +123,16 @@ impl Desk {
                 let since = wall_now().0.saturating_sub(keep.ms);
                 match self.prune_history(since, keep.rows).await {
                     Ok((_, false)) => {}
-                    Ok((_, true)) | Err(DeskError::Failed) => break,
+                    Ok((_, true)) | Err(DatabaseError::Failed) => break,
                     // The next process removes the rest.
-                    Err(DeskError::Closed) => return std::future::pending().await,
+                    Err(DatabaseError::Closed) => return std::future::pending().await,
                 }
             }
         }
     }
 }
 
-fn find(transaction: &Transaction<'_>, search: &Search) -> rusqlite::Result<Found> {
+fn find(transaction: &Transaction<'_>, search: &HistorySearch) -> rusqlite::Result<HistoryPage> {
     let mut statement = transaction.prepare(
         "SELECT at, pos, uid, other, record FROM history
          WHERE appkey = ? AND channel = ? AND at >= ? AND at < ? AND (at, pos) > (?, ?)
@@ -137,18 +140,18 @@ fn find(transaction: &Transaction<'_>, search: &Search) -> rusqlite::Result<Foun
     )?;
     let ChannelKey { appkey, name } = &search.channel;
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let after = search.after.unwrap_or(Place { at: -1, pos: -1 });
+    let after = search.after.unwrap_or(HistoryCursor { at: -1, pos: -1 });
     let (from, to) = (whole(search.from).max(after.at), whole(search.to));
     let mut rows =
         statement.query(params![appkey.as_str(), name.as_str(), from, to, after.at, after.pos])?;
-    let (mut found, mut looked, mut last) = (Found::default(), 0, None);
+    let (mut found, mut looked, mut last) = (HistoryPage::default(), 0, None);
     while let Some(row) = rows.next()? {
         if found.records.len() == search.limit || looked == SCAN {
             found.next = last;
             break;
         }
         looked += 1;
-        last = Some(Place { at: row.get(0)?, pos: row.get(1)? });
+        last = Some(HistoryCursor { at: row.get(0)?, pos: row.get(1)? });
         let (uid, other): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
         if search.wants(uid.as_deref(), other.as_deref()) {
             found.records.push(row.get(4)?);

@@ -10,7 +10,7 @@ use super::*;
 use crate::data_dir::DirLock;
 use crate::records::Records;
 use crate::records::sqlite::Sqlite;
-use crate::records::tests::{Temp, key, opening};
+use crate::records::tests::{Temp, key, params};
 
 fn entry(name: &str, at: u64, entry: HistoryEntry) -> RowOp {
     let record = HistoryRecord { at: WallTime(at), cid: Cid(1), entry };
@@ -30,20 +30,20 @@ fn subscribed(uid: u64, of: u64, at: u64) -> RowOp {
 
 async fn written(temp: &Temp, ops: Vec<RowOp>) -> Sqlite {
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
-    let store = Sqlite::open(&temp.0, lock, opening(1)).unwrap().0;
+    let store = Sqlite::open(&temp.0, lock, params(1)).unwrap().0;
     let (ack, heard) = tokio::sync::oneshot::channel();
     store.write(ops, Some(Box::new(move |well| _ = ack.send(well))));
     assert!(heard.await.unwrap());
     store
 }
 
-fn all(channel: &str) -> Search {
+fn all(channel: &str) -> HistorySearch {
     let (after, uid, with) = (None, None, None);
-    Search { channel: key(channel), after, from: 0, to: u64::MAX, uid, with, limit: 100 }
+    HistorySearch { channel: key(channel), after, from: 0, to: u64::MAX, uid, with, limit: 100 }
 }
 
 /// The times of the entries.
-fn times(found: &Found) -> Vec<u64> {
+fn times(found: &HistoryPage) -> Vec<u64> {
     let read = |text: &String| serde_json::from_str::<HistoryRecord>(text).unwrap().at.0;
     found.records.iter().map(read).collect()
 }
@@ -54,20 +54,20 @@ async fn entries_of_a_channel_are_read_in_the_order_of_the_clock_and_in_pages() 
     let other = entry("b", 15, HistoryEntry::Event(Event::ChannelOpened));
     let ops = vec![connected(1, 10), other, connected(1, 30), connected(1, 20), connected(1, 20)];
     let store = written(&temp, ops).await;
-    let desk = store.desk();
-    assert_eq!(times(&desk.history(all("a")).await.unwrap()), [10, 20, 20, 30]);
-    let part = Search { from: 20, to: 30, ..all("a") };
-    assert_eq!(times(&desk.history(part).await.unwrap()), [20, 20]);
+    let database = store.database();
+    assert_eq!(times(&database.history(all("a")).await.unwrap()), [10, 20, 20, 30]);
+    let part = HistorySearch { from: 20, to: 30, ..all("a") };
+    assert_eq!(times(&database.history(part).await.unwrap()), [20, 20]);
     let (mut after, mut told) = (None, Vec::new());
     loop {
-        let found = desk.history(Search { after, limit: 1, ..all("a") }).await.unwrap();
+        let found = database.history(HistorySearch { after, limit: 1, ..all("a") }).await.unwrap();
         told.extend(times(&found));
         let Some(next) = found.next else { break };
         assert_eq!(next.to_string().parse(), Ok(next));
         after = Some(next);
     }
     assert_eq!(told, [10, 20, 20, 30], "each once");
-    assert_eq!(desk.history(all("c")).await.unwrap(), Found::default());
+    assert_eq!(database.history(all("c")).await.unwrap(), HistoryPage::default());
 }
 
 #[tokio::test]
@@ -86,17 +86,17 @@ async fn what_is_about_others_is_left_out() {
         subscribed(2, 3, 9),
     ];
     let store = written(&temp, ops).await;
-    let desk = store.desk();
-    let of = |uid, with: Option<u64>| Search {
+    let database = store.database();
+    let of = |uid, with: Option<u64>| HistorySearch {
         uid: Some(UserId(uid)),
         with: with.map(UserId),
         ..all("a")
     };
-    let found = desk.history(of(1, None)).await.unwrap();
+    let found = database.history(of(1, None)).await.unwrap();
     assert_eq!(times(&found), [1, 2, 5, 6, 7, 8]);
-    let found = desk.history(of(1, Some(2))).await.unwrap();
+    let found = database.history(of(1, Some(2))).await.unwrap();
     assert_eq!(times(&found), [1, 2, 3, 5, 6]);
-    let found = desk.history(of(9, None)).await.unwrap();
+    let found = database.history(of(9, None)).await.unwrap();
     assert_eq!(times(&found), [1]);
 }
 
@@ -105,18 +105,18 @@ async fn what_is_too_old_or_too_much_goes() {
     let temp = Temp::new("history-prune");
     let ops = (1..=10).map(|at| connected(1, at)).collect();
     let store = written(&temp, ops).await;
-    let desk = store.desk();
-    assert_eq!(desk.prune_history(3, 100).await.unwrap(), (2, true));
-    assert_eq!(desk.prune_history(3, 5).await.unwrap(), (3, true));
-    assert_eq!(desk.prune_history(3, 5).await.unwrap(), (0, true));
-    assert_eq!(times(&desk.history(all("a")).await.unwrap()), [6, 7, 8, 9, 10]);
+    let database = store.database();
+    assert_eq!(database.prune_history(3, 100).await.unwrap(), (2, true));
+    assert_eq!(database.prune_history(3, 5).await.unwrap(), (3, true));
+    assert_eq!(database.prune_history(3, 5).await.unwrap(), (0, true));
+    assert_eq!(times(&database.history(all("a")).await.unwrap()), [6, 7, 8, 9, 10]);
 }
 
 #[test]
 fn a_place_is_read_as_it_was_written() {
-    let place = Place { at: 5, pos: 7 };
+    let place = HistoryCursor { at: 5, pos: 7 };
     assert_eq!(place.to_string().parse(), Ok(place));
     for text in ["", "5", "5.", ".7", "5.7.9", "a.b"] {
-        assert!(text.parse::<Place>().is_err(), "{text}");
+        assert!(text.parse::<HistoryCursor>().is_err(), "{text}");
     }
 }

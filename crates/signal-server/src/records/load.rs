@@ -13,22 +13,22 @@ use lianmai_signal_engine::{ChannelKey, Record, Restored, Row, RowKey, UnknownRo
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use tracing::{info, warn};
 
-use super::{FORMAT, Opening, schema};
+use super::{FORMAT, OpenParams, schema};
 use crate::route::shard_of;
 
 /// Reads all rows, by shard, and removes the mark of the hand-over.
 pub(super) fn load(
     connection: &mut Connection,
-    opening: Opening,
+    params: OpenParams,
 ) -> rusqlite::Result<Vec<Restored>> {
     // A power cut must not restore the mark: the rows behind it would be stale.
     schema::synchronous(connection, "full")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let clean = take_mark(&transaction)?.is_some_and(|mark| mark.is_good(opening));
-    let count = opening.shards.max(1);
+    let clean = take_mark(&transaction)?.is_some_and(|mark| mark.is_good(params));
+    let count = params.shards.max(1);
     let mut shards = vec![Vec::new(); count];
     let (mut channels, mut members) = (0_usize, 0_usize);
-    each(&transaction, |key, record| {
+    read_rows(&transaction, |key, record| {
         channels += usize::from(key.row == Row::Channel);
         members += usize::from(matches!(key.row, Row::Member(_)));
         shards[shard_of(key.channel.route(), count)].push((key, record));
@@ -52,8 +52,8 @@ struct Mark {
 }
 
 impl Mark {
-    fn is_good(self, opening: Opening) -> bool {
-        self.format == FORMAT && opening.now.0.abs_diff(self.at.0) <= opening.grace_ms
+    fn is_good(self, params: OpenParams) -> bool {
+        self.format == FORMAT && params.now.0.abs_diff(self.at.0) <= params.grace_ms
     }
 }
 
@@ -67,21 +67,21 @@ fn take_mark(transaction: &Transaction<'_>) -> rusqlite::Result<Option<Mark>> {
 }
 
 /// Why a row cannot be used.
-enum Unread {
+enum RowError {
     /// No version can read it. The texts are fixed, because a record may hold secrets.
     Unreadable(&'static str),
     /// This version does not know its kind.
     Unknown(String),
 }
 
-impl From<&'static str> for Unread {
+impl From<&'static str> for RowError {
     fn from(why: &'static str) -> Self {
-        Unread::Unreadable(why)
+        RowError::Unreadable(why)
     }
 }
 
 /// Reads all rows, and removes those that no version can read.
-fn each(
+fn read_rows(
     transaction: &Transaction<'_>,
     mut take: impl FnMut(RowKey, Record),
 ) -> rusqlite::Result<()> {
@@ -93,8 +93,8 @@ fn each(
     while let Some(row) = rows.next()? {
         match read(row) {
             Ok((key, record)) => take(key, record),
-            Err(Unread::Unknown(kind)) => *unknown.entry(kind).or_default() += 1,
-            Err(Unread::Unreadable(why)) => {
+            Err(RowError::Unknown(kind)) => *unknown.entry(kind).or_default() += 1,
+            Err(RowError::Unreadable(why)) => {
                 let [app, name, kind] = [0, 1, 2].map(|column| text(row, column).unwrap_or("?"));
                 warn!(kind = ?kind, appkey = ?app, channel = ?name, why, "a stored row is removed");
                 unreadable.push(row.get::<_, i64>(5)?);
@@ -110,12 +110,12 @@ fn each(
     Ok(())
 }
 
-fn read(columns: &rusqlite::Row<'_>) -> Result<(RowKey, Record), Unread> {
+fn read(columns: &rusqlite::Row<'_>) -> Result<(RowKey, Record), RowError> {
     let kind = text(columns, 2)?;
     // First, because rows of a later version may have names that are invalid here.
     let row = Row::read(kind, text(columns, 3)?).map_err(|no| match no {
-        UnknownRow::Kind => Unread::Unknown(kind.to_owned()),
-        UnknownRow::Id => Unread::Unreadable("its id is none"),
+        UnknownRow::Kind => RowError::Unknown(kind.to_owned()),
+        UnknownRow::Id => RowError::Unreadable("its id is none"),
     })?;
     let appkey = text(columns, 0)?.parse().map_err(|_| "its appkey is none")?;
     let name = text(columns, 1)?.parse().map_err(|_| "its channel name is none")?;

@@ -18,8 +18,8 @@
 //! **What a commit guarantees.** It survives `kill -9` of the process. A power cut may lose the last moments (WAL with
 //! `synchronous = NORMAL`), except after a clean stop, which waits for the disk.
 
+mod database;
 mod deployment;
-mod desk;
 mod events;
 mod history;
 mod load;
@@ -44,10 +44,10 @@ use crate::data_dir::DirLock;
 use sqlite::Sqlite;
 use tokio::sync::watch;
 
-pub(crate) use deployment::{Asked, Entry, Revocation, Table};
-pub(crate) use desk::{Desk, DeskError};
-pub(crate) use events::{DeadLetter, Keep, Settled, StoredEvent, What};
-pub(crate) use history::{Found, KeepHistory, Place, Search};
+pub(crate) use database::{Database, DatabaseError};
+pub(crate) use deployment::{Entry, IdempotencyState, Revocation, Table};
+pub(crate) use events::{DeadLetter, EventContent, EventRetention, Settled, StoredEvent};
+pub(crate) use history::{HistoryCursor, HistoryPage, HistoryRetention, HistorySearch};
 
 /// Format of the records. Records of another format are read if possible, but a hand-over of it is not accepted.
 const FORMAT: u32 = 1;
@@ -96,7 +96,7 @@ pub(crate) type Ack = Box<dyn FnOnce(bool) + Send>;
 
 /// Parameters of the loader.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Opening {
+pub(crate) struct OpenParams {
     /// The current time.
     pub(crate) now: WallTime,
     /// Maximum age of a hand-over in milliseconds.
@@ -132,7 +132,7 @@ pub(crate) trait Records: Send + Sync {
     /// Writes what waits. If all of it is written, writes `handed_over` last: the time at which the next process takes
     /// over the rows. Completes when the file is closed, with whether everything succeeded. Later writes are lost. Of
     /// several calls the first one counts, and all complete together.
-    fn close(&self, handed_over: Option<WallTime>) -> Closed<'_>;
+    fn close(&self, handed_over: Option<WallTime>) -> CloseFuture<'_>;
 
     /// Counters for metrics.
     fn stats(&self) -> StoreStats;
@@ -141,11 +141,11 @@ pub(crate) trait Records: Send + Sync {
     fn appended(&self) -> watch::Receiver<u64>;
 
     /// Access to the other data in the file. It is closed together with the records.
-    fn desk(&self) -> Desk;
+    fn database(&self) -> Database;
 }
 
 /// Completes with whether everything succeeded.
-pub(crate) type Closed<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+pub(crate) type CloseFuture<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
 /// Opens the records in a data directory, and returns the initial state of each shard. The lock is held until the file
 /// is closed.
@@ -155,8 +155,8 @@ pub(crate) type Closed<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 pub(crate) fn open(
     directory: &Path,
     lock: Arc<DirLock>,
-    opening: Opening,
+    params: OpenParams,
 ) -> Result<(Arc<dyn Records>, Vec<Restored>), StoreError> {
-    let (store, restored) = Sqlite::open(directory, lock, opening)?;
+    let (store, restored) = Sqlite::open(directory, lock, params)?;
     Ok((Arc::new(store), restored))
 }

@@ -8,7 +8,7 @@ use lianmai_signal_engine::Restored;
 use super::*;
 use crate::records::sqlite::FILE;
 use crate::records::tests::{
-    Temp, ban, channel, drop_row, key, member, only, opening, put_ban, put_channel, put_hold,
+    Temp, ban, channel, drop_row, key, member, only, params, put_ban, put_channel, put_hold,
     put_member,
 };
 use crate::records::{load, schema, writer};
@@ -86,7 +86,7 @@ fn a_commit_is_a_prefix_of_what_was_said() {
     let temp = Temp::new("prefix");
     drop(crate::data_dir::DirLock::take(&temp.0).unwrap());
     let mut connection = schema::open(&temp.0.join(FILE)).unwrap();
-    let opening = opening(1);
+    let params = params(1);
     let (mut model, mut pending) = (Model::default(), Pending::default());
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
@@ -103,7 +103,7 @@ fn a_commit_is_a_prefix_of_what_was_said() {
             0 => {
                 let batch = pending.take();
                 writer::commit(&mut connection, &batch).unwrap();
-                let restored = only(load::load(&mut connection, opening).unwrap());
+                let restored = only(load::load(&mut connection, params).unwrap());
                 assert_eq!(Model::of(restored), model);
                 commits += 1;
             }

@@ -8,9 +8,9 @@ use lianmai_protocol::WallTime;
 use lianmai_signal_engine::{Restored, RowOp};
 use tokio::sync::watch;
 
-use super::desk::Desk;
+use super::database::Database;
 use super::writer::{self, Shared};
-use super::{Ack, Closed, Opening, Records, StoreError, StoreStats, load, schema};
+use super::{Ack, CloseFuture, OpenParams, Records, StoreError, StoreStats, load, schema};
 use crate::data_dir::DirLock;
 
 /// Name of the file in the data directory.
@@ -18,22 +18,22 @@ pub(super) const FILE: &str = "lianmai.db";
 
 /// The open file.
 #[derive(Debug)]
-pub(super) struct Sqlite(pub(super) Arc<Shared>, pub(super) Desk);
+pub(super) struct Sqlite(pub(super) Arc<Shared>, pub(super) Database);
 
 impl Sqlite {
     pub(super) fn open(
         directory: &Path,
         lock: Arc<DirLock>,
-        opening: Opening,
+        params: OpenParams,
     ) -> Result<(Self, Vec<Restored>), StoreError> {
         let path = directory.join(FILE);
         let database = |source| StoreError::Database { path: path.clone(), source };
         let mut connection = schema::open(&path)?;
-        let restored = load::load(&mut connection, opening).map_err(database)?;
-        let desk = Desk::open(&path)?;
+        let restored = load::load(&mut connection, params).map_err(database)?;
+        let database = Database::open(&path)?;
         let shared = writer::start(connection, lock)
             .map_err(|source| StoreError::Io { path: path.clone(), source })?;
-        Ok((Sqlite(shared, desk), restored))
+        Ok((Sqlite(shared, database), restored))
     }
 }
 
@@ -42,13 +42,13 @@ impl Records for Sqlite {
         self.0.write(ops, ack);
     }
 
-    fn close(&self, handed_over: Option<WallTime>) -> Closed<'_> {
+    fn close(&self, handed_over: Option<WallTime>) -> CloseFuture<'_> {
         self.1.close();
         self.0.close(handed_over);
         Box::pin(async {
-            let well = self.0.ended().await;
+            let succeeded = self.0.ended().await;
             self.1.ended().await;
-            well
+            succeeded
         })
     }
 
@@ -60,7 +60,7 @@ impl Records for Sqlite {
         self.0.appended()
     }
 
-    fn desk(&self) -> Desk {
+    fn database(&self) -> Database {
         self.1.clone()
     }
 }

@@ -22,8 +22,8 @@ const GRACE_MS: u64 = 30_000;
 /// Longer than any operation here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn opening(shards: usize) -> Opening {
-    Opening { now: NOW, grace_ms: GRACE_MS, shards }
+pub(super) fn params(shards: usize) -> OpenParams {
+    OpenParams { now: NOW, grace_ms: GRACE_MS, shards }
 }
 
 /// A directory that is removed with the test.
@@ -42,12 +42,12 @@ impl Temp {
     }
 
     fn open_at(&self, now: WallTime) -> (Sqlite, Vec<Restored>) {
-        self.try_open(Opening { now, ..opening(1) }).unwrap()
+        self.try_open(OpenParams { now, ..params(1) }).unwrap()
     }
 
-    fn try_open(&self, opening: Opening) -> Result<(Sqlite, Vec<Restored>), StoreError> {
+    fn try_open(&self, params: OpenParams) -> Result<(Sqlite, Vec<Restored>), StoreError> {
         let lock = Arc::new(DirLock::take(&self.0).unwrap());
-        Sqlite::open(&self.0, lock, opening)
+        Sqlite::open(&self.0, lock, params)
     }
 
     /// Another connection, like one of an operator.
@@ -353,17 +353,17 @@ fn files_of_others_and_of_the_future_are_refused() {
             fs::set_permissions(copy.0.join(name), fs::Permissions::from_mode(mode)).unwrap();
         };
         chmod(0o640);
-        let error = copy.try_open(opening(1)).unwrap_err();
+        let error = copy.try_open(params(1)).unwrap_err();
         assert!(matches!(error, StoreError::Open { mode: 0o640, .. }), "{error}");
         assert!(error.to_string().contains(name), "{error}");
         chmod(0o600);
     }
     copy.look().pragma_update(None, "user_version", 5).unwrap();
-    let error = copy.try_open(opening(1)).unwrap_err();
+    let error = copy.try_open(params(1)).unwrap_err();
     assert!(matches!(error, StoreError::Newer { found: 5, known: 4, .. }), "{error}");
     let _ = fs::remove_file(copy.0.join("lianmai.db-wal"));
     fs::write(copy.0.join(FILE), "this is no database, and long enough to say so").unwrap();
-    let error = copy.try_open(opening(1)).unwrap_err();
+    let error = copy.try_open(params(1)).unwrap_err();
     assert!(matches!(error, StoreError::Database { .. }), "{error}");
 }
 
@@ -376,8 +376,8 @@ fn rst_5_a_full_disk_is_told_and_memory_and_file_meet_again() {
     let pages: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
     connection.pragma_update_and_check(None, "max_page_count", pages + 2, |_| Ok(())).unwrap();
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
-    let desk = Desk::open(&temp.0.join(FILE)).unwrap();
-    let store = Sqlite(writer::start(connection, lock).unwrap(), desk);
+    let database = Database::open(&temp.0.join(FILE)).unwrap();
+    let store = Sqlite(writer::start(connection, lock).unwrap(), database);
     store.write(vec![put_channel(key("room"), channel(1))], None);
     assert!(flush(&store));
     let large = "x".repeat(50_000);
@@ -400,8 +400,8 @@ fn rst_5_a_locked_file_is_tried_again() {
     let connection = schema::open(&temp.0.join(FILE)).unwrap();
     connection.busy_timeout(Duration::from_millis(1)).unwrap();
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
-    let desk = Desk::open(&temp.0.join(FILE)).unwrap();
-    let store = Sqlite(writer::start(connection, lock).unwrap(), desk);
+    let database = Database::open(&temp.0.join(FILE)).unwrap();
+    let store = Sqlite(writer::start(connection, lock).unwrap(), database);
     let operator = temp.look();
     operator.execute_batch("BEGIN IMMEDIATE").unwrap();
     store.write(vec![put_ban(key("room"), UserId(1), ban(5))], None);
@@ -430,7 +430,7 @@ fn each_shard_gets_its_channels() {
     }
     assert!(flush(&store));
     let copy = temp.killed("shards-copy");
-    let (_, shards) = copy.try_open(opening(3)).unwrap();
+    let (_, shards) = copy.try_open(params(3)).unwrap();
     let mut seen = 0;
     for (index, shard) in shards.iter().enumerate() {
         let own = |key: &ChannelKey| crate::route::shard_of(key.route(), 3) == index;
@@ -454,7 +454,7 @@ fn a_crash_is_told_to_every_shard_and_a_first_start_is_none() {
     assert!(only(first).clean, "nobody was here");
     store.write(vec![put_channel(key("room"), channel(1))], None);
     assert!(flush(&store));
-    let (_, shards) = temp.killed("first-copy").try_open(opening(3)).unwrap();
+    let (_, shards) = temp.killed("first-copy").try_open(params(3)).unwrap();
     assert!(shards.iter().all(|shard| !shard.clean), "also to those without a channel");
 }
 

@@ -21,7 +21,7 @@ use crate::data_dir::DirLock;
 /// Time until a retry after a failure, unless a caller waits.
 const RETRY: Duration = Duration::from_millis(500);
 /// Minimum time between error lines about a failing disk.
-const COMPLAINT: Duration = Duration::from_secs(60);
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// State shared by the shards and the writer.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ struct State {
     writing: usize,
     /// The last commit failed, and its operations are pending again.
     failing: bool,
-    life: Life,
+    lifecycle: Lifecycle,
 }
 
 impl std::fmt::Debug for State {
@@ -54,7 +54,7 @@ impl std::fmt::Debug for State {
 }
 
 #[derive(Default)]
-enum Life {
+enum Lifecycle {
     #[default]
     Open,
     Closing(Closing),
@@ -77,9 +77,9 @@ pub(super) fn start(connection: Connection, lock: Arc<DirLock>) -> io::Result<Ar
     let writing = shared.clone();
     std::thread::Builder::new().name("store".to_owned()).spawn(move || {
         let shared = writing.clone();
-        let well = Writer { connection, shared: writing, complained: None }.run();
+        let succeeded = WriterThread { connection, shared: writing, last_complaint: None }.run();
         drop(lock);
-        shared.ended.send_replace(Some(well));
+        shared.ended.send_replace(Some(succeeded));
     })?;
     Ok(shared)
 }
@@ -87,7 +87,7 @@ pub(super) fn start(connection: Connection, lock: Arc<DirLock>) -> io::Result<Ar
 impl Shared {
     pub(super) fn write(&self, ops: Vec<RowOp>, ack: Option<Ack>) {
         let mut state = self.lock();
-        if !matches!(state.life, Life::Open) {
+        if !matches!(state.lifecycle, Lifecycle::Open) {
             return;
         }
         for op in ops {
@@ -101,8 +101,8 @@ impl Shared {
     /// Asks the writer to end. The first call decides about the mark.
     pub(super) fn close(&self, handed_over: Option<WallTime>) {
         let mut state = self.lock();
-        if matches!(state.life, Life::Open) {
-            state.life = Life::Closing(Closing(handed_over));
+        if matches!(state.lifecycle, Lifecycle::Open) {
+            state.lifecycle = Lifecycle::Closing(Closing(handed_over));
         }
         drop(state);
         self.wake.notify_one();
@@ -111,7 +111,7 @@ impl Shared {
     /// Completes when the writer has ended, with whether everything succeeded.
     pub(super) async fn ended(&self) -> bool {
         let mut ended = self.ended.subscribe();
-        ended.wait_for(Option::is_some).await.is_ok_and(|well| *well == Some(true))
+        ended.wait_for(Option::is_some).await.is_ok_and(|succeeded| *succeeded == Some(true))
     }
 
     pub(super) fn stats(&self) -> StoreStats {
@@ -133,7 +133,7 @@ impl Shared {
     /// Waits for work, and takes all of it.
     fn next(&self) -> Work {
         let idle = |state: &mut State| {
-            matches!(state.life, Life::Open)
+            matches!(state.lifecycle, Lifecycle::Open)
                 && state.waiting.is_empty()
                 && (state.failing || state.pending.is_empty())
         };
@@ -144,13 +144,13 @@ impl Shared {
         } else {
             self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner)
         };
-        let closing = match take(&mut state.life) {
-            Life::Closing(closing) => {
-                state.life = Life::Closed;
+        let closing = match take(&mut state.lifecycle) {
+            Lifecycle::Closing(closing) => {
+                state.lifecycle = Lifecycle::Closed;
                 Some(closing)
             }
-            life => {
-                state.life = life;
+            lifecycle => {
+                state.lifecycle = lifecycle;
                 None
             }
         };
@@ -163,13 +163,13 @@ impl Shared {
     }
 }
 
-struct Writer {
+struct WriterThread {
     connection: Connection,
     shared: Arc<Shared>,
-    complained: Option<Instant>,
+    last_complaint: Option<Instant>,
 }
 
-impl Writer {
+impl WriterThread {
     /// Writes until the store is closed. Returns whether everything is written.
     fn run(mut self) -> bool {
         loop {
@@ -185,12 +185,12 @@ impl Writer {
                 self.shared.appended.send_modify(|count| *count += 1);
             }
             if let Some(Closing(handed_over)) = closing {
-                let well = stored && self.hand_over(handed_over);
+                let succeeded = stored && self.hand_over(handed_over);
                 let closed = self.connection.close();
                 if let Err((_, error)) = &closed {
                     error!(%error, "the store does not close");
                 }
-                return well && closed.is_ok();
+                return succeeded && closed.is_ok();
             }
         }
     }
@@ -205,7 +205,7 @@ impl Writer {
                 self.shared.commits.fetch_add(1, Ordering::Relaxed);
                 if was_failing {
                     info!("the store works again");
-                    self.complained = None;
+                    self.last_complaint = None;
                 }
             }
             Err(error) => {
@@ -213,8 +213,8 @@ impl Writer {
                 let rows = state.pending.len();
                 drop(state);
                 self.shared.failures.fetch_add(1, Ordering::Relaxed);
-                if self.complained.is_none_or(|at| at.elapsed() >= COMPLAINT) {
-                    self.complained = Some(Instant::now());
+                if self.last_complaint.is_none_or(|at| at.elapsed() >= COMPLAINT_INTERVAL) {
+                    self.last_complaint = Some(Instant::now());
                     error!(%error, rows, "the store cannot be written; it is tried again");
                 }
             }

@@ -217,7 +217,7 @@ impl Forwarder {
         };
         for (index, plan) in plans.iter().enumerate() {
             // Two streams with one URL would replace each other.
-            let has_address = *kind == PushKind::Av || plan.template.tells_kinds();
+            let has_address = *kind == PushKind::Av || plan.template.has_kind();
             if running.contains(&index) || !has_address {
                 continue;
             }

@@ -16,7 +16,7 @@ use super::*;
 use crate::config::Config;
 use crate::data_dir::DirLock;
 use crate::media::{MediaProvider, PresentedUrl};
-use crate::records::{self, Opening};
+use crate::records::{self, OpenParams};
 use crate::shard::{MailboxQuota, Shards};
 use crate::signing::SignError;
 use crate::socket::connection_limit::ConnectionLimit;
@@ -77,8 +77,8 @@ impl TestShard {
         let _ = std::fs::remove_dir_all(&directory);
         let lock = Arc::new(DirLock::take(&directory).unwrap());
         let clock = Clock::start();
-        let opening = Opening { now: clock.now().wall, grace_ms: 1000, shards: 1 };
-        let (store, mut restored) = records::open(&directory, lock, opening).unwrap();
+        let params = OpenParams { now: clock.now().wall, grace_ms: 1000, shards: 1 };
+        let (store, mut restored) = records::open(&directory, lock, params).unwrap();
         let config = Config::load(None, std::iter::empty(), &[]).unwrap();
         let appkey: Appkey = config.apps[0].appkey.clone();
         let engine = EngineConfig {

@@ -8,7 +8,7 @@ use lianmai_protocol::{Appkey, ChannelName, Rights, UserId, WallTime};
 
 use super::Service;
 use crate::api::error::ApiError;
-use crate::api::keys::{Key, Scope, random_id};
+use crate::api::keys::{ApiKey, Scope, random_id};
 use crate::auth::{TokenSpec, gen_jwt};
 use crate::clock::wall_now;
 use crate::config::{AppMode, Secret};
@@ -21,7 +21,7 @@ const MAX_REVOCATIONS: usize = 10_000;
 
 /// The content of a token to mint.
 #[derive(Clone, Debug)]
-pub(crate) struct Minting {
+pub(crate) struct MintToken {
     pub(crate) uid: Option<UserId>,
     pub(crate) channel: Option<ChannelName>,
     pub(crate) rights: Option<Rights>,
@@ -34,7 +34,7 @@ impl Service {
     pub(crate) fn mint(
         &self,
         appkey: &Appkey,
-        of: Minting,
+        of: MintToken,
     ) -> Result<(Secret, WallTime), ApiError> {
         let conflict = |name, text| Err(ApiError::new(StatusCode::CONFLICT, name, text));
         let keys = match self.apps.get(appkey) {
@@ -44,7 +44,7 @@ impl Service {
         let Some(key) = keys.jwt.first() else {
             return conflict("noSigningKey", "The configuration of the app has no JWT key.");
         };
-        let Minting { uid, channel, rights, ttl_s, not_before } = of;
+        let MintToken { uid, channel, rights, ttl_s, not_before } = of;
         let issued_at = wall_now();
         let appkey = appkey.clone();
         let spec = TokenSpec { appkey, channel, uid, rights, issued_at, ttl_s, not_before };
@@ -73,11 +73,11 @@ impl Service {
             not_before: not_before.0,
         };
         let forget_before = now.0.saturating_sub(2 * TOKEN_LIFE_MS);
-        if !self.desk.revoke(row, forget_before, MAX_REVOCATIONS).await? {
+        if !self.database.revoke(row, forget_before, MAX_REVOCATIONS).await? {
             let text = "As many uids have revoked tokens as may; revoke those of the whole app.";
             return Err(ApiError::new(StatusCode::CONFLICT, "tooManyRevocations", text));
         }
-        self.revoked.revoke(appkey.clone(), uid, not_before);
+        self.revocations.revoke(appkey.clone(), uid, not_before);
         Ok(not_before)
     }
 
@@ -88,14 +88,14 @@ impl Service {
         name: String,
         scopes: Vec<Scope>,
         expires_at: Option<WallTime>,
-    ) -> Result<(Arc<Key>, Secret), ApiError> {
+    ) -> Result<(Arc<ApiKey>, Secret), ApiError> {
         let now = wall_now();
         if expires_at.is_some_and(|end| end <= now) {
             let error = ApiError::new(StatusCode::CONFLICT, "hasPassed", "The moment has passed.");
             return Err(error.field("expiresAt"));
         }
         let id = random_id().map_err(|_| lianmai_protocol::ErrorName::InternalError)?;
-        let key = Key { id, appkey, scopes, name, created_at: now, expires_at };
+        let key = ApiKey { id, appkey, scopes, name, created_at: now, expires_at };
         match self.keys.add(key.clone()).await? {
             Some(text) => Ok((Arc::new(key), text)),
             None => {
@@ -114,6 +114,6 @@ impl Service {
         if self.keys.revoke(appkey, id).await? {
             return Ok(());
         }
-        Err(ApiError::none_such("noSuchKey", "No such key."))
+        Err(ApiError::not_found("noSuchKey", "No such key."))
     }
 }

@@ -6,11 +6,11 @@ use tokio::sync::oneshot;
 
 use super::Service;
 use crate::api::error::ApiError;
-use crate::records::{DeskError, Found, Search};
+use crate::records::{DatabaseError, HistoryPage, HistorySearch};
 
 impl Service {
     /// Entries of the history of a channel, up to now.
-    pub(crate) async fn history(&self, search: Search) -> Result<Found, ApiError> {
+    pub(crate) async fn history(&self, search: HistorySearch) -> Result<HistoryPage, ApiError> {
         if !self.keeps_history {
             let text = "This server remembers nothing of calls (`history.keep_s` is 0).";
             return Err(ApiError::new(http::StatusCode::CONFLICT, "historyNotKept", text));
@@ -21,18 +21,18 @@ impl Service {
             Err(error) if *error.name() == ErrorName::ChannelClosed => {}
             Err(error) => return Err(error.into()),
         }
-        self.written().await?;
-        Ok(self.desk.history(search).await?)
+        self.wait_until_written().await?;
+        Ok(self.database.history(search).await?)
     }
 
     /// Waits until all earlier writes of the engines are committed.
-    pub(super) async fn written(&self) -> Result<(), ApiError> {
+    pub(super) async fn wait_until_written(&self) -> Result<(), ApiError> {
         let (tell, told) = oneshot::channel();
         self.store.write(Vec::new(), Some(Box::new(move |stored| _ = tell.send(stored))));
         match told.await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(DeskError::Failed.into()),
-            Err(_) => Err(DeskError::Closed.into()),
+            Ok(false) => Err(DatabaseError::Failed.into()),
+            Err(_) => Err(DatabaseError::Closed.into()),
         }
     }
 }

@@ -31,7 +31,7 @@ impl Service {
         let NewEndpoint { url, events, enabled } = new;
         check_url(&url)?;
         let events = check_events(events)?;
-        let since = self.desk.last_pos().await?;
+        let since = self.database.last_pos().await?;
         let failed = |_| ApiError::from(lianmai_protocol::ErrorName::InternalError);
         let id = random_id().map_err(failed)?;
         let (created_at, appkey) = (wall_now(), appkey.clone());
@@ -51,7 +51,7 @@ impl Service {
     /// One endpoint.
     pub(crate) fn endpoint(&self, appkey: &Appkey, id: &str) -> Result<Endpoint, ApiError> {
         let found = self.endpoints.get(appkey, id);
-        found.ok_or_else(|| ApiError::none_such("noSuchWebhook", "No such webhook."))
+        found.ok_or_else(|| ApiError::not_found("noSuchWebhook", "No such webhook."))
     }
 
     /// Changes an endpoint; `None` leaves a setting as it is.
@@ -108,7 +108,7 @@ impl Service {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, ApiError> {
         self.endpoint(appkey, id)?;
-        Ok(self.desk.dead_letters(id, after, limit).await?)
+        Ok(self.database.dead_letters(id, after, limit).await?)
     }
 
     /// Events of an app after a position, each with its position.
@@ -120,8 +120,8 @@ impl Service {
     ) -> Result<Vec<(u64, EventDto)>, ApiError> {
         // Waits for the turns and the writes of earlier requests.
         self.stats().await?;
-        self.written().await?;
-        let stored = self.desk.events_after(appkey, after, limit).await?;
+        self.wait_until_written().await?;
+        let stored = self.database.events_after(appkey, after, limit).await?;
         let told =
             stored.iter().filter_map(|event| Some((event.pos, EventDto::of(appkey, event)?)));
         Ok(told.collect())

@@ -14,42 +14,42 @@ use lianmai_signal_engine::record::ChannelRules;
 use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey, Stats, TaskChange};
 
 use super::error::ApiError;
-use super::keys::Keys;
-use crate::auth::Revoked;
+use super::keys::ApiKeys;
+use crate::auth::RevocationList;
 use crate::config::AppMode;
 use crate::hooks::{Deliverer, Endpoints};
-use crate::records::{Desk, Records};
+use crate::records::{Database, Records};
 use crate::shard::Shards;
 
-pub(crate) use apps::Minting;
+pub(crate) use apps::MintToken;
 pub(crate) use hooks::NewEndpoint;
 
 /// The channels, keys and webhooks of this deployment.
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) shards: Shards,
-    pub(crate) desk: Desk,
+    pub(crate) database: Database,
     /// The records that the engines write to.
     pub(crate) store: std::sync::Arc<dyn Records>,
     /// Whether a history of calls is kept.
     pub(crate) keeps_history: bool,
-    pub(crate) keys: Keys,
+    pub(crate) keys: ApiKeys,
     pub(crate) endpoints: Endpoints,
     pub(crate) deliverer: Deliverer,
-    pub(crate) revoked: Revoked,
+    pub(crate) revocations: RevocationList,
     /// The apps, and the keys of their tokens.
     pub(crate) apps: std::sync::Arc<BTreeMap<Appkey, AppMode>>,
 }
 
 impl Service {
     /// Keys of the API.
-    pub(crate) fn keys(&self) -> &Keys {
+    pub(crate) fn keys(&self) -> &ApiKeys {
         &self.keys
     }
 
     /// Rows of the deployment.
-    pub(crate) fn desk(&self) -> &Desk {
-        &self.desk
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Whether the app exists.
@@ -69,7 +69,7 @@ impl Service {
         for reply in self.shards.ask_all(&command).await? {
             match reply {
                 AdminReply::Channels(some) => channels.extend(some),
-                _ => return Err(other_answer()),
+                _ => return Err(unexpected_reply()),
             }
         }
         channels.sort_by(|a, b| a.channel.name.cmp(&b.channel.name));
@@ -91,7 +91,7 @@ impl Service {
                 let text = "A channel of that name is there already.";
                 Err(ApiError::new(http::StatusCode::CONFLICT, "channelExists", text))
             }
-            _ => Err(other_answer()),
+            _ => Err(unexpected_reply()),
         }
     }
 
@@ -99,7 +99,7 @@ impl Service {
     pub(crate) async fn channel(&self, channel: ChannelKey) -> Result<ChannelDetail, ApiError> {
         match self.ask(AdminCommand::Show(channel)).await? {
             AdminReply::Detail(detail) => Ok(*detail),
-            _ => Err(other_answer()),
+            _ => Err(unexpected_reply()),
         }
     }
 
@@ -112,7 +112,7 @@ impl Service {
     ) -> Result<Vec<MemberDetail>, ApiError> {
         match self.ask(AdminCommand::PageMembers { channel, after, limit }).await? {
             AdminReply::Members(members) => Ok(members),
-            _ => Err(other_answer()),
+            _ => Err(unexpected_reply()),
         }
     }
 
@@ -123,8 +123,8 @@ impl Service {
         uid: UserId,
     ) -> Result<MemberDetail, ApiError> {
         match self.ask(AdminCommand::ShowMember { channel, uid }).await? {
-            AdminReply::Members(members) => members.into_iter().next().ok_or_else(other_answer),
-            _ => Err(other_answer()),
+            AdminReply::Members(members) => members.into_iter().next().ok_or_else(unexpected_reply),
+            _ => Err(unexpected_reply()),
         }
     }
 
@@ -176,7 +176,7 @@ impl Service {
     ) -> Result<u64, ApiError> {
         match self.ask(AdminCommand::Announce { channel, uid, data, to }).await? {
             AdminReply::Sent(sent) => Ok(sent),
-            _ => Err(other_answer()),
+            _ => Err(unexpected_reply()),
         }
     }
 
@@ -184,7 +184,7 @@ impl Service {
     pub(crate) async fn tasks(&self, channel: ChannelKey) -> Result<Vec<TaskView>, ApiError> {
         match self.ask(AdminCommand::GetTasks(channel)).await? {
             AdminReply::Tasks(tasks) => Ok(tasks),
-            _ => Err(other_answer()),
+            _ => Err(unexpected_reply()),
         }
     }
 
@@ -222,7 +222,7 @@ impl Service {
     pub(crate) async fn bans(&self, channel: ChannelKey) -> Result<Vec<BanView>, ApiError> {
         match self.ask(AdminCommand::ListBans(Some(channel))).await? {
             AdminReply::Bans(bans) => Ok(sorted(bans)),
-            _ => Err(other_answer()),
+            _ => Err(unexpected_reply()),
         }
     }
 
@@ -234,7 +234,7 @@ impl Service {
                 AdminReply::Bans(some) => {
                     bans.extend(some.into_iter().filter(|ban| ban.channel.appkey == *appkey));
                 }
-                _ => return Err(other_answer()),
+                _ => return Err(unexpected_reply()),
             }
         }
         Ok(sorted(bans))
@@ -248,7 +248,7 @@ impl Service {
     ) -> Result<usize, ApiError> {
         match self.ask(AdminCommand::LiftBan { channel, uid }).await? {
             AdminReply::Lifted(count) => Ok(count),
-            _ => Err(other_answer()),
+            _ => Err(unexpected_reply()),
         }
     }
 
@@ -258,7 +258,7 @@ impl Service {
         for reply in self.shards.ask_all(&AdminCommand::LiftBansBy { appkey, by }).await? {
             match reply {
                 AdminReply::Lifted(count) => lifted += count,
-                _ => return Err(other_answer()),
+                _ => return Err(unexpected_reply()),
             }
         }
         Ok(lifted)
@@ -276,7 +276,7 @@ impl Service {
     async fn command(&self, command: AdminCommand) -> Result<(), ApiError> {
         match self.ask(command).await? {
             AdminReply::Done => Ok(()),
-            _ => Err(other_answer()),
+            _ => Err(unexpected_reply()),
         }
     }
 }
@@ -287,7 +287,7 @@ fn sorted(mut bans: Vec<BanView>) -> Vec<BanView> {
 }
 
 /// The error for an answer of the wrong kind, which is a bug.
-fn other_answer() -> ApiError {
+fn unexpected_reply() -> ApiError {
     tracing::error!("an engine answered something else than it was asked");
     lianmai_protocol::ErrorName::InternalError.into()
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Lifted};
+use super::{ApiResult, Lifted};
 use crate::api::Api;
 use crate::api::access::{App, Channel, Member, Moderate, Read};
 use crate::api::error::json;
@@ -66,7 +66,7 @@ fn listed(bans: Vec<BanView>) -> Response {
     get, path = "/v1/apps/{appkey}/bans", operation_id = "listBansOfApp", tag = "bans", params(("appkey" = String, Path)),
     responses((status = 200, body = Bans))
 )]
-async fn of_app(State(api): State<Arc<Api>>, App(appkey, _): App<Read>) -> Answer {
+async fn of_app(State(api): State<Arc<Api>>, App(appkey, _): App<Read>) -> ApiResult {
     Ok(listed(api.service.bans_of_app(&appkey).await?))
 }
 
@@ -78,7 +78,7 @@ async fn of_app(State(api): State<Arc<Api>>, App(appkey, _): App<Read>) -> Answe
     params(("appkey" = String, Path), ("channel" = String, Path)),
     responses((status = 200, body = Bans))
 )]
-async fn of_channel(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> Answer {
+async fn of_channel(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> ApiResult {
     Ok(listed(api.service.bans(key).await?))
 }
 
@@ -90,7 +90,7 @@ async fn of_channel(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>)
     params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)),
     responses((status = 200, body = Lifted))
 )]
-async fn lift(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Moderate>) -> Answer {
+async fn lift(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Moderate>) -> ApiResult {
     let lifted = api.service.lift_ban(key, Some(uid)).await?;
     Ok(json(StatusCode::OK, &Lifted { lifted }))
 }
@@ -103,7 +103,7 @@ async fn lift(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Moderate>
     params(("appkey" = String, Path), ("channel" = String, Path)),
     responses((status = 200, body = Lifted))
 )]
-async fn lift_hold(State(api): State<Arc<Api>>, Channel(key, _): Channel<Moderate>) -> Answer {
+async fn lift_hold(State(api): State<Arc<Api>>, Channel(key, _): Channel<Moderate>) -> ApiResult {
     let lifted = api.service.lift_ban(key, None).await?;
     Ok(json(StatusCode::OK, &Lifted { lifted }))
 }
@@ -126,7 +126,7 @@ async fn lift_by(
     State(api): State<Arc<Api>>,
     App(appkey, _): App<Moderate>,
     Json(LiftBy { by }): Json<LiftBy>,
-) -> Answer {
+) -> ApiResult {
     let lifted = api.service.lift_bans_by(appkey, by).await?;
     Ok(json(StatusCode::OK, &Lifted { lifted }))
 }

@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Done, Uid, done};
+use super::{ApiResult, Done, Uid, done};
 use crate::api::Api;
 use crate::api::access::{Admin, App, Channel, Moderate, Read};
 use crate::api::error::json;
-use crate::api::extract::{Json, Query, whole, whole_or_none};
-use crate::api::page::{self, MAX_LIMIT, Page};
+use crate::api::extract::{Json, Query, optional_whole_number, whole_number};
+use crate::api::paging::{self, MAX_LIMIT, PageQuery};
 use crate::relay::forward::ForwardView;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -84,10 +84,18 @@ struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dissolve_on_creator_leave: Option<bool>,
     /// Maximum number of members; not more than the deployment allows.
-    #[serde(default, deserialize_with = "whole_or_none", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_whole_number",
+        skip_serializing_if = "Option::is_none"
+    )]
     max_members: Option<u32>,
     /// Maximum number of broadcasters; not more than the deployment allows.
-    #[serde(default, deserialize_with = "whole_or_none", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_whole_number",
+        skip_serializing_if = "Option::is_none"
+    )]
     max_broadcasters: Option<u32>,
     /// It outlives its last member, until it is closed.
     #[serde(default)]
@@ -203,21 +211,21 @@ const LIST: &str = "channels";
 /// Ordered by name. With `Accept: application/x-ndjson`: all channels, one per line.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/channels", operation_id = "listChannels", tag = "channels",
-    params(("appkey" = String, Path), Page),
+    params(("appkey" = String, Path), PageQuery),
     responses((status = 200, content((Channels = "application/json"), (ChannelDto = "application/x-ndjson"))))
 )]
 async fn list(
     State(api): State<Arc<Api>>,
     App(appkey, _): App<Read>,
-    Query(page): Query<Page>,
+    Query(page): Query<PageQuery>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     let (after, limit) = (page.after(LIST)?, page.limit()?);
-    if page::wants_lines(&headers) {
+    if paging::wants_lines(&headers) {
         // A request that fails here gets an error; later, the stream can only break off.
         let service = api.service.clone();
         service.channels(&appkey, after.clone(), 1).await?;
-        return Ok(page::lines(
+        return Ok(paging::lines(
             after,
             |channel: &ChannelDto| channel.channel_name.clone(),
             move |after| {
@@ -233,7 +241,7 @@ async fn list(
     let more = views.len() > limit;
     let channels: Vec<ChannelDto> = views.into_iter().take(limit).map(Into::into).collect();
     let last = channels.last().filter(|_| more).map(|last| &last.channel_name);
-    let next_cursor = last.map(|last| page::cursor(LIST, last));
+    let next_cursor = last.map(|last| paging::cursor(LIST, last));
     Ok(json(StatusCode::OK, &Channels { channels, next_cursor }))
 }
 
@@ -266,7 +274,7 @@ async fn create(
     State(api): State<Arc<Api>>,
     App(appkey, _): App<Admin>,
     Json(new): Json<NewChannel>,
-) -> Answer {
+) -> ApiResult {
     let NewChannel { channel_name: name, creator, policy, attributes } = new;
     let key = ChannelKey { appkey, name };
     let attributes = attributes.into_iter().collect();
@@ -280,7 +288,7 @@ async fn create(
     params(("appkey" = String, Path), ("channel" = String, Path)),
     responses((status = 200, body = ChannelDetailDto))
 )]
-async fn show(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> Answer {
+async fn show(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> ApiResult {
     let detail = api.service.channel(key).await?;
     Ok(json(StatusCode::OK, &ChannelDetailDto::of(&api, detail)))
 }
@@ -290,7 +298,7 @@ async fn show(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> An
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Close {
     /// Time in seconds in which tokens from before the close are refused.
-    #[serde(default = "CloseChannel::default_hold_s", deserialize_with = "whole")]
+    #[serde(default = "CloseChannel::default_hold_s", deserialize_with = "whole_number")]
     #[schema(maximum = 3600)]
     hold_s: u32,
     /// Sent to the members.
@@ -311,7 +319,7 @@ async fn close(
     State(api): State<Arc<Api>>,
     Channel(key, _): Channel<Moderate>,
     Json(Close { hold_s, reason }): Json<Close>,
-) -> Answer {
+) -> ApiResult {
     api.service.close(key, hold_s, reason).await?;
     Ok(done())
 }
@@ -336,7 +344,7 @@ async fn set_attributes(
     State(api): State<Arc<Api>>,
     Channel(key, _): Channel<Moderate>,
     Json(Patch { attributes }): Json<Patch>,
-) -> Answer {
+) -> ApiResult {
     // A patch may remove as many keys as there can be, and set as many.
     if attributes.len() > 2 * MAX_ATTRIBUTE_KEYS {
         return Err(lianmai_protocol::ErrorName::BadAttributes.into());
@@ -362,7 +370,7 @@ async fn set_policy(
     State(api): State<Arc<Api>>,
     Channel(key, _): Channel<Admin>,
     Json(policy): Json<Policy>,
-) -> Answer {
+) -> ApiResult {
     api.service.set_rules(key, policy.into()).await?;
     Ok(done())
 }
@@ -398,7 +406,7 @@ async fn send(
     State(api): State<Arc<Api>>,
     Channel(key, _): Channel<Moderate>,
     Json(Message { uid, data, to }): Json<Message>,
-) -> Answer {
+) -> ApiResult {
     if to.as_ref().is_some_and(|to| to.len() > MAX_MESSAGE_RECIPIENTS) {
         return Err(lianmai_protocol::ErrorName::TooManyRecipients.into());
     }

@@ -8,12 +8,12 @@ use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Answer;
+use super::ApiResult;
 use crate::api::Api;
 use crate::api::access::{App, Read};
 use crate::api::error::json;
 use crate::api::extract::Query;
-use crate::api::page::{self, Page};
+use crate::api::paging::{self, PageQuery};
 use crate::hooks::body::EventDto;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -40,18 +40,18 @@ const LIST: &str = "events";
 /// longer stored are given as events of the type `lost`.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/events", operation_id = "listEvents", tag = "events",
-    params(("appkey" = String, Path), Page), responses((status = 200, body = Events))
+    params(("appkey" = String, Path), PageQuery), responses((status = 200, body = Events))
 )]
 async fn list(
     State(api): State<Arc<Api>>,
     App(appkey, _): App<Read>,
-    Query(page): Query<Page>,
-) -> Answer {
+    Query(page): Query<PageQuery>,
+) -> ApiResult {
     let (after, limit) = (page.after(LIST)?.unwrap_or(0), page.limit()?);
     let mut told = api.service.events(&appkey, after, limit + 1).await?;
     let more = told.len() > limit;
     told.truncate(limit);
     let last = told.last().map_or(after, |(pos, _)| *pos);
     let events = told.into_iter().map(|(_, event)| event).collect();
-    Ok(json(StatusCode::OK, &Events { events, next_cursor: page::cursor(LIST, &last), more }))
+    Ok(json(StatusCode::OK, &Events { events, next_cursor: paging::cursor(LIST, &last), more }))
 }

@@ -12,13 +12,13 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Answer;
+use super::ApiResult;
 use crate::api::Api;
 use crate::api::access::{Channel, Read};
 use crate::api::error::{ApiError, json};
 use crate::api::extract::Query;
-use crate::api::page::{self, Page};
-use crate::records::{Place, Search};
+use crate::api::paging::{self, PageQuery};
+use crate::records::{HistoryCursor, HistorySearch};
 
 /// Latest time: greater numbers are not exact in JavaScript.
 const MAX_AT: u64 = (1 << 53) - 1;
@@ -32,7 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Wanted {
+struct HistoryQuery {
     /// Begin of the time range, in Unix milliseconds.
     #[param(minimum = 0, maximum = 9007199254740991u64)]
     from: Option<u64>,
@@ -96,7 +96,7 @@ impl HistoryEntry {
     fn of(text: &str) -> Option<Self> {
         let record: HistoryRecord = serde_json::from_str(text).ok()?;
         let kind = record.entry.kind().to_owned();
-        let Ok(Value::Object(data)) = serde_json::to_value(&record.entry) else { return None };
+        let Ok(Value::AppObject(data)) = serde_json::to_value(&record.entry) else { return None };
         let mut data: BTreeMap<String, Value> = data.into_iter().collect();
         data.remove("type");
         let mut user =
@@ -113,16 +113,16 @@ impl HistoryEntry {
 /// other. Channels that have ended are included, as long as their entries are stored.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/channels/{channel}/history", operation_id = "readHistory", tag = "history",
-    params(("appkey" = String, Path), ("channel" = String, Path), Wanted),
+    params(("appkey" = String, Path), ("channel" = String, Path), HistoryQuery),
     responses((status = 200, body = History))
 )]
 async fn read(
     State(api): State<Arc<Api>>,
     Channel(channel, _): Channel<Read>,
-    Query(wanted): Query<Wanted>,
-) -> Answer {
-    let Wanted { from, to, uid, with, limit, after } = wanted;
-    let page = Page { limit, after };
+    Query(query): Query<HistoryQuery>,
+) -> ApiResult {
+    let HistoryQuery { from, to, uid, with, limit, after } = query;
+    let page = PageQuery { limit, after };
     let (from, to) = (moment(from, "from")?.unwrap_or(0), moment(to, "to")?.unwrap_or(u64::MAX));
     let (uid, with) = (user(uid, "uid")?, user(with, "with")?);
     if with.is_some() && uid.is_none() {
@@ -130,11 +130,11 @@ async fn read(
         let error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "withNeedsUid", text);
         return Err(error.field("with"));
     }
-    let (after, limit) = (page.after::<Place>(LIST)?, page.limit()?);
-    let search = Search { channel, after, from, to, uid, with, limit };
+    let (after, limit) = (page.after::<HistoryCursor>(LIST)?, page.limit()?);
+    let search = HistorySearch { channel, after, from, to, uid, with, limit };
     let found = api.service.history(search).await?;
     let entries = found.records.iter().filter_map(|text| HistoryEntry::of(text)).collect();
-    let next_cursor = found.next.map(|place| page::cursor(LIST, &place));
+    let next_cursor = found.next.map(|cursor| paging::cursor(LIST, &cursor));
     Ok(json(StatusCode::OK, &History { entries, next_cursor }))
 }
 

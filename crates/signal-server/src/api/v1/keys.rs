@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Done, done, told_once};
+use super::{ApiResult, Done, done, secret_response};
 use crate::api::Api;
-use crate::api::access::{Admin, App, Root, Thing};
+use crate::api::access::{Admin, App, AppObject, Root};
 use crate::api::error::{ApiError, json};
-use crate::api::extract::{Json, whole_or_none};
-use crate::api::keys::{Key, Scope};
+use crate::api::extract::{Json, optional_whole_number};
+use crate::api::keys::{ApiKey, Scope};
 
 /// Maximum length of a key's name in bytes.
 const MAX_NAME: usize = 128;
@@ -46,8 +46,8 @@ struct KeyDto {
     expires_at: Option<u64>,
 }
 
-impl From<&Key> for KeyDto {
-    fn from(key: &Key) -> Self {
+impl From<&ApiKey> for KeyDto {
+    fn from(key: &ApiKey) -> Self {
         KeyDto {
             id: key.id.clone(),
             appkey: key.appkey.clone(),
@@ -77,7 +77,7 @@ struct NewKey {
     #[schema(min_items = 1, max_items = 3)]
     scopes: Vec<Scope>,
     /// When it expires, in Unix milliseconds.
-    #[serde(default, deserialize_with = "whole_or_none")]
+    #[serde(default, deserialize_with = "optional_whole_number")]
     expires_at: Option<u64>,
 }
 
@@ -90,11 +90,11 @@ struct KeyWithText {
     text: String,
 }
 
-fn listed(keys: &[Arc<Key>]) -> Response {
+fn listed(keys: &[Arc<ApiKey>]) -> Response {
     json(StatusCode::OK, &Keys { keys: keys.iter().map(|key| KeyDto::from(&**key)).collect() })
 }
 
-async fn made(api: &Api, appkey: Option<Appkey>, new: NewKey) -> Answer {
+async fn create_key(api: &Api, appkey: Option<Appkey>, new: NewKey) -> ApiResult {
     let NewKey { name, scopes, expires_at } = new;
     if name.len() > MAX_NAME {
         return Err(ApiError::invalid_params("name is too long").field("name"));
@@ -105,7 +105,7 @@ async fn made(api: &Api, appkey: Option<Appkey>, new: NewKey) -> Answer {
     let expires_at = expires_at.map(WallTime);
     let (key, text) = api.service.add_key(appkey, name, scopes, expires_at).await?;
     let text = text.expose().to_owned();
-    Ok(told_once(StatusCode::CREATED, &KeyWithText { key: KeyDto::from(&*key), text }))
+    Ok(secret_response(StatusCode::CREATED, &KeyWithText { key: KeyDto::from(&*key), text }))
 }
 
 /// Keys of an app
@@ -113,7 +113,7 @@ async fn made(api: &Api, appkey: Option<Appkey>, new: NewKey) -> Answer {
     get, path = "/v1/apps/{appkey}/keys", operation_id = "listKeys", tag = "keys", params(("appkey" = String, Path)),
     responses((status = 200, body = Keys))
 )]
-async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> Answer {
+async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> ApiResult {
     Ok(listed(&api.service.keys().list(Some(&appkey))))
 }
 
@@ -126,8 +126,8 @@ async fn create(
     State(api): State<Arc<Api>>,
     App(appkey, _): App<Admin>,
     Json(new): Json<NewKey>,
-) -> Answer {
-    made(&api, Some(appkey), new).await
+) -> ApiResult {
+    create_key(&api, Some(appkey), new).await
 }
 
 /// Revoke a key of an app
@@ -137,14 +137,17 @@ async fn create(
     delete, path = "/v1/apps/{appkey}/keys/{id}", operation_id = "revokeKey", tag = "keys",
     params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Done))
 )]
-async fn revoke(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
+async fn revoke(
+    State(api): State<Arc<Api>>,
+    AppObject(appkey, id, _): AppObject<Admin>,
+) -> ApiResult {
     api.service.revoke_key(Some(&appkey), &id).await?;
     Ok(done())
 }
 
 /// Keys for all apps
 #[utoipa::path(get, path = "/v1/keys", operation_id = "listGlobalKeys", tag = "keys", responses((status = 200, body = Keys)))]
-async fn list_all(State(api): State<Arc<Api>>, _: Root) -> Answer {
+async fn list_all(State(api): State<Arc<Api>>, _: Root) -> ApiResult {
     Ok(listed(&api.service.keys().list(None)))
 }
 
@@ -153,8 +156,12 @@ async fn list_all(State(api): State<Arc<Api>>, _: Root) -> Answer {
     post, path = "/v1/keys", operation_id = "createGlobalKey", tag = "keys", request_body = NewKey,
     responses((status = 201, body = KeyWithText))
 )]
-async fn create_for_all(State(api): State<Arc<Api>>, _: Root, Json(new): Json<NewKey>) -> Answer {
-    made(&api, None, new).await
+async fn create_for_all(
+    State(api): State<Arc<Api>>,
+    _: Root,
+    Json(new): Json<NewKey>,
+) -> ApiResult {
+    create_key(&api, None, new).await
 }
 
 /// Revoke a key for all apps
@@ -166,7 +173,7 @@ async fn revoke_for_all(
     State(api): State<Arc<Api>>,
     _: Root,
     axum::extract::Path(id): axum::extract::Path<String>,
-) -> Answer {
+) -> ApiResult {
     api.service.revoke_key(None, &id).await?;
     Ok(done())
 }

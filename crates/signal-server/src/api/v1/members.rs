@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Done, Kind, done};
+use super::{ApiResult, Done, Kind, done};
 use crate::api::Api;
 use crate::api::access::{Channel, Member, Moderate, Read};
 use crate::api::error::json;
-use crate::api::extract::{Json, Query, whole};
-use crate::api::page::{self, MAX_LIMIT, Page};
+use crate::api::extract::{Json, Query, whole_number};
+use crate::api::paging::{self, MAX_LIMIT, PageQuery};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
@@ -150,20 +150,20 @@ const LIST: &str = "members";
 /// Including the audience, ordered by uid. With `Accept: application/x-ndjson`: all members, one per line.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/channels/{channel}/members", operation_id = "listMembers", tag = "members",
-    params(("appkey" = String, Path), ("channel" = String, Path), Page),
+    params(("appkey" = String, Path), ("channel" = String, Path), PageQuery),
     responses((status = 200, content((Members = "application/json"), (MemberDto = "application/x-ndjson"))))
 )]
 async fn list(
     State(api): State<Arc<Api>>,
     Channel(key, _): Channel<Read>,
-    Query(page): Query<Page>,
+    Query(page): Query<PageQuery>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     let (after, limit) = (page.after(LIST)?, page.limit()?);
-    if page::wants_lines(&headers) {
+    if paging::wants_lines(&headers) {
         let service = api.service.clone();
         service.members(key.clone(), after, 1).await?;
-        return Ok(page::lines(
+        return Ok(paging::lines(
             after,
             |member: &MemberDto| member.uid,
             move |after| {
@@ -179,7 +179,7 @@ async fn list(
     let more = details.len() > limit;
     let members: Vec<MemberDto> = details.into_iter().take(limit).map(Into::into).collect();
     let last = members.last().filter(|_| more).map(|last| last.uid);
-    let next_cursor = last.map(|last| page::cursor(LIST, &last));
+    let next_cursor = last.map(|last| paging::cursor(LIST, &last));
     Ok(json(StatusCode::OK, &Members { members, next_cursor }))
 }
 
@@ -189,7 +189,7 @@ async fn list(
     params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)),
     responses((status = 200, body = MemberDto))
 )]
-async fn show(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Read>) -> Answer {
+async fn show(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Read>) -> ApiResult {
     Ok(json(StatusCode::OK, &MemberDto::from(api.service.member(key, uid).await?)))
 }
 
@@ -198,7 +198,7 @@ async fn show(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Read>) ->
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Kick {
     /// Duration of the ban in seconds. With 0 the user may come back with a new token.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     #[schema(maximum = 604800)]
     duration_s: u32,
     /// Sent to the member.
@@ -220,7 +220,7 @@ async fn kick(
     State(api): State<Arc<Api>>,
     Member(key, uid, _): Member<Moderate>,
     Json(Kick { duration_s, reason }): Json<Kick>,
-) -> Answer {
+) -> ApiResult {
     api.service.kick(key, uid, duration_s, reason).await?;
     Ok(done())
 }
@@ -244,7 +244,7 @@ async fn set_role(
     State(api): State<Arc<Api>>,
     Member(key, uid, _): Member<Moderate>,
     Json(SetRole { role }): Json<SetRole>,
-) -> Answer {
+) -> ApiResult {
     api.service.set_role(key, uid, role.into()).await?;
     Ok(done())
 }
@@ -270,7 +270,7 @@ async fn set_barred(
     State(api): State<Arc<Api>>,
     Member(key, uid, _): Member<Moderate>,
     Json(SetBarred { kinds }): Json<SetBarred>,
-) -> Answer {
+) -> ApiResult {
     api.service.bar(key, uid, Kind::set(&kinds)).await?;
     Ok(done())
 }
@@ -300,20 +300,20 @@ struct Publishers {
 /// `limit` members are examined, so a page may hold fewer publishers.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/channels/{channel}/streams", operation_id = "listStreams", tag = "members",
-    params(("appkey" = String, Path), ("channel" = String, Path), Page),
+    params(("appkey" = String, Path), ("channel" = String, Path), PageQuery),
     responses((status = 200, body = Publishers))
 )]
 async fn streams(
     State(api): State<Arc<Api>>,
     Channel(key, _): Channel<Read>,
-    Query(page): Query<Page>,
-) -> Answer {
+    Query(page): Query<PageQuery>,
+) -> ApiResult {
     let (after, limit) = (page.after("streams")?, page.limit()?);
     let mut details = api.service.members(key, after, limit + 1).await?;
     let more = details.len() > limit;
     details.truncate(limit);
     let last = details.last().filter(|_| more).map(|last| last.uid);
-    let next_cursor = last.map(|last| page::cursor("streams", &last));
+    let next_cursor = last.map(|last| paging::cursor("streams", &last));
     let publishers = details.into_iter().map(MemberDto::from);
     let publishers = publishers.filter(|member| !member.streams.is_empty());
     let publishers = publishers

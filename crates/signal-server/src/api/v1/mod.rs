@@ -25,7 +25,7 @@ use super::Api;
 use super::error::{ApiError, json};
 use super::idempotency::HoldsSecret;
 
-type Answer = Result<Response, ApiError>;
+type ApiResult = Result<Response, ApiError>;
 
 /// All routes with their descriptions.
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -101,7 +101,7 @@ fn done() -> Response {
 }
 
 /// An answer with a secret, which is not given again.
-fn told_once<T: Serialize>(status: StatusCode, value: &T) -> Response {
+fn secret_response<T: Serialize>(status: StatusCode, value: &T) -> Response {
     let mut response = json(status, value);
     response.extensions_mut().insert(HoldsSecret);
     response

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Kind, told_once};
+use super::{ApiResult, Kind, secret_response};
 use crate::api::Api;
 use crate::api::access::{Admin, App};
 use crate::api::error::json;
-use crate::api::extract::{Json, whole, whole_or_none};
-use crate::api::service::Minting;
+use crate::api::extract::{Json, optional_whole_number, whole_number};
+use crate::api::service::MintToken;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(mint)).routes(routes!(revoke))
@@ -69,11 +69,11 @@ struct NewToken {
     #[serde(default)]
     rights: Option<Granted>,
     /// Validity in seconds.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 604800)]
     ttl_s: u64,
     /// The token is not valid before this time, in Unix milliseconds.
-    #[serde(default, deserialize_with = "whole_or_none")]
+    #[serde(default, deserialize_with = "optional_whole_number")]
     #[schema(maximum = 253402300799000u64)]
     not_before: Option<u64>,
 }
@@ -102,17 +102,17 @@ async fn mint(
     State(api): State<Arc<Api>>,
     App(appkey, _): App<Admin>,
     Json(new): Json<NewToken>,
-) -> Answer {
+) -> ApiResult {
     let NewToken { uid, channel_name: channel, rights, ttl_s, not_before } = new;
     if not_before.is_some_and(|at| at > MAX_TIME) {
         let error = crate::api::error::ApiError::invalid_params("notBefore is too late");
         return Err(error.field("notBefore"));
     }
     let (rights, not_before) = (rights.map(Rights::from), not_before.map(WallTime));
-    let minting = Minting { uid, channel, rights, ttl_s, not_before };
+    let minting = MintToken { uid, channel, rights, ttl_s, not_before };
     let (token, expires) = api.service.mint(&appkey, minting)?;
     let token = token.expose().to_owned();
-    Ok(told_once(StatusCode::CREATED, &TokenDto { token, expires_at: expires.0 }))
+    Ok(secret_response(StatusCode::CREATED, &TokenDto { token, expires_at: expires.0 }))
 }
 
 /// Which tokens to revoke.
@@ -124,7 +124,7 @@ struct Revoke {
     #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: Option<UserId>,
     /// Tokens that were issued before this time, in Unix milliseconds; before now when absent.
-    #[serde(default, deserialize_with = "whole_or_none")]
+    #[serde(default, deserialize_with = "optional_whole_number")]
     not_before: Option<u64>,
 }
 
@@ -148,7 +148,7 @@ async fn revoke(
     State(api): State<Arc<Api>>,
     App(appkey, _): App<Admin>,
     Json(Revoke { uid, not_before }): Json<Revoke>,
-) -> Answer {
+) -> ApiResult {
     let from = api.service.revoke_tokens(&appkey, uid, not_before.map(WallTime)).await?;
     Ok(json(StatusCode::OK, &Revoked { not_before: from.0 }))
 }

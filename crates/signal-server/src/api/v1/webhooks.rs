@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Done, done, told_once};
+use super::{ApiResult, Done, done, secret_response};
 use crate::api::Api;
-use crate::api::access::{Admin, App, Thing};
+use crate::api::access::{Admin, App, AppObject};
 use crate::api::error::json;
 use crate::api::extract::{Json, Query};
-use crate::api::page::{self, Page};
+use crate::api::paging::{self, PageQuery};
 use crate::api::service::NewEndpoint;
 use crate::hooks::Endpoint;
 use crate::hooks::body::EventDto;
@@ -108,7 +108,7 @@ struct WebhookWithSecret {
     get, path = "/v1/apps/{appkey}/webhooks", operation_id = "listWebhooks", tag = "webhooks", params(("appkey" = String, Path)),
     responses((status = 200, body = Webhooks))
 )]
-async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> Answer {
+async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> ApiResult {
     let webhooks = api.service.endpoints_of(&appkey).iter().map(WebhookDto::from).collect();
     Ok(json(StatusCode::OK, &Webhooks { webhooks }))
 }
@@ -124,11 +124,11 @@ async fn create(
     State(api): State<Arc<Api>>,
     App(appkey, _): App<Admin>,
     Json(NewWebhook { url, events, enabled }): Json<NewWebhook>,
-) -> Answer {
+) -> ApiResult {
     let new = NewEndpoint { url, events, enabled };
     let (endpoint, secret) = api.service.add_endpoint(&appkey, new).await?;
     let (webhook, secret) = (WebhookDto::from(&endpoint), secret.expose().to_owned());
-    Ok(told_once(StatusCode::CREATED, &WebhookWithSecret { webhook, secret }))
+    Ok(secret_response(StatusCode::CREATED, &WebhookWithSecret { webhook, secret }))
 }
 
 /// One webhook
@@ -136,7 +136,10 @@ async fn create(
     get, path = "/v1/apps/{appkey}/webhooks/{id}", operation_id = "getWebhook", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = WebhookDto))
 )]
-async fn show(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
+async fn show(
+    State(api): State<Arc<Api>>,
+    AppObject(appkey, id, _): AppObject<Admin>,
+) -> ApiResult {
     Ok(json(StatusCode::OK, &WebhookDto::from(&api.service.endpoint(&appkey, &id)?)))
 }
 
@@ -164,9 +167,9 @@ struct ChangeWebhook {
 )]
 async fn change(
     State(api): State<Arc<Api>>,
-    Thing(appkey, id, _): Thing<Admin>,
+    AppObject(appkey, id, _): AppObject<Admin>,
     Json(ChangeWebhook { url, events, enabled }): Json<ChangeWebhook>,
-) -> Answer {
+) -> ApiResult {
     let endpoint = api.service.change_endpoint(&appkey, &id, (url, events, enabled)).await?;
     Ok(json(StatusCode::OK, &WebhookDto::from(&endpoint)))
 }
@@ -176,7 +179,10 @@ async fn change(
     delete, path = "/v1/apps/{appkey}/webhooks/{id}", operation_id = "removeWebhook", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Done))
 )]
-async fn remove(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
+async fn remove(
+    State(api): State<Arc<Api>>,
+    AppObject(appkey, id, _): AppObject<Admin>,
+) -> ApiResult {
     api.service.remove_endpoint(&appkey, &id).await?;
     Ok(done())
 }
@@ -189,10 +195,13 @@ async fn remove(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>)
     params(("appkey" = String, Path), ("id" = String, Path)),
     responses((status = 200, body = WebhookWithSecret))
 )]
-async fn rotate(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
+async fn rotate(
+    State(api): State<Arc<Api>>,
+    AppObject(appkey, id, _): AppObject<Admin>,
+) -> ApiResult {
     let (endpoint, secret) = api.service.rotate_secret(&appkey, &id).await?;
     let (webhook, secret) = (WebhookDto::from(&endpoint), secret.expose().to_owned());
-    Ok(told_once(StatusCode::OK, &WebhookWithSecret { webhook, secret }))
+    Ok(secret_response(StatusCode::OK, &WebhookWithSecret { webhook, secret }))
 }
 
 /// The result of a ping.
@@ -212,7 +221,10 @@ struct Pong {
     post, path = "/v1/apps/{appkey}/webhooks/{id}/ping", operation_id = "pingWebhook", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Pong))
 )]
-async fn ping(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
+async fn ping(
+    State(api): State<Arc<Api>>,
+    AppObject(appkey, id, _): AppObject<Admin>,
+) -> ApiResult {
     let error = api.service.ping(&appkey, &id).await?;
     Ok(json(StatusCode::OK, &Pong { delivered: error.is_none(), error }))
 }
@@ -242,20 +254,20 @@ struct DeadLetters {
 /// Dead letters of a webhook
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/webhooks/{id}/deadLetters", operation_id = "listDeadLetters", tag = "webhooks",
-    params(("appkey" = String, Path), ("id" = String, Path), Page),
+    params(("appkey" = String, Path), ("id" = String, Path), PageQuery),
     responses((status = 200, body = DeadLetters))
 )]
 async fn dead_letters(
     State(api): State<Arc<Api>>,
-    Thing(appkey, id, _): Thing<Admin>,
-    Query(page): Query<Page>,
-) -> Answer {
+    AppObject(appkey, id, _): AppObject<Admin>,
+    Query(page): Query<PageQuery>,
+) -> ApiResult {
     let (after, limit) = (page.after("deadLetters")?.unwrap_or(0), page.limit()?);
     let mut letters = api.service.dead_letters(&appkey, &id, after, limit + 1).await?;
     let more = letters.len() > limit;
     letters.truncate(limit);
     let last = letters.last().filter(|_| more).map(|last| last.event.pos);
-    let next_cursor = last.map(|last| page::cursor("deadLetters", &last));
+    let next_cursor = last.map(|last| paging::cursor("deadLetters", &last));
     let dead_letters = letters.into_iter().filter_map(|letter| {
         let event = EventDto::of(&appkey, &letter.event)?;
         let (attempts, error, at) = (letter.attempts, letter.error, letter.at);

@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::wanted::WantedTasks;
-use super::{Answer, Done, done};
+use super::{ApiResult, Done, done};
 use crate::api::Api;
 use crate::api::access::{Admin, Channel, Read, Task};
 use crate::api::error::{ApiError, json};
@@ -108,7 +108,7 @@ struct TaskList {
     params(("appkey" = String, Path), ("channel" = String, Path)),
     responses((status = 200, body = TaskList))
 )]
-async fn list(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> Answer {
+async fn list(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> ApiResult {
     let tasks = api.service.tasks(key).await?.into_iter().map(TaskDto::from).collect();
     Ok(json(StatusCode::OK, &TaskList { tasks }))
 }
@@ -126,7 +126,7 @@ async fn add(
     State(api): State<Arc<Api>>,
     Channel(key, _): Channel<Admin>,
     Json(tasks): Json<WantedTasks, MAX_TASKS_BODY>,
-) -> Answer {
+) -> ApiResult {
     api.service.change_tasks(key, TaskChange::Add(tasks.drafts()?)).await?;
     Ok(done())
 }
@@ -143,7 +143,7 @@ async fn update(
     State(api): State<Arc<Api>>,
     Channel(key, _): Channel<Admin>,
     Json(tasks): Json<WantedTasks, MAX_TASKS_BODY>,
-) -> Answer {
+) -> ApiResult {
     api.service.change_tasks(key, TaskChange::Update(tasks.drafts()?)).await?;
     Ok(done())
 }
@@ -154,7 +154,7 @@ async fn update(
     params(("appkey" = String, Path), ("channel" = String, Path), ("task" = String, Path)),
     responses((status = 200, body = TaskDto))
 )]
-async fn show(State(api): State<Arc<Api>>, Task(key, id, _): Task<Read>) -> Answer {
+async fn show(State(api): State<Arc<Api>>, Task(key, id, _): Task<Read>) -> ApiResult {
     let tasks = api.service.tasks(key).await?;
     let found = tasks.into_iter().find(|view| view.info.task_id == id);
     let view = found.ok_or_else(|| ApiError::from(ErrorName::NoSuchTask))?;
@@ -167,7 +167,7 @@ async fn show(State(api): State<Arc<Api>>, Task(key, id, _): Task<Read>) -> Answ
     params(("appkey" = String, Path), ("channel" = String, Path), ("task" = String, Path)),
     responses((status = 200, body = Done))
 )]
-async fn delete(State(api): State<Arc<Api>>, Task(key, id, _): Task<Admin>) -> Answer {
+async fn delete(State(api): State<Arc<Api>>, Task(key, id, _): Task<Admin>) -> ApiResult {
     api.service.change_tasks(key, TaskChange::Delete(vec![id])).await?;
     Ok(done())
 }
@@ -198,7 +198,7 @@ async fn delete_some(
     State(api): State<Arc<Api>>,
     Channel(key, _): Channel<Admin>,
     Json(TaskIds { task_ids }): Json<TaskIds>,
-) -> Answer {
+) -> ApiResult {
     api.service.change_tasks(key, TaskChange::Delete(task_ids)).await?;
     Ok(done())
 }

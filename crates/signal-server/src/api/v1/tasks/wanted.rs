@@ -9,7 +9,7 @@ use lianmai_signal_engine::task::layout::WHOLE;
 use lianmai_signal_engine::task::{Adaption, Draft, Pane, PaneSet, Profile, Source};
 use serde::Deserialize;
 
-use crate::api::extract::{whole, whole_or_none};
+use crate::api::extract::{optional_whole_number, whole_number};
 
 /// Push tasks to add or to update.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -37,7 +37,7 @@ struct WantedTask {
     #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     host_uid: Option<UserId>,
     /// For an update: greater than that of the task; the next one when absent.
-    #[serde(default, deserialize_with = "whole_or_none")]
+    #[serde(default, deserialize_with = "optional_whole_number")]
     #[schema(minimum = 1, maximum = 9007199254740991u64)]
     revision: Option<u64>,
     layout: WantedLayout,
@@ -52,10 +52,10 @@ struct WantedTask {
     #[serde(default)]
     profile: Option<String>,
     /// Frames per second.
-    #[serde(default, deserialize_with = "whole_or_none")]
+    #[serde(default, deserialize_with = "optional_whole_number")]
     #[schema(minimum = 5, maximum = 60)]
     fps: Option<u32>,
-    #[serde(default, deserialize_with = "whole_or_none")]
+    #[serde(default, deserialize_with = "optional_whole_number")]
     #[schema(minimum = 50, maximum = 20000)]
     video_kbps: Option<u32>,
     /// Instead of `layout.users`: sets of panes. The set with as many panes as there are members to show is used.
@@ -63,7 +63,7 @@ struct WantedTask {
     #[schema(min_items = 1, max_items = 16)]
     pane_sets: Option<Vec<Vec<WantedPane>>>,
     /// How members are fitted into panes: 0 fit, 1 crop, 2 stretch.
-    #[serde(default, deserialize_with = "whole_or_none")]
+    #[serde(default, deserialize_with = "optional_whole_number")]
     #[schema(maximum = 2)]
     pane_adaption: Option<u32>,
 }
@@ -88,15 +88,15 @@ struct WantedLayout {
 #[serde(deny_unknown_fields)]
 struct WantedCanvas {
     /// Pixels, 16 to 1920, or 0 for sound only; an odd number is rounded down to an even one.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "whole_number")]
     #[schema(maximum = 1920)]
     width: u32,
     /// Like the width; both together 1920 x 1080 at most.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "whole_number")]
     #[schema(maximum = 1920)]
     height: u32,
     /// 65536 R + 256 G + B.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     #[schema(maximum = 16777215)]
     color: u32,
 }
@@ -112,20 +112,20 @@ struct WantedUser {
     /// The member; only once in a layout.
     #[schema(value_type = String, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: UserId,
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     x: u32,
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     y: u32,
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     width: u32,
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     height: u32,
     /// 0 fit, 1 crop, 2 stretch.
-    #[serde(default = "crop", deserialize_with = "whole")]
+    #[serde(default = "crop", deserialize_with = "whole_number")]
     #[schema(maximum = 2)]
     adaption: u32,
     /// Greater numbers are in front.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     #[schema(maximum = 100)]
     z_order: u32,
     /// Whether the member is heard.
@@ -143,16 +143,16 @@ struct WantedImage {
     /// `http://` or `https://`.
     #[schema(max_length = 2048)]
     url: String,
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     x: u32,
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     y: u32,
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     width: u32,
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     height: u32,
     /// 0 fit, 1 crop, 2 stretch.
-    #[serde(default = "crop", deserialize_with = "whole")]
+    #[serde(default = "crop", deserialize_with = "whole_number")]
     #[schema(maximum = 2)]
     adaption: u32,
 }
@@ -173,17 +173,17 @@ struct WantedConfig {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WantedAudio {
     /// kbit/s.
-    #[serde(default = "WantedAudio::bit_rate", deserialize_with = "whole")]
+    #[serde(default = "WantedAudio::bit_rate", deserialize_with = "whole_number")]
     #[schema(minimum = 10, maximum = 192)]
     bit_rate: u32,
     /// 32000, 44100 or 48000.
-    #[serde(default = "WantedAudio::sample_rate", deserialize_with = "whole")]
+    #[serde(default = "WantedAudio::sample_rate", deserialize_with = "whole_number")]
     sample_rate: u32,
-    #[serde(default = "WantedAudio::channels", deserialize_with = "whole")]
+    #[serde(default = "WantedAudio::channels", deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 2)]
     channels: u32,
     /// 0 LC-AAC, 1 HE-AAC.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     #[schema(maximum = 1)]
     codec_profile: u32,
 }
@@ -215,7 +215,7 @@ struct WantedPane {
     #[schema(minimum = 0, maximum = 1)]
     height: f64,
     /// Greater numbers are in front.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_number")]
     #[schema(maximum = 100)]
     z_order: u32,
     /// Whether it is for the host.

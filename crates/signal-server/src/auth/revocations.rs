@@ -8,13 +8,13 @@ use lianmai_protocol::{Appkey, UserId, WallTime};
 use lianmai_signal_engine::Grant;
 
 /// Times before which tokens are revoked, by app, and by uid or for all uids (`None`).
-type Moments = BTreeMap<Appkey, BTreeMap<Option<UserId>, WallTime>>;
+type RevocationTimes = BTreeMap<Appkey, BTreeMap<Option<UserId>, WallTime>>;
 
 /// The revocations of all apps. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Revoked(Arc<RwLock<Moments>>);
+pub(crate) struct RevocationList(Arc<RwLock<RevocationTimes>>);
 
-impl Revoked {
+impl RevocationList {
     /// Revokes the tokens of one uid or of all that were issued before `moment`. The time of a revocation never moves
     /// back.
     pub(crate) fn revoke(&self, appkey: Appkey, uid: Option<UserId>, moment: WallTime) {
@@ -44,7 +44,7 @@ mod tests {
     fn what_was_issued_before_is_refused_of_one_or_of_all() {
         let app = |text: &str| text.parse::<Appkey>().unwrap();
         let issued = |at| Grant { issued_at: Some(WallTime(at)), ..Grant::debug() };
-        let revoked = Revoked::default();
+        let revoked = RevocationList::default();
         let is = |uid: u64, at| revoked.is_revoked(&app("a"), Some(UserId(uid)), &issued(at));
         assert!(!is(7, 0));
         revoked.revoke(app("a"), Some(UserId(7)), WallTime(5_000));

@@ -16,7 +16,7 @@ const JOBS: usize = 256;
 
 /// Why there is no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DeskError {
+pub(crate) enum DatabaseError {
     /// The server stops.
     #[error("the store is closed")]
     Closed,
@@ -27,14 +27,14 @@ pub(crate) enum DeskError {
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// A handle to the thread. Cheap to clone. The thread ends when the desk is closed, or with the last handle.
+/// A handle to the thread. Cheap to clone. The thread ends when the database is closed, or with the last handle.
 #[derive(Clone, Debug)]
-pub(crate) struct Desk {
+pub(crate) struct Database {
     jobs: Arc<Mutex<Option<mpsc::Sender<Job>>>>,
     ended: watch::Receiver<bool>,
 }
 
-impl Desk {
+impl Database {
     /// Opens another connection to the file.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let database = |source| StoreError::Database { path: path.to_owned(), source };
@@ -42,7 +42,7 @@ impl Desk {
         let (jobs, mut waiting) = mpsc::channel::<Job>(JOBS);
         let (end, ended) = watch::channel(false);
         std::thread::Builder::new()
-            .name("desk".to_owned())
+            .name("database".to_owned())
             .spawn(move || {
                 while let Some(job) = waiting.blocking_recv() {
                     job(&mut connection);
@@ -51,7 +51,7 @@ impl Desk {
                 end.send_replace(true);
             })
             .map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
-        Ok(Desk { jobs: Arc::new(Mutex::new(Some(jobs))), ended })
+        Ok(Database { jobs: Arc::new(Mutex::new(Some(jobs))), ended })
     }
 
     /// Refuses jobs from now on. Earlier jobs are still done.
@@ -68,7 +68,7 @@ impl Desk {
     pub(super) async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, DeskError> {
+    ) -> Result<T, DatabaseError> {
         self.run(TransactionBehavior::Deferred, job).await
     }
 
@@ -77,7 +77,7 @@ impl Desk {
     pub(super) async fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, DeskError> {
+    ) -> Result<T, DatabaseError> {
         self.run(TransactionBehavior::Immediate, job).await
     }
 
@@ -85,20 +85,20 @@ impl Desk {
         &self,
         behavior: TransactionBehavior,
         job: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, DeskError> {
+    ) -> Result<T, DatabaseError> {
         let (answer, answered) = oneshot::channel();
         let job = move |connection: &mut Connection| {
             let result = transact(connection, behavior, job);
             if let Err(error) = &result {
                 error!(%error, "the store cannot be used");
             }
-            let _ = answer.send(result.map_err(|_| DeskError::Failed));
+            let _ = answer.send(result.map_err(|_| DatabaseError::Failed));
         };
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let jobs = jobs.ok_or(DeskError::Closed)?;
-        jobs.send(Box::new(job)).await.map_err(|_| DeskError::Closed)?;
+        let jobs = jobs.ok_or(DatabaseError::Closed)?;
+        jobs.send(Box::new(job)).await.map_err(|_| DatabaseError::Closed)?;
         drop(jobs);
-        answered.await.map_err(|_| DeskError::Closed)?
+        answered.await.map_err(|_| DatabaseError::Closed)?
     }
 }
 

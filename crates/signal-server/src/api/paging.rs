@@ -30,7 +30,7 @@ pub(super) const LINES: &str = "application/x-ndjson";
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Page {
+pub(crate) struct PageQuery {
     /// Maximum number of items, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub(super) limit: Option<u64>,
@@ -38,7 +38,7 @@ pub(crate) struct Page {
     pub(super) after: Option<String>,
 }
 
-impl Page {
+impl PageQuery {
     pub(super) fn limit(&self) -> Result<usize, ApiError> {
         let Some(limit) = self.limit else { return Ok(LIMIT) };
         let limit = usize::try_from(limit).ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
@@ -48,7 +48,7 @@ impl Page {
     /// The last item of the page before, as the list of that name wrote it.
     pub(super) fn after<T: std::str::FromStr>(&self, list: &str) -> Result<Option<T>, ApiError> {
         let Some(text) = &self.after else { return Ok(None) };
-        let bad = || ApiError::none_such("badCursor", "The list has no such place.").field("after");
+        let bad = || ApiError::not_found("badCursor", "The list has no such place.").field("after");
         if text.len() > MAX_CURSOR {
             return Err(bad());
         }
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_cursor_is_good_for_its_list_only() {
-        let page = |after: &str| Page { limit: None, after: Some(after.to_owned()) };
+        let page = |after: &str| PageQuery { limit: None, after: Some(after.to_owned()) };
         let text = cursor("members", &7);
         assert_eq!(page(&text).after::<u64>("members").unwrap(), Some(7));
         for (text, list) in
@@ -127,12 +127,12 @@ mod tests {
         let other = cursor("members", &"x".repeat(10));
         assert!(page(&other).after::<u64>("members").is_err());
         assert!(page(&"a".repeat(1_000)).after::<u64>("members").is_err());
-        assert_eq!(Page::default().after::<u64>("members").unwrap(), None);
+        assert_eq!(PageQuery::default().after::<u64>("members").unwrap(), None);
     }
 
     #[test]
     fn a_page_has_bounds() {
-        let limit = |limit| Page { limit, after: None }.limit();
+        let limit = |limit| PageQuery { limit, after: None }.limit();
         assert_eq!((limit(None).unwrap(), limit(Some(1)).unwrap()), (100, 1));
         assert!(
             limit(Some(0)).is_err()

@@ -7,35 +7,35 @@ use std::time::Duration;
 
 use lianmai_protocol::WallTime;
 
-use super::keys::Keys;
+use super::keys::ApiKeys;
 use super::service::Service;
-use crate::auth::Revoked;
+use crate::auth::RevocationList;
 use crate::config::Config;
 use crate::hooks::{Deliverer, Egress, Endpoints, HookMetrics, Poster};
-use crate::records::{Desk, DeskError, Records, Revocation};
+use crate::records::{Database, DatabaseError, Records, Revocation};
 use crate::shard::Shards;
 
 /// The loaded rows.
-pub(crate) struct Rows {
-    desk: Desk,
-    keys: Keys,
+pub(crate) struct StoredState {
+    database: Database,
+    keys: ApiKeys,
     endpoints: Endpoints,
     revocations: Vec<Revocation>,
     /// The certificate authorities for deliveries.
     trust: Arc<rustls::ClientConfig>,
 }
 
-impl Rows {
+impl StoredState {
     /// Reads all rows.
     pub(crate) async fn load(
-        desk: Desk,
+        database: Database,
         trust: Arc<rustls::ClientConfig>,
-    ) -> Result<Self, DeskError> {
-        Ok(Rows {
-            keys: Keys::load(desk.clone()).await?,
-            endpoints: Endpoints::load(desk.clone()).await?,
-            revocations: desk.revocations().await?,
-            desk,
+    ) -> Result<Self, DatabaseError> {
+        Ok(StoredState {
+            keys: ApiKeys::load(database.clone()).await?,
+            endpoints: Endpoints::load(database.clone()).await?,
+            revocations: database.revocations().await?,
+            database,
             trust,
         })
     }
@@ -47,10 +47,10 @@ impl Rows {
         own: Vec<SocketAddr>,
         store: Arc<dyn Records>,
         shards: Shards,
-        revoked: Revoked,
+        revoked: RevocationList,
         metrics: HookMetrics,
     ) -> Service {
-        let Rows { desk, keys, endpoints, revocations, trust } = self;
+        let StoredState { database, keys, endpoints, revocations, trust } = self;
         for row in revocations {
             // A revocation with an appkey or uid that is no longer valid concerns no token.
             let uid = if row.uid.is_empty() { Ok(None) } else { row.uid.parse().map(Some) };
@@ -60,7 +60,7 @@ impl Rows {
         }
         let webhooks = &config.webhooks;
         let deliverer = Deliverer {
-            desk: desk.clone(),
+            database: database.clone(),
             endpoints: endpoints.clone(),
             poster: Poster {
                 egress: Arc::new(Egress { allow: webhooks.allow.clone(), own }),
@@ -75,6 +75,16 @@ impl Rows {
         let modes = config.apps.iter().map(|app| (app.appkey.clone(), app.mode.clone()));
         let apps = Arc::new(modes.collect());
         let keeps_history = config.history.keep_ms > 0;
-        Service { shards, desk, store, keeps_history, keys, endpoints, deliverer, revoked, apps }
+        Service {
+            shards,
+            database,
+            store,
+            keeps_history,
+            keys,
+            endpoints,
+            deliverer,
+            revocations: revoked,
+            apps,
+        }
     }
 }
