@@ -35,13 +35,13 @@ mod clock;
 mod data_dir;
 mod executor;
 mod hooks;
+#[cfg(test)]
+mod layers_tests;
 mod listen;
 mod media;
 mod notes;
 mod records;
 mod relay;
-#[cfg(test)]
-mod rooms_tests;
 mod route;
 mod server;
 mod shard;

@@ -1,10 +1,10 @@
-//! Proves no rule of the protocol: a room uses only the rooms below it, so there is no circle between them.
+//! Proves no rule of the protocol: a module uses only the modules below it, so there is no cycle between them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms from the bottom up, as in `ARCHITECTURE.md`.
-const ROOMS: [&str; 21] = [
+/// The top-level modules from the lowest layer up, as in `ARCHITECTURE.md`.
+const LAYERS: [&str; 21] = [
     "clock", "route", "config", "data_dir", "auth", "signing", "media", "executor", "notes",
     "records", "socket", "shard", "relay", "tasks", "hooks", "ops", "api", "listen", "server",
     "cli", "main",
@@ -30,32 +30,32 @@ fn used(text: &str) -> Vec<String> {
     let word = |text: &str| -> String {
         text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
     };
-    let mut rooms = Vec::new();
+    let mut modules = Vec::new();
     for rest in code.split("crate::").skip(1) {
         match rest.strip_prefix('{') {
-            Some(list) => rooms.extend(list.split('}').next().unwrap().split(',').map(word)),
-            None => rooms.push(word(rest)),
+            Some(list) => modules.extend(list.split('}').next().unwrap().split(',').map(word)),
+            None => modules.push(word(rest)),
         }
     }
-    rooms
+    modules
 }
 
 #[test]
-fn a_room_uses_only_rooms_below_it() {
+fn a_module_uses_only_modules_below_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut all = Vec::new();
     files(&root, &mut all);
     let mut seen = 0;
     for file in all {
         let path = file.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
-        let room = path.split('/').next().unwrap().trim_end_matches(".rs");
-        if path.contains("tests") || room == "lib" {
+        let module = path.split('/').next().unwrap().trim_end_matches(".rs");
+        if path.contains("tests") || module == "lib" {
             continue;
         }
-        let place = |name: &str| ROOMS.iter().position(|room| *room == name);
-        let own = place(room).unwrap_or_else(|| panic!("{path} is in no room of the list"));
+        let layer_of = |name: &str| LAYERS.iter().position(|module| *module == name);
+        let own = layer_of(module).unwrap_or_else(|| panic!("{path} is in no module of the list"));
         for name in used(&fs::read_to_string(&file).unwrap()) {
-            if let Some(other) = place(&name) {
+            if let Some(other) = layer_of(&name) {
                 assert!(other <= own, "{path} uses {name}, which is above it");
                 seen += 1;
             }
