@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_message_is_described_and_refers_to_what_is_there() {
+    fn every_message_has_a_schema_and_valid_references() {
         let mut definitions = Definitions::new("#/$defs/");
         let mut frames = alloc::vec![error_answer(&mut definitions)];
         for method in call::describe_calls(&mut definitions) {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_fit_what_ids_look_like() {
+    fn patterns_match_the_length_of_ids() {
         // No regular expressions are available here: the lengths are compared instead.
         assert_eq!(alloc::string::ToString::to_string(&Mid([255; 12])).len(), 20);
         let generation = Gen { route: u32::MAX, random: [255; 12] };

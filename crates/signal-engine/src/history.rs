@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_names_whom_it_is_about() {
+    fn an_entry_names_its_uids() {
         let (uid, mid) = (UserId(1), Mid([1; 12]));
         let record = |entry| HistoryRecord { at: WallTime(1), cid: Cid(1), entry };
         let media_type = MediaKind::Audio;

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_go_on_and_begin_beyond_what_was_forgotten() {
+    fn numbers_continue_and_restart_above_forgotten_ones() {
         let (mut journal, mut ops) = (Journal::default(), Vec::new());
         for at in [5_000, 5_000, 4_000] {
             append_note(&mut journal, &left(1), WallTime(at), &mut ops);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_was_told_before_is_not_told_again() {
+    fn an_end_is_appended_once() {
         let (mut journal, mut ops) = (Journal::default(), Vec::new());
         append_note(&mut journal, &left(1), WallTime(1), &mut ops);
         journal.mark_left(Mid([1; 12]));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_reads_as_it_was_written_and_has_a_name_of_its_own() {
+    fn an_event_reads_as_it_was_written_and_has_a_unique_id() {
         let event = Event::StreamAdded {
             uid: UserId(7),
             mid: Mid([1; 12]),

@@ -89,7 +89,7 @@ mod tests {
 
     /// Proves IDS-6.
     #[test]
-    fn what_weighs_more_takes_more() {
+    fn a_heavier_command_takes_more_units() {
         let (mut rate, limits) = (RateLimiter::default(), limits());
         assert_eq!(rate.take(MonoTime(0), 30, &limits), Ok(()));
         assert_eq!(rate.take(MonoTime(0), 11, &limits), Err(50));
@@ -100,7 +100,7 @@ mod tests {
 
     /// Proves IDS-9.
     #[test]
-    fn what_is_owed_can_be_handed_on() {
+    fn a_debt_can_be_carried_over() {
         let (mut rate, limits) = (RateLimiter::default(), limits());
         rate.spend(MonoTime(1_000), 39, &limits);
         let owed = rate.owed(MonoTime(1_100));

@@ -458,7 +458,7 @@ mod tests {
 
     /// Proves KIC-5.
     #[test]
-    fn whose_share_is_used_up_is_refused_and_nobody_else() {
+    fn only_the_account_that_used_up_its_share_is_refused() {
         let mut all = Restrictions::new(1_000, 2);
         assert_eq!(fill(&mut all, "a", Some(1)), 93, "an eighth of three quarters");
         let (by, now) = (maker(Some(1)), Now::default());
@@ -478,7 +478,7 @@ mod tests {
 
     /// Proves KIC-5.
     #[test]
-    fn a_hold_takes_a_place_and_a_ban_that_is_there_may_be_made_longer() {
+    fn a_hold_takes_a_slot_and_extending_a_restriction_takes_none() {
         let (mut all, mut ops, now) = (Restrictions::new(8, 1), Vec::new(), Now::default());
         let by = maker(Some(1));
         assert!(all.hold(&channel("a"), by, now, 60, &mut ops).is_ok());
@@ -500,7 +500,7 @@ mod tests {
 
     /// Proves KIC-5.
     #[test]
-    fn what_a_moderator_makes_is_its_own() {
+    fn a_restriction_belongs_to_its_maker() {
         let (mut all, mut ops, now) = (Restrictions::new(100, 1), Vec::new(), Now::default());
         let key = channel("c");
         let mut ban = |all: &mut Restrictions, by, seconds| {
@@ -521,7 +521,7 @@ mod tests {
 
     /// Proves KIC-5.
     #[test]
-    fn who_could_be_anybody_shares_with_all_such() {
+    fn unnamed_moderators_share_one_account() {
         let (mut all, mut ops, now) = (Restrictions::new(80, 1), Vec::new(), Now::default());
         let mut count = 0;
         for uid in 0.. {
@@ -538,7 +538,7 @@ mod tests {
 
     /// Proves KIC-5.
     #[test]
-    fn who_could_be_anybody_is_not_the_moderator_of_that_uid() {
+    fn an_unnamed_moderator_is_not_the_moderator_with_its_uid() {
         let (mut all, mut ops, now) = (Restrictions::new(100, 1), Vec::new(), Now::default());
         let (named, unnamed) = (Maker::Moderator(UserId(9)), Maker::Unnamed(UserId(9)));
         let (a, b) = (channel("a"), channel("b"));
@@ -587,7 +587,7 @@ mod tests {
 
     /// Proves no rule of the protocol: an end that is not known to be stored is written again, and is bounded.
     #[test]
-    fn what_is_lifted_keeps_its_place_until_that_is_stored() {
+    fn a_lifted_restriction_keeps_its_slot_until_the_lift_is_stored() {
         let (mut all, mut ops, now) = (Restrictions::new(2, 1), Vec::new(), Now::default());
         let (a, b, by) = (channel("a"), channel("b"), maker(None));
         let any = |_: &ChannelKey, _: Option<UserId>, _: Option<UserId>| true;
@@ -620,7 +620,7 @@ mod tests {
 
     /// Proves no rule of the protocol: ended restrictions leave no memory.
     #[test]
-    fn what_is_over_is_swept() {
+    fn expired_restrictions_are_swept() {
         let (mut restrictions, mut ops) = (Restrictions::new(10, 1), Vec::new());
         let by = maker(Some(9));
         assert!(

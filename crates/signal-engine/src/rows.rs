@@ -360,7 +360,7 @@ mod tests {
 
     /// Proves no rule of the protocol: rows that a file should not hold.
     #[test]
-    fn rows_that_fit_nowhere_are_named() {
+    fn invalid_rows_are_reported() {
         let name =
             |name: &str| ChannelKey { appkey: "a".parse().unwrap(), name: name.parse().unwrap() };
         let ban =

@@ -168,12 +168,12 @@ fn assert_reached(target: &str, seen: &ReachedStates, states: &[&str]) {
 }
 
 #[test]
-fn the_corpus_of_the_engine_reaches_what_is_deep() {
+fn the_engine_corpus_reaches_its_deep_states() {
     assert_reached("engine", &reached("engine", engine_states), ENGINE_STATES);
 }
 
 #[test]
-fn the_corpus_of_the_session_reaches_what_is_deep() {
+fn the_session_corpus_reaches_its_deep_states() {
     assert_reached("session", &reached("session", session_states), SESSION_STATES);
 }
 

@@ -101,7 +101,7 @@ proptest! {
 
 /// Proves CLS-2, KIC-2, MUT-1, PUB-1.
 #[test]
-fn what_is_absent_means_what_the_document_says() {
+fn absent_fields_have_the_documented_defaults() {
     let decoded = |method: &str, params: &str| {
         let frame = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
         let Element::Request(request) = support::client_one(&frame) else { panic!("{frame}") };
@@ -123,7 +123,7 @@ fn what_is_absent_means_what_the_document_says() {
 ///
 /// Proves ERR-4.
 #[test]
-fn err_4_a_message_holds_nothing_of_what_was_sent() {
+fn err_4_an_error_message_contains_nothing_of_the_request() {
     const SECRET: &str = "S3CRET";
     let wrong = [r#""S3CRET""#, r#"["S3CRET"]"#, r#"{"S3CRET":"S3CRET"}"#];
     let mut count = 0;
@@ -158,7 +158,7 @@ fn err_4_a_message_holds_nothing_of_what_was_sent() {
 
 /// Proves CLO-1.
 #[test]
-fn clo_1_the_table_says_whether_to_come_back_and_a_range_only_of_unknown_codes() {
+fn clo_1_the_table_decides_known_codes_and_the_range_unknown_ones() {
     let terminal = |code: u16| CloseCode(code).is_terminal();
     for row in CloseCode::TABLE {
         let back = matches!(row.action.as_str(), "reconnect" | "rejoin");

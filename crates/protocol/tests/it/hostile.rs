@@ -156,7 +156,7 @@ fn deep_nesting_does_not_overflow() {
 
 /// Proves FRM-6.
 #[test]
-fn long_arrays_do_not_hurt() {
+fn long_arrays_are_handled() {
     for element in ["1", "[]", "{}", "\"\"", "{\"id\":1}"] {
         let count = 60_000 / (element.len() + 1);
         let frame = format!("[{}]", vec![element; count].join(","));
@@ -412,7 +412,7 @@ fn err_3_wrong_parameters_are_named() {
 /// The saturated number is above the limit, so the check of the limit gives its own error.
 /// Proves LIM-1.
 #[test]
-fn lim_1_a_number_that_is_too_great_for_its_type_is_the_greatest_one() {
+fn lim_1_a_number_too_great_for_its_type_saturates() {
     for seconds in ["4294967295", "4294967296", "9007199254740991", "18446744073709551615"] {
         let frame = call("kick", &format!(r#"{{"uid":"7","durationS":{seconds}}}"#));
         let Element::Request(request) = support::client_one(&frame) else { panic!("{frame}") };
@@ -518,7 +518,7 @@ fn frm_11_channel_names_and_appkeys() {
 
 /// Proves FRM-3.
 #[test]
-fn frm_3_keys_that_come_twice() {
+fn frm_3_repeated_keys() {
     for (frame, field) in [
         (call("kick", r#"{"uid":"7","uid":"8"}"#), "uid"),
         (call("join", r#"{"appkey":"a","channelName":"r","appkey":"b"}"#), "appkey"),
@@ -537,7 +537,7 @@ fn frm_3_keys_that_come_twice() {
 /// Sorting thousands of keys takes milliseconds, during which the shard serves no other member.
 /// Proves ATT-4.
 #[test]
-fn att_4_of_a_map_that_is_too_long_no_more_is_read() {
+fn att_4_a_map_is_read_up_to_its_limit() {
     let entries = |keys: usize| -> Vec<String> {
         // The keys come in descending order: each insertion would move all earlier ones.
         (0..keys).rev().map(|key| format!(r#""{key:04}":"""#)).collect()

@@ -130,7 +130,7 @@ fn task() -> Task {
 }
 
 #[test]
-fn cli_9_what_enters_and_comes_back_shows_no_token_and_no_ticket() {
+fn cli_9_joins_and_reconnects_show_no_token_and_no_ticket() {
     check(&join(), &["Join", "demo", "room1", "7"]);
     check(&joined(), &["Joined", "42", "room1"]);
     check(&reconnect(), &["Reconnect", "42"]);

@@ -377,7 +377,7 @@ proptest! {
 
 /// A skipped value may be deep, but there is a bound.
 #[test]
-fn a_tower_is_refused() {
+fn deep_nesting_is_refused() {
     let tower = |open: usize| format!("{{\"x\":{}{}}}", "[".repeat(open), "]".repeat(open));
     assert!(wire::from_text::<Empty>(&tower(100)).is_ok());
     assert!(wire::from_text::<Empty>(&tower(100_000)).is_err());

@@ -157,7 +157,7 @@ mod tests {
 
     /// Proves IDS-8.
     #[test]
-    fn what_was_said_passes() {
+    fn the_event_rate_recovers_over_time() {
         let limits = Limits { channel_bytes_per_second: 10_000, ..Limits::default() };
         let mut rate = EventRate::default();
         rate.add(5_000, MonoTime(1_000), &limits);

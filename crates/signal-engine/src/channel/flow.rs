@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_is_as_good_as_its_longest_gap_and_the_first_look_says_nothing() {
+    fn the_level_of_a_push_follows_its_longest_gap_after_the_first_measurement() {
         let mut flow = flow();
         flow.pushed(at(2_000), &pushed(0, 9_000), false);
         assert_eq!((flow.level(MonoTime(2_000)), flow.take()), (0, None));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_play_is_as_good_as_its_lag() {
+    fn the_level_of_a_play_follows_its_lag() {
         let mut flow = flow();
         let seen = |bytes, lag_ms| PlayStats { ms: 2_000, bytes, lag_ms };
         flow.played(at(2_000), &seen(1, 0));
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_says_counts_for_a_while() {
+    fn a_reported_level_counts_for_a_while() {
         let mut flow = flow();
         let figures = Figures { level: Some(4), ..Figures::default() };
         flow.reported(at(1_000), &figures);

@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_does_too_much_is_remembered_less_and_that_is_said() {
+    fn steps_above_the_limit_are_dropped_and_counted() {
         let (mut budget, one) = (HistoryBudget::default(), Some(UserId(1)));
         let taken = (0..MAX_STEPS + 3).filter(|_| budget.take(MonoTime(5), one, false).0).count();
         assert_eq!(taken, MAX_STEPS as usize);

@@ -211,7 +211,7 @@ mod tests {
 
     /// Proves RST-2.
     #[test]
-    fn rst_2_a_log_goes_on_where_it_was_handed_over() {
+    fn rst_2_a_log_continues_after_a_hand_over() {
         let mut log = filled(10);
         log.flushed(MonoTime(10));
         let other = EventLog::restored(&log.record(MonoTime(10)), MonoTime(500)).unwrap();

@@ -242,7 +242,7 @@ mod tests {
 
     /// Proves PIN-2, RES-8.
     #[test]
-    fn res_8_messages_are_kept_until_told() {
+    fn res_8_messages_are_kept_until_confirmed() {
         let mut messages = Messages::default();
         for n in 1..=40_u8 {
             messages.push(Bytes::from(vec![n]), usize::MAX);

@@ -235,7 +235,7 @@ mod tests {
 
     /// Proves TSK-3.
     #[test]
-    fn tsk_3_what_cannot_be_pushed_to_is_no_address() {
+    fn tsk_3_an_invalid_push_url_is_refused() {
         let long = format!("rtmp://h/live/{}", "x".repeat(MAX_TASK_URL_BYTES));
         for url in [
             "",
@@ -280,7 +280,7 @@ mod tests {
 
     /// Proves TSK-10.
     #[test]
-    fn tsk_10_what_is_told_of_an_address_has_no_secret() {
+    fn tsk_10_the_redacted_url_has_no_secret() {
         let address =
             Address::parse("rtmp://Push.example.com:1936/live/S3CRET?sign=S3CRET").unwrap();
         assert_eq!(address.redacted_url(), "rtmp://Push.example.com:1936/live/***");

@@ -310,7 +310,7 @@ mod tests {
 
     /// Proves TSK-5.
     #[test]
-    fn tsk_5_of_a_crowd_as_many_are_seen_or_heard_as_a_task_is_charged_for() {
+    fn tsk_5_a_composition_has_at_most_the_charged_number_of_members() {
         let silent = |uid| Publisher { audio: None, ..both(uid) };
         let blind = |uid| Publisher { video: None, ..both(uid) };
         // The host comes last, and two of the three in panes have no sound.
@@ -329,7 +329,7 @@ mod tests {
 
     /// Proves TSK-5.
     #[test]
-    fn tsk_5_windows_show_who_publishes_the_higher_in_front() {
+    fn tsk_5_windows_show_publishers_with_the_higher_in_front() {
         let silent = Window { audio: false, ..window(2, 0) };
         let hidden = Window { video: false, ..window(3, 0) };
         let source = Source::Rectangles(vec![window(1, 5), silent, hidden, window(4, 0)]);

@@ -177,7 +177,7 @@ fn big(uid: u64) -> Entry {
 
 /// Proves IDS-6.
 #[test]
-fn long_messages_are_paid_by_their_length() {
+fn long_messages_are_charged_by_length() {
     let mut crowd = Crowd::new();
     crowd.attack(30, |_| entry(900), |_| say(&"y".repeat(8_000)));
     assert!(crowd.sent < 30 * 31_000 + 60_000, "{} bytes", crowd.sent);
@@ -187,7 +187,7 @@ fn long_messages_are_paid_by_their_length() {
 /// A patch of some bytes sends 4 KiB to all members.
 /// Proves IDS-6.
 #[test]
-fn what_an_event_repeats_is_paid_as_well() {
+fn repeated_parts_of_an_event_are_charged() {
     let mut crowd = Crowd::new();
     crowd.attack(30, |_| big(900), |n| set_attributes(&[("z", &n.to_string())]));
     assert!(crowd.sent < 30 * 31_000 + 60_000, "{} bytes", crowd.sent);
@@ -202,7 +202,7 @@ fn what_an_event_repeats_is_paid_as_well() {
 /// Four messages of 8 kB, then a leave: a new membership has no burst of its own any more.
 /// Proves IDS-9.
 #[test]
-fn a_burst_does_not_come_again_with_a_new_membership() {
+fn a_new_membership_gets_no_new_burst() {
     let turn = |n: u64| if n % 5 < 4 { say(&"y".repeat(8_000)) } else { leave() };
     let mut crowd = Crowd::new();
     crowd.attack(30, |_| big(900), turn);
@@ -213,7 +213,7 @@ fn a_burst_does_not_come_again_with_a_new_membership() {
 /// The same, each time with another uid from the same address.
 /// Proves IDS-9.
 #[test]
-fn an_address_owes_what_those_owe_who_came_from_it() {
+fn an_address_owes_the_debts_of_its_members() {
     let turn = |n: u64| if n % 5 < 4 { say(&"y".repeat(8_000)) } else { leave() };
     let mut crowd = Crowd::new();
     crowd.attack(60, |n| big(10_000 + n).from(9), turn);
@@ -226,7 +226,7 @@ fn an_address_owes_what_those_owe_who_came_from_it() {
 
 /// Proves IDS-8.
 #[test]
-fn a_room_that_is_full_of_words_refuses_those_who_say_most() {
+fn a_busy_channel_refuses_the_loudest_members_first() {
     let mut crowd = Crowd::new();
     let loud: Vec<ConnId> = (0..150).map(|n| crowd.join(entry(900 + n))).collect();
     let text = "y".repeat(7_000);
@@ -248,7 +248,7 @@ fn a_room_that_is_full_of_words_refuses_those_who_say_most() {
 /// Two hundred members that all send as fast as they may at the same time; half of them leave and join again.
 /// Proves IDS-6, IDS-8.
 #[test]
-fn nobody_who_keeps_to_his_rate_is_refused() {
+fn members_within_their_rate_are_not_refused() {
     let mut crowd = Crowd::new();
     let text = "a usual remark of some length, as people make them";
     for conn in 1..=MEMBERS {

@@ -9,7 +9,7 @@ use crate::world::{Client, World, entry};
 
 /// Proves MSG-1, ORD-1.
 #[test]
-fn everybody_gets_every_event_once_and_alike_the_causer_and_the_audience_included() {
+fn all_members_get_every_event_once_in_the_same_order() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
@@ -37,7 +37,7 @@ fn everybody_gets_every_event_once_and_alike_the_causer_and_the_audience_include
 
 /// Proves ORD-6.
 #[test]
-fn the_first_event_leaves_at_once_and_a_burst_leaves_as_one_shared_frame() {
+fn the_first_event_is_sent_at_once_and_a_burst_as_one_shared_frame() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
@@ -66,7 +66,7 @@ fn the_first_event_leaves_at_once_and_a_burst_leaves_as_one_shared_frame() {
 
 /// Proves ORD-1.
 #[test]
-fn one_event_is_one_buffer_for_all() {
+fn an_event_shares_one_buffer_between_receivers() {
     let mut w = World::new();
     let clients: Vec<Client> = (1..=20).map(|uid| w.join(uid)).collect();
     w.advance(1_000);
@@ -80,7 +80,7 @@ fn one_event_is_one_buffer_for_all() {
 
 /// Proves ORD-4.
 #[test]
-fn an_answer_comes_behind_its_events_and_says_their_last_number() {
+fn an_answer_follows_its_events_and_has_the_last_seq() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
@@ -193,7 +193,7 @@ fn elements_after_one_that_ended_the_membership_are_ignored() {
 
 /// Proves ORD-1.
 #[test]
-fn a_burst_longer_than_a_frame_leaves_as_several_in_order() {
+fn a_burst_longer_than_a_frame_is_sent_as_several_frames_in_order() {
     let mut w = World::with(|config| config.limits.command_burst = 1_000);
     let a = w.join(1);
     let b = w.join(2);

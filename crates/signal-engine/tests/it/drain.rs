@@ -18,7 +18,7 @@ const PLAN: DrainPlan = DrainPlan {
 
 /// Proves RES-6, RST-1.
 #[test]
-fn rst_1_members_are_told_served_and_closed_little_by_little() {
+fn rst_1_a_drain_notifies_serves_and_closes_members_gradually() {
     let mut w = World::new();
     let clients: Vec<Client> = (1..=40).map(|uid| w.join(uid)).collect();
     w.advance(1_100);
@@ -52,7 +52,7 @@ fn rst_1_members_are_told_served_and_closed_little_by_little() {
 
 /// Proves RST-4, URL-9.
 #[test]
-fn rst_4_who_is_on_air_may_go_on_when_nothing_more_is_taken_in() {
+fn rst_4_pushes_continue_after_the_freeze() {
     let mut w = World::new();
     let a = w.join(1);
     let (_, push) = w.push_url(a, "video");
@@ -68,7 +68,7 @@ fn rst_4_who_is_on_air_may_go_on_when_nothing_more_is_taken_in() {
 
 /// Proves no rule of the protocol: a stop does not wait if no member is connected.
 #[test]
-fn rst_1_nobody_there_means_no_wait() {
+fn rst_1_a_drain_without_members_does_not_wait() {
     let mut w = World::new();
     w.input(Input::Drain(PLAN));
     w.advance(0);
@@ -77,7 +77,7 @@ fn rst_1_nobody_there_means_no_wait() {
 
 /// Proves IDS-7, RES-8, RST-2, RST-4.
 #[test]
-fn rst_2_the_next_process_goes_on_where_the_last_one_ended() {
+fn rst_2_the_next_process_continues_where_the_last_one_ended() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
@@ -113,7 +113,7 @@ fn rst_2_the_next_process_goes_on_where_the_last_one_ended() {
 
 /// Proves LIV-3, RST-2.
 #[test]
-fn rst_2_grace_that_was_running_runs_on() {
+fn rst_2_running_grace_continues_after_a_hand_over() {
     let mut w = World::new();
     let a = w.join(1);
     let gone = w.join(2);
@@ -129,7 +129,7 @@ fn rst_2_grace_that_was_running_runs_on() {
 
 /// Proves IDS-7, RST-2.
 #[test]
-fn rst_2_what_was_taken_in_is_finished_or_runs_later_but_once() {
+fn rst_2_accepted_commands_run_exactly_once_across_a_hand_over() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
@@ -177,7 +177,7 @@ fn rst_5_a_kick_that_is_being_written_is_finished_before_the_end() {
 
 /// Proves no rule of the protocol: a failed hand-over is reported.
 #[test]
-fn rst_2_a_disk_that_fails_is_no_hand_over() {
+fn rst_2_a_failing_disk_prevents_the_hand_over() {
     let mut w = World::new();
     w.join(1);
     w.disk.mode = DiskMode::Fail;

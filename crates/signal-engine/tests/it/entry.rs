@@ -222,7 +222,7 @@ fn the_snapshot_tells_the_caller_its_rights_and_a_newcomer_everything() {
 /// The answer of a join was lost: the same join finds its membership.
 /// Proves JOI-2.
 #[test]
-fn joi_2_who_has_no_uid_is_known_by_its_join_id() {
+fn joi_2_a_client_without_uid_is_identified_by_its_join_id() {
     let nobody = || entry(0).anyone().join_id("0123456789abcdef");
     let mut w = World::new();
     let watcher = w.join(1);
@@ -300,7 +300,7 @@ fn member_count_comes_at_most_once_a_second_and_only_when_changed() {
 
 /// Proves NOT-1.
 #[test]
-fn not_1_whoever_was_told_a_number_in_between_is_told_the_last_one() {
+fn not_1_every_member_is_told_the_latest_member_count() {
     let mut w = World::new();
     w.join(1);
     let b = w.join(2);
@@ -321,7 +321,7 @@ fn not_1_whoever_was_told_a_number_in_between_is_told_the_last_one() {
 
 /// Proves no rule of the protocol: the engine is a function of its inputs.
 #[test]
-fn two_worlds_of_one_seed_say_the_same_and_ids_differ_within_one() {
+fn one_seed_gives_the_same_outputs_and_distinct_ids() {
     let play = || {
         let mut w = World::new();
         let a = w.join(1);

@@ -198,7 +198,7 @@ fn ses_4_the_closing_of_a_refused_join_repeats_when_to_come_back() {
 
 /// Proves KIC-1.
 #[test]
-fn kic_1_the_kicked_hears_why_then_its_events_then_the_close() {
+fn kic_1_a_kicked_member_gets_the_reason_its_events_and_the_close() {
     let mut w = World::new();
     let m = w.admit(entry(1).moderator());
     let b = w.join(2);
@@ -212,7 +212,7 @@ fn kic_1_the_kicked_hears_why_then_its_events_then_the_close() {
 
 /// Proves LEA-3, RST-5.
 #[test]
-fn lea_3_what_is_being_stored_is_answered_before_the_leave() {
+fn lea_3_a_command_that_is_being_stored_is_answered_before_the_leave() {
     let mut w = World::new();
     let m = w.admit(entry(1).moderator());
     let b = w.join(2);

@@ -193,7 +193,7 @@ fn ids_2_a_repeat_is_the_same_to_the_byte() {
 
 /// Proves IDS-6, IDS-7.
 #[test]
-fn ids_7_an_answer_from_memory_comes_to_who_asks_too_often_and_then_the_close() {
+fn ids_7_repeats_above_the_rate_get_the_stored_answer_and_then_a_close() {
     let (mut w, a) = scene();
     w.send_as(a, 5, say("five"));
     let answer = w.answer(a, 5);
@@ -254,7 +254,7 @@ impl World {
 
 /// Proves FRM-8, LIM-1.
 #[test]
-fn a_number_that_is_far_too_great_is_beyond_its_limit_as_any_other() {
+fn a_huge_number_exceeds_its_limit_as_any_other() {
     use ErrorName::{BadDuration, BadLayout, BadTask, InvalidParams};
     let mut w = World::with_tasks();
     let a = w.admit(entry(1).moderator());

@@ -57,7 +57,7 @@ fn qualities(w: &World) -> Vec<Quality> {
 }
 
 #[test]
-fn one_line_tells_how_somebody_came_to_see_somebody() {
+fn the_history_shows_how_a_viewer_came_to_see_a_publisher() {
     let mut w = world();
     let (a, b) = (w.join(1), w.join(2));
     let (_, stream) = w.push_url(a, "video");
@@ -108,7 +108,7 @@ fn one_line_tells_how_somebody_came_to_see_somebody() {
 }
 
 #[test]
-fn figures_of_both_sides_are_remembered_each_minute_and_at_the_end() {
+fn figures_of_both_sides_are_recorded_each_minute_and_at_the_end() {
     let mut w = world();
     let (a, b) = (w.join(1), w.join(2));
     let (_, stream) = w.push_url(a, "");
@@ -147,7 +147,7 @@ fn figures_of_both_sides_are_remembered_each_minute_and_at_the_end() {
 }
 
 #[test]
-fn a_write_that_holds_a_member_holds_what_is_remembered_of_it() {
+fn a_write_of_a_member_contains_its_history_entries() {
     let mut w = world();
     let a = w.join(1);
     told(&mut w);
@@ -163,7 +163,7 @@ fn a_write_that_holds_a_member_holds_what_is_remembered_of_it() {
 }
 
 #[test]
-fn a_process_that_ends_remembers_all_that_it_knows() {
+fn a_process_records_all_open_figures_when_it_ends() {
     let mut w = world();
     let a = w.join(1);
     let (_, stream) = w.push_url(a, "");
@@ -184,7 +184,7 @@ fn a_process_that_ends_remembers_all_that_it_knows() {
 }
 
 #[test]
-fn who_does_too_much_is_remembered_less() {
+fn the_history_limits_the_steps_of_a_busy_member() {
     let mut w = world();
     let a = w.join(1);
     told(&mut w);
@@ -201,7 +201,7 @@ fn who_does_too_much_is_remembered_less() {
 }
 
 #[test]
-fn nothing_is_remembered_where_nobody_wants_it() {
+fn a_disabled_history_records_nothing() {
     let mut w = World::new();
     let a = w.join(1);
     w.push_url(a, "");

@@ -32,7 +32,7 @@ fn told(w: &mut World, last: &mut Option<u64>) -> Vec<String> {
 }
 
 #[test]
-fn a_life_is_told_once_and_in_order() {
+fn each_event_of_a_call_is_journaled_once_and_in_order() {
     let (mut w, mut last) = (World::new(), None);
     let a = w.join(1);
     w.push_url(a, "audio");
@@ -57,7 +57,7 @@ fn a_life_is_told_once_and_in_order() {
 }
 
 #[test]
-fn who_is_kicked_has_left_in_the_write_that_bans_it() {
+fn the_write_of_a_ban_contains_the_leave_of_the_kicked_member() {
     let (mut w, mut last) = (World::new(), None);
     let m = w.admit(entry(1).moderator());
     let b = w.join(2);
@@ -76,7 +76,7 @@ fn who_is_kicked_has_left_in_the_write_that_bans_it() {
 }
 
 #[test]
-fn a_channel_that_is_closed_has_ended_in_the_write_that_says_so() {
+fn the_write_of_a_close_contains_the_end_of_the_channel() {
     let (mut w, mut last) = (World::new(), None);
     let m = w.admit(entry(1).moderator());
     let b = w.join(2);
@@ -119,7 +119,7 @@ fn a_crash_before_a_kick_is_seen_leaves_no_channel_open() {
 }
 
 #[test]
-fn who_does_not_come_back_after_a_crash_leaves_once() {
+fn a_member_that_stays_away_after_a_crash_leaves_once() {
     let (mut w, mut last) = (World::new(), None);
     let a = w.join(1);
     w.push_url(a, "audio");
@@ -131,7 +131,7 @@ fn who_does_not_come_back_after_a_crash_leaves_once() {
 }
 
 #[test]
-fn a_task_is_told_from_its_begin_to_its_end_and_through_a_crash() {
+fn a_task_is_journaled_from_begin_to_end_across_a_crash() {
     let (mut w, mut last) = (World::with_tasks(), None);
     let a = w.join(1);
     w.push_url(a, "");
@@ -174,7 +174,7 @@ fn tasks_end_in_the_write_that_closes_their_channel() {
 }
 
 #[test]
-fn tasks_of_a_server_that_serves_none_any_more_have_ended() {
+fn tasks_end_when_the_server_no_longer_serves_tasks() {
     let (mut w, mut last) = (World::with_tasks(), None);
     let a = w.join(1);
     w.ok(a, add(&[task("a", "rtmp://h/live/a", &[1])]));
@@ -187,7 +187,7 @@ fn tasks_of_a_server_that_serves_none_any_more_have_ended() {
 }
 
 #[test]
-fn nothing_is_written_where_nobody_wants_it() {
+fn a_disabled_journal_writes_nothing() {
     let mut w = World::with(|config| config.journal = false);
     let a = w.admit(entry(1).moderator());
     w.join(2);

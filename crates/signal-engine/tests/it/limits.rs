@@ -263,7 +263,7 @@ fn commands_have_a_burst_of_40_and_20_a_second() {
 
 /// Proves IDS-6, MET-2.
 #[test]
-fn a_refused_command_had_no_effect_and_its_id_is_spent_for_nothing() {
+fn a_rate_limited_command_has_no_effect() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
@@ -317,7 +317,7 @@ fn after_100_refusals_the_connection_is_closed_and_each_success_takes_one_back()
 
 /// Proves IDS-6.
 #[test]
-fn ids_6_who_has_long_frames_read_for_nothing_is_closed_sooner() {
+fn ids_6_long_refused_frames_close_the_connection_sooner() {
     let mut w = World::new();
     let a = w.join(1);
     for _ in 0..40 {
@@ -334,7 +334,7 @@ fn ids_6_who_has_long_frames_read_for_nothing_is_closed_sooner() {
 
 /// Proves IDS-6.
 #[test]
-fn ids_6_pings_and_pongs_of_websocket_count_and_end_who_sends_too_many() {
+fn ids_6_websocket_pings_and_pongs_count_towards_the_rate() {
     let mut w = World::new();
     let a = w.join(1);
     let control = |w: &mut World, times| {
@@ -352,7 +352,7 @@ fn ids_6_pings_and_pongs_of_websocket_count_and_end_who_sends_too_many() {
 
 /// Proves IDS-6.
 #[test]
-fn ids_6_a_command_weighs_one_more_for_each_kib_of_its_parameters() {
+fn ids_6_a_command_costs_one_more_unit_per_kib_of_parameters() {
     let mut w = World::new();
     let a = w.join(1);
     let long = "x".repeat(7 * 1024);
@@ -367,7 +367,7 @@ fn ids_6_a_command_weighs_one_more_for_each_kib_of_its_parameters() {
 /// The content of a request that comes too fast costs the server nothing.
 /// Proves IDS-6.
 #[test]
-fn ids_6_the_rate_is_looked_at_before_the_parameters() {
+fn ids_6_the_rate_is_checked_before_the_parameters() {
     let mut w = World::new();
     let a = w.join(1);
     let keys = |count: usize| -> String {

@@ -23,7 +23,7 @@ fn scene() -> (World, Client, Client, lianmai_protocol::Gen) {
 
 /// Proves LIV-2.
 #[test]
-fn liv_2_after_a_stall_what_waits_is_read_before_anybody_is_given_up() {
+fn liv_2_after_a_stall_waiting_input_is_read_before_any_timeout() {
     let mut w = World::new();
     let clients: Vec<_> = (1..=3).map(|uid| w.join(uid)).collect();
     let lost = w.join(4);
@@ -40,7 +40,7 @@ fn liv_2_after_a_stall_what_waits_is_read_before_anybody_is_given_up() {
 
 /// Proves LIV-3.
 #[test]
-fn liv_3_the_cap_ends_the_grace_of_who_flaps() {
+fn liv_3_the_cap_ends_the_grace_of_a_flapping_client() {
     let mut w = World::with(|config| config.timers.media_cap_ms = 40_000);
     let watcher = w.join(1);
     let mut flapping = w.join(2);
@@ -126,7 +126,7 @@ fn payload_keeps_a_membership_no_longer_than_the_cap() {
 
 /// Proves LIV-3.
 #[test]
-fn payload_of_another_keeps_nobody() {
+fn payload_of_another_member_does_not_extend_grace() {
     let (mut w, watcher, a, _) = scene();
     let (_, of_watcher) = w.push_url(watcher, "");
     w.drop_socket(a);
@@ -138,7 +138,7 @@ fn payload_of_another_keeps_nobody() {
 
 /// Proves LIV-2, LIV-3.
 #[test]
-fn a_silent_socket_is_given_up_after_25_s_and_its_member_after_30_more() {
+fn a_silent_socket_is_closed_after_25_s_and_its_member_leaves_after_30_more() {
     let (mut w, watcher, a, _) = scene();
     w.ok(a, ping());
     w.advance_alive(24_999, &[watcher]);
@@ -153,7 +153,7 @@ fn a_silent_socket_is_given_up_after_25_s_and_its_member_after_30_more() {
 
 /// Proves CON-9, LIV-2.
 #[test]
-fn any_inbound_frame_is_a_sign_of_life() {
+fn any_inbound_frame_keeps_a_socket_alive() {
     let (mut w, _, a, _) = scene();
     w.advance(20_000);
     w.ok(a, ping());
@@ -171,7 +171,7 @@ fn any_inbound_frame_is_a_sign_of_life() {
 
 /// Proves LIV-2.
 #[test]
-fn what_the_server_sends_is_no_sign_of_life() {
+fn outbound_frames_do_not_keep_a_socket_alive() {
     let (mut w, watcher, a, _) = scene();
     for _ in 0..5 {
         w.advance(5_000);
@@ -216,7 +216,7 @@ fn frames_after_a_close_are_ignored() {
 
 /// Proves CLI-10, CON-10, LIV-3, NOT-2.
 #[test]
-fn a_slow_reader_is_closed_without_a_word_and_keeps_its_grace() {
+fn a_slow_reader_is_closed_without_a_notice_and_keeps_its_grace() {
     let (mut w, watcher, a, _) = scene();
     w.input(Input::Lagging { conn: a.0 });
     assert_eq!(w.closed(a), Some(CloseCode::SLOW_READER));
@@ -290,7 +290,7 @@ fn a_stall_of_the_server_ends_nothing() {
 /// A client whose own timers hardly run, and whose WebSocket answers pings by itself: a hidden tab of a browser.
 /// Proves LIV-5.
 #[test]
-fn liv_5_who_answers_pings_stays_with_timers_that_fire_once_a_minute() {
+fn liv_5_a_client_that_answers_pings_stays_with_coarse_timers() {
     let (mut w, watcher, a, _) = scene();
     let hidden = a;
     let before = w.conns[&hidden.0].pings.len();
@@ -317,7 +317,7 @@ fn liv_5_who_answers_pings_stays_with_timers_that_fire_once_a_minute() {
 
 /// Proves LIV-2, LIV-5.
 #[test]
-fn liv_5_a_ping_is_no_life_and_comes_to_nobody_who_keeps_to_his_own() {
+fn liv_5_pings_of_the_server_go_to_silent_sockets_only() {
     let mut w = World::new();
     let silent = w.join(1);
     let begin = w.now.mono;
@@ -338,7 +338,7 @@ fn liv_5_a_ping_is_no_life_and_comes_to_nobody_who_keeps_to_his_own() {
 
 /// Proves LIV-5, IDS-6.
 #[test]
-fn liv_5_the_answer_to_a_ping_costs_nothing_and_only_one() {
+fn liv_5_only_one_answer_to_a_ping_is_free() {
     let mut w = World::with(|config| config.limits.commands_per_second = 1);
     let a = w.join(1);
     w.advance(11_000);

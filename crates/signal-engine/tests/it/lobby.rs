@@ -118,7 +118,7 @@ fn it_may_send_16_kib_in_all() {
 
 /// Proves CON-11, FRM-7, SES-3.
 #[test]
-fn garbage_binary_and_dawdling_are_closed() {
+fn garbage_binary_frames_and_slow_joins_are_closed() {
     let garbage = told(Lobby::new(TicketKey::new([0; 32])).frame(b"hello"));
     assert_eq!(garbage.0, [ErrorName::ParseError]);
     assert_eq!(garbage.2, Some(CloseCode::PROTOCOL_VIOLATION));

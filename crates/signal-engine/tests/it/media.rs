@@ -157,7 +157,7 @@ fn audio_and_video_of_one_publisher_have_one_pull_url_and_subscribe_is_idempoten
 
 /// Proves FWD-3, MET-4, SUB-2.
 #[test]
-fn subscribe_is_refused_for_nobody_oneself_nothing_and_without_the_right() {
+fn subscribe_is_refused_without_target_publication_or_right_and_for_oneself() {
     let mut w = World::new();
     let a = w.join(1);
     let hidden = w.admit(entry(2).audience());
@@ -231,7 +231,7 @@ fn unsubscribe_of_the_last_kind_cuts_that_viewer_only() {
 
 /// Proves PUB-6, SUB-5.
 #[test]
-fn a_kind_that_ended_holds_no_play() {
+fn an_ended_kind_keeps_no_play() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);

@@ -19,15 +19,15 @@ const UIDS: std::ops::RangeInclusive<u64> = 1..=5;
 const WITNESS: u64 = 100;
 
 #[derive(Clone, Debug)]
-enum Op {
+enum ModelOp {
     Join { uid: u64, audience: bool },
     Drop { uid: u64 },
     Pass { ms: u64 },
-    Do { uid: u64, what: What },
+    Do { uid: u64, what: OpKind },
 }
 
 #[derive(Clone, Debug)]
-enum What {
+enum OpKind {
     Leave,
     Publish(usize),
     Unpublish(usize, Option<u64>),
@@ -41,29 +41,29 @@ enum What {
     ChannelAttribute(u8),
 }
 
-fn ops() -> impl Strategy<Value = Vec<Op>> {
+fn ops() -> impl Strategy<Value = Vec<ModelOp>> {
     let uid = UIDS;
     let other = || prop_oneof![3 => Just(None), 2 => (0u64..=6).prop_map(Some)];
     let word = || prop_oneof![9 => 0..4usize, 2 => 4..WORDS.len()];
     let what = prop_oneof![
-        1 => Just(What::Leave),
-        6 => word().prop_map(What::Publish),
-        4 => (word(), other()).prop_map(|(k, u)| What::Unpublish(k, u)),
-        6 => (0u64..=6, word()).prop_map(|(u, k)| What::Subscribe(u, k)),
-        2 => (0u64..=6, word()).prop_map(|(u, k)| What::Unsubscribe(u, k)),
-        4 => (any::<bool>(), other()).prop_map(|(r, u)| What::Role(r, u)),
-        3 => (word(), any::<bool>(), other()).prop_map(|(k, on, u)| What::Mute(k, on, u)),
+        1 => Just(OpKind::Leave),
+        6 => word().prop_map(OpKind::Publish),
+        4 => (word(), other()).prop_map(|(k, u)| OpKind::Unpublish(k, u)),
+        6 => (0u64..=6, word()).prop_map(|(u, k)| OpKind::Subscribe(u, k)),
+        2 => (0u64..=6, word()).prop_map(|(u, k)| OpKind::Unsubscribe(u, k)),
+        4 => (any::<bool>(), other()).prop_map(|(r, u)| OpKind::Role(r, u)),
+        3 => (word(), any::<bool>(), other()).prop_map(|(k, on, u)| OpKind::Mute(k, on, u)),
         2 => (0u64..=6, prop_oneof![Just(0u32), Just(20), Just(700_000)])
-            .prop_map(|(u, d)| What::Kick(u, d)),
-        1 => Just(What::Say),
-        1 => (0u8..2, 0u8..3).prop_map(|(k, v)| What::Attribute(k, v)),
-        1 => (0u8..3).prop_map(What::ChannelAttribute),
+            .prop_map(|(u, d)| OpKind::Kick(u, d)),
+        1 => Just(OpKind::Say),
+        1 => (0u8..2, 0u8..3).prop_map(|(k, v)| OpKind::Attribute(k, v)),
+        1 => (0u8..3).prop_map(OpKind::ChannelAttribute),
     ];
     let op = prop_oneof![
-        4 => (uid.clone(), any::<bool>()).prop_map(|(uid, a)| Op::Join { uid, audience: a }),
-        1 => uid.clone().prop_map(|uid| Op::Drop { uid }),
-        1 => (1u64..40_000).prop_map(|ms| Op::Pass { ms }),
-        20 => (uid, what).prop_map(|(uid, what)| Op::Do { uid, what }),
+        4 => (uid.clone(), any::<bool>()).prop_map(|(uid, a)| ModelOp::Join { uid, audience: a }),
+        1 => uid.clone().prop_map(|uid| ModelOp::Drop { uid }),
+        1 => (1u64..40_000).prop_map(|ms| ModelOp::Pass { ms }),
+        20 => (uid, what).prop_map(|(uid, what)| ModelOp::Do { uid, what }),
     ];
     proptest::collection::vec(op, 1..120)
 }
@@ -212,10 +212,10 @@ impl Model {
         self.people.get_mut(&uid).expect("in")
     }
 
-    fn command(&mut self, uid: u64, what: &What) -> Result<(), ErrorName> {
+    fn command(&mut self, uid: u64, what: &OpKind) -> Result<(), ErrorName> {
         match *what {
-            What::Leave => self.end(uid, "left"),
-            What::Publish(word) => {
+            OpKind::Leave => self.end(uid, "left"),
+            OpKind::Publish(word) => {
                 let kinds = meant(word)?;
                 if !self.person(uid).visible {
                     return Err(NotBroadcaster);
@@ -229,11 +229,11 @@ impl Model {
                     }
                 }
             }
-            What::Unpublish(word, other) => {
+            OpKind::Unpublish(word, other) => {
                 let target = self.target(uid, other)?;
                 self.unpublish(target, &meant(word)?);
             }
-            What::Subscribe(of, word) => {
+            OpKind::Subscribe(of, word) => {
                 let kind = *meant(word)?.first().filter(|_| word != 0).ok_or(BadMediaType)?;
                 if of == uid {
                     return Err(SelfTarget);
@@ -248,11 +248,11 @@ impl Model {
                 }
                 self.person(uid).subscriptions.insert((of, kind));
             }
-            What::Unsubscribe(of, word) => {
+            OpKind::Unsubscribe(of, word) => {
                 let kind = *meant(word)?.first().filter(|_| word != 0).ok_or(BadMediaType)?;
                 self.person(uid).subscriptions.remove(&(of, kind));
             }
-            What::Role(broadcaster, other) => {
+            OpKind::Role(broadcaster, other) => {
                 let target = self.target(uid, other)?;
                 if target != uid && !broadcaster {
                     self.demoted.insert(target);
@@ -275,7 +275,7 @@ impl Model {
                 }
                 self.person(target).visible = broadcaster;
             }
-            What::Mute(word, on, other) => {
+            OpKind::Mute(word, on, other) => {
                 let target = self.target(uid, other)?;
                 let kinds = meant(word)?;
                 if kinds.iter().any(|kind| *kind > 1) {
@@ -295,7 +295,7 @@ impl Model {
                     }
                 }
             }
-            What::Kick(whom, duration_s) => {
+            OpKind::Kick(whom, duration_s) => {
                 if !rights(uid).moderate {
                     return Err(Forbidden);
                 }
@@ -315,13 +315,13 @@ impl Model {
                     self.end(whom, "kicked");
                 }
             }
-            What::Say => {
+            OpKind::Say => {
                 if !rights(uid).message {
                     return Err(Forbidden);
                 }
                 self.say(format!("message {uid} hi"));
             }
-            What::Attribute(key, value) => {
+            OpKind::Attribute(key, value) => {
                 if !rights(uid).message {
                     return Err(Forbidden);
                 }
@@ -332,7 +332,7 @@ impl Model {
                     self.say(format!("clientUpdate {uid}"));
                 }
             }
-            What::ChannelAttribute(value) => {
+            OpKind::ChannelAttribute(value) => {
                 if !rights(uid).moderate {
                     return Err(Forbidden);
                 }
@@ -347,30 +347,30 @@ impl Model {
     }
 }
 
-fn call(what: &What) -> lianmai_protocol::message::Call {
+fn call(what: &OpKind) -> lianmai_protocol::message::Call {
     use lianmai_protocol::message::Call;
     use lianmai_protocol::message::media::{Mute, SetRole};
     match *what {
-        What::Leave => calls::leave(),
-        What::Publish(word) => calls::publish(WORDS[word]),
-        What::Unpublish(word, None) => calls::unpublish(WORDS[word]),
-        What::Unpublish(word, Some(other)) => calls::unpublish_of(other, WORDS[word]),
-        What::Subscribe(of, word) => calls::subscribe(of, WORDS[word]),
-        What::Unsubscribe(of, word) => calls::unsubscribe(of, WORDS[word]),
-        What::Role(broadcaster, other) => Call::SetRole(SetRole {
+        OpKind::Leave => calls::leave(),
+        OpKind::Publish(word) => calls::publish(WORDS[word]),
+        OpKind::Unpublish(word, None) => calls::unpublish(WORDS[word]),
+        OpKind::Unpublish(word, Some(other)) => calls::unpublish_of(other, WORDS[word]),
+        OpKind::Subscribe(of, word) => calls::subscribe(of, WORDS[word]),
+        OpKind::Unsubscribe(of, word) => calls::unsubscribe(of, WORDS[word]),
+        OpKind::Role(broadcaster, other) => Call::SetRole(SetRole {
             role: if broadcaster { "broadcaster" } else { "audience" }.into(),
             uid: other.map(UserId),
         }),
-        What::Mute(word, on, other) => {
+        OpKind::Mute(word, on, other) => {
             let params = Mute { media_type: calls::selector(WORDS[word]), uid: other.map(UserId) };
             if on { Call::Mute(params) } else { Call::Unmute(params) }
         }
-        What::Kick(whom, duration_s) => calls::kick(whom, duration_s),
-        What::Say => calls::say("hi"),
-        What::Attribute(key, value) => {
+        OpKind::Kick(whom, duration_s) => calls::kick(whom, duration_s),
+        OpKind::Say => calls::say("hi"),
+        OpKind::Attribute(key, value) => {
             calls::set_attributes(&[(&key.to_string(), &value.to_string())])
         }
-        What::ChannelAttribute(value) => {
+        OpKind::ChannelAttribute(value) => {
             calls::set_channel_attributes(&[("t", &value.to_string())])
         }
     }
@@ -414,9 +414,9 @@ impl Pair {
         self.model.pass(ms);
     }
 
-    fn step(&mut self, op: &Op) {
+    fn step(&mut self, op: &ModelOp) {
         match op {
-            Op::Join { uid, audience } => {
+            ModelOp::Join { uid, audience } => {
                 let role = if *audience { "audience" } else { "broadcaster" };
                 let result = self.w.enter(newcomer(*uid).role(role));
                 let predicted = self.model.join(*uid, *audience);
@@ -427,21 +427,21 @@ impl Pair {
                     self.clients.insert(*uid, client);
                 }
             }
-            Op::Drop { uid } => {
+            ModelOp::Drop { uid } => {
                 if let Some(client) = self.clients.remove(uid) {
                     self.w.drop_socket(client);
                     let now = self.model.now;
                     self.model.person(*uid).lost_at = Some(now);
                 }
             }
-            Op::Pass { ms } => self.pass(*ms),
-            Op::Do { uid, what } => {
+            ModelOp::Pass { ms } => self.pass(*ms),
+            ModelOp::Do { uid, what } => {
                 let Some(client) = self.clients.get(uid).copied() else { return };
                 let answer = self.w.ask(client, call(what));
                 let predicted = self.model.command(*uid, what);
                 let error = answer.as_ref().map(|_| ()).map_err(|error| error.name().clone());
                 assert_eq!(error, predicted, "{op:?}");
-                if let (What::Publish(word), Ok(published)) = (what, &answer) {
+                if let (OpKind::Publish(word), Ok(published)) = (what, &answer) {
                     let generation: Gen =
                         serde_json::from_value(published["gen"].clone()).expect("a gen");
                     let slot = slot(meant(*word).expect("published")[0]);
@@ -540,7 +540,7 @@ proptest! {
         let mut pair = Pair::new();
         // Start with a full channel, or most commands find no target.
         for uid in UIDS {
-            pair.step(&Op::Join { uid, audience: uid == 3 });
+            pair.step(&ModelOp::Join { uid, audience: uid == 3 });
         }
         for op in &ops {
             pair.step(op);

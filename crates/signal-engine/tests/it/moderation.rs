@@ -10,7 +10,7 @@ use crate::world::{World, entry, room};
 
 /// Proves EVT-3, KIC-1, URL-5, URL-6.
 #[test]
-fn a_kicked_member_is_told_cut_and_closed_and_others_hear_it_leave() {
+fn a_kicked_member_is_notified_cut_and_closed_and_others_see_it_leave() {
     let mut w = World::new();
     let m = w.admit(entry(1).moderator());
     let b = w.join(2);
@@ -130,7 +130,7 @@ fn tokens_issued_up_to_60_s_after_the_kick_are_void_too() {
 
 /// Proves KIC-4, LIM-1, MET-2.
 #[test]
-fn kick_is_refused_without_right_for_oneself_for_nobody_and_out_of_range() {
+fn kick_is_refused_without_right_or_target_for_oneself_and_out_of_range() {
     let mut w = World::new();
     let m = w.admit(entry(1).moderator());
     let b = w.join(2);
@@ -150,7 +150,7 @@ fn kick_is_refused_without_right_for_oneself_for_nobody_and_out_of_range() {
 
 /// Proves EVT-4, MET-4.
 #[test]
-fn an_audience_member_is_kicked_in_silence() {
+fn a_kick_of_an_audience_member_causes_no_event() {
     let mut w = World::new();
     let m = w.admit(entry(1).moderator());
     let b = w.admit(entry(2).audience());

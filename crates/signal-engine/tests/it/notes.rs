@@ -25,7 +25,7 @@ fn noted(w: &mut World) -> Vec<String> {
 }
 
 #[test]
-fn a_life_is_noted_from_the_channel_to_its_streams_and_back() {
+fn notes_begin_and_end_channel_membership_and_streams_in_order() {
     let mut w = World::new();
     let a = w.join(1);
     assert_eq!(noted(&mut w), ["opened", "joined 1 broadcaster"]);
@@ -84,7 +84,7 @@ fn a_replacement_is_a_leave_and_a_join_in_the_same_channel() {
 }
 
 #[test]
-fn who_is_kicked_leaves_when_it_is_written_and_a_refused_join_opens_nothing() {
+fn a_kicked_member_leaves_after_the_write_and_a_refused_join_opens_no_channel() {
     let mut w = World::new();
     let m = w.admit(entry(1).moderator());
     let b = w.join(2);
@@ -104,7 +104,7 @@ fn who_is_kicked_leaves_when_it_is_written_and_a_refused_join_opens_nothing() {
 
 /// Restored channels and members neither begin nor end.
 #[test]
-fn a_restart_notes_nothing_of_its_own() {
+fn a_restart_makes_no_notes() {
     let mut w = World::new();
     let a = w.join(1);
     w.push_url(a, "audio");

@@ -40,7 +40,7 @@ fn member(w: &mut World, uid: u64) -> MemberDetail {
 }
 
 #[test]
-fn a_channel_made_ahead_has_its_rules_for_the_first_who_joins() {
+fn a_prepared_channel_applies_its_rules_to_the_first_join() {
     let mut w = World::new();
     let rules =
         ChannelRules { max_members: Some(1), max_broadcasters: Some(0), ..Default::default() };
@@ -60,7 +60,7 @@ fn a_channel_made_ahead_has_its_rules_for_the_first_who_joins() {
 }
 
 #[test]
-fn a_channel_made_ahead_waits_a_day_and_outlives_a_crash() {
+fn a_prepared_channel_waits_a_day_and_survives_a_crash() {
     let mut w = World::new();
     create(&mut w, ChannelRules::default(), Some(9));
     w.crash();
@@ -76,7 +76,7 @@ fn a_channel_made_ahead_waits_a_day_and_outlives_a_crash() {
 }
 
 #[test]
-fn a_channel_that_is_kept_is_there_until_it_is_closed() {
+fn a_kept_channel_stays_until_it_is_closed() {
     let mut w = World::new();
     create(&mut w, ChannelRules { keep_empty: true, ..Default::default() }, None);
     let a = w.join(1);
@@ -238,7 +238,7 @@ fn changes(channel: &ChannelKey) -> Vec<AdminCommand> {
 
 /// Proves RST-5.
 #[test]
-fn rst_5_an_operator_who_finds_its_change_made_waits_until_it_is_stored() {
+fn rst_5_a_repeated_change_of_an_operator_waits_until_it_is_stored() {
     let room = room("creator");
     for change in changes(&room) {
         let mut w = World::new();
@@ -278,7 +278,7 @@ fn rst_5_an_operator_who_finds_its_change_made_waits_until_it_is_stored() {
 
 /// Proves RST-5: members and operators wait for each other's changes.
 #[test]
-fn rst_5_a_moderator_who_finds_the_change_of_an_operator_made_waits_until_it_is_stored() {
+fn rst_5_a_moderator_that_repeats_an_operators_change_waits_until_it_is_stored() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
@@ -309,7 +309,7 @@ fn rst_5_a_moderator_who_finds_the_change_of_an_operator_made_waits_until_it_is_
 
 /// Proves RST-5.
 #[test]
-fn rst_5_a_channel_that_is_made_again_is_there_when_it_is_stored() {
+fn rst_5_a_repeated_creation_of_a_channel_is_answered_when_stored() {
     let mut w = World::new();
     let make = || AdminCommand::Create {
         channel: room("plain"),
@@ -328,7 +328,7 @@ fn rst_5_a_channel_that_is_made_again_is_there_when_it_is_stored() {
 
 /// Proves RST-5.
 #[test]
-fn rst_5_what_is_lifted_again_is_lifted_when_it_is_stored() {
+fn rst_5_a_repeated_lift_is_answered_when_stored() {
     let mut w = World::new();
     let m = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
@@ -372,7 +372,7 @@ fn rst_5_what_is_lifted_again_is_lifted_when_it_is_stored() {
 
 /// Proves TSK-2, RST-5.
 #[test]
-fn rst_5_tasks_that_are_as_asked_for_are_so_when_that_is_stored() {
+fn rst_5_unchanged_tasks_are_answered_when_stored() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     let wire = task("a", "rtmp://h/live/a", &[1]);
@@ -438,7 +438,7 @@ fn told_by(run: impl FnOnce(&mut World, Client)) -> Vec<String> {
 
 /// Proves KIC-1: who kicks makes no difference to anybody else.
 #[test]
-fn kic_1_a_kick_by_an_operator_tells_what_one_by_a_member_does() {
+fn kic_1_a_kick_by_an_operator_sends_the_same_notices_as_one_by_a_member() {
     for (duration_s, reason) in [(60, Some("rude".to_owned())), (90, None)] {
         let (uid, why) = (UserId(2), reason.clone());
         let by_member = told_by(|w, a| {

@@ -48,7 +48,7 @@ fn rst_4_a_play_waits_for_its_viewer_to_subscribe_again() {
 
 /// Proves RST-4.
 #[test]
-fn rst_4_what_was_not_stored_never_comes_back_and_is_not_waited_for() {
+fn rst_4_plays_of_unstored_streams_are_refused_at_once() {
     let mut w = World::new();
     let (host, gone) = (w.join(1), w.join(2));
     let (_, dead) = w.push_url(host, "screenShare");
@@ -70,7 +70,7 @@ fn rst_4_what_was_not_stored_never_comes_back_and_is_not_waited_for() {
 /// A play that comes too early is told to come again, not that its URL is invalid.
 /// Proves RST-4.
 #[test]
-fn rst_4_a_play_that_waited_for_long_is_asked_to_come_again() {
+fn rst_4_a_play_that_waited_too_long_is_told_to_retry() {
     let Scene { mut w, host, generation, mid, .. } = Scene::new();
     let (host, _) = w.resume(host);
     let play = w.ask_to_play(generation, mid);
@@ -92,7 +92,7 @@ fn rst_4_a_play_that_waited_for_long_is_asked_to_come_again() {
 
 /// Proves RST-4.
 #[test]
-fn rst_4_a_viewer_has_its_share_and_who_hangs_up_frees_a_place() {
+fn rst_4_a_viewer_has_a_share_of_waiting_plays_and_a_hang_up_frees_one() {
     let Scene { mut w, viewer, generation, mid, .. } = Scene::new();
     let plays: Vec<_> = (0..8).map(|_| w.ask_to_play(generation, mid)).collect();
     assert!(plays.iter().all(|play| w.waiting.contains(play)));

@@ -85,7 +85,7 @@ fn qua_1_the_level_of_a_push_goes_to_its_viewers_and_that_of_a_play_to_one() {
 
 /// Proves QUA-2.
 #[test]
-fn qua_2_a_level_is_told_when_it_differs_and_not_too_often() {
+fn qua_2_a_level_is_sent_when_it_changes_and_not_too_often() {
     let mut w = World::new();
     let (a, b) = (w.join(1), w.join(2));
     let (_, stream) = w.push_url(a, "");
@@ -159,7 +159,7 @@ fn rep_3_a_report_counts_for_the_stream_that_it_is_about() {
 
 /// Proves no rule of the protocol: measurements of streams that are unknown, as after a crash.
 #[test]
-fn what_is_about_nothing_changes_nothing() {
+fn measurements_and_reports_without_a_stream_change_nothing() {
     let mut w = World::new();
     let a = w.join(1);
     let (_, stream) = w.push_url(a, "");

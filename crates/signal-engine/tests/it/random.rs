@@ -307,7 +307,7 @@ proptest! {
 
     /// Proves EVT-2, NOT-2, ORD-1, ORD-3, ORD-4.
     #[test]
-    fn nothing_breaks_the_engine_and_nothing_is_left(ops in ops()) {
+    fn random_inputs_break_nothing_and_leave_nothing(ops in ops()) {
         let mut w = world();
         for op in ops {
             step(&mut w, op);

@@ -10,7 +10,7 @@ use crate::world::{DiskMode, World, entry};
 
 /// Proves RES-10, RST-3, RST-4.
 #[test]
-fn rst_3_a_crash_shows_nothing_to_those_who_come_back_in_time() {
+fn rst_3_a_crash_causes_no_event_for_clients_that_return_in_time() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
@@ -38,7 +38,7 @@ fn rst_3_a_crash_shows_nothing_to_those_who_come_back_in_time() {
 
 /// Proves EVT-6, RST-3.
 #[test]
-fn rst_3_who_does_not_come_back_leaves_once() {
+fn rst_3_a_member_that_stays_away_leaves_once() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
@@ -97,7 +97,7 @@ fn res_9_shortly_after_a_crash_a_ticket_stands_in_for_a_token() {
 
 /// Proves RES-10.
 #[test]
-fn res_10_what_a_moderator_changed_meanwhile_holds() {
+fn res_10_a_client_that_missed_a_moderators_change_does_not_restore() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
@@ -154,7 +154,7 @@ fn res_2_a_ticket_of_before_a_crash_is_good_over_a_stop_that_hands_over() {
 
 /// Proves KIC-2, RST-5.
 #[test]
-fn rst_5_a_ban_that_a_clock_made_shorter_stays_so() {
+fn rst_5_a_ban_cut_by_a_clock_change_stays_cut() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     w.admit(entry(2).app("creator"));
@@ -169,7 +169,7 @@ fn rst_5_a_ban_that_a_clock_made_shorter_stays_so() {
 
 /// Proves RES-12, RST-5.
 #[test]
-fn rst_5_a_crash_right_behind_a_kick_or_a_close_brings_nobody_back() {
+fn rst_5_a_crash_after_a_kick_or_close_restores_no_member() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
@@ -189,7 +189,7 @@ fn rst_5_a_crash_right_behind_a_kick_or_a_close_brings_nobody_back() {
 
 /// Proves RST-5.
 #[test]
-fn rst_5_a_moderators_change_is_answered_when_it_is_written_down() {
+fn rst_5_a_moderators_change_is_answered_when_stored() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
@@ -239,7 +239,7 @@ fn kic_3_a_second_kick_revives_no_token_when_the_clock_went_back() {
 
 /// Proves JOI-8, RST-3.
 #[test]
-fn rst_3_a_room_outlives_a_creator_who_does_not_come_back_after_a_crash() {
+fn rst_3_a_channel_outlives_a_creator_that_stays_away_after_a_crash() {
     let mut w = World::new();
     w.admit(entry(1).app("dissolve"));
     let b = w.admit(entry(2).app("dissolve"));
@@ -253,7 +253,7 @@ fn rst_3_a_room_outlives_a_creator_who_does_not_come_back_after_a_crash() {
 
 /// Proves KIC-3, RES-12.
 #[test]
-fn rst_5_a_kick_that_was_over_before_the_start_kept_its_tokens_dead() {
+fn rst_5_a_kick_that_ended_before_the_start_still_revokes_its_tokens() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
@@ -289,7 +289,7 @@ fn rst_3_attributes_of_channel_and_members_survive() {
 
 /// Proves MET-3, RST-5.
 #[test]
-fn rst_5_who_finds_its_change_made_waits_until_it_is_stored() {
+fn rst_5_a_repeated_change_waits_until_it_is_stored() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
@@ -362,7 +362,7 @@ fn rst_5_the_same_change_of_two_moderators_is_answered_to_each_as_it_is_stored()
 
 /// Proves RES-10.
 #[test]
-fn res_10_an_answer_of_before_does_not_show_what_a_moderator_changed_since() {
+fn res_10_an_older_answer_does_not_confirm_a_moderators_change() {
     for confirms in ["by a ping", "by its ticket"] {
         let mut w = World::new();
         let a = w.admit(entry(1).app("creator"));
@@ -392,7 +392,7 @@ fn res_10_an_answer_of_before_does_not_show_what_a_moderator_changed_since() {
 
 /// Proves RES-10.
 #[test]
-fn res_10_who_has_the_picture_of_a_new_epoch_has_seen_what_was_changed_before() {
+fn res_10_a_snapshot_of_a_new_epoch_confirms_earlier_changes() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));

@@ -16,7 +16,7 @@ fn confirm(w: &mut World, client: Client) {
 
 /// Proves RES-5, RES-6, RES-7, RES-8.
 #[test]
-fn res_6_what_was_missed_comes_behind_the_answer_and_nobody_else_hears_of_it() {
+fn res_6_missed_events_follow_the_answer_and_cause_no_event_for_others() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
@@ -43,7 +43,7 @@ fn res_6_what_was_missed_comes_behind_the_answer_and_nobody_else_hears_of_it() {
 
 /// Proves RES-5.
 #[test]
-fn res_5_a_resume_takes_over_a_socket_that_is_open_still() {
+fn res_5_a_resume_takes_over_an_open_socket() {
     let mut w = World::new();
     let a = w.join(1);
     let old = w.join(2);
@@ -61,7 +61,7 @@ fn res_5_a_resume_takes_over_a_socket_that_is_open_still() {
 
 /// Proves PIN-2, RES-2, RES-4.
 #[test]
-fn res_2_an_answer_that_is_lost_does_no_harm_and_an_older_ticket_is_dead() {
+fn res_2_a_lost_answer_does_no_harm_and_an_older_ticket_is_invalid() {
     let mut w = World::new();
     let a = w.join(1);
     let first = w.conns[&a.0].ticket.clone();
@@ -85,7 +85,7 @@ fn res_2_an_answer_that_is_lost_does_no_harm_and_an_older_ticket_is_dead() {
 
 /// Proves RES-2.
 #[test]
-fn res_2_presenting_the_offer_confirms_it() {
+fn res_2_presenting_an_offered_ticket_confirms_it() {
     let mut w = World::new();
     let a = w.join(1);
     let first = w.conns[&a.0].ticket.clone();
@@ -98,7 +98,7 @@ fn res_2_presenting_the_offer_confirms_it() {
 
 /// Proves RES-2.
 #[test]
-fn res_2_a_join_that_goes_on_with_a_membership_kills_its_tickets() {
+fn res_2_a_repeated_join_invalidates_earlier_tickets() {
     const JOIN_ID: &str = "0123456789abcdef";
     let mut w = World::new();
     let a = w.admit(entry(1).join_id(JOIN_ID));
@@ -127,7 +127,7 @@ fn res_3_a_stale_attempt_closes_only_itself() {
 
 /// Proves RES-7.
 #[test]
-fn res_7_outside_of_the_log_there_is_a_snapshot() {
+fn res_7_a_position_outside_the_log_gets_a_snapshot() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
@@ -196,7 +196,7 @@ fn res_8_targeted_messages_are_kept_up_to_a_bound_and_none_comes_twice() {
 
 /// Proves RES-8.
 #[test]
-fn res_8_a_message_that_was_lost_with_its_answer_comes_again() {
+fn res_8_a_message_lost_with_its_answer_is_sent_again() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
@@ -228,7 +228,7 @@ fn ids_7_a_command_whose_answer_was_lost_runs_once() {
 
 /// Proves IDS-7.
 #[test]
-fn ids_7_a_command_that_is_worked_on_is_not_begun_again() {
+fn ids_7_a_repeat_of_a_running_command_does_not_start_it_again() {
     let mut w = World::new();
     let a = w.join(1);
     w.issuer = Issuer::Hold;
@@ -248,7 +248,7 @@ fn ids_7_a_command_that_is_worked_on_is_not_begun_again() {
 
 /// Proves RES-12.
 #[test]
-fn res_12_what_ended_for_good_is_told_and_stays_ended() {
+fn res_12_an_ended_membership_is_refused_with_its_reason() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     for (uid, end, reason) in [
@@ -291,7 +291,7 @@ fn res_4_a_banned_uid_is_refused_and_a_ticket_is_good_as_long_as_its_membership_
 
 /// Proves RST-5.
 #[test]
-fn rst_5_a_kick_is_visible_when_it_is_written_down_and_not_before() {
+fn rst_5_a_kick_becomes_visible_only_after_its_write() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
@@ -315,7 +315,7 @@ fn rst_5_a_kick_is_visible_when_it_is_written_down_and_not_before() {
 
 /// Proves RST-5.
 #[test]
-fn rst_5_a_disk_that_does_not_answer_has_failed_after_a_while() {
+fn rst_5_a_disk_without_answer_counts_as_failed_after_a_timeout() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
@@ -336,7 +336,7 @@ fn rst_5_a_disk_that_does_not_answer_has_failed_after_a_while() {
 
 /// Proves RST-5.
 #[test]
-fn rst_5_what_cannot_be_written_down_happens_and_says_so() {
+fn rst_5_an_unstored_change_takes_effect_and_is_answered_with_not_stored() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));

@@ -130,7 +130,7 @@ fn a_moderator_changes_roles_and_mutes_and_unpublishes_others_and_nobody_else_do
 
 /// Proves MET-4, MUT-1, MUT-4.
 #[test]
-fn a_moderator_mutes_nobody_who_is_audience() {
+fn a_moderator_cannot_mute_the_audience() {
     let mut w = World::new();
     let m = w.admit(entry(1).moderator());
     let b = w.admit(entry(2).audience());
@@ -181,7 +181,7 @@ fn mutes_come_per_kind_and_only_on_a_change() {
 
 /// Proves ATT-2, EVT-4, MUT-3, ROL-2.
 #[test]
-fn what_the_audience_does_to_itself_is_heard_when_it_becomes_visible() {
+fn changes_of_an_audience_member_become_public_with_its_promotion() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.admit(entry(2).audience().join_id("0123456789abcdef"));

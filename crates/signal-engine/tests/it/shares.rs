@@ -37,7 +37,7 @@ fn ban_all(w: &mut World, uid: u64) -> usize {
 
 /// Proves KIC-5, MET-2.
 #[test]
-fn a_moderator_that_has_used_up_its_share_is_refused_and_nobody_else() {
+fn only_the_moderator_that_used_up_its_share_is_refused() {
     let mut w = World::with(|config| config.limits.bans = 400);
     let bans = ban_all(&mut w, 1);
     assert!((30..50).contains(&bans), "{bans}: an eighth of what its app may have");
@@ -91,7 +91,7 @@ fn a_share_is_as_full_after_a_restart_and_a_lifted_ban_stays_lifted() {
 
 /// Proves IDS-9, RES-5.
 #[test]
-fn what_was_used_is_used_whatever_becomes_of_the_connection() {
+fn used_units_stay_used_after_a_reconnect() {
     let mut w = World::new();
     let a = w.admit(entry(1).join_id(JID));
     for _ in 0..40 {
@@ -129,7 +129,7 @@ fn what_was_used_is_used_whatever_becomes_of_the_connection() {
 /// A command that has to wait is charged for its event when its turn comes.
 /// Proves IDS-6.
 #[test]
-fn what_waits_behind_another_costs_what_it_tells_then() {
+fn a_queued_command_is_charged_for_its_final_event() {
     let mut w = World::new();
     let b = w.join(2);
     let a = w.join(1);
@@ -189,7 +189,7 @@ fn one_account_does_not_bar_its_address() {
 
 /// Proves IDS-9, JOI-9.
 #[test]
-fn a_join_that_tells_much_waits_for_its_time() {
+fn a_join_with_large_attributes_waits_for_its_rate() {
     let mut w = World::new();
     w.join(9);
     let long = entry(1).attribute("k", &"x".repeat(4_000));
@@ -264,7 +264,7 @@ fn broadcasters_leave_each_other_room_for_a_name() {
 
 /// Proves ROL-4.
 #[test]
-fn who_was_made_audience_by_a_moderator_stays_that_until_one_allows_more() {
+fn a_member_demoted_by_a_moderator_needs_a_moderator_for_promotion() {
     let mut w = World::new();
     let m = w.admit(entry(9).moderator());
     let a = w.join(1);
@@ -311,7 +311,7 @@ fn demotions_count_for_the_moderator() {
 
 /// Proves ROL-4, KIC-5.
 #[test]
-fn a_demotion_of_who_has_left_makes_room_and_an_operator_lifts_them() {
+fn demotions_of_absent_members_make_room_and_an_operator_lifts_them() {
     let mut w = World::new();
     let m = w.admit(entry(9).moderator());
     for uid in 1_000..1_300 {
@@ -330,7 +330,7 @@ fn a_demotion_of_who_has_left_makes_room_and_an_operator_lifts_them() {
 
 /// Proves KIC-5.
 #[test]
-fn nobody_lifts_or_pays_for_the_ban_of_another() {
+fn a_ban_is_lifted_and_charged_for_its_maker_only() {
     let mut w = World::new();
     let (m, n) = (w.admit(entry(8).moderator()), w.admit(entry(9).moderator()));
     w.ok(m, kick(1, 600));
@@ -347,7 +347,7 @@ fn nobody_lifts_or_pays_for_the_ban_of_another() {
 
 /// Proves AUT-6, JOI-8.
 #[test]
-fn what_a_creator_has_belongs_to_the_uid_of_a_token_that_names_it() {
+fn creator_rights_require_a_token_that_names_the_uid() {
     let named = |w: &World, uid: u64, app: &str| in_app(uid, app).jwt(w, 0, 3_600_000);
     let of_anybody =
         |w: &World, uid: u64, app: &str| named(w, uid, app).grant(|grant| grant.uid = None);
@@ -384,7 +384,7 @@ fn what_a_creator_has_belongs_to_the_uid_of_a_token_that_names_it() {
 
 /// Proves ATT-7.
 #[test]
-fn who_may_not_speak_says_nothing_by_names_and_attributes() {
+fn members_without_message_right_say_nothing_by_names_and_attributes() {
     let silent = |uid: u64| entry(uid).rights(|rights| rights.message = false);
     let mut w = World::new();
     let a = w.admit(silent(1).name("Ann").attribute("seat", "1"));
@@ -435,7 +435,7 @@ fn a_sender_does_not_learn_who_is_in_the_audience() {
 
 /// Proves ATT-7.
 #[test]
-fn who_may_not_speak_is_as_it_was_seen_last() {
+fn a_member_without_message_right_keeps_its_last_visible_texts() {
     let silent = |uid: u64| entry(uid).rights(|rights| rights.message = false);
     let name = |w: &World, client: Client| w.joined(client).own.name.clone().expect("a name");
     let mut w = World::new();

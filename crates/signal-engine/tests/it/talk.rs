@@ -13,7 +13,7 @@ use crate::world::{World, entry};
 
 /// Proves MSG-1, MSG-2, MSG-3, RES-8.
 #[test]
-fn a_targeted_message_reaches_those_it_names_and_nobody_else_ever() {
+fn a_targeted_message_reaches_its_recipients_only() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
@@ -80,7 +80,7 @@ fn messages_have_a_right_a_length_and_a_number_of_recipients() {
 
 /// Proves ATT-1, ATT-2, MET-3.
 #[test]
-fn attributes_are_patched_and_told_whole_and_only_on_a_change() {
+fn attributes_are_patched_and_sent_whole_only_on_a_change() {
     let mut w = World::new();
     let a = w.admit(entry(1).name("Ann").attribute("seat", "1"));
     let b = w.join(2);
@@ -181,7 +181,7 @@ fn channel_attributes_need_a_moderator() {
 
 /// Proves REP-1.
 #[test]
-fn a_report_is_answered_and_told_to_nobody() {
+fn a_report_is_answered_and_causes_no_event() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);

@@ -212,7 +212,7 @@ fn check(error: &RpcError, name: &ErrorName, field: Option<&str>, what: &str) {
 
 /// Proves TSK-2, TSK-3, TSK-4.
 #[test]
-fn tsk_3_each_thing_that_is_wrong_has_its_error_and_nothing_happens() {
+fn tsk_3_each_invalid_field_has_its_error_and_no_effect() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     w.push_url(a, "");
@@ -424,7 +424,7 @@ fn tsk_4_panes_of_the_apps_server_are_judged_too() {
 
 /// Proves TSK-1.
 #[test]
-fn tsk_1_a_channel_that_is_not_there_has_no_tasks() {
+fn tsk_1_a_missing_channel_has_no_tasks() {
     let mut w = World::with_tasks();
     let draft = Draft::of_wire(&good()).unwrap();
     let refused = w.admin_tasks(TaskChange::Add(vec![draft])).expect_err("no channel");

@@ -109,7 +109,7 @@ fn busy(ms: u64) -> Option<Claimed> {
 
 /// Proves TSK-7.
 #[test]
-fn tsk_7_a_claim_is_granted_when_it_is_written_down_and_to_one() {
+fn tsk_7_a_claim_is_granted_to_one_task_after_its_write() {
     let mut keeper = Keeper::new();
     let (one, two) = (claim("one", 1, "rtmp://h/a/b"), claim("two", 2, "rtmp://h/a/b?x"));
     assert_eq!(keeper.ask(&one), None, "not before it is written down");
@@ -163,7 +163,7 @@ fn tsk_12_after_a_crash_a_claim_waits_for_its_holder_as_long_as_it_would_rest() 
 
 /// Proves TSK-7.
 #[test]
-fn tsk_7_an_answer_that_comes_too_late_gives_the_claim_back() {
+fn tsk_7_a_late_answer_releases_the_claim() {
     let mut keeper = Keeper::new();
     let one = claim("one", 1, "rtmp://h/a/b");
     assert_eq!(keeper.ask(&one), None);

@@ -10,7 +10,7 @@ use crate::world::{DiskMode, RENEW, World, add, delete, task, update};
 
 /// Proves TSK-12, TSK-11.
 #[test]
-fn tsk_12_a_task_lives_over_a_crash_and_its_next_run_waits() {
+fn tsk_12_a_task_survives_a_crash_and_its_next_run_waits() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     w.push_url(a, "");
@@ -41,7 +41,7 @@ fn tsk_12_a_task_lives_over_a_crash_and_its_next_run_waits() {
 
 /// Proves TSK-12, ORD-3, RST-2.
 #[test]
-fn tsk_12_a_stop_that_hands_over_tells_what_becomes_of_a_task() {
+fn tsk_12_a_hand_over_announces_the_state_of_each_task() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     w.push_url(a, "");
@@ -65,7 +65,7 @@ fn tsk_12_a_stop_that_hands_over_tells_what_becomes_of_a_task() {
 
 /// Proves TSK-12.
 #[test]
-fn tsk_12_a_failed_task_stays_failed_over_a_crash() {
+fn tsk_12_a_failed_task_stays_failed_after_a_crash() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     w.push_url(a, "");
@@ -85,7 +85,7 @@ fn tsk_12_a_failed_task_stays_failed_over_a_crash() {
 
 /// Proves TSK-7, TSK-12.
 #[test]
-fn tsk_12_a_crash_between_a_claim_and_its_task_mends_itself() {
+fn tsk_12_a_crash_between_a_claim_and_its_task_is_repaired() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     w.disk.mode = DiskMode::Hold;
@@ -150,7 +150,7 @@ fn tsk_2_a_crash_leaves_all_tasks_of_a_request_or_none() {
 
 /// Proves TSK-7, TSK-12.
 #[test]
-fn tsk_12_a_rest_goes_on_over_a_crash_and_no_clock_makes_it_longer() {
+fn tsk_12_a_rest_continues_after_a_crash_and_no_clock_extends_it() {
     for (back, left) in [(0, 7_000), (1_000_000, 10_000)] {
         let mut w = World::with_tasks();
         let a = w.join(1);
@@ -235,7 +235,7 @@ fn tsk_12_a_restart_obeys_a_smaller_limit() {
 
 /// Proves TSK-2, RST-2.
 #[test]
-fn tsk_2_a_request_that_a_stop_catches_is_finished_before() {
+fn tsk_2_a_stop_finishes_open_requests_first() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     w.push_url(a, "");
@@ -296,7 +296,7 @@ fn tsk_7_a_refused_request_takes_no_claim_from_a_task() {
 
 /// Proves NSY-1, ORD-3, RST-2, TSK-12.
 #[test]
-fn tsk_12_who_follows_the_log_is_told_of_a_task_that_is_not_taken_over() {
+fn tsk_12_members_are_told_of_a_task_that_is_not_restored() {
     for why in ["no executors", "a smaller limit", "a stricter check"] {
         let mut w = World::with_tasks();
         let a = w.join(1);

@@ -30,7 +30,7 @@ fn pushing() -> (World, Client, RunId) {
 
 /// Proves TSK-5, TSK-8, TSK-10.
 #[test]
-fn tsk_8_a_task_runs_while_somebody_is_seen_or_heard() {
+fn tsk_8_a_task_runs_while_a_member_is_seen_or_heard() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     let b = w.join(2);
@@ -94,7 +94,7 @@ fn tsk_8_a_task_runs_while_somebody_is_seen_or_heard() {
 
 /// Proves TSK-9.
 #[test]
-fn tsk_9_a_run_that_fails_is_tried_again_so_often() {
+fn tsk_9_a_failed_run_is_retried_up_to_the_limit() {
     let (mut w, a, mut run) = pushing();
     for retry in 1..=3_u64 {
         w.report(&run, Report::Failed(Failure::Unreachable));
@@ -122,7 +122,7 @@ fn tsk_9_a_run_that_fails_is_tried_again_so_often() {
 
 /// Proves TSK-9.
 #[test]
-fn tsk_9_what_pushed_for_long_fails_anew() {
+fn tsk_9_a_long_push_resets_the_retries() {
     let (mut w, _, run) = pushing();
     w.report(&run, Report::Retrying(Failure::Broken));
     w.report(&run, Report::Retrying(Failure::Broken));
@@ -214,7 +214,7 @@ fn tsk_11_the_next_run_waits_for_the_lease_of_the_last() {
 
 /// Proves TSK-11.
 #[test]
-fn tsk_11_who_is_told_to_begin_and_says_nothing_is_given_up() {
+fn tsk_11_a_silent_executor_is_given_up() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     w.push_url(a, "");
@@ -234,7 +234,7 @@ fn tsk_11_who_is_told_to_begin_and_says_nothing_is_given_up() {
 
 /// Proves TSK-11.
 #[test]
-fn tsk_11_a_number_that_cannot_be_written_down_starts_nothing() {
+fn tsk_11_an_unstored_run_number_starts_no_run() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     w.ok(a, add(&[a_task()]));
@@ -281,7 +281,7 @@ fn tsk_6_an_update_replaces_all_of_it() {
 
 /// Proves TSK-6, TSK-7.
 #[test]
-fn tsk_6_an_update_may_go_elsewhere() {
+fn tsk_6_an_update_may_change_the_address() {
     let (mut w, a, run) = pushing();
     let b = w.join(2);
     w.hush();
@@ -308,7 +308,7 @@ fn tsk_6_an_update_may_go_elsewhere() {
 
 /// Proves TSK-7.
 #[test]
-fn tsk_7_a_task_may_come_back_to_a_place_that_it_has_not_left() {
+fn tsk_7_a_task_may_return_to_an_address_before_its_claim_is_released() {
     let (mut w, a, run) = pushing();
     w.ok(a, update(&[task("a", "rtmp://h/live/b", &[1])]));
     w.ok(a, update(&[task("a", "rtmp://h/live/a", &[1])]));
@@ -360,7 +360,7 @@ fn tsk_1_tasks_end_with_the_channel() {
 
 /// Proves TSK-1, TSK-9.
 #[test]
-fn tsk_1_nothing_begins_while_the_end_of_a_channel_is_written_down() {
+fn tsk_1_no_run_begins_while_the_end_of_the_channel_is_being_written() {
     let mut w = World::with_tasks();
     let a = w.admit(entry(1).moderator());
     w.push_url(a, "");
@@ -381,7 +381,7 @@ fn tsk_1_nothing_begins_while_the_end_of_a_channel_is_written_down() {
 
 /// Proves TSK-5.
 #[test]
-fn tsk_5_panes_follow_the_publishers_in_the_order_in_which_they_came() {
+fn tsk_5_panes_follow_the_order_of_the_publishers() {
     let mut w = World::with_tasks();
     let clients: Vec<_> = [5, 1, 3].map(|uid| w.join(uid)).into();
     let mut draft = Draft::of_wire(&task("a", "rtmp://h/live/a", &[])).unwrap();
@@ -438,7 +438,7 @@ fn tsk_5_members_that_published_before_there_was_a_task_have_an_order_too() {
 
 /// Proves TSK-2, LEA-3.
 #[test]
-fn tsk_2_who_leaves_while_claims_are_asked_for_has_no_task() {
+fn tsk_2_an_owner_that_leaves_during_the_claims_has_no_task() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     let b = w.join(2);
@@ -459,7 +459,7 @@ fn tsk_2_who_leaves_while_claims_are_asked_for_has_no_task() {
 
 /// Proves TSK-2, MET-2.
 #[test]
-fn tsk_2_a_claim_that_nobody_answers_fails_the_command() {
+fn tsk_2_a_claim_without_answer_fails_the_command() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     w.tasks.hold_claims = true;
@@ -477,7 +477,7 @@ fn tsk_2_a_claim_that_nobody_answers_fails_the_command() {
 
 /// Proves TSK-2, RST-5.
 #[test]
-fn tsk_2_tasks_are_written_down_before_they_are_answered() {
+fn tsk_2_tasks_are_written_before_they_are_answered() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     w.disk.mode = DiskMode::Hold;

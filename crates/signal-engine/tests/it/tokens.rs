@@ -280,7 +280,7 @@ fn renewing_keeps_what_the_app_gives_the_creator() {
 
 /// Proves ORD-5.
 #[test]
-fn a_check_that_takes_its_time_holds_later_commands() {
+fn a_slow_token_check_delays_later_commands() {
     let mut w = World::new();
     let a = w.join(1);
     w.advance(100);

@@ -5,7 +5,7 @@ use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::{CloseCode, ErrorName, UserId};
 use lianmai_signal_engine::{AskId, ChannelKey, ConnId, Note, Output};
 
-use super::state::{AfterWrite, Member, MemberRef, PendingOn, Shard};
+use super::state::{AfterWrite, Member, MemberRef, ModelShard, PendingOn};
 use super::{InputStep, Model, Verdict, left};
 
 /// A URL that was not issued within this fails its command.
@@ -23,7 +23,7 @@ const STALL_MS: u64 = 2_000;
 /// Tolerance beside a pause: for what waits to be read, and for the silence before it.
 const MOMENT_MS: u64 = STALL_MS + 1_000;
 
-impl Shard {
+impl ModelShard {
     /// From here on, work may be left to the next process.
     pub(super) fn is_frozen(&self) -> bool {
         self.frozen_since.is_some()

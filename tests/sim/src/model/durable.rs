@@ -11,7 +11,7 @@ use lianmai_protocol::{
 use lianmai_signal_engine::record::MemberRecord;
 use lianmai_signal_engine::{ChannelKey, Restored};
 
-use super::state::{Ban, Channel, Maker, Member, RATE_BURST, Shard, Stream};
+use super::state::{Ban, Channel, Maker, Member, ModelShard, RATE_BURST, Stream};
 use super::verify::{UNSEEN, bind};
 use super::{Model, Verdict};
 
@@ -60,18 +60,18 @@ pub(super) struct Expected {
     /// Holds that expired once: the engine may have forgotten them, even if the clock was set back since.
     lapsed: BTreeSet<ChannelKey>,
     /// The shard as it was, after a clean stop.
-    live: Option<Shard>,
+    live: Option<ModelShard>,
     ended_at: u64,
 }
 
 /// The rows after a write, and the rows before the input if further writes of the same input follow.
-type Write = (Rc<Saved>, Option<Rc<Saved>>);
+type ExpectedWrite = (Rc<Saved>, Option<Rc<Saved>>);
 
 /// All writes, by number.
 #[derive(Debug, Default)]
 pub(super) struct Saves {
-    unnumbered: BTreeMap<usize, VecDeque<Write>>,
-    numbered: BTreeMap<u64, (usize, Write)>,
+    unnumbered: BTreeMap<usize, VecDeque<ExpectedWrite>>,
+    numbered: BTreeMap<u64, (usize, ExpectedWrite)>,
     last: BTreeMap<usize, Rc<Saved>>,
 }
 
@@ -94,7 +94,7 @@ impl Saves {
     }
 }
 
-impl Shard {
+impl ModelShard {
     pub(super) fn save(&self) -> Saved {
         let row = |member: &Member| Row {
             mid: member.mid,
@@ -174,7 +174,7 @@ impl Model {
                 None => self.begin_from(rows, restored, now),
             };
             (shard.bans, shard.holds) = (bans, holds);
-            shard.moved = Shard::moved_of(restored, relay);
+            shard.moved = ModelShard::moved_of(restored, relay);
             let saved = Rc::new(shard.save());
             // If the clock went back, a ban or hold becomes no longer than it was.
             let fit =
@@ -305,8 +305,8 @@ impl Model {
     }
 
     /// After a crash all members are in grace from now on, and nothing else is known.
-    fn begin_from(&self, rows: Saved, restored: &Restored, now: u64) -> Shard {
-        let mut shard = Shard { bans: rows.bans, holds: rows.holds, ..Shard::default() };
+    fn begin_from(&self, rows: Saved, restored: &Restored, now: u64) -> ModelShard {
+        let mut shard = ModelShard { bans: rows.bans, holds: rows.holds, ..ModelShard::default() };
         shard.crash_grace_end = if restored.clean { 0 } else { now + CRASH_MS };
         for ((key, rows), (_, _, records)) in rows.channels.into_iter().zip(&restored.channels) {
             let policy = self.rules.apps[&key.appkey].clone();
@@ -345,16 +345,22 @@ impl Model {
     }
 
     /// After a clean stop the next process continues; its clock begins where the clock of the other one froze.
-    fn go_on_from(&self, live: Shard, restored: &Restored, now: u64, ended: u64) -> Verdict<Shard> {
+    fn go_on_from(
+        &self,
+        live: ModelShard,
+        restored: &Restored,
+        now: u64,
+        ended: u64,
+    ) -> Verdict<ModelShard> {
         let froze = live.handed_over_at.unwrap_or(ended);
         let later = |at: u64| now - froze.saturating_sub(at).min(now);
-        let mut shard = Shard {
+        let mut shard = ModelShard {
             channels: live.channels,
             bans: live.bans,
             holds: live.holds,
             crash_grace_end: 0,
             awaited_viewers: BTreeSet::new(),
-            ..Shard::default()
+            ..ModelShard::default()
         };
         for (key, record, records) in &restored.channels {
             let Some(channel) = shard.channels.get_mut(key) else { continue };

@@ -44,7 +44,7 @@ use crate::check::wire::DecodedOutputs;
 use crate::scenario::Scenario;
 use crate::world::World;
 use durable::Expected;
-use state::{MemberRef, Rules, Shard};
+use state::{MemberRef, ModelShard, Rules};
 
 /// A difference from the model: the checker that reports it, and what is wrong.
 pub(crate) type Difference = (&'static str, String);
@@ -150,7 +150,7 @@ impl InputStep<'_> {
 /// The state of the model.
 pub(crate) struct Model {
     rules: Rules,
-    shards: Vec<Shard>,
+    shards: Vec<ModelShard>,
     /// Publications; their names are `None` until they are seen.
     pubs: Vec<Option<Pub>>,
     expected: Option<Vec<Expected>>,

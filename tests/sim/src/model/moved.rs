@@ -10,7 +10,7 @@ use lianmai_protocol::{Gen, MediaKind, Mid, UserId};
 use lianmai_signal_engine::{AskId, ChannelKey, Minted, Restored};
 
 use super::media::slot;
-use super::state::{MemberRef, Shard};
+use super::state::{MemberRef, ModelShard};
 use super::{InputStep, Model, Verdict};
 
 /// A stream, and its viewer; `None` for the push.
@@ -32,7 +32,7 @@ pub(super) type MovedUrls = BTreeMap<UrlKey, Option<Minted>>;
 /// An issuer that takes longer than this has failed.
 const MINT_MS: u64 = 5_000;
 
-impl Shard {
+impl ModelShard {
     /// The URLs of the records that have an old address.
     pub(super) fn moved_of(restored: &Restored, relay: u64) -> MovedUrls {
         let mut moved = MovedUrls::new();

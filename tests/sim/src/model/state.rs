@@ -476,7 +476,7 @@ pub(super) enum AfterWrite {
     HandOver,
 }
 
-impl Shard {
+impl ModelShard {
     /// All bans of a uid combined.
     pub(super) fn ban(&self, key: &ChannelKey, uid: UserId) -> Option<Ban> {
         let of = |by| (key.clone(), uid, by);
@@ -486,7 +486,7 @@ impl Shard {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shard {
+pub(super) struct ModelShard {
     pub(super) channels: BTreeMap<ChannelKey, Channel>,
     pub(super) connections: BTreeMap<ConnId, (ChannelKey, UserId)>,
     /// Bans by channel, uid and maker.

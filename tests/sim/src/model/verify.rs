@@ -7,7 +7,7 @@ use lianmai_protocol::{Epoch, Gen, KindSet, MediaKind, Pub, UserId};
 use lianmai_signal_engine::{Access, ChannelKey, Output, Question, Stats};
 use serde_json::Value;
 
-use super::state::{AfterWrite, LoggedEvent, MemberRef, ModelEvent, Shard};
+use super::state::{AfterWrite, LoggedEvent, MemberRef, ModelEvent, ModelShard};
 use super::{Expect, InputStep, Model, Verdict};
 use crate::check::wire::Answer;
 
@@ -239,7 +239,7 @@ impl Model {
         step: &InputStep<'_>,
     ) -> Verdict {
         let MemberRef { s, key, uid } = who;
-        let shard: &mut Shard = &mut self.shards[s];
+        let shard: &mut ModelShard = &mut self.shards[s];
         let Some(channel) = shard.channels.get_mut(key) else { return Ok(()) };
         if channel.epoch == UNSEEN {
             channel.epoch = told.epoch;

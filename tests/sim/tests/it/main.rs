@@ -20,7 +20,7 @@ fn fixed_seeds_pass() {
 
 /// Proves EVT-3, IDS-7, LIV-3, ORD-1, ORD-3, ORD-4, RES-2, RES-7, RES-8, RES-12, RST-3, RST-5, SES-7.
 #[test]
-fn what_failed_once_passes() {
+fn regression_seeds_pass() {
     for seed in regressions() {
         let report = run_seed(seed, false);
         assert_eq!(report.failure, None, "seed {seed}");

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_that_fails_is_found() {
+    fn the_smallest_failing_input_is_found() {
         let fails = |input: &[u8]| input.contains(&7) && input.contains(&9);
         let input: Vec<u8> = (0..200).collect();
         assert_eq!(least(input.clone(), 2_000, fails), [7, 9]);

@@ -64,7 +64,7 @@ fn res_2_an_old_ticket_does_not_throw_anybody_out_after_a_crash() {
 
 /// Proves JOI-2, RES-9.
 #[test]
-fn a_membership_that_lives_is_not_remembered_as_replaced() {
+fn a_living_membership_is_not_recorded_as_replaced() {
     let mut w = World::new();
     w.join(1);
     let a = w.admit(entry(2).join_id(JID));
@@ -87,7 +87,7 @@ fn a_membership_that_lives_is_not_remembered_as_replaced() {
 
 /// Proves LIV-3, RES-9.
 #[test]
-fn grace_end_is_gone() {
+fn a_resume_after_grace_is_refused_as_gone() {
     let mut w = World::new();
     w.join(1);
     let a = w.admit(entry(2).join_id(JID));
@@ -122,7 +122,7 @@ fn a_ticket_outlives_the_token_that_was_renewed() {
 /// Records hold durations; a real process begins with mono 0 (clock.rs).
 /// Proves LIV-3, RST-2.
 #[test]
-fn grace_goes_on_over_a_restart_with_a_young_clock() {
+fn grace_continues_after_a_restart_with_a_young_clock() {
     let mut w = World::new();
     let a = w.join(1);
     let gone = w.join(2);
@@ -139,7 +139,7 @@ fn grace_goes_on_over_a_restart_with_a_young_clock() {
 
 /// Proves LIV-3, RST-2.
 #[test]
-fn mono_zero_cap() {
+fn the_media_cap_continues_across_a_hand_over() {
     // mediaCap counts from the first loss: 290 s of 300 have passed.
     let mut w = World::new();
     let a = w.join(1);
@@ -168,7 +168,7 @@ fn mono_zero_cap() {
 /// A member that its push kept in grace stays in it.
 /// Proves LIV-3, RST-2, RST-4.
 #[test]
-fn liv_3_who_is_kept_by_media_survives_a_clean_restart() {
+fn liv_3_a_member_kept_by_media_survives_a_clean_restart() {
     let mut w = World::new();
     let a = w.join(1);
     let host = w.join(2);
@@ -218,7 +218,7 @@ fn rst_5_a_kick_that_failed_does_not_undo_one_that_was_written() {
 
 /// Proves JOI-8.
 #[test]
-fn a_creator_that_came_anew_while_its_kick_was_written_keeps_its_channel() {
+fn a_creator_that_rejoins_during_the_write_of_its_kick_keeps_its_channel() {
     let mut w = World::new();
     let _old = w.admit(entry(1).app("dissolve"));
     let other = w.admit(entry(2).app("dissolve"));
@@ -270,7 +270,7 @@ fn a_change_that_took_effect_is_not_answered_superseded() {
 /// The member is fenced first: no further input of its session counts.
 /// Proves KIC-1.
 #[test]
-fn nothing_that_was_held_runs_for_who_is_fenced() {
+fn queued_commands_of_a_member_that_is_being_kicked_do_not_run() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
@@ -289,7 +289,7 @@ fn nothing_that_was_held_runs_for_who_is_fenced() {
 /// Also if the answer with `restore` is lost.
 /// Proves RES-10.
 #[test]
-fn res_10_restore_is_said_until_the_client_heard_it() {
+fn res_10_restore_is_sent_until_the_client_confirms_it() {
     let mut w = World::new();
     let a = w.join(1);
     let mut first = w.comeback(a);
@@ -317,7 +317,7 @@ fn ids_2_an_id_that_waits_with_other_content_is_id_reuse() {
 
 /// Proves IDS-6.
 #[test]
-fn ids_6_repeats_of_what_waits_count() {
+fn ids_6_repeats_of_a_pending_command_count() {
     let mut w = World::new();
     let a = w.join(1);
     w.issuer = Issuer::Hold;
@@ -334,7 +334,7 @@ fn ids_6_repeats_of_what_waits_count() {
 /// A kick that could not be stored.
 /// Proves RST-5.
 #[test]
-fn ord_5_what_was_said_during_a_kick_that_failed_is_not_lost() {
+fn ord_5_commands_sent_during_a_failed_kick_are_not_lost() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
@@ -351,7 +351,7 @@ fn ord_5_what_was_said_during_a_kick_that_failed_is_not_lost() {
 /// and sends all commands again with the same ids.
 /// Proves IDS-7.
 #[test]
-fn ids_7_a_held_renewal_survives_the_loss_of_the_socket() {
+fn ids_7_a_queued_renewal_survives_the_loss_of_the_socket() {
     let mut w = World::new();
     let a = w.join(1);
     w.tokens.insert("new".to_owned(), Ok(Grant::debug()));
@@ -368,7 +368,7 @@ fn ids_7_a_held_renewal_survives_the_loss_of_the_socket() {
 
 /// Proves RES-2.
 #[test]
-fn res_2_tickets_of_before_a_crash_are_dead_when_a_newer_one_is_confirmed() {
+fn res_2_a_confirmed_ticket_invalidates_tickets_from_before_a_crash() {
     let mut w = World::new();
     w.join(9);
     let mut a = w.admit(entry(1).join_id(JID));
@@ -393,7 +393,7 @@ fn res_2_tickets_of_before_a_crash_are_dead_when_a_newer_one_is_confirmed() {
 
 /// Proves TOK-1.
 #[test]
-fn a_verification_of_another_session_is_not_taken() {
+fn a_verification_for_another_session_is_ignored() {
     let mut w = World::new();
     let a = w.admit(entry(1).join_id(JID));
     w.send_as(a, 50, renew_token("one"));
@@ -424,7 +424,7 @@ fn res_9_a_ticket_does_not_stand_in_for_a_forged_token() {
 
 /// Proves RST-1.
 #[test]
-fn res_9_who_comes_too_late_is_told_when() {
+fn res_9_a_late_client_is_told_when_to_come_back() {
     let mut w = World::new();
     w.drain();
     w.advance(5_000);
@@ -434,7 +434,7 @@ fn res_9_who_comes_too_late_is_told_when() {
 /// Attempts are counted per session, which the join begins.
 /// Proves RES-3.
 #[test]
-fn res_3_attempts_begin_anew_with_a_join() {
+fn res_3_a_join_resets_the_attempts() {
     let mut w = World::new();
     let mut a = w.admit(entry(1).join_id(JID));
     for _ in 0..6 {
@@ -450,7 +450,7 @@ fn res_3_attempts_begin_anew_with_a_join() {
 /// A JWT that lives longer than a day; the row is lost.
 /// Proves AUT-4, RES-9.
 #[test]
-fn a_ticket_does_not_make_a_token_endless() {
+fn a_ticket_does_not_extend_a_token() {
     let mut w = World::new();
     let first = w.join(1);
     w.disk.mode = DiskMode::Hold;

@@ -8,7 +8,7 @@ use crate::world::{ACCEPTED, World, add, delete, task, update};
 
 /// Proves TSK-2, TSK-3.
 #[test]
-fn tsk_2_what_cannot_be_carried_out_has_no_effect() {
+fn tsk_2_an_unfit_task_has_no_effect() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     w.push_url(a, "");
@@ -49,7 +49,7 @@ fn tsk_2_what_cannot_be_carried_out_has_no_effect() {
 
 /// Proves TSK-2.
 #[test]
-fn tsk_2_nobody_waits_for_ever_for_whether_it_can_be_carried_out() {
+fn tsk_2_an_admission_without_answer_times_out() {
     let mut w = World::with_tasks();
     let (a, b) = (w.join(1), w.join(2));
     w.tasks.nobody_admits = true;

@@ -60,7 +60,7 @@ fn ids_5_there_is_always_room_for_a_leave() {
 
 /// Proves ORD-5.
 #[test]
-fn held_commands_that_wait_themselves_keep_their_order() {
+fn queued_commands_that_wait_themselves_keep_their_order() {
     let mut w = World::new();
     let a = w.join(1);
     w.advance(100);
@@ -131,7 +131,7 @@ fn leave_does_not_wait_and_the_late_url_is_ignored() {
 
 /// Proves LEA-2, LEA-3, SES-6.
 #[test]
-fn leave_answers_what_waits_as_superseded_in_order_and_then_itself() {
+fn leave_answers_pending_commands_as_superseded_and_then_itself() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
@@ -232,7 +232,7 @@ fn without_a_url_the_command_fails_and_nothing_happened() {
 
 /// Proves MET-2.
 #[test]
-fn a_url_that_takes_five_seconds_is_given_up_and_ignored_later() {
+fn a_url_that_takes_five_seconds_fails_and_is_ignored_later() {
     let mut w = World::new();
     let a = w.join(1);
     w.advance(100);
@@ -276,7 +276,7 @@ fn a_publish_is_superseded_by_a_demotion() {
 
 /// Proves ORD-5.
 #[test]
-fn what_waits_behind_a_superseded_publish_needs_no_stack() {
+fn a_chain_of_superseded_publishes_needs_no_stack() {
     const CHAIN: u64 = 300;
     let chain = || {
         let mut w = World::new();
@@ -399,7 +399,7 @@ fn more_than_32_unanswered_commands_are_refused() {
 /// A token check that is never answered.
 /// Proves MET-1.
 #[test]
-fn a_token_that_nobody_looks_at_in_time_is_an_error_and_holds_nothing() {
+fn a_token_check_without_answer_fails_and_blocks_nothing() {
     let mut w = World::new();
     let a = w.join(1);
     let id = w.send(a, renew_token("slow"));

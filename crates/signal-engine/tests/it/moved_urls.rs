@@ -57,7 +57,7 @@ fn hand_over(w: &mut World) {
 
 /// Proves URL-10.
 #[test]
-fn url_10_after_a_hand_over_every_holder_is_told_behind_what_was_replayed() {
+fn url_10_after_a_hand_over_every_holder_gets_the_new_url_after_the_replay() {
     let (mut w, a, b) = scene();
     let old = w.ok(a, publish("audio"))["url"].clone();
     w.drain();
@@ -76,7 +76,7 @@ fn url_10_after_a_hand_over_every_holder_is_told_behind_what_was_replayed() {
 
 /// Proves URL-10.
 #[test]
-fn url_10_what_did_not_move_is_told_to_nobody() {
+fn url_10_unmoved_urls_are_not_sent() {
     let (mut w, a, b) = scene();
     let old = w.ok(a, publish("audio"))["url"].clone();
     let mints = w.mints;
@@ -90,7 +90,7 @@ fn url_10_what_did_not_move_is_told_to_nobody() {
 /// A notice may be lost with its socket: it is sent again with the same URL.
 /// Proves URL-10.
 #[test]
-fn url_10_it_is_told_again_until_an_answer_has_it() {
+fn url_10_a_new_url_is_sent_again_until_an_answer_has_it() {
     let (mut w, a, _) = scene();
     w.drain();
     w.advance(2_000);
@@ -117,7 +117,7 @@ fn url_10_it_is_told_again_until_an_answer_has_it() {
 /// An answer that was lost is repeated as it was: the URL in it is older than the notice.
 /// Proves URL-10.
 #[test]
-fn url_10_behind_a_repeated_answer_it_is_told_again() {
+fn url_10_a_repeated_answer_is_followed_by_the_new_url() {
     let (mut w, a, _) = scene();
     let id = w.send(a, publish("slaveAudio"));
     let old = w.answer(a, id).expect("answered").expect("published")["url"].clone();
@@ -168,7 +168,7 @@ fn url_10_after_a_crash_the_same_command_answers_another_url() {
 
 /// Proves URL-10.
 #[test]
-fn url_10_an_issuer_that_fails_or_is_late_is_asked_at_the_next_return() {
+fn url_10_a_failed_or_late_issuer_is_asked_again_at_the_next_return() {
     let (mut w, a, b) = scene();
     w.drain();
     w.advance(2_000);

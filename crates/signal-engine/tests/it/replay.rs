@@ -27,7 +27,7 @@ fn order(w: &World, client: Client) -> Vec<&'static str> {
 
 /// Proves RES-6.
 #[test]
-fn res_6_events_then_messages_then_what_holds_now() {
+fn res_6_a_resume_sends_events_then_messages_then_the_present_state() {
     let mut w = World::new();
     let a = w.join(1);
     let short = entry(2).jwt(&w, 0, 40_000);
@@ -48,7 +48,7 @@ fn res_6_events_then_messages_then_what_holds_now() {
 
 /// Proves JOI-2, RES-8.
 #[test]
-fn res_8_messages_that_are_kept_follow_a_join_that_goes_on() {
+fn res_8_stored_messages_follow_a_repeated_join() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.admit(entry(2).join_id(JOIN_ID));
@@ -89,7 +89,7 @@ fn res_8_no_more_than_64_kib_of_messages_are_kept() {
 
 /// Proves RES-8.
 #[test]
-fn res_8_who_confirms_nothing_costs_nobody_else_its_messages() {
+fn res_8_a_member_that_confirms_nothing_does_not_cost_others_their_messages() {
     let mut w = World::with(|config| config.message_bytes = 40_000);
     let a = w.join(1);
     let victim = w.join(2);
