@@ -305,7 +305,7 @@ fn take(player: &Player, tags: &mut Vec<Tag>, segmenter: &mut Segmenter) {
         reader.set_chunk_size(OUT_CHUNK_SIZE as u32).expect("our own size");
         reader.expect_media(true).expect("nothing is unfinished");
         let mut rest = &packet.rtmp()[..];
-        let message = reader.read(&mut rest).expect("what we send can be read");
+        let message = reader.read(&mut rest).expect("a sent message can be read");
         let message = message.expect("a packet is a whole message");
         assert!(rest.is_empty());
         assert_eq!((message.timestamp, &message.payload[..]), (timestamp, &tag.body[..]));

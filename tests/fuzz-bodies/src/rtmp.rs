@@ -211,7 +211,7 @@ fn command(name: &str, stream_id: u32, object: Value, arguments: &[&str]) -> Mes
     let arguments = arguments.iter().map(|text| Value::String((*text).into())).collect();
     let command = Command { name: name.into(), transaction: 2.0, object, arguments };
     let payload = command.encode();
-    assert_eq!(Command::parse(&payload), Ok(command), "what we encode we can read");
+    assert_eq!(Command::parse(&payload), Ok(command), "an encoded message can be read");
     Message { timestamp: 0, type_id: message_type::COMMAND, stream_id, payload }
 }
 
@@ -231,7 +231,7 @@ fn put(wire: &mut Vec<u8>, id: u8, message: &Message, size: usize) {
     let mut rest = &wire[start..];
     match reader.read(&mut rest) {
         Ok(Some(read)) => {
-            assert_eq!(read, *message, "what we encode we can read");
+            assert_eq!(read, *message, "an encoded message can be read");
             assert!(rest.is_empty(), "a message ends where it ends");
         }
         // This message exceeds only the limit for commands.
@@ -270,7 +270,7 @@ fn check_amf0(bytes: &[u8]) {
     let Ok(values) = amf0::decode_all(bytes) else { return };
     let mut once = Vec::new();
     values.iter().for_each(|value| amf0::encode(&mut once, value));
-    let again = amf0::decode_all(&once).expect("what we encode we can read");
+    let again = amf0::decode_all(&once).expect("an encoded message can be read");
     let mut twice = Vec::new();
     again.iter().for_each(|value| amf0::encode(&mut twice, value));
     // Compares bytes, because NaN does not equal itself.
@@ -369,7 +369,7 @@ fn run(wire: &[u8], pieces: impl Iterator<Item = usize>, decisions: u8) -> Sessi
         assert!(held <= most + SMALL_CHANGE, "{held} bytes are held");
     }
     if session.accept().is_ok() {
-        panic!("accepted what was not asked");
+        panic!("accepted without a request");
     }
     session.finish_play("over");
     outcome.drain(&mut session);
@@ -405,7 +405,7 @@ fn check(outcome: &SessionOutcome, received: usize) {
             }
             Event::Paused(_) => assert_eq!(current, Some(RequestKind::Play), "a play is paused"),
             Event::Skipped(_) => assert_eq!(current, Some(RequestKind::Publish), "of a publish"),
-            Event::Stopped => assert!(current.take().is_some(), "what had begun is stopped"),
+            Event::Stopped => assert!(current.take().is_some(), "a begun stream is stopped"),
         }
     }
     assert!(requests <= MAX_REQUESTS);
@@ -435,7 +435,7 @@ fn replies(sent: &[u8]) -> (&[u8], Vec<Message>) {
     let (handshake, mut rest) = sent.split_at(sent.len().min(1 + 2 * PACKET));
     let mut reader = ChunkReader::default();
     let mut messages = Vec::new();
-    while let Some(message) = reader.read(&mut rest).expect("what we send can be read") {
+    while let Some(message) = reader.read(&mut rest).expect("a sent message can be read") {
         if message.type_id == message_type::SET_CHUNK_SIZE {
             let size = message.payload.first_chunk().expect("a size has four bytes");
             reader.set_chunk_size(u32::from_be_bytes(*size)).expect("a size in range");

@@ -238,7 +238,7 @@ fn replies(sent: &[u8]) -> (&[u8], Vec<Message>) {
     let (handshake, mut rest) = sent.split_at(sent.len().min(1 + 2 * PACKET));
     let mut reader = ChunkReader::default();
     let mut messages = Vec::new();
-    while let Some(message) = reader.read(&mut rest).expect("what we send can be read") {
+    while let Some(message) = reader.read(&mut rest).expect("a sent message can be read") {
         if message.type_id == message_type::SET_CHUNK_SIZE {
             let size = message.payload.first_chunk().expect("a size has four bytes");
             reader.set_chunk_size(u32::from_be_bytes(*size)).expect("a size in range");

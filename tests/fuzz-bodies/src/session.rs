@@ -303,7 +303,7 @@ impl Host {
         }
         assert_eq!(self.session.picture(), self.view.as_ref(), "the changes make the picture");
         let due = self.session.next_deadline();
-        assert!(due.is_none_or(|due| due.0 > self.now), "what is due was done");
+        assert!(due.is_none_or(|due| due.0 > self.now), "no deadline is overdue");
         if self.session.state() == ConnectionState::Disconnected {
             assert!(self.view.is_none() && self.open.is_empty(), "out is out");
         } else {
@@ -395,7 +395,10 @@ impl Host {
     fn sent(&mut self, text: &str) {
         for element in decode_client_frame(text.as_bytes()).expect("a frame that servers read") {
             let Element::Request(request) = element else { panic!("refused: {text}") };
-            assert!(request.ack.is_none_or(|ack| ack < request.id), "only what came is confirmed");
+            assert!(
+                request.ack.is_none_or(|ack| ack < request.id),
+                "only received answers are confirmed"
+            );
             if is_command(&request.call) {
                 assert!(request.id.0 > self.last_id, "ids grow");
                 self.last_id = request.id.0;
@@ -424,7 +427,7 @@ impl Host {
         self.lost(1006);
         let begin = self.now;
         while self.session.state() != ConnectionState::Disconnected {
-            let due = self.session.next_deadline().expect("whoever is on the way has a deadline");
+            let due = self.session.next_deadline().expect("a connecting session has a deadline");
             assert!(due.0 - begin <= GIVES_UP_MS, "on the way for ever");
             self.now = self.now.max(due.0);
             self.input(Input::Timeout);

@@ -180,7 +180,11 @@ fn mac(secret: &str, signed: &str) -> Vec<u8> {
 
 /// Any text as a token. `check_grant` checks an accepted one.
 fn by_hand(token: &str) {
-    assert_eq!(TicketClaims::open(&TicketKey::new([7; 32]), token), None, "nobody has the key");
+    assert_eq!(
+        TicketClaims::open(&TicketKey::new([7; 32]), token),
+        None,
+        "no token opens with another key"
+    );
     for appkey in APPS {
         for uid in [None, Some(UserId(7))] {
             let granted = enter(appkey, token, uid, "room");
@@ -221,7 +225,7 @@ fn made_jwt(program: &mut Program<'_>) {
         ends_membership: true,
     };
     let enter = |appkey, token: &str| enter(appkey, token, Some(UserId(7)), channel);
-    assert_eq!(enter(appkey, &token), Ok(expected), "what it says is granted");
+    assert_eq!(enter(appkey, &token), Ok(expected), "the granted rights are those of the token");
     for other in APPS {
         assert!(other == appkey || enter(other, &token).is_err(), "a token is for one app");
     }
@@ -285,7 +289,7 @@ fn made_basic(program: &mut Program<'_>) {
         assert_eq!(own(token), Err(ErrorName::TokenInvalid), "digits could move");
         return;
     }
-    assert_eq!(own(token), Ok(expected.clone()), "what it says is granted");
+    assert_eq!(own(token), Ok(expected.clone()), "the granted rights are those of the token");
     assert_eq!(enter(appkey, token, None, channel), Err(ErrorName::BadUid));
     for other in APPS {
         let elsewhere = enter(other, token, Some(*uid), channel);
@@ -293,7 +297,7 @@ fn made_basic(program: &mut Program<'_>) {
     }
     // Padding, spaces and the case of the signature are not signed.
     if let Ok(grant) = own(&changed(program, token)) {
-        assert_eq!(grant, expected, "what was changed says the same");
+        assert_eq!(grant, expected, "a changed token that is accepted grants the same");
     }
 }
 

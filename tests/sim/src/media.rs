@@ -61,7 +61,7 @@ impl World {
     /// An app received a URL, and may start to use it.
     pub(crate) fn media_url(&mut self, c: usize, url: &str) {
         let Some((generation, viewer)) = self.media.stream_of(url) else {
-            return self.fail("media", format!("c{c} got a URL that nobody issued"));
+            return self.fail("media", format!("c{c} got a URL that was not issued"));
         };
         if !self.media.rng.chance(self.scenario.knobs.media) || self.healing {
             return;

@@ -220,7 +220,7 @@ fn the_error_table_is_the_code() {
     for row in &wanted {
         assert!(given.contains(row), "no row {row:?}");
     }
-    assert_eq!(given.len(), wanted.len(), "rows of errors that nobody knows");
+    assert_eq!(given.len(), wanted.len(), "rows of unknown errors");
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn the_close_table_is_the_code() {
         .map(|row| row[0].as_str())
         .filter(|cell| cell.parse::<u16>().is_ok())
         .collect();
-    assert_eq!(codes.len(), CloseCode::TABLE.len(), "rows of codes that nobody knows");
+    assert_eq!(codes.len(), CloseCode::TABLE.len(), "rows of unknown codes");
 }
 
 /// The errors that the tables of limits and of methods name.

@@ -282,7 +282,7 @@ mod tests {
             assert_eq!(flow.level(MonoTime(4_000)), level);
         }
         flow.pushed(at(6_000), &pushed(0, 9_000), true);
-        assert_eq!(flow.level(MonoTime(6_000)), 0, "who is muted need send nothing");
+        assert_eq!(flow.level(MonoTime(6_000)), 0, "a muted push may send nothing");
         flow.end();
         assert_eq!(flow.level(MonoTime(6_000)), DOWN);
         flow.begin(MonoTime(7_000));

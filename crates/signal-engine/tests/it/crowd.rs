@@ -162,7 +162,7 @@ impl Crowd {
     fn assert_undisturbed(&mut self) {
         assert!(self.worst < CUT_BYTES * 3 / 4, "a slow reader lagged by {} bytes", self.worst);
         let honest = self.limited.range(..=ConnId(MEMBERS)).next();
-        assert_eq!(honest, None, "somebody else is refused");
+        assert_eq!(honest, None, "another member is refused");
         for uid in 1..=MEMBERS {
             assert!(self.call(ConnId(uid), say("hello")), "{uid} may speak");
         }

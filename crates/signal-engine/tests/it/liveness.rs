@@ -32,7 +32,7 @@ fn liv_2_after_a_stall_waiting_input_is_read_before_any_timeout() {
     // All of them sent pings meanwhile, which are handled one after the other.
     w.stall(60_000);
     for client in &clients {
-        assert_eq!(w.closed(*client), None, "what waits is read first");
+        assert_eq!(w.closed(*client), None, "waiting input is read first");
         w.ok(*client, ping());
     }
     w.resume(lost);
@@ -264,7 +264,11 @@ fn a_server_that_stops_closes_every_socket_and_ends_no_membership() {
     for client in [watcher, a, b] {
         assert_eq!(w.closed(client), Some(CloseCode::GOING_AWAY));
     }
-    assert_eq!(w.heard(a), ["message 99 one", "message 99 two"], "what waits goes out before");
+    assert_eq!(
+        w.heard(a),
+        ["message 99 one", "message 99 two"],
+        "waiting messages are sent before"
+    );
     assert_eq!((w.engine.stats().members, w.engine.stats().connected), (3, 0));
     assert_eq!(w.may_push(generation), Ok(()));
     w.advance(30_000);
@@ -310,9 +314,9 @@ fn liv_5_a_client_that_answers_pings_stays_with_coarse_timers() {
         w.ok(watcher, ping());
     }
     assert_eq!(w.closed(hidden), None);
-    assert!(w.heard(watcher).is_empty(), "nobody sees a leave");
+    assert!(w.heard(watcher).is_empty(), "no leave is sent");
     assert!((50..=60).contains(&(asked - before)), "{} pings", asked - before);
-    assert!(w.conns[&watcher.0].pings.is_empty(), "who talks is not asked");
+    assert!(w.conns[&watcher.0].pings.is_empty(), "a talking client is not pinged");
 }
 
 /// Proves LIV-2, LIV-5.

@@ -30,7 +30,7 @@ fn told(outputs: Vec<LobbyOutput>) -> (Vec<ErrorName>, Option<CloseCode>, Option
                 }
             }
             LobbyOutput::Close(code) => closed = Some(code),
-            LobbyOutput::Join(..) | LobbyOutput::Reconnect(_) => panic!("nobody enters"),
+            LobbyOutput::Join(..) | LobbyOutput::Reconnect(_) => panic!("a connection entered"),
         }
     }
     assert_eq!(announced, closed, "a close is announced");

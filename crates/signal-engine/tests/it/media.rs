@@ -147,7 +147,7 @@ fn audio_and_video_of_one_publisher_have_one_pull_url_and_subscribe_is_idempoten
     assert_eq!(gen_of(&w.pull_url(b, 1, "screenShare")), screen);
     assert_eq!(w.mints, 4);
     assert_ne!(w.pull_url(c, 1, "audio"), url, "each viewer has its own");
-    assert_eq!(w.engine.stats().events, events, "nobody is told who subscribes");
+    assert_eq!(w.engine.stats().events, events, "a subscription causes no event");
     let (b, c) = (w.mid(b), w.mid(c));
     assert_eq!(w.may_play(generation, b), Ok(()));
     assert_eq!(w.may_play(generation, c), Ok(()));
@@ -225,7 +225,7 @@ fn unsubscribe_of_the_last_kind_cuts_that_viewer_only() {
     assert_eq!(w.may_play(generation, c_mid), Ok(()));
     w.ok(b, unsubscribe(1, "video"));
     w.ok(b, unsubscribe(9, "video"));
-    assert_eq!(w.cut_viewers.len(), 1, "what is not subscribed is a no-op");
+    assert_eq!(w.cut_viewers.len(), 1, "unsubscribing twice is a no-op");
     assert!(w.cut.is_empty());
 }
 
@@ -351,7 +351,7 @@ fn sub_1_the_relay_is_told_the_kinds_of_streams_and_viewers() {
     w.pull_url(b, 1, "video");
     w.ok(b, unsubscribe(1, "audio"));
     assert_eq!(w.played(generation, mid), Ok(video));
-    assert!(w.cut_viewers.is_empty() && w.cut.is_empty(), "nothing of this cuts");
+    assert!(w.cut_viewers.is_empty() && w.cut.is_empty(), "none of these cuts");
     w.ok(b, unsubscribe(1, "video"));
     assert_eq!(w.cut_viewers, [(generation, mid)]);
     // After a crash the verdicts are the first to tell the kinds again.

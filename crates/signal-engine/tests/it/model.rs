@@ -482,12 +482,12 @@ impl Pair {
             let push = self.w.pushed(generation);
             let Some((owner, of_slot)) = current.get(&generation) else {
                 assert_eq!(push, Err(Denial::UnknownStream));
-                assert!(self.w.cut.contains(&generation), "what is over was cut");
+                assert!(self.w.cut.contains(&generation), "an ended stream is cut");
                 continue;
             };
             let published = self.model.people[owner].published.iter().copied();
             assert_eq!(push, Ok(kinds_of(published, *of_slot)), "{owner} publishes");
-            assert!(!self.w.cut.contains(&generation), "what is live was not cut");
+            assert!(!self.w.cut.contains(&generation), "a live stream is not cut");
             for (uid, person) in &self.model.people {
                 let subscribed = person.subscriptions.iter().filter(|(of, _)| of == owner);
                 let kinds = kinds_of(subscribed.map(|(_, kind)| *kind), *of_slot);

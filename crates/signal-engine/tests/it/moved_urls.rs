@@ -132,7 +132,7 @@ fn url_10_a_repeated_answer_is_followed_by_the_new_url() {
     let repeated = w.answer(a, id).expect("answered").expect("published")["url"].clone();
     assert_eq!(repeated, old);
     let behind = told(&mut w, a);
-    assert_eq!(words(&behind), ["1 push slaveAudio"], "of what the answer is about");
+    assert_eq!(words(&behind), ["1 push slaveAudio"], "of the kind in the answer");
     assert!(first.contains(&behind[0]), "the URL that it was told");
     w.send_as(a, played, subscribe(2, "video"));
     assert_eq!(words(&told(&mut w, a)), ["2 pull video"]);

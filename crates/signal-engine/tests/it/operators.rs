@@ -350,7 +350,7 @@ fn rst_5_a_repeated_lift_is_answered_when_stored() {
     assert_eq!(w.admin(lift.clone()), Ok(AdminReply::Lifted(0)), "it is stored");
     assert_eq!(w.admin(lift_by.clone()), Ok(AdminReply::Lifted(1)), "the other one");
     w.disk.mode = DiskMode::Hold;
-    assert_eq!(w.admin(lift_by), Ok(AdminReply::Lifted(0)), "and who was kept down");
+    assert_eq!(w.admin(lift_by), Ok(AdminReply::Lifted(0)), "and the demotions");
     w.disk.mode = DiskMode::AtOnce;
     w.crash();
     assert_eq!(w.admin(AdminCommand::ListBans(None)), Ok(AdminReply::Bans(Vec::new())));

@@ -244,7 +244,7 @@ fn a_url_that_takes_five_seconds_fails_and_is_ignored_later() {
     assert_eq!(w.answer(a, id), None);
     w.advance(1);
     assert_eq!(w.error(a, id), ErrorName::UrlUnavailable);
-    assert!(w.answer(a, held).expect("answered").is_ok(), "what was held goes on");
+    assert!(w.answer(a, held).expect("answered").is_ok(), "the queued commands continue");
     w.issue();
     assert_eq!(w.engine.stats().streams, 0);
     w.advance(20);

@@ -89,7 +89,7 @@ impl Picture {
                 let (media_type, publication) = (removed.media_type.clone(), removed.publication);
                 let gone = StreamInfo { media_type, publication };
                 let member = self.member(removed.uid, removed.mid);
-                assert!(member.streams.contains(&gone), "what is removed was added");
+                assert!(member.streams.contains(&gone), "a removed stream was added before");
                 member.streams.retain(|stream| *stream != gone);
             }
             ChannelEvent::Muted(change) => {
@@ -109,7 +109,7 @@ impl Picture {
                 assert!(status.stream_url.ends_with("/***"), "a secret is told (EVT-2)");
                 let id = &status.task_id;
                 if status.state == Some(TaskState::Ended) {
-                    assert!(self.tasks.remove(id).is_some(), "what ends was there");
+                    assert!(self.tasks.remove(id).is_some(), "an ended task existed");
                     return;
                 }
                 let info = TaskInfo {

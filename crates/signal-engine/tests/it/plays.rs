@@ -34,8 +34,8 @@ impl Scene {
 fn rst_4_a_play_waits_for_its_viewer_to_subscribe_again() {
     let Scene { mut w, viewer, generation, mid, .. } = Scene::new();
     let play = w.ask_to_play(generation, mid);
-    assert!(w.waiting.contains(&play), "nobody is told to come again");
-    assert_eq!(w.may_push(generation), Ok(()), "a push waits for nobody");
+    assert!(w.waiting.contains(&play), "no play is told to retry");
+    assert_eq!(w.may_push(generation), Ok(()), "a push does not wait");
     w.advance(5_000);
     let (viewer, _) = w.resume(viewer);
     w.advance(1_000);
@@ -108,5 +108,5 @@ fn rst_4_a_viewer_has_a_share_of_waiting_plays_and_a_hang_up_frees_one() {
     w.advance(100);
     assert!(matches!(w.verdicts.remove(&plays[0]), Some(Ok(_))));
     assert!(matches!(w.verdicts.remove(&another), Some(Ok(_))));
-    assert_eq!(w.verdicts.remove(&plays[3]), None, "nobody waits for that");
+    assert_eq!(w.verdicts.remove(&plays[3]), None, "no verdict follows a withdrawal");
 }

@@ -78,7 +78,7 @@ fn res_2_a_lost_answer_does_no_harm_and_an_older_ticket_is_invalid() {
         late.ticket = dead;
         assert_eq!(w.refused_with(c, late), ResumeReason::Invalid);
     }
-    assert_eq!(w.closed(c), None, "RES-4: nobody is disturbed");
+    assert_eq!(w.closed(c), None, "RES-4: no member is disturbed");
     w.ok(c, say("still here"));
     w.resume(c);
 }

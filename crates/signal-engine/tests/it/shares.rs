@@ -40,7 +40,7 @@ fn ban_all(w: &mut World, uid: u64) -> usize {
 fn only_the_moderator_that_used_up_its_share_is_refused() {
     let mut w = World::with(|config| config.limits.bans = 400);
     let bans = ban_all(&mut w, 1);
-    assert!((30..50).contains(&bans), "{bans}: an eighth of what its app may have");
+    assert!((30..50).contains(&bans), "{bans}: an eighth of the share of its app");
     // A refused command has no effect: neither the kick nor the close.
     let a = w.admit(in_app(1, "creator").channel("own"));
     let b = w.admit(in_app(2, "creator").channel("own"));
@@ -450,7 +450,7 @@ fn a_member_without_message_right_keeps_its_last_visible_texts() {
     w.ok(a, rename("Bea"));
     w.ok(a, leave());
     let a = w.admit(silent(1).name("Cleo"));
-    assert_eq!(name(&w, a), "Cleo", "not what was seen long ago");
+    assert_eq!(name(&w, a), "Cleo", "not the texts seen long ago");
     w.ok(a, leave());
     // The same if it is replaced while it is visible.
     let a = w.admit(silent(1));

@@ -24,7 +24,7 @@ fn a_targeted_message_reaches_its_recipients_only() {
     let events = w.engine.stats().events;
     let sent = w.ok(a, tell(&[2, 4, 2, 5, 99], "psst-secret"));
     let sent: MessageSent = serde_json::from_value(sent).expect("sent");
-    assert_eq!(sent.delivered, 4, "each once; who of them is there is not told");
+    assert_eq!(sent.delivered, 4, "each recipient counts once, present or not");
     w.ok(c, tell(&[2], "another-secret"));
     w.advance(100);
     assert_eq!(w.engine.stats().events, events, "not in the log");

@@ -125,7 +125,7 @@ fn tsk_7_a_claim_is_granted_to_one_task_after_its_write() {
     assert_eq!((keeper.ask(&two), keeper.ask(&one)), (busy(10_000), busy(10_000)));
     keeper.advance(10_000);
     assert_eq!(keeper.ask(&two), None);
-    assert_eq!(keeper.store(false), Some(Claimed::Unavailable), "nothing came of it");
+    assert_eq!(keeper.store(false), Some(Claimed::Unavailable), "it has no effect");
     assert_eq!(keeper.ask(&one), None);
     assert_eq!(keeper.store(true), Some(Claimed::Granted));
     // An address that was never pushed to does not rest.
@@ -152,7 +152,7 @@ fn tsk_12_after_a_crash_a_claim_waits_for_its_holder_as_long_as_it_would_rest() 
     keeper.advance(9_999);
     assert_eq!(keeper.ask(&two), busy(1));
     keeper.advance(1);
-    assert_eq!(keeper.ask(&two), None, "nobody wanted it");
+    assert_eq!(keeper.ask(&two), None, "no task claims it");
     assert_eq!(keeper.store(true), Some(Claimed::Granted));
     assert_eq!(keeper.ask(&one), Some(BUSY), "too late");
     keeper.input(Input::Release { claim: two, rest: true });

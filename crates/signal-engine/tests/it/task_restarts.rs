@@ -26,7 +26,7 @@ fn tsk_12_a_task_survives_a_crash_and_its_next_run_waits() {
     assert_eq!(w.orders(), ["stop a 1"]);
     let (a, resumed) = w.resume(a);
     let tasks = resumed.snapshot.expect("another epoch").channel.tasks;
-    assert_eq!(tasks.len(), 1, "what was deleted never comes back");
+    assert_eq!(tasks.len(), 1, "a deleted task never comes back");
     assert_eq!((&tasks[0].state, tasks[0].revision), (&Some(TaskState::Starting), 2));
     w.advance(2_499);
     assert!(w.orders().is_empty());
@@ -243,7 +243,7 @@ fn tsk_2_a_stop_finishes_open_requests_first() {
     let id = w.send(a, add(&[task("a", "rtmp://h/live/a", &[1])]));
     w.drain();
     w.advance(1_600);
-    assert_eq!(w.drained, None, "it waits for what was asked for");
+    assert_eq!(w.drained, None, "it waits for the open claim");
     w.hand_on_claims();
     assert_eq!(w.drained, Some(true));
     assert!(w.orders().is_empty(), "the next process begins its run");

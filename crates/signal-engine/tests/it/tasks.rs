@@ -37,7 +37,7 @@ fn tsk_8_a_task_runs_while_a_member_is_seen_or_heard() {
     w.ok(a, add(&[a_task()]));
     w.advance(20);
     assert_eq!(w.heard(b), ["task a idle 0 r1"]);
-    assert!(w.orders().is_empty(), "nobody is seen");
+    assert!(w.orders().is_empty(), "no member is seen");
     w.push_url(b, "screenShare");
     w.advance(20);
     assert!(w.orders().is_empty(), "a screen is no part of it");
@@ -355,7 +355,7 @@ fn tsk_1_tasks_end_with_the_channel() {
     w.ok(c, leave());
     w.assert_empty();
     w.advance(120_000);
-    assert_eq!(w.disk.claims(), 0, "what nobody has is forgotten");
+    assert_eq!(w.disk.claims(), 0, "a claim without holder is dropped");
 }
 
 /// Proves TSK-1, TSK-9.

@@ -228,7 +228,7 @@ impl Client {
                     membership.last = position.seq;
                     let at = (position.epoch, position.seq);
                     let text = observed.texts.entry(at).or_insert_with(|| raw.get().to_owned());
-                    assert_eq!(text, raw.get(), "an event is the same for everybody");
+                    assert_eq!(text, raw.get(), "an event is the same for all members");
                     membership.apply(&event);
                     observed.states.note("event", event.method());
                 }
@@ -272,7 +272,7 @@ impl Client {
     fn joined(&mut self, result: &str, states: &mut ReachedStates) {
         // A `reconnect` with an invented ticket is refused by a result.
         if let Ok(Resumed { outcome, reason, .. }) = serde_json::from_str(result) {
-            assert_eq!(outcome, Outcome::Refused, "nobody comes back without a ticket");
+            assert_eq!(outcome, Outcome::Refused, "no client resumes without a ticket");
             states.note("resume", "guessed");
             self.refused = reason;
             return;

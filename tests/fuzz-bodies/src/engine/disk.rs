@@ -115,7 +115,7 @@ impl Disk {
     pub(super) fn restored(&self, clean: bool) -> Restored {
         let reread = |(key, record): (&RowKey, &Record)| {
             let record = Record::read(&key.row, &record.text());
-            (key.clone(), record.expect("what was written can be read"))
+            (key.clone(), record.expect("a written record can be read"))
         };
         Restored::of(self.rows.iter().map(reread), clean)
     }

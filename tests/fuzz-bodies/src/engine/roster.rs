@@ -41,7 +41,7 @@ impl Roster {
                 assert!(self.0.insert(e.mid, shown).is_none(), "joins and leaves alternate");
             }
             ChannelEvent::ClientLeave(e) => {
-                let shown = self.0.remove(&e.mid).expect("who leaves was there");
+                let shown = self.0.remove(&e.mid).expect("a leaving member had joined");
                 assert_eq!(shown.uid, e.uid);
                 assert!(shown.streams.is_empty(), "streams are removed before");
             }
@@ -50,12 +50,12 @@ impl Roster {
                 assert!(self.0.contains_key(&e.mid), "behind the join, or before the leave");
             }
             ChannelEvent::StreamAdded(StreamChange { mid, media_type, publication, .. }) => {
-                let shown = self.0.get_mut(mid).expect("who streams is there");
+                let shown = self.0.get_mut(mid).expect("a publisher has joined");
                 let before = shown.streams.insert(media_type.clone(), *publication);
                 assert_eq!(before, None, "one stream of a kind");
             }
             ChannelEvent::StreamRemoved(StreamChange { mid, media_type, publication, .. }) => {
-                let shown = self.0.get_mut(mid).expect("who streams is there");
+                let shown = self.0.get_mut(mid).expect("a publisher has joined");
                 assert_eq!(shown.streams.remove(media_type), Some(*publication));
             }
             ChannelEvent::Muted(MuteChange { mid, media_type, .. }) => {

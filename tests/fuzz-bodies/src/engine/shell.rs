@@ -232,7 +232,7 @@ impl Shell {
         let verdict = self.verdicts.remove(&query)?;
         let how = if access == Access::Publish { "publish" } else { "play" };
         self.observed.states.note(how, if verdict.is_ok() { "allowed" } else { "denied" });
-        assert!(verdict.is_err() || !self.cut.contains(&generation), "what was cut stays cut");
+        assert!(verdict.is_err() || !self.cut.contains(&generation), "a cut stream stays cut");
         Some(verdict.is_ok())
     }
 
@@ -341,12 +341,12 @@ impl Shell {
         assert_eq!(left, (0, 0, 0, 0), "channels, members, sockets, streams");
         assert_eq!((stats.log_bytes, stats.message_bytes), (0, 0), "bytes of events and messages");
         assert_eq!(self.members, 0, "each membership ends once");
-        assert!(self.disk.lost || self.disk.is_empty(), "nobody is written down");
+        assert!(self.disk.lost || self.disk.is_empty(), "no member is stored");
         for generation in std::mem::take(&mut self.minted) {
             let verdict = self.authorize(generation, Access::Publish);
             assert_eq!(verdict, Some(false), "no stream is left");
         }
-        assert_eq!(self.engine.stats().frames, stats.frames, "nobody is there to be told");
+        assert_eq!(self.engine.stats().frames, stats.frames, "no frame is sent without members");
         self.observed.states
     }
 
@@ -364,7 +364,7 @@ impl Shell {
                 self.output(output, &mut inputs);
             }
             let due = self.engine.next_deadline();
-            assert!(due.is_none_or(|due| due > self.now.mono), "what is due was done");
+            assert!(due.is_none_or(|due| due > self.now.mono), "no deadline is overdue");
         }
         let stats = self.engine.stats();
         assert_eq!(stats.connected, self.seated().len(), "sockets are counted");
@@ -400,7 +400,7 @@ impl Shell {
             }
             Output::Ping { conn } => {
                 let client = self.clients.get(&conn).expect("a connection that exists");
-                assert!(client.is_seated(), "nobody else is pinged");
+                assert!(client.is_seated(), "only a joined connection is pinged");
             }
             Output::Close { conn, code } => {
                 let client = self.clients.get_mut(&conn).expect("a connection that exists");
@@ -434,7 +434,10 @@ impl Shell {
                 );
             }
             Output::SetSubscribed { generation, kinds, .. } => {
-                assert!(!kinds.is_empty() && !self.cut.contains(&generation), "what goes on");
+                assert!(
+                    !kinds.is_empty() && !self.cut.contains(&generation),
+                    "the stream is live and has kinds"
+                );
             }
             Output::CutStream { generation, .. } => {
                 assert!(self.minted.contains(&generation), "a stream that exists is cut");
@@ -445,7 +448,7 @@ impl Shell {
             }
             Output::Note(Note::MemberJoined { .. }) => self.members += 1,
             Output::Note(Note::MemberLeft { .. }) => {
-                self.members = self.members.checked_sub(1).expect("who joined leaves");
+                self.members = self.members.checked_sub(1).expect("a membership ends once");
             }
             Output::Note(_) => {}
             Output::Order(_) | Output::Release { .. } | Output::Claimed { .. } => {

@@ -397,7 +397,7 @@ impl World {
         if let (Ok(reply), Some(picture)) = (outcome, &client.copy)
             && !is_shown(reply, open, &picture.own)
         {
-            self.fail("app", format!("c{c}: {} succeeds with what is over", open.method));
+            self.fail("app", format!("c{c}: {} succeeds with an ended publication", open.method));
         }
     }
 }

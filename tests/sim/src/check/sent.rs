@@ -169,7 +169,7 @@ impl World {
     /// Checks a text that a session sends.
     pub(crate) fn check_said(&mut self, c: usize, text: &str) {
         let Ok(elements) = codec::decode_client_frame(text.as_bytes()) else {
-            return self.fail("delivery", format!("c{c} sends what cannot be read"));
+            return self.fail("delivery", format!("c{c} sends an unreadable frame"));
         };
         self.check_entry(c, &elements);
         for element in elements {

@@ -199,7 +199,7 @@ impl Model {
                 written.iter().flatten().filter_map(|saved| saved.channels.get(key)).collect();
             let mut rows = Rows {
                 cid: record.cid,
-                creator: record.creator.expect("who joins first has made it"),
+                creator: record.creator.expect("a channel with members has a creator"),
                 attributes: record.attributes.clone(),
                 demoted: record.demoted.iter().copied().collect(),
                 members: BTreeMap::new(),

@@ -167,7 +167,7 @@ impl Store {
         let mut rows = vec![Vec::new(); shards];
         for (key, record) in &self.table.rows {
             let record = Record::read(&key.row, &record.text());
-            let record = record.expect("what was written can be read");
+            let record = record.expect("a written record can be read");
             rows[shard_of(&key.channel, shards)].push((key.clone(), record));
         }
         let restored = |rows| Restored { clean: unharmed, ..Restored::of(rows, clean) };

@@ -32,7 +32,8 @@ impl TaskWorld {
         self.ticks = vec![u64::MAX; SHARDS];
         let mut rows = vec![Vec::new(); SHARDS];
         for (key, record) in &self.rows {
-            let record = Record::read(&key.row, &record.text()).expect("what was written is read");
+            let record =
+                Record::read(&key.row, &record.text()).expect("a written record can be read");
             rows[shard_of(&key.channel, SHARDS)].push((key.clone(), record));
         }
         for (shard, rows) in rows.into_iter().enumerate() {

@@ -70,7 +70,7 @@ impl World {
             self.advance(due.since(self.now.mono));
             assert_eq!(self.engine.next_deadline(), Some(due + 60_000), "only the sweep is due");
         }
-        assert_eq!(self.engine.stats().frames, frames, "nobody is there to be told anything");
+        assert_eq!(self.engine.stats().frames, frames, "no frame is sent without members");
         for generation in self.minted.clone() {
             assert_eq!(self.may_push(generation), Err(Denial::UnknownStream));
         }

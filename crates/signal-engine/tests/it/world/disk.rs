@@ -50,7 +50,7 @@ impl Disk {
             match op {
                 RowOp::Put(key, record) => {
                     let record = Record::read(&key.row, &record.text());
-                    self.rows.insert(key, record.expect("what was written can be read"));
+                    self.rows.insert(key, record.expect("a written record can be read"));
                 }
                 RowOp::Drop(key) => {
                     self.rows.remove(&key);
@@ -60,7 +60,7 @@ impl Disk {
                 }
                 RowOp::AppendHistory(channel, record) => {
                     let text = serde_json::to_string(&record).expect("text");
-                    let record = serde_json::from_str(&text).expect("what was written can be read");
+                    let record = serde_json::from_str(&text).expect("a written record can be read");
                     self.history.push((channel, record));
                 }
                 RowOp::DropChannel(channel) => {

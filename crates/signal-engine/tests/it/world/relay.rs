@@ -21,7 +21,7 @@ impl Relay {
         verdict: Result<KindSet, Denial>,
     ) {
         let Ok(kinds) = verdict else { return };
-        assert!(!kinds.is_empty(), "nobody is allowed to carry nothing");
+        assert!(!kinds.is_empty(), "a permission has at least one kind");
         let known = match access {
             Access::Publish => self.published.entry(generation).or_insert(kinds),
             Access::Play { viewer } => self.subscribed.entry((generation, viewer)).or_insert(kinds),

@@ -35,7 +35,7 @@ impl World {
             Output::Send { conn, frame } => self.receive(conn, frame),
             Output::Ping { conn } => {
                 let state = self.conns.get_mut(&conn).expect("a ping of a known connection");
-                assert!(state.is_seated(), "nobody else is pinged");
+                assert!(state.is_seated(), "only a joined connection is pinged");
                 state.pings.push(self.now.mono);
             }
             Output::Close { conn, code } => {
@@ -59,7 +59,7 @@ impl World {
                 }
             }
             Output::AuthorizePending { query } => {
-                assert!(self.waiting.insert(query), "it is said once");
+                assert!(self.waiting.insert(query), "it is sent once");
             }
             Output::Verdict { query, verdict } => {
                 self.waiting.remove(&query);
@@ -167,7 +167,7 @@ impl World {
                         .texts
                         .entry((position.epoch, position.seq))
                         .or_insert_with(|| text.to_owned());
-                    assert_eq!(first, text, "an event is the same for everybody (ORD-1)");
+                    assert_eq!(first, text, "an event is the same for all members (ORD-1)");
                     if let Some(picture) = &mut state.picture {
                         picture.fold(&event);
                     }

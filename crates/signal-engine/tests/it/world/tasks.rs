@@ -195,7 +195,7 @@ fn order_words(order: &Order) -> String {
     match order {
         Order::Start { run, .. } => format!("start {} {}", run.task, run.number),
         Order::Lease { run, ask, ms } => {
-            assert!([1, 2].contains(ask), "a lease is given for what was asked");
+            assert!([1, 2].contains(ask), "a lease answers an ask");
             format!("lease {} {} {ms}", run.task, run.number)
         }
         Order::Update { run, .. } => format!("update {} {}", run.task, run.number),

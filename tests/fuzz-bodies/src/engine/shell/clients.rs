@@ -196,7 +196,7 @@ impl Shell {
                         | ResumeReason::Replaced
                 );
                 let good = newest && has_member && !how.stale;
-                assert!(!(good && wrong), "who holds the newest ticket is refused as {reason}");
+                assert!(!(good && wrong), "the newest ticket is refused as {reason}");
             }
             None => {
                 assert!(genuine && self.clients[&conn].is_seated(), "refused, or back");

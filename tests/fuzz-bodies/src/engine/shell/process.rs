@@ -12,7 +12,7 @@ use crate::program::Program;
 impl Shell {
     pub(crate) fn stop(&mut self) {
         self.input(Input::Stop);
-        assert!(self.drain.is_some() || self.seated().is_empty(), "everybody is told to go");
+        assert!(self.drain.is_some() || self.seated().is_empty(), "every connection is closed");
     }
 
     pub(crate) fn set_disk(&mut self, mode: Mode) {
@@ -87,7 +87,7 @@ impl Shell {
             && let Some(has) = self.members()
         {
             let new: Vec<_> = has.difference(&had).collect();
-            assert!(new.is_empty(), "nobody is another than before: {new:?}, was {had:?}");
+            assert!(new.is_empty(), "no membership changes in a restart: {new:?}, was {had:?}");
         }
     }
 
@@ -105,14 +105,14 @@ impl Shell {
             while let Some(output) = engine.poll_output() {
                 outputs += 1;
                 assert!(outputs < MAX_OUTPUTS, "outputs without end");
-                assert!(!matches!(output, Output::Send { .. }), "there is nobody to be told");
+                assert!(!matches!(output, Output::Send { .. }), "no frame is sent without members");
             }
             let Some(due) = engine.next_deadline().filter(|due| *due <= end) else { break };
-            assert!(due > now.mono, "what is due was done");
+            assert!(due > now.mono, "no deadline is overdue");
             let ms = due.since(now.mono);
             now = Now { mono: due, wall: WallTime(now.wall.0 + ms) };
             input = Input::Tick;
         }
-        assert_eq!(engine.stats().members, 0, "nobody of a damaged store lives on for ever");
+        assert_eq!(engine.stats().members, 0, "no restored member stays for ever");
     }
 }
