@@ -22,8 +22,8 @@ mod endings;
 mod grant;
 mod ids;
 mod journal;
-mod rate;
 mod restrictions;
+mod session_rate;
 mod stopping_runs;
 mod timers;
 

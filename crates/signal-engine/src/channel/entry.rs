@@ -27,15 +27,15 @@ use super::talk::{check_attributes, check_name};
 use super::tasks::Tasks;
 use super::text_budget::{TextUsage, text_bytes};
 use super::{Channel, CommandResult, Reply};
-use crate::config::{AppPolicy, DuplicatePolicy};
-use crate::context::Context;
-use crate::grant::Grant;
-use crate::ids::{AddrId, Arrival, ChannelRef, ConnId};
-use crate::key::{self, ChannelKey};
-use crate::output::{Note, Output};
-use crate::rate::RateLimiter;
-use crate::record::ChannelRules;
-use crate::timers::Timer;
+use csession_rate::config::{AppPolicy, DuplicatePolicy};
+use csession_rate::context::Context;
+use csession_rate::grant::Grant;
+use csession_rate::ids::{AddrId, Arrival, ChannelRef, ConnId};
+use csession_rate::key::{self, ChannelKey};
+use csession_rate::output::{Note, Output};
+use csession_rate::record::ChannelRules;
+use csession_rate::session_rate::SessionRate;
+use csession_rate::timers::Timer;
 
 /// Replacements of one uid after which it is refused for a while (JOI-4).
 const MAX_REPLACEMENTS: u32 = 3;
@@ -168,7 +168,7 @@ impl Channel {
             self.replace(cx, uid)?;
         }
         let now = cx.mono();
-        let carried = RateLimiter::owing(now, cx.debts.uid_debt(now, &self.key, uid));
+        let carried = SessionRate::owing(now, cx.debts.uid_debt(now, &self.key, uid));
         let mut rate = carried;
         rate.spend(now, units, &cx.config.limits);
         cx.debts.forget_uid(now, &self.key, uid);
@@ -250,7 +250,7 @@ impl Channel {
         let own = match units {
             0 => 0,
             _ => {
-                RateLimiter::owing(now, owed).may(now, units, &cx.config.limits).err().unwrap_or(0)
+                SessionRate::owing(now, owed).may(now, units, &cx.config.limits).err().unwrap_or(0)
             }
         };
         let barred = addr.map_or(0, |addr| cx.debts.address_wait_ms(now, addr, &cx.config.limits));

@@ -12,9 +12,9 @@ use lianmai_protocol::{
 use super::cost::Cost;
 use super::session::{Answers, CommandKey, Messages, Tickets};
 use super::text_budget::text_bytes;
-use crate::ids::{AddrId, AskId, ConnId};
-use crate::output::PushKind;
-use crate::rate::RateLimiter;
+use csession_rate::ids::{AddrId, AskId, ConnId};
+use csession_rate::output::PushKind;
+use csession_rate::session_rate::SessionRate;
 
 /// Push URLs that a member can have: audio and video share the first.
 pub(crate) const SLOTS: usize = 3;
@@ -117,9 +117,9 @@ pub(crate) struct Member {
     pub(crate) last_media: Option<MonoTime>,
     /// Last event that was sent on the present connection.
     pub(crate) cursor: u64,
-    pub(crate) rate: RateLimiter,
+    pub(crate) rate: SessionRate,
     /// The rate at the begin: what earlier memberships have used.
-    pub(crate) carried: RateLimiter,
+    pub(crate) carried: SessionRate,
     /// `rateLimited` answers, less the commands that passed since.
     pub(crate) limited: u32,
     /// A ping of the server has no answer yet.

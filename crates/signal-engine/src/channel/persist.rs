@@ -13,19 +13,19 @@ use super::member::{Member, slot_of};
 use super::session::{Answers, CommandKey, Messages, Tickets};
 use super::text_budget::TextUsage;
 use super::urls::IssuedUrl;
-use crate::config::AppPolicy;
-use crate::context::Context;
-use crate::history::HistoryStep;
-use crate::ids::ChannelRef;
-use crate::key::ChannelKey;
-use crate::output::Note;
-use crate::rate::RateLimiter;
-use crate::record::{
+use csession_rate::config::AppPolicy;
+use csession_rate::context::Context;
+use csession_rate::history::HistoryStep;
+use csession_rate::ids::ChannelRef;
+use csession_rate::key::ChannelKey;
+use csession_rate::output::Note;
+use csession_rate::record::{
     ChannelRecord, MAX_NUMBER, MemberRecord, PullRecord, PushRecord, SessionRecord,
 };
-use crate::restrictions::Maker;
-use crate::rows::{Row, RowOp};
-use crate::timers::Timer;
+use csession_rate::restrictions::Maker;
+use csession_rate::rows::{Row, RowOp};
+use csession_rate::session_rate::SessionRate;
+use csession_rate::timers::Timer;
 
 impl Channel {
     /// The row of a member must be written.
@@ -276,8 +276,8 @@ impl Channel {
             first_lost: Some(now - live.as_ref().map_or(0, |live| live.first_lost_ms)),
             last_media: live.as_ref().and_then(|live| live.media_ms).map(|ms| now - ms),
             cursor: 0,
-            rate: RateLimiter::default(),
-            carried: RateLimiter::default(),
+            rate: SessionRate::default(),
+            carried: SessionRate::default(),
             limited: 0,
             pinged: false,
             pending: None,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use lianmai_protocol::{Gen, Mid, MonoTime};
 
-use crate::ids::QueryId;
+use csession_rate::ids::QueryId;
 
 /// Most plays that wait.
 const MAX_PLAYS: usize = 8_192;

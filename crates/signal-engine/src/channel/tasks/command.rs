@@ -14,14 +14,16 @@ use lianmai_protocol::{ErrorName, RpcError, UserId};
 
 use super::judge::{check, read_drafts};
 use super::{AnnouncedState, Phase, Task};
-use crate::asks::{AfterWrite, Caller, ClaimPurpose, Continuation, Question};
-use crate::channel::member::PendingOn;
-use crate::channel::session::CommandKey;
-use crate::channel::{Channel, CommandResult, Reply};
-use crate::context::Context;
-use crate::ids::{AskId, QueryId};
-use crate::output::{Note, Output};
-use crate::task::{Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, WantedTask};
+use csession_rate::asks::{AfterWrite, Caller, ClaimPurpose, Continuation, Question};
+use csession_rate::channel::member::PendingOn;
+use csession_rate::channel::session::CommandKey;
+use csession_rate::channel::{Channel, CommandResult, Reply};
+use csession_rate::context::Context;
+use csession_rate::ids::{AskId, QueryId};
+use csession_rate::output::{Note, Output};
+use csession_rate::task::{
+    Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, WantedTask,
+};
 
 /// Requests of one channel that may wait. Each session has one at most, so only a crowd or the app's server comes here.
 const MAX_REQUESTS: usize = 64;
@@ -60,7 +62,7 @@ struct PlannedChange {
 
 impl Channel {
     /// `addTasks` of a member.
-    pub(in crate::channel) fn add_tasks(
+    pub(in csession_rate::channel) fn add_tasks(
         &mut self,
         cx: &mut Context,
         uid: UserId,
@@ -73,7 +75,7 @@ impl Channel {
     }
 
     /// `updateTasks` of a member.
-    pub(in crate::channel) fn update_tasks(
+    pub(in csession_rate::channel) fn update_tasks(
         &mut self,
         cx: &mut Context,
         uid: UserId,
@@ -86,7 +88,7 @@ impl Channel {
     }
 
     /// `deleteTasks` of a member.
-    pub(in crate::channel) fn delete_tasks(
+    pub(in csession_rate::channel) fn delete_tasks(
         &mut self,
         cx: &mut Context,
         uid: UserId,

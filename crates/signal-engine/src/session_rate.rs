@@ -9,7 +9,7 @@ use lianmai_protocol::limits::Limits;
 
 /// State of one session: when its whole burst is earned again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RateLimiter {
+pub(crate) struct SessionRate {
     earned_us: u64,
 }
 
@@ -28,11 +28,11 @@ pub(crate) fn burst(limits: &Limits) -> Duration {
     Duration::from_micros(step) * burst
 }
 
-impl RateLimiter {
+impl SessionRate {
     /// The rate of a session that begins with a debt.
     pub(crate) fn owing(now: MonoTime, owed: Duration) -> Self {
         let owed_us = u64::try_from(owed.as_micros()).unwrap_or(u64::MAX);
-        RateLimiter { earned_us: micros(now).saturating_add(owed_us) }
+        SessionRate { earned_us: micros(now).saturating_add(owed_us) }
     }
 
     /// How long until the whole burst is earned again.
@@ -79,7 +79,7 @@ mod tests {
     /// Proves IDS-6.
     #[test]
     fn a_burst_passes_and_then_the_long_run_rate() {
-        let (mut rate, limits) = (RateLimiter::default(), limits());
+        let (mut rate, limits) = (SessionRate::default(), limits());
         let passed = (0..100).filter(|_| rate.take(MonoTime(0), 1, &limits).is_ok()).count();
         assert_eq!(passed, 40);
         assert_eq!(rate.take(MonoTime(0), 1, &limits), Err(50));
@@ -90,7 +90,7 @@ mod tests {
     /// Proves IDS-6.
     #[test]
     fn a_heavier_command_takes_more_units() {
-        let (mut rate, limits) = (RateLimiter::default(), limits());
+        let (mut rate, limits) = (SessionRate::default(), limits());
         assert_eq!(rate.take(MonoTime(0), 30, &limits), Ok(()));
         assert_eq!(rate.take(MonoTime(0), 11, &limits), Err(50));
         assert_eq!(rate.take(MonoTime(0), 10, &limits), Ok(()));
@@ -101,11 +101,11 @@ mod tests {
     /// Proves IDS-9.
     #[test]
     fn a_debt_can_be_carried_over() {
-        let (mut rate, limits) = (RateLimiter::default(), limits());
+        let (mut rate, limits) = (SessionRate::default(), limits());
         rate.spend(MonoTime(1_000), 39, &limits);
         let owed = rate.owed(MonoTime(1_100));
         assert_eq!((owed, rate.used(MonoTime(1_100), &limits)), (Duration::from_millis(1_850), 37));
-        let mut other = RateLimiter::owing(MonoTime(1_200), owed);
+        let mut other = SessionRate::owing(MonoTime(1_200), owed);
         assert_eq!(other.take(MonoTime(1_200), 3, &limits), Ok(()));
         assert_eq!(other.take(MonoTime(1_200), 1, &limits), Err(50));
     }
