@@ -17,11 +17,11 @@ use lianmai_protocol::{
     Appkey, ChannelName, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, TaskId, UserId,
 };
 
-use csession_rate::grant::Grant;
-use csession_rate::ids::{AskId, ChannelRef, MemberRef, QueryId};
-use csession_rate::record::Minted;
-use csession_rate::rows::RowOp;
-use csession_rate::task::{Admission, Claim, Claimed, Refusal};
+use crate::grant::Grant;
+use crate::ids::{AskId, ChannelRef, MemberRef, QueryId};
+use crate::record::Minted;
+use crate::rows::RowOp;
+use crate::task::{Admission, Claim, Claimed, Refusal};
 
 /// A URL that was not issued within this time fails its command, in milliseconds.
 const MINT_MS: u64 = 5_000;
@@ -42,7 +42,7 @@ pub enum Question {
     Verify(TokenRequest),
     /// Whether tasks can be carried out; answered by [`Answer::Admitted`].
     Admit(Box<Admission>),
-    /// Claim a push address. The shell hands this to the engine that keeps the claim, as [`csession_rate::Input::Claim`].
+    /// Claim a push address. The shell hands this to the engine that keeps the claim, as [`crate::Input::Claim`].
     /// Answered by [`Answer::Claimed`].
     Claim(Claim),
     /// Write these rows in this order, after every earlier write; answered by [`Answer::Stored`].

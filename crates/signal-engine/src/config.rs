@@ -6,7 +6,7 @@ use lianmai_protocol::limits::Limits;
 use lianmai_protocol::message::session::Timers;
 use lianmai_protocol::{Appkey, Rights};
 
-use csession_rate::ticket::TicketKey;
+use crate::ticket::TicketKey;
 
 /// If an engine was not called for longer than this, in milliseconds, the process stalled: the time does not count as
 /// silence of members. `dead_after_ms` should exceed `ping_interval_ms` by more than this.

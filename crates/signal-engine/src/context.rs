@@ -14,22 +14,22 @@ use lianmai_protocol::{
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
-use csession_rate::asks::{AfterWrite, Continuation, OpenQuestions, Question};
-use csession_rate::config::EngineConfig;
-use csession_rate::debts::Debts;
-use csession_rate::drain::Drain;
-use csession_rate::endings::Endings;
-use csession_rate::history::{HistoryEntry, HistoryRecord};
-use csession_rate::ids::{AskId, ChannelRef, ConnId, MemberRef};
-use csession_rate::journal::Journal;
-use csession_rate::key::{self, ChannelKey};
-use csession_rate::lobby::{closing_notice, refused_resume};
-use csession_rate::output::{Note, Output, Stats};
-use csession_rate::restrictions::{Maker, Restrictions};
-use csession_rate::rows::RowOp;
-use csession_rate::stopping_runs::StoppingRuns;
-use csession_rate::ticket::TicketClaims;
-use csession_rate::timers::{Timer, Timers};
+use crate::asks::{AfterWrite, Continuation, OpenQuestions, Question};
+use crate::config::EngineConfig;
+use crate::debts::Debts;
+use crate::drain::Drain;
+use crate::endings::Endings;
+use crate::history::{HistoryEntry, HistoryRecord};
+use crate::ids::{AskId, ChannelRef, ConnId, MemberRef};
+use crate::journal::Journal;
+use crate::key::{self, ChannelKey};
+use crate::lobby::{closing_notice, refused_resume};
+use crate::output::{Note, Output, Stats};
+use crate::restrictions::{Maker, Restrictions};
+use crate::rows::RowOp;
+use crate::stopping_runs::StoppingRuns;
+use crate::ticket::TicketClaims;
+use crate::timers::{Timer, Timers};
 
 /// See the module.
 pub(crate) struct Context {

@@ -12,9 +12,9 @@ use lianmai_protocol::limits::Limits;
 use lianmai_protocol::{MonoTime, UserId};
 use lianmai_shares::{Rate, RateLimiter};
 
-use csession_rate::ids::AddrId;
-use csession_rate::key::ChannelKey;
-use csession_rate::session_rate::burst;
+use crate::ids::AddrId;
+use crate::key::ChannelKey;
+use crate::session_rate::burst;
 
 /// Most debts that are remembered, of each kind.
 const MAX_DEBTS: usize = 20_000;

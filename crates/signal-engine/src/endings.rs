@@ -7,7 +7,7 @@ use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::ResumeReason;
 use lianmai_protocol::{Mid, MonoTime};
 
-use csession_rate::ticket::TICKET_MS;
+use crate::ticket::TICKET_MS;
 
 /// Most endings that a shard remembers; about 100 bytes each.
 const MAX_ENDINGS: usize = 50_000;

@@ -6,7 +6,7 @@ use lianmai_protocol::message::task::TaskState;
 use lianmai_protocol::{Cid, MediaKind, Mid, Pub, Role, TaskId, UserId, WallTime};
 use serde::{Deserialize, Serialize};
 
-use csession_rate::key::{self, ChannelKey};
+use crate::key::{self, ChannelKey};
 
 /// One event of a channel, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 
 use lianmai_protocol::{ChannelName, ErrorName, Now, Rights, RpcError, UserId, WallTime};
 
-use csession_rate::ticket::TicketClaims;
+use crate::ticket::TicketClaims;
 
 /// Clocks of app servers may differ from ours by this much (AUT-5).
 const SKEW_S: u64 = 60;

@@ -6,7 +6,7 @@ use lianmai_protocol::message::notice::Direction;
 use lianmai_protocol::{Cid, Gen, MediaKind, Mid, UserId, WallTime};
 use serde::{Deserialize, Serialize};
 
-use csession_rate::event::Event;
+use crate::event::Event;
 
 /// One entry of the timeline of a channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

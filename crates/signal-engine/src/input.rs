@@ -6,18 +6,18 @@ use lianmai_protocol::{
     Appkey, Attributes, ChannelName, ErrorName, Gen, KindSet, Map, Mid, RequestId, Role, UserId,
 };
 
-use csession_rate::asks::Answer;
-use csession_rate::drain::DrainPlan;
-use csession_rate::grant::Grant;
-use csession_rate::ids::{AddrId, AskId, ConnId, QueryId};
-use csession_rate::key::ChannelKey;
-use csession_rate::media_stats::{PushState, StreamStats};
-use csession_rate::record::ChannelRules;
-use csession_rate::rows::Restored;
-use csession_rate::task::{Claim, Report, RunId, TaskChange};
-use csession_rate::ticket::TicketClaims;
+use crate::asks::Answer;
+use crate::drain::DrainPlan;
+use crate::grant::Grant;
+use crate::ids::{AddrId, AskId, ConnId, QueryId};
+use crate::key::ChannelKey;
+use crate::media_stats::{PushState, StreamStats};
+use crate::record::ChannelRules;
+use crate::rows::Restored;
+use crate::task::{Claim, Report, RunId, TaskChange};
+use crate::ticket::TicketClaims;
 
-/// A `join` that the [`csession_rate::Lobby`] let through, with the shell's verdict on its token.
+/// A `join` that the [`crate::Lobby`] let through, with the shell's verdict on its token.
 #[derive(Clone, Debug)]
 pub struct JoinRequest {
     /// Id to answer to.
@@ -28,7 +28,7 @@ pub struct JoinRequest {
     pub grant: Result<Grant, ErrorName>,
 }
 
-/// A `reconnect` that the [`csession_rate::Lobby`] let through: its ticket is genuine.
+/// A `reconnect` that the [`crate::Lobby`] let through: its ticket is genuine.
 #[derive(Clone, Debug)]
 pub struct ReconnectRequest {
     /// Id to answer to.
@@ -262,7 +262,7 @@ pub enum Input {
         /// The connection.
         conn: ConnId,
     },
-    /// Answer to [`csession_rate::Output::Ask`]. An answer to a question that is not open is ignored.
+    /// Answer to [`crate::Output::Ask`]. An answer to a question that is not open is ignored.
     Answer {
         /// Number of the question.
         id: AskId,
@@ -278,7 +278,7 @@ pub enum Input {
         /// Push or play.
         access: Access,
     },
-    /// The answer to a question of [`csession_rate::Output::AuthorizePending`] is no longer needed. None follows, unless it
+    /// The answer to a question of [`crate::Output::AuthorizePending`] is no longer needed. None follows, unless it
     /// is in the queue already.
     CancelAuthorize {
         /// Number of the question.
@@ -299,7 +299,7 @@ pub enum Input {
     /// Measurements of the relay on a stream. To be repeated every few seconds, as long as the stream is pushed or
     /// played.
     StreamStats(Box<StreamStats>),
-    /// A channel of any engine claims a push address that this engine keeps; answered by [`csession_rate::Output::Claimed`].
+    /// A channel of any engine claims a push address that this engine keeps; answered by [`crate::Output::Claimed`].
     Claim {
         /// Number of the question.
         query: QueryId,

@@ -16,11 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use lianmai_protocol::message::task::TaskState;
 use lianmai_protocol::{Cid, Mid, WallTime};
 
-use csession_rate::event::{Event, EventRecord, JournalRecord};
-use csession_rate::key::ChannelKey;
-use csession_rate::output::Note;
-use csession_rate::record::MAX_NUMBER;
-use csession_rate::rows::RowOp;
+use crate::event::{Event, EventRecord, JournalRecord};
+use crate::key::ChannelKey;
+use crate::output::Note;
+use crate::record::MAX_NUMBER;
+use crate::rows::RowOp;
 
 /// The counter of a name is kept this long after its last event, in milliseconds.
 const KEEP_MS: u64 = 7 * 24 * 3600 * 1000;

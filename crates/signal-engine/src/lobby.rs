@@ -10,8 +10,8 @@ use lianmai_protocol::message::session::{Join, Outcome, Reconnect, ResumeReason,
 use lianmai_protocol::message::{Call, Notice};
 use lianmai_protocol::{Action, CloseCode, ErrorName, RequestId, RpcError};
 
-use csession_rate::input::ReconnectRequest;
-use csession_rate::ticket::{TicketClaims, TicketKey};
+use crate::input::ReconnectRequest;
+use crate::ticket::{TicketClaims, TicketKey};
 
 /// Milliseconds that a connection has to join (SES-3).
 pub const LOBBY_MS: u64 = 10_000;
@@ -42,7 +42,7 @@ pub struct Lobby {
 }
 
 impl Lobby {
-    /// The state of a new connection. `tickets` is the key of [`csession_rate::EngineConfig::ticket_key`].
+    /// The state of a new connection. `tickets` is the key of [`crate::EngineConfig::ticket_key`].
     #[must_use]
     pub fn new(tickets: TicketKey) -> Self {
         Lobby { tickets, bytes: 0, refusals: 0 }

@@ -9,12 +9,12 @@ use lianmai_protocol::{
     RpcError, TaskId, UserId, WallTime,
 };
 
-use csession_rate::asks::Question;
-use csession_rate::ids::{AskId, ConnId, QueryId};
-use csession_rate::key::ChannelKey;
-use csession_rate::record::ChannelRules;
-use csession_rate::rows::RowOp;
-use csession_rate::task::{Address, Claim, Claimed, Order};
+use crate::asks::Question;
+use crate::ids::{AskId, ConnId, QueryId};
+use crate::key::ChannelKey;
+use crate::record::ChannelRules;
+use crate::rows::RowOp;
+use crate::task::{Address, Claim, Claimed, Order};
 
 /// Why a push or play is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -409,7 +409,7 @@ pub enum Output {
         /// The payload.
         frame: Bytes,
     },
-    /// Send a WebSocket ping; the pong is [`csession_rate::Input::ControlFrame`].
+    /// Send a WebSocket ping; the pong is [`crate::Input::ControlFrame`].
     Ping {
         /// The connection.
         conn: ConnId,
@@ -421,20 +421,20 @@ pub enum Output {
         /// With this code, whose name is the reason.
         code: CloseCode,
     },
-    /// Answer this question, with [`csession_rate::Input::Answer`].
+    /// Answer this question, with [`crate::Input::Answer`].
     Ask {
         /// Number of the question.
         id: AskId,
         /// The question.
         question: Question,
     },
-    /// The answer to [`csession_rate::Input::Authorize`] comes later. Send [`csession_rate::Input::CancelAuthorize`] when it is no
+    /// The answer to [`crate::Input::Authorize`] comes later. Send [`crate::Input::CancelAuthorize`] when it is no
     /// longer needed.
     AuthorizePending {
         /// Number of the question.
         query: QueryId,
     },
-    /// Answer to [`csession_rate::Input::Authorize`].
+    /// Answer to [`crate::Input::Authorize`].
     Verdict {
         /// Number of the question.
         query: QueryId,
@@ -477,14 +477,14 @@ pub enum Output {
         /// The viewer.
         viewer: Mid,
     },
-    /// Answer to [`csession_rate::Input::Claim`].
+    /// Answer to [`crate::Input::Claim`].
     Claimed {
         /// Number of the question.
         query: QueryId,
         /// The answer.
         claimed: Claimed,
     },
-    /// Hand this to the engine that keeps the claim, as [`csession_rate::Input::Release`], after what it was handed before.
+    /// Hand this to the engine that keeps the claim, as [`crate::Input::Release`], after what it was handed before.
     Release {
         /// The claim.
         claim: Claim,
@@ -493,7 +493,7 @@ pub enum Output {
     },
     /// Send an order to an executor.
     Order(Order),
-    /// Answer to [`csession_rate::Input::Admin`].
+    /// Answer to [`crate::Input::Admin`].
     AdminReply {
         /// Number of the question.
         query: QueryId,

@@ -15,7 +15,7 @@ use lianmai_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use csession_rate::task::{Holder, Spec};
+use crate::task::{Holder, Spec};
 
 /// Greatest number in a record. Only a damaged record has a greater one.
 pub(crate) const MAX_NUMBER: u64 = 1 << 53;

@@ -15,12 +15,12 @@ use lianmai_protocol::message::session::{Join, ResumeReason};
 use lianmai_protocol::{Appkey, ErrorName, Now, RpcError, UserId, WallTime};
 use lianmai_shares::{Pool, PoolAccount, Reservation, Share};
 
-use csession_rate::grant::{Grant, WATERMARK_MS};
-use csession_rate::ids::AskId;
-use csession_rate::key::ChannelKey;
-use csession_rate::output::BanView;
-use csession_rate::record::BanRecord;
-use csession_rate::rows::{Restored, Row, RowOp};
+use crate::grant::{Grant, WATERMARK_MS};
+use crate::ids::AskId;
+use crate::key::ChannelKey;
+use crate::output::BanView;
+use crate::record::BanRecord;
+use crate::rows::{Restored, Row, RowOp};
 
 /// Share of an app, if there are several, in what the pool has left.
 const APP_SHARE: Share = Share::of(3, 4);

@@ -9,11 +9,11 @@ use lianmai_protocol::{TaskId, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use csession_rate::event::{EventRecord, JournalRecord};
-use csession_rate::history::HistoryRecord;
-use csession_rate::key::ChannelKey;
-use csession_rate::record::{BanRecord, ChannelRecord, ClaimRecord, MemberRecord, TaskRecord};
-use csession_rate::task::ClaimKey;
+use crate::event::{EventRecord, JournalRecord};
+use crate::history::HistoryRecord;
+use crate::key::ChannelKey;
+use crate::record::{BanRecord, ChannelRecord, ClaimRecord, MemberRecord, TaskRecord};
+use crate::task::ClaimKey;
 
 /// The key of a row. In order, the rows of one channel's name are adjacent, and the channel is the first of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

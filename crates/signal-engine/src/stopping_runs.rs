@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use lianmai_protocol::MonoTime;
 
-use csession_rate::task::{Claim, RunId};
+use crate::task::{Claim, RunId};
 
 /// Runs that were told to stop and may push until their lease is over. They outlive their task and channel.
 #[derive(Debug, Default)]

@@ -16,7 +16,7 @@ use lianmai_protocol::limits::MAX_TOKEN_BYTES;
 use lianmai_protocol::{Appkey, KindSet, MediaKind, Mid, Rights, UserId, WallTime};
 use sha2::Sha256;
 
-use csession_rate::key::ChannelKey;
+use crate::key::ChannelKey;
 
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 32;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use lianmai_protocol::{MonoTime, UserId};
 
-use csession_rate::ids::{AskId, ChannelRef};
+use crate::ids::{AskId, ChannelRef};
 
 /// The subject of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -17,11 +17,11 @@ use lianmai_protocol::{
 use super::Channel;
 use super::member::Member;
 use super::talk::check_attributes;
-use csession_rate::config::DuplicatePolicy;
-use csession_rate::context::Context;
-use csession_rate::ids::AskId;
-use csession_rate::output::{ChannelDetail, MemberDetail, Note};
-use csession_rate::record::ChannelRules;
+use crate::config::DuplicatePolicy;
+use crate::context::Context;
+use crate::ids::AskId;
+use crate::output::{ChannelDetail, MemberDetail, Note};
+use crate::record::ChannelRules;
 
 /// Most uids of a channel with barred kinds: they are in its record.
 const MAX_BARRED: usize = 1_024;

@@ -14,11 +14,11 @@ use super::cost::{self, Cost};
 use super::member::{Member, PendingCommand, PendingOn, QueuedCommand};
 use super::session::{CommandKey, IdStatus};
 use super::{Channel, CommandResult, Reply, not_stored};
-use csession_rate::context::Context;
-use csession_rate::ids::{AskId, ConnId};
-use csession_rate::key;
-use csession_rate::lobby::is_fatal;
-use csession_rate::output::Note;
+use crate::context::Context;
+use crate::ids::{AskId, ConnId};
+use crate::key;
+use crate::lobby::is_fatal;
+use crate::output::Note;
 
 /// `rateLimited` answers, less the commands that passed since, after which the connection is closed.
 const LIMITED_CLOSE: u32 = 100;

@@ -10,7 +10,7 @@ use lianmai_shares::Share;
 
 use super::Channel;
 use super::member::Member;
-use csession_rate::context::Context;
+use crate::context::Context;
 
 /// A command costs one unit of the rate, and one more for each full number of bytes like this.
 const UNIT_BYTES: usize = 1024;

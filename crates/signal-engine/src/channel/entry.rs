@@ -27,15 +27,15 @@ use super::talk::{check_attributes, check_name};
 use super::tasks::Tasks;
 use super::text_budget::{TextUsage, text_bytes};
 use super::{Channel, CommandResult, Reply};
-use csession_rate::config::{AppPolicy, DuplicatePolicy};
-use csession_rate::context::Context;
-use csession_rate::grant::Grant;
-use csession_rate::ids::{AddrId, Arrival, ChannelRef, ConnId};
-use csession_rate::key::{self, ChannelKey};
-use csession_rate::output::{Note, Output};
-use csession_rate::record::ChannelRules;
-use csession_rate::session_rate::SessionRate;
-use csession_rate::timers::Timer;
+use crate::config::{AppPolicy, DuplicatePolicy};
+use crate::context::Context;
+use crate::grant::Grant;
+use crate::ids::{AddrId, Arrival, ChannelRef, ConnId};
+use crate::key::{self, ChannelKey};
+use crate::output::{Note, Output};
+use crate::record::ChannelRules;
+use crate::session_rate::SessionRate;
+use crate::timers::Timer;
 
 /// Replacements of one uid after which it is refused for a while (JOI-4).
 const MAX_REPLACEMENTS: u32 = 3;

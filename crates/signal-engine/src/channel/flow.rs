@@ -3,8 +3,8 @@
 
 use lianmai_protocol::{Gen, Mid, MonoTime, Now, UserId, WallTime};
 
-use csession_rate::history::{ClientFigures, Code, FigureRange, ServerFigures};
-use csession_rate::media_stats::{PlayStats, PushStats};
+use crate::history::{ClientFigures, Code, FigureRange, ServerFigures};
+use crate::media_stats::{PlayStats, PushStats};
 
 /// Length of a window of figures in milliseconds, unless the flow ends before.
 const WINDOW_MS: u64 = 60_000;

@@ -8,11 +8,11 @@ use lianmai_protocol::message::notice::Direction;
 use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, Mid, MonoTime, UserId};
 
 use super::Channel;
-use csession_rate::context::Context;
-use csession_rate::history::{HistoryEntry, HistoryStep};
-use csession_rate::input::Access;
-use csession_rate::media_stats::PushState;
-use csession_rate::output::Denial;
+use crate::context::Context;
+use crate::history::{HistoryEntry, HistoryStep};
+use crate::input::Access;
+use crate::media_stats::PushState;
+use crate::output::Denial;
 
 /// Most steps of one member in a window; all non-members together count as one member.
 const MAX_STEPS: u32 = 120;

@@ -15,7 +15,7 @@ use lianmai_protocol::message::{ChannelEvent, Position};
 use lianmai_protocol::{Epoch, MonoTime};
 use smallvec::SmallVec;
 
-use csession_rate::record::{LogRecord, MAX_NUMBER};
+use crate::record::{LogRecord, MAX_NUMBER};
 
 /// Longest frame that several events are put into.
 const MAX_FRAME_BYTES: usize = 256 * 1024;

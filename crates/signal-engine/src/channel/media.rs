@@ -13,12 +13,12 @@ use super::member::{PendingOn, SLOT_KINDS, slot_of};
 use super::session::CommandKey;
 use super::urls::IssuedUrl;
 use super::{Channel, CommandResult, Reply};
-use csession_rate::asks::{Continuation, MintRequest, Question, UrlPurpose};
-use csession_rate::context::Context;
-use csession_rate::ids::AskId;
-use csession_rate::input::Access;
-use csession_rate::output::{Allowed, Denial, Note, Output, Publication};
-use csession_rate::record::Minted;
+use crate::asks::{Continuation, MintRequest, Question, UrlPurpose};
+use crate::context::Context;
+use crate::ids::AskId;
+use crate::input::Access;
+use crate::output::{Allowed, Denial, Note, Output, Publication};
+use crate::record::Minted;
 
 /// A member that may play a stream.
 #[derive(Debug)]

@@ -12,9 +12,9 @@ use lianmai_protocol::{
 use super::cost::Cost;
 use super::session::{Answers, CommandKey, Messages, Tickets};
 use super::text_budget::text_bytes;
-use csession_rate::ids::{AddrId, AskId, ConnId};
-use csession_rate::output::PushKind;
-use csession_rate::session_rate::SessionRate;
+use crate::ids::{AddrId, AskId, ConnId};
+use crate::output::PushKind;
+use crate::session_rate::SessionRate;
 
 /// Push URLs that a member can have: audio and video share the first.
 pub(crate) const SLOTS: usize = 3;

@@ -54,14 +54,14 @@ use self::quality::Flows;
 use self::snapshot::SnapshotCache;
 use self::tasks::Tasks;
 use self::text_budget::TextBudget;
-use csession_rate::config::AppPolicy;
-use csession_rate::context::Context;
-use csession_rate::ids::{AskId, ChannelRef, ConnId, MemberRef};
-use csession_rate::key::ChannelKey;
-use csession_rate::output::{ChannelView, MemberView, Note};
-use csession_rate::record::ChannelRules;
-use csession_rate::restrictions::RestrictionSlot;
-use csession_rate::timers::Timer;
+use crate::config::AppPolicy;
+use crate::context::Context;
+use crate::ids::{AskId, ChannelRef, ConnId, MemberRef};
+use crate::key::ChannelKey;
+use crate::output::{ChannelView, MemberView, Note};
+use crate::record::ChannelRules;
+use crate::restrictions::RestrictionSlot;
+use crate::timers::Timer;
 
 /// `memberCount` notices are at least this far apart, in milliseconds.
 const COUNT_INTERVAL_MS: u64 = 1_000;

@@ -16,12 +16,12 @@ use super::member::PendingOn;
 use super::session::CommandKey;
 use super::text_budget::TextUsage;
 use super::{Channel, CommandResult, Reply};
-use csession_rate::asks::{AfterWrite, Caller};
-use csession_rate::context::Context;
-use csession_rate::ids::AskId;
-use csession_rate::output::Note;
-use csession_rate::restrictions::Maker;
-use csession_rate::rows::RowOp;
+use crate::asks::{AfterWrite, Caller};
+use crate::context::Context;
+use crate::ids::AskId;
+use crate::output::Note;
+use crate::restrictions::Maker;
+use crate::rows::RowOp;
 
 /// Most demotions of one moderator in a channel: they are in its record, which is written with each.
 const MAX_DEMOTED: usize = 256;

@@ -13,19 +13,19 @@ use super::member::{Member, slot_of};
 use super::session::{Answers, CommandKey, Messages, Tickets};
 use super::text_budget::TextUsage;
 use super::urls::IssuedUrl;
-use csession_rate::config::AppPolicy;
-use csession_rate::context::Context;
-use csession_rate::history::HistoryStep;
-use csession_rate::ids::ChannelRef;
-use csession_rate::key::ChannelKey;
-use csession_rate::output::Note;
-use csession_rate::record::{
+use crate::config::AppPolicy;
+use crate::context::Context;
+use crate::history::HistoryStep;
+use crate::ids::ChannelRef;
+use crate::key::ChannelKey;
+use crate::output::Note;
+use crate::record::{
     ChannelRecord, MAX_NUMBER, MemberRecord, PullRecord, PushRecord, SessionRecord,
 };
-use csession_rate::restrictions::Maker;
-use csession_rate::rows::{Row, RowOp};
-use csession_rate::session_rate::SessionRate;
-use csession_rate::timers::Timer;
+use crate::restrictions::Maker;
+use crate::rows::{Row, RowOp};
+use crate::session_rate::SessionRate;
+use crate::timers::Timer;
 
 impl Channel {
     /// The row of a member must be written.

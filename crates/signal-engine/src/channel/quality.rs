@@ -20,10 +20,10 @@ use lianmai_protocol::{Gen, Mid, MonoTime, UserId, codec};
 use super::Channel;
 use super::flow::{Figures, Flow, FlowKey};
 use super::member::SLOT_KINDS;
-use csession_rate::context::Context;
-use csession_rate::history::{HistoryStep, Quality};
-use csession_rate::media_stats::{PushState, StreamStats};
-use csession_rate::timers::Timer;
+use crate::context::Context;
+use crate::history::{HistoryStep, Quality};
+use crate::media_stats::{PushState, StreamStats};
+use crate::timers::Timer;
 
 /// Least time between two notices of one level, in milliseconds.
 const LEVEL_MS: u64 = 5_000;

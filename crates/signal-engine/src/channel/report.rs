@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::flow::{Figures, FlowKey};
 use super::{Channel, CommandResult, Reply};
-use csession_rate::context::Context;
+use crate::context::Context;
 
 /// The greatest plausible figures: of kbit/s, of frames per second, of milliseconds.
 const MAX_KBPS: u64 = 1_000_000;

@@ -15,11 +15,11 @@ use lianmai_protocol::{CloseCode, Mid, UserId};
 
 use super::Channel;
 use super::snapshot::ResumedParts;
-use csession_rate::context::Context;
-use csession_rate::ids::Arrival;
-use csession_rate::output::Note;
-use csession_rate::ticket::TicketClaims;
-use csession_rate::timers::Timer;
+use crate::context::Context;
+use crate::ids::Arrival;
+use crate::output::Note;
+use crate::ticket::TicketClaims;
+use crate::timers::Timer;
 
 impl Channel {
     /// Whether a ticket resumes, without changing anything; `None` when its membership is not here.

@@ -9,7 +9,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::Channel;
 use super::member::{Member, slot_of};
-use csession_rate::context::Context;
+use crate::context::Context;
 
 /// The encoded channel part, and the head of the log when it was encoded.
 #[derive(Debug, Default)]

@@ -14,12 +14,12 @@ use super::member::PendingOn;
 use super::session::CommandKey;
 use super::text_budget::{TextUsage, text_bytes};
 use super::{Channel, CommandResult, Reply};
-use csession_rate::asks::{Continuation, Question, Token, TokenRequest};
-use csession_rate::context::Context;
-use csession_rate::grant::Grant;
-use csession_rate::ids::AskId;
-use csession_rate::key::ChannelKey;
-use csession_rate::timers::Timer;
+use crate::asks::{Continuation, Question, Token, TokenRequest};
+use crate::context::Context;
+use crate::grant::Grant;
+use crate::ids::AskId;
+use crate::key::ChannelKey;
+use crate::timers::Timer;
 
 /// `tokenWillExpire` comes this long before the end of the membership, in milliseconds (AUT-4).
 const TOKEN_WARNING_MS: u64 = 30_000;

@@ -13,7 +13,7 @@ use lianmai_protocol::{Attributes, ErrorName, RpcError, UserId};
 use lianmai_shares::Share;
 
 use super::member::Member;
-use csession_rate::context::Context;
+use crate::context::Context;
 
 /// Share of one member in the rest of a budget; at least a usual name.
 const SHARE: Share = Share::of(1, 16).at_least(MAX_NAME_BYTES + 3);

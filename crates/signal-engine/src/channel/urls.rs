@@ -13,9 +13,9 @@ use lianmai_protocol::{Gen, KindSet, Mid, UserId};
 use super::Channel;
 use super::media::Viewer;
 use super::member::slot_of;
-use csession_rate::asks::{Continuation, MintRequest, Question, UrlPurpose};
-use csession_rate::context::Context;
-use csession_rate::record::Minted;
+use crate::asks::{Continuation, MintRequest, Question, UrlPurpose};
+use crate::context::Context;
+use crate::record::Minted;
 
 /// A URL that a member holds.
 #[derive(Debug)]

@@ -5,15 +5,15 @@ use lianmai_protocol::message::session::{CloseChannel, Kick};
 use lianmai_protocol::{Appkey, Attributes, ChannelName, ErrorName, RpcError, UserId};
 
 use super::Engine;
-use csession_rate::asks::{AdminOutcome, AfterWrite, Caller};
-use csession_rate::channel::{Channel, check_kick};
-use csession_rate::context::Context;
-use csession_rate::ids::{ChannelRef, QueryId};
-use csession_rate::input::AdminCommand;
-use csession_rate::key::ChannelKey;
-use csession_rate::output::AdminReply;
-use csession_rate::record::ChannelRules;
-use csession_rate::restrictions::Maker;
+use crate::asks::{AdminOutcome, AfterWrite, Caller};
+use crate::channel::{Channel, check_kick};
+use crate::context::Context;
+use crate::ids::{ChannelRef, QueryId};
+use crate::input::AdminCommand;
+use crate::key::ChannelKey;
+use crate::output::AdminReply;
+use crate::record::ChannelRules;
+use crate::restrictions::Maker;
 
 type AdminResult = Result<Option<AdminReply>, RpcError>;
 
@@ -215,7 +215,7 @@ impl Engine {
         appkey: Appkey,
         after: Option<ChannelName>,
         limit: usize,
-    ) -> Vec<csession_rate::output::ChannelView> {
+    ) -> Vec<crate::output::ChannelView> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         let of = |channel: &&ChannelKey| channel.appkey == appkey;
         let first = match after {

@@ -5,10 +5,10 @@
 use lianmai_protocol::{ErrorName, RpcError, UserId};
 
 use super::Engine;
-use csession_rate::asks::{AdminOutcome, AfterWrite, Answer, Caller, Continuation};
-use csession_rate::channel::not_stored;
-use csession_rate::ids::{AskId, ChannelRef};
-use csession_rate::output::{AdminReply, Output};
+use crate::asks::{AdminOutcome, AfterWrite, Answer, Caller, Continuation};
+use crate::channel::not_stored;
+use crate::ids::{AskId, ChannelRef};
+use crate::output::{AdminReply, Output};
 
 impl Engine {
     pub(super) fn answered(&mut self, id: AskId, answer: Answer) {

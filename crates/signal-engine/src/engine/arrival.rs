@@ -6,13 +6,13 @@ use lianmai_protocol::message::session::{Join, ResumeReason};
 use lianmai_protocol::{ErrorName, RpcError};
 
 use super::Engine;
-use csession_rate::channel::Channel;
-use csession_rate::grant::Grant;
-use csession_rate::ids::{AddrId, Arrival, ChannelRef, ConnId};
-use csession_rate::input::{JoinRequest, ReconnectRequest};
-use csession_rate::key::ChannelKey;
-use csession_rate::output::Note;
-use csession_rate::ticket::TicketClaims;
+use crate::channel::Channel;
+use crate::grant::Grant;
+use crate::ids::{AddrId, Arrival, ChannelRef, ConnId};
+use crate::input::{JoinRequest, ReconnectRequest};
+use crate::key::ChannelKey;
+use crate::output::Note;
+use crate::ticket::TicketClaims;
 
 impl Engine {
     pub(super) fn join(&mut self, conn: ConnId, addr: AddrId, request: JoinRequest) {

@@ -17,12 +17,12 @@ use std::collections::BTreeMap;
 use lianmai_protocol::{MonoTime, WallTime};
 
 use super::Engine;
-use csession_rate::asks::AfterWrite;
-use csession_rate::ids::QueryId;
-use csession_rate::output::Output;
-use csession_rate::record::ClaimRecord;
-use csession_rate::rows::{Row, RowOp};
-use csession_rate::task::{Claim, ClaimKey, Claimed, Holder};
+use crate::asks::AfterWrite;
+use crate::ids::QueryId;
+use crate::output::Output;
+use crate::record::ClaimRecord;
+use crate::rows::{Row, RowOp};
+use crate::task::{Claim, ClaimKey, Claimed, Holder};
 
 /// An address rests this long after a run may have pushed there, in milliseconds.
 pub(crate) const REST_MS: u64 = 10_000;

@@ -21,15 +21,15 @@ use lianmai_protocol::{CloseCode, MonoTime, Now, UserId};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
-use csession_rate::channel::Channel;
-use csession_rate::config::{EngineConfig, STALL_MS};
-use csession_rate::context::Context;
-use csession_rate::ids::{ChannelRef, ConnId};
-use csession_rate::input::Input;
-use csession_rate::key::ChannelKey;
-use csession_rate::output::{Note, Output, Stats};
-use csession_rate::rows::RowOp;
-use csession_rate::timers::Timer;
+use crate::channel::Channel;
+use crate::config::{EngineConfig, STALL_MS};
+use crate::context::Context;
+use crate::ids::{ChannelRef, ConnId};
+use crate::input::Input;
+use crate::key::ChannelKey;
+use crate::output::{Note, Output, Stats};
+use crate::rows::RowOp;
+use crate::timers::Timer;
 
 /// How often bans, holds and logs are swept, in milliseconds.
 const SWEEP_MS: u64 = 60_000;

@@ -12,10 +12,10 @@ use lianmai_protocol::{Gen, Mid};
 
 use super::Engine;
 use super::waiting_plays::Play;
-use csession_rate::ids::{MemberRef, QueryId};
-use csession_rate::input::Access;
-use csession_rate::output::{Allowed, Denial, Output, Publication};
-use csession_rate::timers::Timer;
+use crate::ids::{MemberRef, QueryId};
+use crate::input::Access;
+use crate::output::{Allowed, Denial, Output, Publication};
+use crate::timers::Timer;
 
 /// A play waits this long for its viewer, in milliseconds (RST-4).
 const WAIT_MS: u64 = 10_000;

@@ -12,16 +12,16 @@ use lianmai_protocol::message::session::ResumeReason;
 use lianmai_protocol::{CloseCode, ErrorName, RpcError};
 
 use super::Engine;
-use csession_rate::asks::{AfterWrite, Answer};
-use csession_rate::channel::{Channel, RESTARTED};
-use csession_rate::drain::{Drain, DrainPlan};
-use csession_rate::ids::ChannelRef;
-use csession_rate::input::{Input, ReconnectRequest};
-use csession_rate::key::ChannelKey;
-use csession_rate::output::{Note, Output};
-use csession_rate::record::{ChannelRecord, MemberRecord, TaskRecord};
-use csession_rate::rows::{Restored, RowOp};
-use csession_rate::timers::Timer;
+use crate::asks::{AfterWrite, Answer};
+use crate::channel::{Channel, RESTARTED};
+use crate::drain::{Drain, DrainPlan};
+use crate::ids::ChannelRef;
+use crate::input::{Input, ReconnectRequest};
+use crate::key::ChannelKey;
+use crate::output::{Note, Output};
+use crate::record::{ChannelRecord, MemberRecord, TaskRecord};
+use crate::rows::{Restored, RowOp};
+use crate::timers::Timer;
 
 /// Sockets are closed in steps of this many milliseconds.
 const STEP_MS: u64 = 50;

@@ -4,11 +4,11 @@
 use lianmai_protocol::ErrorName;
 
 use super::Engine;
-use csession_rate::context::Context;
-use csession_rate::ids::QueryId;
-use csession_rate::key::ChannelKey;
-use csession_rate::output::Output;
-use csession_rate::task::{Claim, Order, Report, RunId, TaskChange};
+use crate::context::Context;
+use crate::ids::QueryId;
+use crate::key::ChannelKey;
+use crate::output::Output;
+use crate::task::{Claim, Order, Report, RunId, TaskChange};
 
 impl Engine {
     /// An executor's report on a run.

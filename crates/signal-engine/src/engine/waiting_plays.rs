@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use lianmai_protocol::{Gen, Mid, MonoTime};
 
-use csession_rate::ids::QueryId;
+use crate::ids::QueryId;
 
 /// Most plays that wait.
 const MAX_PLAYS: usize = 8_192;

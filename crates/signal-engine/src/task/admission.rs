@@ -5,7 +5,7 @@
 use lianmai_protocol::{ErrorName, RpcError, TaskId, UserId};
 
 use super::spec::Spec;
-use csession_rate::key::ChannelKey;
+use crate::key::ChannelKey;
 
 /// Tasks to be carried out: new ones, or changed ones in the place of present ones.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use lianmai_protocol::{Appkey, ChannelName, TaskId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use csession_rate::key::ChannelKey;
+use crate::key::ChannelKey;
 
 /// Rows of claims have this appkey, and the key as channel name. They differ from the rows of any channel, even of an
 /// app with this appkey, by their kind.

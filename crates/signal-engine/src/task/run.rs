@@ -21,7 +21,7 @@ use lianmai_protocol::{Mid, TaskId, UserId};
 
 use super::layout::Composition;
 use super::spec::Spec;
-use csession_rate::key::ChannelKey;
+use crate::key::ChannelKey;
 
 /// The id of a run: one execution of one task.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

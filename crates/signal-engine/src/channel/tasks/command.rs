@@ -14,16 +14,14 @@ use lianmai_protocol::{ErrorName, RpcError, UserId};
 
 use super::judge::{check, read_drafts};
 use super::{AnnouncedState, Phase, Task};
-use csession_rate::asks::{AfterWrite, Caller, ClaimPurpose, Continuation, Question};
-use csession_rate::channel::member::PendingOn;
-use csession_rate::channel::session::CommandKey;
-use csession_rate::channel::{Channel, CommandResult, Reply};
-use csession_rate::context::Context;
-use csession_rate::ids::{AskId, QueryId};
-use csession_rate::output::{Note, Output};
-use csession_rate::task::{
-    Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, WantedTask,
-};
+use crate::asks::{AfterWrite, Caller, ClaimPurpose, Continuation, Question};
+use crate::channel::member::PendingOn;
+use crate::channel::session::CommandKey;
+use crate::channel::{Channel, CommandResult, Reply};
+use crate::context::Context;
+use crate::ids::{AskId, QueryId};
+use crate::output::{Note, Output};
+use crate::task::{Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, WantedTask};
 
 /// Requests of one channel that may wait. Each session has one at most, so only a crowd or the app's server comes here.
 const MAX_REQUESTS: usize = 64;
@@ -62,7 +60,7 @@ struct PlannedChange {
 
 impl Channel {
     /// `addTasks` of a member.
-    pub(in csession_rate::channel) fn add_tasks(
+    pub(in crate::channel) fn add_tasks(
         &mut self,
         cx: &mut Context,
         uid: UserId,
@@ -75,7 +73,7 @@ impl Channel {
     }
 
     /// `updateTasks` of a member.
-    pub(in csession_rate::channel) fn update_tasks(
+    pub(in crate::channel) fn update_tasks(
         &mut self,
         cx: &mut Context,
         uid: UserId,
@@ -88,7 +86,7 @@ impl Channel {
     }
 
     /// `deleteTasks` of a member.
-    pub(in csession_rate::channel) fn delete_tasks(
+    pub(in crate::channel) fn delete_tasks(
         &mut self,
         cx: &mut Context,
         uid: UserId,

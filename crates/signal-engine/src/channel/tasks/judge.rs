@@ -8,11 +8,11 @@ use lianmai_protocol::message::task::Tasks as WireTasks;
 use lianmai_protocol::{ErrorName, RpcError, TaskId, UserId};
 
 use super::Phase;
-use csession_rate::asks::Caller;
-use csession_rate::channel::Channel;
-use csession_rate::context::Context;
-use csession_rate::task::spec::MAX_REVISION;
-use csession_rate::task::{Draft, TaskChange};
+use crate::asks::Caller;
+use crate::channel::Channel;
+use crate::context::Context;
+use crate::task::spec::MAX_REVISION;
+use crate::task::{Draft, TaskChange};
 
 impl Channel {
     fn may_change(&self, by: Caller, owner: Option<UserId>) -> bool {

@@ -28,9 +28,9 @@ use lianmai_protocol::{Mid, MonoTime, TaskId, UserId};
 use self::command::TaskRequest;
 pub(crate) use self::persist::RESTARTED;
 use super::Channel;
-use csession_rate::context::Context;
-use csession_rate::output::{Note, TaskView};
-use csession_rate::task::{Claim, Composition, Holder, RunId, Spec};
+use crate::context::Context;
+use crate::output::{Note, TaskView};
+use crate::task::{Claim, Composition, Holder, RunId, Spec};
 
 /// Why tasks end with their channel.
 const CHANNEL_ENDED: &str = "The channel has ended.";
@@ -208,7 +208,7 @@ impl Channel {
 
     /// The end of the channel is appended with the present write and becomes visible after it: so are the ends of its
     /// tasks.
-    pub(in csession_rate::channel) fn journal_task_ends(&self, cx: &mut Context) {
+    pub(in crate::channel) fn journal_task_ends(&self, cx: &mut Context) {
         for id in self.tasks.list.keys() {
             cx.journal_event(&self.task_ended(id, CHANNEL_ENDED));
         }

@@ -7,18 +7,18 @@ use lianmai_protocol::message::task::{TaskInfo, TaskState};
 
 use super::run::LEASE_SLACK_MS;
 use super::{AnnouncedState, Phase, Task};
-use csession_rate::channel::Channel;
-use csession_rate::context::Context;
-use csession_rate::record::{MAX_NUMBER, TaskRecord};
-use csession_rate::rows::{Row, RowOp};
-use csession_rate::task::{Composition, Draft};
+use crate::channel::Channel;
+use crate::context::Context;
+use crate::record::{MAX_NUMBER, TaskRecord};
+use crate::rows::{Row, RowOp};
+use crate::task::{Composition, Draft};
 
 /// The message for a task that is changed or ended by a restart.
 pub(crate) const RESTARTED: &str = "The server has restarted.";
 
 impl Channel {
     /// Hands the rows of changed tasks to the context.
-    pub(in csession_rate::channel) fn write_task_rows(&mut self, cx: &mut Context) {
+    pub(in crate::channel) fn write_task_rows(&mut self, cx: &mut Context) {
         for id in std::mem::take(&mut self.tasks.touched) {
             cx.ops.push(match self.tasks.list.get(&id) {
                 Some(task) => RowOp::put_task(&self.key, record(&id, task)),
@@ -28,7 +28,7 @@ impl Channel {
     }
 
     /// Every task, for the next process.
-    pub(in csession_rate::channel) fn hand_tasks_over(&self, ops: &mut Vec<RowOp>) {
+    pub(in crate::channel) fn hand_tasks_over(&self, ops: &mut Vec<RowOp>) {
         let tasks = self.tasks.list.iter();
         ops.extend(tasks.map(|(id, task)| RowOp::put_task(&self.key, record(id, task))));
     }

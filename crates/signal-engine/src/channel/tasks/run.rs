@@ -6,15 +6,13 @@ use lianmai_protocol::message::task::TaskState;
 use lianmai_protocol::{Gen, MediaKind, Mid, MonoTime, TaskId};
 
 use super::{AnnouncedState, CHANNEL_ENDED, Phase, Task};
-use csession_rate::asks::{AfterWrite, ClaimPurpose, Continuation, Question};
-use csession_rate::channel::Channel;
-use csession_rate::config::TaskPolicy;
-use csession_rate::context::Context;
-use csession_rate::output::Output;
-use csession_rate::task::{
-    Claim, Claimed, Failure, Job, Order, Publisher, Report, layout::compose,
-};
-use csession_rate::timers::Timer;
+use crate::asks::{AfterWrite, ClaimPurpose, Continuation, Question};
+use crate::channel::Channel;
+use crate::config::TaskPolicy;
+use crate::context::Context;
+use crate::output::Output;
+use crate::task::{Claim, Claimed, Failure, Job, Order, Publisher, Report, layout::compose};
+use crate::timers::Timer;
 
 /// An executor that was told to begin and does not answer for this long has failed, in milliseconds.
 const OFFER_MS: u64 = 5_000;
@@ -40,7 +38,7 @@ fn wait_ms(retries: u32) -> u64 {
 
 impl Channel {
     /// After each input: adapts tasks to the publishers.
-    pub(in csession_rate::channel) fn settle_tasks(&mut self, cx: &mut Context) {
+    pub(in crate::channel) fn settle_tasks(&mut self, cx: &mut Context) {
         if self.tasks.list.is_empty() {
             self.tasks.stale = false;
             return;
@@ -75,7 +73,7 @@ impl Channel {
 
     /// Every member that publishes, in the order in which they began to; those of an earlier process by uid.
     fn publishers(&mut self) -> Vec<Publisher> {
-        let of = |member: &csession_rate::channel::member::Member| {
+        let of = |member: &crate::channel::member::Member| {
             let stream = member.pushes[0]?;
             let carried = |kind: MediaKind| member.publication(&kind).map(|_| stream);
             let (audio, video) = (carried(MediaKind::Audio), carried(MediaKind::Video));
@@ -312,7 +310,7 @@ impl Channel {
     pub(crate) fn task_report(
         &mut self,
         cx: &mut Context,
-        run: &csession_rate::task::RunId,
+        run: &crate::task::RunId,
         report: Report,
     ) -> bool {
         let (now, id) = (cx.mono(), &run.task);
@@ -442,7 +440,7 @@ impl Channel {
     }
 
     /// Ends the tasks of a member that has left, if the app is configured so (TSK-1).
-    pub(in csession_rate::channel) fn end_tasks_of(
+    pub(in crate::channel) fn end_tasks_of(
         &mut self,
         cx: &mut Context,
         uid: lianmai_protocol::UserId,
@@ -464,11 +462,7 @@ impl Channel {
     }
 
     /// Whether a run of a task may play a stream.
-    pub(in csession_rate::channel) fn is_played_by_a_task(
-        &self,
-        generation: Gen,
-        viewer: Mid,
-    ) -> bool {
+    pub(in crate::channel) fn is_played_by_a_task(&self, generation: Gen, viewer: Mid) -> bool {
         let mut tasks = self.tasks.list.values();
         tasks.any(|task| task.viewer == Some(viewer) && task.shown.shows(generation))
     }
