@@ -95,7 +95,7 @@ impl World {
                     }
                 }
                 Frame::Close(code) => {
-                    self.clients[c].told.closes(code.unwrap_or(1005));
+                    self.clients[c].unreported.closes(code.unwrap_or(1005));
                     self.end_closed(id, code.unwrap_or(1005));
                 }
                 Frame::Binary(_) => {

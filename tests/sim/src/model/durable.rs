@@ -118,7 +118,7 @@ impl ModelShard {
             members: channel
                 .members
                 .iter()
-                .filter(|(_, member)| !member.fenced)
+                .filter(|(_, member)| !member.being_kicked)
                 .map(|(uid, member)| (*uid, row(member)))
                 .collect(),
         };
@@ -406,7 +406,7 @@ impl Model {
                 member.connected_at = later(member.connected_at);
                 member.last_in = later(member.last_in);
                 member.limited = 0;
-                member.fenced = false;
+                member.being_kicked = false;
                 member.unstored = None;
                 member.budget = (RATE_BURST, now);
                 // A command that was not executed is sent again.

@@ -268,7 +268,7 @@ impl Model {
         let here = shard.channels.get(key).and_then(|channel| channel.members.get(&claims.uid));
         let free = match here {
             Some(member) => {
-                member.join_id.is_some() && member.join_id == join.join_id && !member.fenced
+                member.join_id.is_some() && member.join_id == join.join_id && !member.being_kicked
             }
             None => !shard.endings.contains_key(&claims.mid),
         };

@@ -36,7 +36,7 @@ impl Model {
         let who = MemberRef { s, key: &key, uid };
         let Some(member) = self.member(who) else { return Ok(()) };
         member.last_in = step.now;
-        if member.fenced {
+        if member.being_kicked {
             return Ok(());
         }
         match codec::read_client_frame(frame) {
@@ -162,7 +162,7 @@ impl Model {
                 member.count_again(step.now);
                 step.answers.push((conn, Some(id), Expect::Again(known.text)));
                 if let Ok(request) = command.open() {
-                    self.tell_renewed(who, &request.call, step);
+                    self.expect_renewed_url(who, &request.call, step);
                 }
                 return Ok(());
             }

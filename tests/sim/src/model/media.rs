@@ -316,7 +316,7 @@ impl Model {
     }
 
     /// The relay asks whether a URL may be used.
-    pub(super) fn command(
+    pub(super) fn access_asked(
         &mut self,
         s: usize,
         query: QueryId,

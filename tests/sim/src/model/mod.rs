@@ -306,7 +306,7 @@ impl Model {
                 Answer::Admitted(_) | Answer::Claimed(_) => Ok(()),
             },
             Input::Authorize { query, generation, access } => {
-                self.asked(s, *query, *generation, *access, step);
+                self.access_asked(s, *query, *generation, *access, step);
                 Ok(())
             }
             // In these worlds no media client gives up while it waits.

@@ -235,7 +235,7 @@ impl Model {
     ) -> Verdict<AskId> {
         let ask = step.take_write()?;
         let mid = self.member(MemberRef { s, key, uid: kick.uid }).map(|member| {
-            member.fenced = true;
+            member.being_kicked = true;
             member.pending = None;
             member.mid
         });

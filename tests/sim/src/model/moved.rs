@@ -89,7 +89,7 @@ impl Model {
     }
 
     /// An answer with a URL is repeated: a new URL that was sent since is sent again after it.
-    pub(super) fn tell_renewed(
+    pub(super) fn expect_renewed_url(
         &mut self,
         who: MemberRef<'_>,
         call: &Call,

@@ -121,7 +121,7 @@ impl Model {
         for (conn, _) in &step.closes {
             self.sent_notices.remove(conn);
         }
-        self.news(s, step)
+        self.check_due_notices(s, step)
     }
 
     /// Checks one notice: it must be expected, or at least true.
@@ -164,7 +164,7 @@ impl Model {
     }
 
     /// Checks that each connected member knows the number of members and the end of its token.
-    fn news(&mut self, s: usize, step: &InputStep<'_>) -> Verdict {
+    fn check_due_notices(&mut self, s: usize, step: &InputStep<'_>) -> Verdict {
         let jumped = self.wall_jumped(step);
         for channel in self.shards[s].channels.values() {
             for member in channel.members.values() {

@@ -82,7 +82,7 @@ impl Model {
             return Some(shard.endings.get(&claims.mid).cloned().unwrap_or(ResumeReason::Gone));
         };
         let (confirmed, offered, more) = member.tickets;
-        if member.fenced {
+        if member.being_kicked {
             Some(ResumeReason::Kicked)
         } else if claims.k != confirmed && claims.k != offered && !(more && claims.k > confirmed) {
             Some(ResumeReason::Invalid)

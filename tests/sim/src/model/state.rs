@@ -172,7 +172,7 @@ pub(super) struct Member {
     pub(super) forced: Option<(Epoch, u64)>,
     /// The last write of a change by another member, until it is stored.
     pub(super) unstored: Option<AskId>,
-    pub(super) fenced: bool,
+    pub(super) being_kicked: bool,
     pub(super) restored: bool,
     pub(super) pubs: [Option<usize>; 4],
     pub(super) pushes: [Option<Gen>; 3],
@@ -220,7 +220,7 @@ impl Member {
             heard: 0,
             forced: None,
             unstored: None,
-            fenced: false,
+            being_kicked: false,
             restored: false,
             pubs: [None; 4],
             pushes: [None; 3],
