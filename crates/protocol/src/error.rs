@@ -1,6 +1,6 @@
 //! Every error that an answer can carry, in one table. Programs compare the *name*. Several names may have the same
 //! number (ERR-1): a number that existing clients know already, a number of JSON-RPC for its own errors, or one from
-//! 20000 on.
+//! 20000 on. A new error takes the next number from 20000 on, in the last row.
 
 use crate::prelude::*;
 use core::fmt;

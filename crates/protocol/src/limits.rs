@@ -1,5 +1,6 @@
-//! Every maximum of the protocol in one place (LIM-1). A deployment may change the values of [`Limits`]; the constants
-//! are fixed because both sides rely on them.
+//! Every maximum of the protocol beyond which a request is refused (LIM-1). A deployment may change the values of
+//! [`Limits`]; the constants are fixed because both sides rely on them. Deliberately absent: bounds of queues and
+//! buffers that drop or wait (as RES-8), which are constants beside their queue.
 
 /// Longest client-to-server frame in bytes.
 pub const MAX_CLIENT_FRAME_BYTES: usize = 64 * 1024;

@@ -1,5 +1,6 @@
 //! Events of channels, as the journal stores them for followers outside the server. Comes in and goes out: plain values
-//! of a stable format. Deliberately absent: when an event is written (`journal`).
+//! of a stable format. Deliberately absent: when an event is written (`journal`), and the events that members receive
+//! (`protocol/src/message/event.rs`).
 
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::task::TaskState;

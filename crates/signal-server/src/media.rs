@@ -1,6 +1,6 @@
 //! The interface of media providers. Comes in: streams and viewers of the engine, and URLs that media clients present.
 //! Goes out: URLs, and the access that a URL grants. Deliberately absent: the media servers, which have their own
-//! folders; and whether a stream lives, which the engine knows.
+//! folders, so far only `relay/` (ADR 0020); and whether a stream lives, which the engine knows.
 
 use std::collections::HashMap;
 use std::fmt;

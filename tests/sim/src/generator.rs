@@ -1,6 +1,9 @@
 //! Makes a scenario from a seed. Each seed draws which kinds of faults and commands occur at all, and how often (swarm
 //! testing): a world in which everything happens a little finds less than many worlds in which some things happen a
 //! lot. Comes in: a seed. Goes out: a scenario. Deliberately absent: any knowledge of the effect.
+//!
+//! One generator of numbers runs through most of this file. A further draw from it changes everything that is drawn
+//! after it, and with it the worlds of all seeds. What is added later draws from a fork of its own, as `greedy` does.
 
 use crate::rng::Rng;
 use crate::scenario::{Action, ActionKind, ClientSpec, Cmd, Knobs, Scenario, usual_shares};

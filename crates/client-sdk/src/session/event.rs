@@ -1,5 +1,6 @@
 //! The events that an app can receive. In: channel events, notices, and changes that the session itself notices. Out:
-//! events. Deliberately absent: events that the app's own commands caused, because the answers report those.
+//! events. Deliberately absent: events that the app's own commands caused, because the answers report those; and the
+//! form of events on the wire (`protocol/src/message`).
 
 use crate::prelude::*;
 use lianmai_protocol::message::event::{

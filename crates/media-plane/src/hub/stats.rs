@@ -21,7 +21,7 @@ pub struct HubStats {
     pub segment_bytes: usize,
     /// Bytes of the media messages that publishers sent, without framing.
     pub bytes_in: u64,
-    /// Bytes of media handed to sockets or to the HTTP listener, framing included.
+    /// Bytes of media handed to sockets or to the HTTP listener, framing and HLS playlists included.
     pub bytes_out: u64,
     /// Players cut because they lagged, or because their push had no memory left.
     pub slow_players_cut: u64,

@@ -1,4 +1,5 @@
-//! The table of methods: name, parameters, result. A new method needs one line here.
+//! The table of methods on the wire: name, parameters, result. A new method of the wire needs one line in this file; a
+//! new call of an SDK that uses a present method needs none.
 //!
 //! Comes in: a method's name and its parameters as JSON. Goes out: a [`Call`]. Deliberately absent: the effect of a
 //! method, and the permission to call it.

@@ -1,5 +1,8 @@
 //! Channel events: numbered, in the channel's log, byte-identical for every member. They contain no URL, no secret and
 //! nothing that depends on the receiver (EVT-2).
+//!
+//! Deliberately absent: messages to one session (`notice.rs`), events for webhooks and the journal
+//! (`signal-engine/src/event.rs`), and what an app is told (`client-sdk/src/session/event.rs`).
 
 use crate::prelude::*;
 use crate::wire::{self, Read, Refusal, Wire};

@@ -1,5 +1,5 @@
 //! Notices: messages to one session, without a number in the channel's log (EVT-1). State notices are computed anew at
-//! each resume; the last value is valid.
+//! each resume; the last value is valid. Deliberately absent: messages to all members (`event.rs`).
 
 use crate::prelude::*;
 use crate::wire::{self, Read, Refusal, Wire};

@@ -1,5 +1,6 @@
-//! The stored state of the API, loaded when a server starts. Comes in: the rows of the deployment. Goes out: the
-//! service that uses them. Deliberately absent: how rows are written.
+//! The stored state of the API, loaded when a server starts. Comes in: the rows of the deployment, the configuration.
+//! Goes out: the service that uses them, and the deliverer of webhooks with its settings. Deliberately absent: how rows
+//! are written.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

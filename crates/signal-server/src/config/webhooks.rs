@@ -1,5 +1,6 @@
-//! Checks the table `webhooks`. Comes in: the table as written. Goes out: how long events are kept, and where requests
-//! may go, and reports of problems. Deliberately absent: the endpoints, which the API makes.
+//! Checks the table `webhooks`. Comes in: the table as written. Goes out: how long events are kept, where requests may
+//! go, how long one delivery may take and when an event is given up, and reports of problems. Deliberately absent: the
+//! endpoints, which the API makes; the part that uses the values, which `api/stored_state.rs` builds.
 
 use super::raw::RawWebhooks;
 use super::validate::{Check, ranges};

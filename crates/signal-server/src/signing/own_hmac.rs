@@ -1,6 +1,6 @@
 //! Signs URLs for media servers that ask this server about each publish and play: the embedded relay. Comes in: key,
 //! stream, viewer, time. Goes out: `?t=<exp>.<mac>` for a push, `?v=<mid>&t=<exp>.<mac>` for a pull. Deliberately
-//! absent: signatures of other providers.
+//! absent: signatures of other providers, of which there are none yet (ADR 0020).
 //!
 //! `exp` is Unix time in seconds. `mac` is base64url of the first 16 bytes of HMAC-SHA256 over the fields `"v1"`,
 //! direction, stream, viewer and `exp`, each after its length. So no byte can move between fields, and a pull URL is

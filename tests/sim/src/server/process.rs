@@ -1,5 +1,6 @@
-//! The start, crash, drain and stop of the process, and the disk beside it. Comes in: actions and times. Goes out:
-//! engines that begin with the stored rows, and the ends of sockets.
+//! The start, crash, drain and stop of the process, and the commits of the disk: how long one takes, and whether it
+//! fails. Comes in: actions and times. Goes out: engines that begin with the stored rows, results of commits, and the
+//! ends of sockets.
 
 use std::collections::BTreeMap;
 

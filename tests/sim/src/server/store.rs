@@ -1,9 +1,10 @@
-//! The disk. Comes in: writes of the shards, in order. Goes out: an answer for each write that requested one, and at
-//! the start of the next process everything that survived. Like the real store it commits in groups: writes that come
-//! during a commit wait for the next one. A crash keeps the unanswered writes up to a random point and loses the
-//! others; answered writes stay.
+//! The rows of the disk. Comes in: writes of the shards, in order; whether a commit succeeded. Goes out: an answer for
+//! each write that requested one, and at the start of the next process everything that survived. Like the real store it
+//! commits in groups: writes that come during a commit wait for the next one. A crash keeps the unanswered writes up to
+//! a random point and loses the others; answered writes stay.
 //!
-//! Deliberately absent: the meaning of a record.
+//! Deliberately absent: the meaning of a record; how long a commit takes and whether it fails, which `process.rs`
+//! decides.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
