@@ -140,7 +140,7 @@ impl Context {
     }
 
     /// The notice of a drain as of now, as text; `None` without a drain.
-    pub(crate) fn restarting(&self) -> Option<String> {
+    pub(crate) fn restart_notice(&self) -> Option<String> {
         let drain = self.drain.as_ref()?;
         Some(codec::encode_notice(&Notice::ServerRestarting(ServerRestarting {
             retry_after_ms: drain.plan.retry_after_ms,

@@ -41,7 +41,7 @@ impl Endings {
         self.reasons.insert(mid, reason);
     }
 
-    pub(crate) fn of(&self, mid: Mid) -> ResumeReason {
+    pub(crate) fn reason_of(&self, mid: Mid) -> ResumeReason {
         self.reasons.get(&mid).cloned().unwrap_or(ResumeReason::Gone)
     }
 }
@@ -62,8 +62,8 @@ mod tests {
         for n in 0..MAX_ENDINGS + 10 {
             endings.add(MonoTime(0), mid(n), &LeaveReason::Kicked);
         }
-        assert_eq!(endings.of(mid(9)), ResumeReason::Gone);
-        assert_eq!(endings.of(mid(10)), ResumeReason::Kicked);
+        assert_eq!(endings.reason_of(mid(9)), ResumeReason::Gone);
+        assert_eq!(endings.reason_of(mid(10)), ResumeReason::Kicked);
         endings.add(MonoTime(TICKET_MS + 1), mid(0), &LeaveReason::Left);
         assert_eq!((endings.order.len(), endings.reasons.len()), (1, 1));
     }

@@ -100,7 +100,7 @@ impl Grant {
 
     /// Whether the token is for this uid alone, or the join is a debug join. Then rights that belong to the uid belong
     /// to the member (AUT-6).
-    pub(crate) fn names(&self, uid: UserId) -> bool {
+    pub(crate) fn names_uid(&self, uid: UserId) -> bool {
         self.uid == Some(uid) || self.issued_at.is_none()
     }
 

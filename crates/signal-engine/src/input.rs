@@ -70,7 +70,7 @@ pub enum AdminCommand {
         reason: Option<String>,
     },
     /// As `closeChannel`.
-    Close {
+    CloseChannel {
         /// The channel.
         channel: ChannelKey,
         /// Seconds of hold.
@@ -97,7 +97,7 @@ pub enum AdminCommand {
         limit: usize,
     },
     /// Creates a channel before its first join.
-    Create {
+    CreateChannel {
         /// The channel.
         channel: ChannelKey,
         /// Its creator; `None`: the first member that joins.
@@ -108,7 +108,7 @@ pub enum AdminCommand {
         attributes: Attributes,
     },
     /// One channel in full.
-    Show(ChannelKey),
+    GetDetail(ChannelKey),
     /// Members of a channel after a uid, in the order of uids.
     PageMembers {
         /// The channel.
@@ -119,7 +119,7 @@ pub enum AdminCommand {
         limit: usize,
     },
     /// One member.
-    ShowMember {
+    GetMember {
         /// The channel.
         channel: ChannelKey,
         /// The member.
@@ -149,7 +149,7 @@ pub enum AdminCommand {
         role: Role,
     },
     /// Sets the kinds that a uid may not publish in a channel.
-    Bar {
+    SetBarredKinds {
         /// The channel.
         channel: ChannelKey,
         /// The uid, which need not be a member.
@@ -178,7 +178,7 @@ pub enum AdminCommand {
     /// The push tasks of a channel.
     GetTasks(ChannelKey),
     /// As `addTasks`, `updateTasks`, `deleteTasks`; the tasks have no owner.
-    Tasks {
+    ChangeTasks {
         /// The channel.
         channel: ChannelKey,
         /// The change.
@@ -198,18 +198,18 @@ impl AdminCommand {
             AdminCommand::GetChannel(channel)
             | AdminCommand::LiftBan { channel, .. }
             | AdminCommand::GetTasks(channel)
-            | AdminCommand::Tasks { channel, .. }
-            | AdminCommand::Create { channel, .. }
-            | AdminCommand::Show(channel)
+            | AdminCommand::ChangeTasks { channel, .. }
+            | AdminCommand::CreateChannel { channel, .. }
+            | AdminCommand::GetDetail(channel)
             | AdminCommand::PageMembers { channel, .. }
-            | AdminCommand::ShowMember { channel, .. }
+            | AdminCommand::GetMember { channel, .. }
             | AdminCommand::SetAttributes { channel, .. }
             | AdminCommand::SetRules { channel, .. }
             | AdminCommand::SetRole { channel, .. }
-            | AdminCommand::Bar { channel, .. }
+            | AdminCommand::SetBarredKinds { channel, .. }
             | AdminCommand::Announce { channel, .. }
             | AdminCommand::Kick { channel, .. }
-            | AdminCommand::Close { channel, .. } => Some(channel),
+            | AdminCommand::CloseChannel { channel, .. } => Some(channel),
         }
     }
 }

@@ -50,7 +50,7 @@ const UNNAMED: &str = "unnamed";
 
 impl Row {
     /// Kinds of rows that end with their channel, as [`Row::kind`] names them.
-    pub const OF_A_CHANNEL: [&'static str; 3] = ["channel", "member", "task"];
+    pub const KINDS_OF_CHANNEL: [&'static str; 3] = ["channel", "member", "task"];
 
     /// Its kind, as it is written.
     #[must_use]
@@ -115,8 +115,8 @@ impl Row {
 
     /// Whether it ends with its channel.
     #[must_use]
-    pub fn is_of_a_channel(&self) -> bool {
-        Row::OF_A_CHANNEL.contains(&self.kind())
+    pub fn ends_with_channel(&self) -> bool {
+        Row::KINDS_OF_CHANNEL.contains(&self.kind())
     }
 }
 
@@ -339,7 +339,7 @@ mod tests {
         ];
         for row in [Row::Channel, Row::Member(UserId(7)), task].iter().chain(&others) {
             assert_eq!(Row::read(row.kind(), &row.id()).as_ref(), Ok(row));
-            assert_eq!(row.is_of_a_channel(), !others.contains(row));
+            assert_eq!(row.ends_with_channel(), !others.contains(row));
         }
         for (kind, id) in [
             ("member", "07"),

@@ -86,7 +86,7 @@ impl TicketClaims {
     }
 
     /// From then on it replaces no token.
-    pub(crate) fn stands_in_until(&self) -> WallTime {
+    pub(crate) fn replaces_token_until(&self) -> WallTime {
         let whole = WallTime(self.issued_at.0.saturating_add(TICKET_MS));
         self.token_end.map_or(whole, |end| end.min(whole))
     }

@@ -123,7 +123,7 @@ impl World {
             }
             ActionKind::AdminClose { ch, hold_s } => {
                 let channel = self.key_of(*ch);
-                self.admin(AdminCommand::Close { channel, hold_s: *hold_s, reason: None });
+                self.admin(AdminCommand::CloseChannel { channel, hold_s: *hold_s, reason: None });
             }
             ActionKind::AdminLook { ch } => self.admin(AdminCommand::GetChannel(self.key_of(*ch))),
             ActionKind::Raw { ch, uid, script } => self.add_raw(*ch, *uid, script.clone()),

@@ -369,7 +369,7 @@ impl World {
             forgotten: false,
         };
         client.calls.insert(call, open);
-        client.looks_at_itself();
+        client.read_own_state();
         self.cov.calls += 1;
         (call, method)
     }

@@ -109,7 +109,7 @@ impl Channel {
     }
 
     /// Sets the barred kinds of a uid, which need not be a member; it may publish all others again.
-    pub(crate) fn bar(
+    pub(crate) fn set_barred_kinds(
         &mut self,
         cx: &mut Context,
         uid: UserId,

@@ -28,7 +28,7 @@ const HEAVY_UNITS: u32 = 8;
 impl Channel {
     /// Handles a text frame of a member.
     pub(crate) fn frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, frame: &[u8]) {
-        self.alive(cx, uid, conn);
+        self.note_inbound(cx, uid, conn);
         // A frame on a closed connection, or of a member that is being kicked, is not read.
         if self.member_on(uid, conn).is_none_or(|member| member.being_kicked) {
             return;
@@ -61,18 +61,18 @@ impl Channel {
     /// Handles a WebSocket ping or pong: the shell answers it, here it counts for the rate. The answer to a ping of the
     /// server is free.
     pub(crate) fn control_frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
-        self.alive(cx, uid, conn);
+        self.note_inbound(cx, uid, conn);
         if let Some(member) = self.member_on(uid, conn)
             && std::mem::take(&mut member.pinged)
         {
             return;
         }
         self.take_units(cx, uid, conn, Cost::reading(0));
-        self.close_limited(cx, uid, conn);
+        self.close_if_limited(cx, uid, conn);
     }
 
     /// Something came in on the connection.
-    fn alive(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
+    fn note_inbound(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
         if let Some(member) = self.member_on(uid, conn) {
             member.last_inbound = cx.mono();
         }
@@ -151,7 +151,7 @@ impl Channel {
         let Some(wait_ms) = self.take_units(cx, uid, conn, cost) else { return true };
         let error = RpcError::new(ErrorName::RateLimited).retry_after_ms(wait_ms);
         self.refuse(cx, conn, id, None, &error);
-        self.close_limited(cx, uid, conn);
+        self.close_if_limited(cx, uid, conn);
         false
     }
 
@@ -190,7 +190,7 @@ impl Channel {
         taken.err()
     }
 
-    fn close_limited(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
+    fn close_if_limited(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
         if self.member_on(uid, conn).is_some_and(|member| member.limited >= LIMITED_CLOSE) {
             self.drop_connection(cx, uid, CloseCode::RATE_LIMITED);
         }
@@ -219,7 +219,7 @@ impl Channel {
         let pending = member.pending.as_ref().and_then(|pending| pending.find(id));
         if pending == Some(command) {
             self.take_units(cx, uid, conn, Cost::reading(0));
-            self.close_limited(cx, uid, conn);
+            self.close_if_limited(cx, uid, conn);
             return;
         }
         let status = match pending {
@@ -237,7 +237,7 @@ impl Channel {
             {
                 self.notify_renewed_url(cx, uid, &request.call);
             }
-            self.close_limited(cx, uid, conn);
+            self.close_if_limited(cx, uid, conn);
             return;
         }
         if !is_new && !self.check_or_refuse(cx, uid, conn, id, reading) {
@@ -377,7 +377,7 @@ impl Channel {
                 self.answer(cx, uid, command, None, Err(ErrorName::Superseded.into()));
                 continue;
             }
-            self.pay_more(cx, uid, &request.call, paid);
+            self.charge_growth(cx, uid, &request.call, paid);
             self.execute(cx, uid, command, request);
             // A queued command may wait itself; the rest stays behind it.
             let Some(member) = self.members.get_mut(&uid) else { return };
@@ -401,7 +401,7 @@ impl Channel {
 
     /// Charges a queued command for the growth of its event: earlier commands may have made it larger than when it
     /// came.
-    fn pay_more(&mut self, cx: &Context, uid: UserId, call: &Call, paid: Cost) {
+    fn charge_growth(&mut self, cx: &Context, uid: UserId, call: &Call, paid: Cost) {
         let more = self.cost(uid, call, paid.reading_again()).units.saturating_sub(paid.units);
         if let Some(member) = self.members.get_mut(&uid) {
             member.rate.spend(cx.mono(), more, &cx.config.limits);

@@ -129,7 +129,7 @@ impl Channel {
         }
         check_name(join.name.as_ref())?;
         check_attributes(&join.attributes, cx.config.limits.attribute_bytes)?;
-        let named = grant.names(uid);
+        let named = grant.names_uid(uid);
         // The first member of a channel that was created without a creator becomes its creator.
         let creator = self.creator.unwrap_or(uid);
         let rights = self.policy.rights(grant.rights, named && creator == uid);

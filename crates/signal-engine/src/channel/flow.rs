@@ -147,7 +147,7 @@ impl Flow {
         if self.measurements == 1 {
             return None;
         }
-        open(&mut self.since, self.server.is_none() && self.client.is_none(), now);
+        open_window(&mut self.since, self.server.is_none() && self.client.is_none(), now);
         let server: &mut ServerTallies = self.server.get_or_insert_default();
         Some(server)
     }
@@ -186,7 +186,7 @@ impl Flow {
 
     /// A report of its client.
     pub(super) fn reported(&mut self, now: Now, figures: &Figures) {
-        open(&mut self.since, self.server.is_none() && self.client.is_none(), now);
+        open_window(&mut self.since, self.server.is_none() && self.client.is_none(), now);
         let client = self.client.get_or_insert_default();
         client.rest.reports += 1;
         let tallies = [
@@ -242,7 +242,7 @@ impl Flow {
 }
 
 /// A window begins with the first figure in it.
-fn open(since: &mut Now, is_empty: bool, now: Now) {
+fn open_window(since: &mut Now, is_empty: bool, now: Now) {
     if is_empty {
         *since = now;
     }

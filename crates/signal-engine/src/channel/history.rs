@@ -90,7 +90,7 @@ impl Channel {
     }
 
     /// Records how many steps were left out in windows that are over, or in all of them.
-    pub(super) fn close_windows(&mut self, cx: &mut Context, all: bool) {
+    pub(super) fn close_budget_windows(&mut self, cx: &mut Context, all: bool) {
         let now = cx.mono();
         let over = self
             .history_budget
@@ -106,7 +106,7 @@ impl Channel {
     /// Records the last entries of a channel, or of this process.
     pub(crate) fn end_history(&mut self, cx: &mut Context) {
         self.close_flows(cx);
-        self.close_windows(cx, true);
+        self.close_budget_windows(cx, true);
     }
 
     /// A join was refused.
@@ -157,7 +157,7 @@ impl Channel {
     pub(super) fn url_issued(&mut self, cx: &mut Context, uid: UserId, stream: Gen) {
         let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
         let Some(owner) = self.streams.get(&stream).map(|stream| stream.owner) else { return };
-        let (direction, of) = towards(uid, owner);
+        let (direction, of) = direction_for(uid, owner);
         self.record_step(cx, Some(uid), HistoryStep::UrlIssued { uid, mid, direction, of, stream });
     }
 
@@ -217,7 +217,7 @@ impl Channel {
             return cx.record_history(&self.key, self.cid, HistoryEntry::Step(step));
         }
         let Some((uid, mid)) = self.flow_began(cx, stream, viewer) else { return };
-        let (direction, of) = towards(uid, of);
+        let (direction, of) = direction_for(uid, of);
         self.record_step(
             cx,
             Some(uid),
@@ -240,7 +240,7 @@ impl Channel {
 }
 
 /// The direction of a stream of `owner` for `uid`, and the owner if it is another member.
-fn towards(uid: UserId, owner: UserId) -> (Direction, Option<UserId>) {
+fn direction_for(uid: UserId, owner: UserId) -> (Direction, Option<UserId>) {
     if uid == owner { (Direction::Push, None) } else { (Direction::Pull, Some(owner)) }
 }
 

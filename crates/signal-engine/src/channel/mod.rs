@@ -295,7 +295,7 @@ impl Channel {
         }
         self.trim_log(cx);
         self.forget_replacements(cx);
-        self.close_windows(cx, false);
+        self.close_budget_windows(cx, false);
     }
 
     /// Forgets the older half of the log.

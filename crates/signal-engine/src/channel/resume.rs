@@ -115,7 +115,7 @@ impl Channel {
             self.notify(cx, uid, &Notice::MemberCount(MemberCount { count }));
         }
         self.warn_of_token(cx, uid);
-        if let Some(restarting) = cx.restarting() {
+        if let Some(restarting) = cx.restart_notice() {
             cx.send_text(conn, restarting);
         }
         self.notify_moved_urls(cx, uid);

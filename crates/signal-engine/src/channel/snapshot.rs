@@ -108,7 +108,7 @@ impl Channel {
             seq: self.log.head(),
             channel,
             members,
-            own: self.own(cx, member),
+            own: self.self_info(cx, member),
             member_count: self.members.len() as u64,
             timers: cx.config.timers.for_clients(),
         }
@@ -135,7 +135,7 @@ impl Channel {
         };
     }
 
-    fn own(&self, cx: &Context, member: &Member) -> SelfInfo {
+    fn self_info(&self, cx: &Context, member: &Member) -> SelfInfo {
         let published = member
             .published()
             .iter()

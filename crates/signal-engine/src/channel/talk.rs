@@ -206,7 +206,7 @@ impl Channel {
 
     /// A member has a new token: rights that it does not grant end.
     pub(super) fn apply_grant(&mut self, cx: &mut Context, uid: UserId, grant: &Grant) {
-        let named = grant.names(uid);
+        let named = grant.names_uid(uid);
         let rights = self.policy.rights(grant.rights, named && self.creator == Some(uid));
         let Some(member) = self.members.get_mut(&uid) else { return };
         (member.rights, member.named) = (rights, named);

@@ -36,7 +36,7 @@ impl Engine {
                 let id = find(&key)?;
                 Ok(Some(AdminReply::Tasks(self.channels[&id].task_views())))
             }
-            AdminCommand::Tasks { channel, change } => {
+            AdminCommand::ChangeTasks { channel, change } => {
                 self.admin_tasks(query, &channel, change);
                 Ok(None)
             }
@@ -59,7 +59,7 @@ impl Engine {
                 });
                 result
             }
-            AdminCommand::Close { channel, hold_s, reason } => {
+            AdminCommand::CloseChannel { channel, hold_s, reason } => {
                 let params = CloseChannel { hold_s, reason };
                 let id = find(&channel)?;
                 let mut result = Ok(None);
@@ -71,10 +71,10 @@ impl Engine {
             AdminCommand::PageChannels { appkey, after, limit } => {
                 Ok(Some(AdminReply::Channels(self.page(appkey, after, limit))))
             }
-            AdminCommand::Create { channel, creator, rules, attributes } => {
+            AdminCommand::CreateChannel { channel, creator, rules, attributes } => {
                 self.create(query, channel, creator, rules, attributes)
             }
-            AdminCommand::Show(key) => {
+            AdminCommand::GetDetail(key) => {
                 let detail = self.channels[&find(&key)?].detail();
                 Ok(Some(AdminReply::Detail(Box::new(detail))))
             }
@@ -82,7 +82,7 @@ impl Engine {
                 let members = self.channels[&find(&channel)?].member_details(after, limit);
                 Ok(Some(AdminReply::Members(members)))
             }
-            AdminCommand::ShowMember { channel, uid } => {
+            AdminCommand::GetMember { channel, uid } => {
                 let member = self.channels[&find(&channel)?].member_detail_of(uid);
                 let member = member.ok_or(ErrorName::NoSuchMember)?;
                 Ok(Some(AdminReply::Members(vec![member])))
@@ -100,8 +100,10 @@ impl Engine {
             AdminCommand::SetRole { channel, uid, role } => {
                 self.change(query, &channel, Some(uid), |it, cx| it.assign_role(cx, uid, &role))
             }
-            AdminCommand::Bar { channel, uid, kinds } => {
-                self.change(query, &channel, Some(uid), |it, cx| it.bar(cx, uid, kinds))
+            AdminCommand::SetBarredKinds { channel, uid, kinds } => {
+                self.change(query, &channel, Some(uid), |it, cx| {
+                    it.set_barred_kinds(cx, uid, kinds)
+                })
             }
             AdminCommand::Announce { channel, uid, data, to } => {
                 let id = find(&channel)?;

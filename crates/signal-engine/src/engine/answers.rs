@@ -42,7 +42,7 @@ impl Engine {
     }
 
     /// The deadline of a question: it counts as failed.
-    pub(super) fn unanswered(&mut self, id: AskId) {
+    pub(super) fn question_timed_out(&mut self, id: AskId) {
         if let Some(failed) = self.context.asks.failed(id) {
             self.answered(id, failed);
         }

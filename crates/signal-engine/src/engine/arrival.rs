@@ -123,8 +123,8 @@ impl Engine {
         let claims = TicketClaims::open(&cx.config.ticket_key, join.continues.as_deref()?)?;
         let fits = claims.channel == *key && join.uid == Some(claims.uid);
         let here = self.channel(key).and_then(|channel| channel.is_joined_by(claims.uid, join));
-        let free = here.unwrap_or_else(|| cx.endings.of(claims.mid) == ResumeReason::Gone);
-        (fits && free && claims.stands_in_until() > cx.now.wall).then_some(claims)
+        let free = here.unwrap_or_else(|| cx.endings.reason_of(claims.mid) == ResumeReason::Gone);
+        (fits && free && claims.replaces_token_until() > cx.now.wall).then_some(claims)
     }
 
     pub(super) fn reconnect(&mut self, conn: ConnId, addr: AddrId, request: ReconnectRequest) {
@@ -150,7 +150,7 @@ impl Engine {
             Some(verdict.map(|()| *id))
         });
         match found {
-            None => Err(cx.endings.of(claims.mid)),
+            None => Err(cx.endings.reason_of(claims.mid)),
             Some(verdict) => verdict,
         }
     }

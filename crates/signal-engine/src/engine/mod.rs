@@ -119,7 +119,7 @@ impl Engine {
     }
 
     fn input(&mut self, input: Input) {
-        if self.context.is_frozen() && !self.finishes(&input) {
+        if self.context.is_frozen() && !self.completes_open_work(&input) {
             return self.refuse_frozen(input);
         }
         match input {
@@ -233,7 +233,7 @@ impl Engine {
             Timer::Token(id, uid) => {
                 self.with_channel(id, |channel, cx| channel.token_due(cx, uid))
             }
-            Timer::Ask(id) => self.unanswered(id),
+            Timer::Ask(id) => self.question_timed_out(id),
             Timer::Tasks(id) => self.with_channel(id, Channel::tasks_due),
             Timer::Stopping => self.stopping_due(),
             Timer::Sweep => {

@@ -43,7 +43,7 @@ impl Engine {
             let stays = !members.is_empty() || record.outlives_members(self.context.now.wall);
             let Some(policy) = policy.filter(|_| stays) else {
                 let tasks = tasks.remove(&key).unwrap_or_default();
-                self.end_unloaded(&key, &record, &members, &tasks);
+                self.journal_unrestored(&key, &record, &members, &tasks);
                 self.context.ops.push(RowOp::DropChannel(key));
                 continue;
             };
@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// Tells journal and history the end of a channel that is not restored, for instance because its app was removed.
-    fn end_unloaded(
+    fn journal_unrestored(
         &mut self,
         channel: &ChannelKey,
         record: &ChannelRecord,
@@ -94,7 +94,7 @@ impl Engine {
 
     /// Whether an input completes work that was begun before the freeze. State that is being handed over no longer
     /// changes: a command that still waits then runs in the next process, when its client repeats it.
-    pub(super) fn finishes(&self, input: &Input) -> bool {
+    pub(super) fn completes_open_work(&self, input: &Input) -> bool {
         let handing_over = self.context.drain.as_ref().is_some_and(|drain| drain.handing_over);
         match input {
             Input::Answer { answer: Answer::Stored(_) | Answer::Claimed(_), .. }
@@ -136,7 +136,7 @@ impl Engine {
             return;
         }
         self.context.drain = Some(Drain::begin(plan, self.context.mono()));
-        if let Some(notice) = self.context.restarting() {
+        if let Some(notice) = self.context.restart_notice() {
             let notice = bytes::Bytes::from(notice);
             for conn in self.context.connections.keys().copied().collect::<Vec<_>>() {
                 self.context.send(conn, notice.clone());

@@ -370,7 +370,7 @@ fn the_admin_api_kicks_closes_and_lists() {
     assert_eq!(error.name(), &ErrorName::NoSuchMember);
     let error = w.admin(kick(2, 604_801)).expect_err("too long");
     assert_eq!(error.name(), &ErrorName::BadDuration);
-    let close = AdminCommand::Close { channel: room("plain"), hold_s: 10, reason: None };
+    let close = AdminCommand::CloseChannel { channel: room("plain"), hold_s: 10, reason: None };
     assert_eq!(w.admin(close.clone()), Ok(AdminReply::Done));
     assert_eq!(w.heard(a).last().expect("one"), "liveRoomClose admin");
     assert_eq!(w.closed(hidden), Some(CloseCode::CHANNEL_CLOSED));

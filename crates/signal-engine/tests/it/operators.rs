@@ -17,11 +17,11 @@ const DAY_MS: u64 = 24 * 3600 * 1000 + 61_000;
 fn create(w: &mut World, rules: ChannelRules, creator: Option<u64>) -> AdminReply {
     let (channel, creator) = (room("plain"), creator.map(UserId));
     let attributes = [("title".to_owned(), "T".to_owned())].into_iter().collect();
-    w.admin(AdminCommand::Create { channel, creator, rules, attributes }).expect("made")
+    w.admin(AdminCommand::CreateChannel { channel, creator, rules, attributes }).expect("made")
 }
 
 fn show(w: &mut World) -> Option<ChannelDetail> {
-    match w.admin(AdminCommand::Show(room("plain"))) {
+    match w.admin(AdminCommand::GetDetail(room("plain"))) {
         Ok(AdminReply::Detail(detail)) => Some(*detail),
         Ok(other) => panic!("{other:?}"),
         Err(error) => {
@@ -33,7 +33,7 @@ fn show(w: &mut World) -> Option<ChannelDetail> {
 
 fn member(w: &mut World, uid: u64) -> MemberDetail {
     let (channel, uid) = (room("plain"), UserId(uid));
-    match w.admin(AdminCommand::ShowMember { channel, uid }) {
+    match w.admin(AdminCommand::GetMember { channel, uid }) {
         Ok(AdminReply::Members(mut members)) => members.pop().expect("one"),
         other => panic!("{other:?}"),
     }
@@ -85,7 +85,7 @@ fn a_kept_channel_stays_until_it_is_closed() {
     w.advance(2 * DAY_MS);
     let shown = show(&mut w).expect("kept");
     assert_eq!((shown.view.members, shown.view.creator), (0, Some(UserId(1))));
-    let close = AdminCommand::Close { channel: room("plain"), hold_s: 0, reason: None };
+    let close = AdminCommand::CloseChannel { channel: room("plain"), hold_s: 0, reason: None };
     assert_eq!(w.admin(close), Ok(AdminReply::Done));
     assert!(show(&mut w).is_none());
     // Or until its rules no longer keep it.
@@ -120,7 +120,8 @@ fn an_operator_gives_roles_and_takes_kinds() {
     w.advance(100);
     w.hush();
     let kinds = KindSet::of(&MediaKind::Video);
-    let bar = |kinds| AdminCommand::Bar { channel: room("plain"), uid: UserId(1), kinds };
+    let bar =
+        |kinds| AdminCommand::SetBarredKinds { channel: room("plain"), uid: UserId(1), kinds };
     assert_eq!(w.admin(bar(kinds)), Ok(AdminReply::Done));
     assert_eq!(w.admin(bar(kinds)), Ok(AdminReply::Done), "as before");
     assert_eq!(w.heard(b), ["streamRemoved 1 video"]);
@@ -230,9 +231,9 @@ fn changes(channel: &ChannelKey) -> Vec<AdminCommand> {
         AdminCommand::SetAttributes { channel: of(), patch: patch(&[("title", "new")]) },
         AdminCommand::SetRules { channel: of(), rules },
         AdminCommand::SetRole { channel: of(), uid: UserId(2), role: Role::Audience },
-        AdminCommand::Bar { channel: of(), uid: UserId(2), kinds },
+        AdminCommand::SetBarredKinds { channel: of(), uid: UserId(2), kinds },
         // Somebody who is not here.
-        AdminCommand::Bar { channel: of(), uid: UserId(7), kinds },
+        AdminCommand::SetBarredKinds { channel: of(), uid: UserId(7), kinds },
     ]
 }
 
@@ -260,10 +261,10 @@ fn rst_5_a_repeated_change_of_an_operator_waits_until_it_is_stored() {
         w.advance(100);
         assert!(w.heard(a).is_empty(), "nothing is told twice: {change:?}");
         let shown = |w: &mut World| {
-            let detail = w.admin(AdminCommand::Show(room.clone())).expect("there");
+            let detail = w.admin(AdminCommand::GetDetail(room.clone())).expect("there");
             let AdminReply::Detail(detail) = detail else { panic!("{detail:?}") };
             let uid = UserId(2);
-            let member = w.admin(AdminCommand::ShowMember { channel: room.clone(), uid });
+            let member = w.admin(AdminCommand::GetMember { channel: room.clone(), uid });
             let Ok(AdminReply::Members(members)) = member else { panic!("{member:?}") };
             (detail.attributes, detail.rules, members[0].role.clone(), members[0].barred)
         };
@@ -271,7 +272,7 @@ fn rst_5_a_repeated_change_of_an_operator_waits_until_it_is_stored() {
         w.crash();
         assert_eq!(shown(&mut w), before, "{change:?}");
         let c = w.admit(entry(7).app("creator"));
-        let barred = matches!(change, AdminCommand::Bar { uid: UserId(7), .. });
+        let barred = matches!(change, AdminCommand::SetBarredKinds { uid: UserId(7), .. });
         assert_eq!(w.ask(c, publish("video")).is_err(), barred, "{change:?}");
     }
 }
@@ -311,7 +312,7 @@ fn rst_5_a_moderator_that_repeats_an_operators_change_waits_until_it_is_stored()
 #[test]
 fn rst_5_a_repeated_creation_of_a_channel_is_answered_when_stored() {
     let mut w = World::new();
-    let make = || AdminCommand::Create {
+    let make = || AdminCommand::CreateChannel {
         channel: room("plain"),
         creator: None,
         rules: ChannelRules::default(),

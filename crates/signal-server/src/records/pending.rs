@@ -111,7 +111,7 @@ impl Pending {
             RowOp::AppendHistory(channel, record) => self.remember(channel, *record),
             // The removal of the channel removes this row, too.
             RowOp::Drop(key)
-                if key.row.is_of_a_channel() && self.dropped.contains(&key.channel) =>
+                if key.row.ends_with_channel() && self.dropped.contains(&key.channel) =>
             {
                 self.unset(&key);
             }
@@ -195,7 +195,7 @@ impl Pending {
         let first = RowKey { channel: channel.clone(), row: Row::Channel };
         let own = self.rows.range(first..).map(|(key, _)| key);
         let own = own.take_while(|key| key.channel == *channel);
-        for key in own.filter(|key| key.row.is_of_a_channel()).cloned().collect::<Vec<_>>() {
+        for key in own.filter(|key| key.row.ends_with_channel()).cloned().collect::<Vec<_>>() {
             self.unset(&key);
         }
     }

@@ -258,7 +258,7 @@ pub(super) fn commit(connection: &mut Connection, batch: &Pending) -> rusqlite::
 fn write(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()> {
     let mut drop_channel = transaction
         .prepare("DELETE FROM record WHERE appkey = ? AND channel = ? AND kind IN (?, ?, ?)")?;
-    let [first, second, third] = Row::OF_A_CHANNEL;
+    let [first, second, third] = Row::KINDS_OF_CHANNEL;
     for ChannelKey { appkey, name } in batch.dropped() {
         drop_channel.execute([appkey.as_str(), name.as_str(), first, second, third])?;
     }

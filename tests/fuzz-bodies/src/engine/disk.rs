@@ -78,7 +78,7 @@ impl Disk {
 
     /// Whether no row of a channel is left.
     pub(super) fn is_empty(&self) -> bool {
-        !self.rows.keys().any(|key| key.row.is_of_a_channel())
+        !self.rows.keys().any(|key| key.row.ends_with_channel())
     }
 
     fn apply(&mut self, ops: Vec<RowOp>) {
@@ -88,7 +88,8 @@ impl Disk {
                 RowOp::Drop(key) => _ = self.rows.remove(&key),
                 RowOp::AppendEvent(..) | RowOp::AppendHistory(..) => {}
                 RowOp::DropChannel(channel) => {
-                    self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
+                    self.rows
+                        .retain(|key, _| key.channel != channel || !key.row.ends_with_channel());
                 }
             }
         }

@@ -248,7 +248,11 @@ fn admin(shell: &mut Shell, program: &mut Program<'_>) {
         0 => AdminCommand::ListChannels,
         1 => AdminCommand::GetChannel(channel),
         2 => AdminCommand::Kick { channel, uid, duration_s: seconds, reason: None },
-        _ => AdminCommand::Close { channel, hold_s: seconds, reason: Some("by hand".to_owned()) },
+        _ => AdminCommand::CloseChannel {
+            channel,
+            hold_s: seconds,
+            reason: Some("by hand".to_owned()),
+        },
     };
     _ = shell.admin(command);
 }

@@ -240,7 +240,7 @@ impl Shell {
     pub(super) fn admin(&mut self, command: AdminCommand) -> Option<Result<AdminReply, RpcError>> {
         let what = match &command {
             AdminCommand::Kick { .. } => "kick",
-            AdminCommand::Close { .. } => "close",
+            AdminCommand::CloseChannel { .. } => "close",
             _ => "look",
         };
         let query = self.question(|query| Input::Admin { query, command });

@@ -206,7 +206,7 @@ impl World {
             Change::Entered(picture) => {
                 client.app.enter(picture);
                 client.app.counted = (self.now, 0);
-                client.looks_at_itself();
+                client.read_own_state();
             }
             Change::Event { seq, event } => {
                 self.checks.delivered += 1;
@@ -387,7 +387,7 @@ impl World {
     ) {
         let client = &mut self.clients[c];
         client.app.replied(open, outcome);
-        client.looks_at_itself();
+        client.read_own_state();
         if let (Ok(Reply::Joined(joined)), Some(picture)) = (outcome, &client.copy)
             && joined.mid != picture.own.mid
         {

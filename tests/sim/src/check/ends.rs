@@ -165,7 +165,7 @@ impl Client {
 
 impl World {
     /// Records a text of the server.
-    pub(crate) fn check_told(&mut self, c: usize, text: &[u8]) {
+    pub(crate) fn note_answers(&mut self, c: usize, text: &[u8]) {
         let client = &mut self.clients[c];
         let (sent, unreported, woke) = (&mut client.sent, &mut client.unreported, client.woke);
         for message in codec::decode_server_frame(text).unwrap_or_default() {

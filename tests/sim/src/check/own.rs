@@ -132,7 +132,7 @@ impl App {
 
 impl Client {
     /// The app reads its own state, unless a call that changes it is not settled.
-    pub(crate) fn looks_at_itself(&mut self) {
+    pub(crate) fn read_own_state(&mut self) {
         let waits = self.calls.values().any(|open| OWN.contains(&open.method));
         let own = self.copy.as_ref().filter(|_| !waits).map(|picture| &picture.own);
         self.app.mine = own.map(OwnState::of);

@@ -281,6 +281,6 @@ impl World {
         if has(r#""reason":"epochChanged""#) {
             self.clients[c].sent.lost_at = Some(self.now);
         }
-        self.check_told(c, text);
+        self.note_answers(c, text);
     }
 }

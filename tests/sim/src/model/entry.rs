@@ -378,7 +378,7 @@ impl Model {
                 self.emit(s, key, event, now);
             }
         }
-        self.sit(who, conn, now);
+        self.attach_conn(who, conn, now);
         self.token_came(who, step.wall);
         let offered = self.member(who).map(|member| member.tickets.1);
         if told.k != offered || (same && !grew) {
@@ -416,7 +416,7 @@ impl Model {
         });
     }
 
-    pub(super) fn sit(&mut self, who: MemberRef<'_>, conn: ConnId, now: u64) {
+    pub(super) fn attach_conn(&mut self, who: MemberRef<'_>, conn: ConnId, now: u64) {
         let MemberRef { s, key, uid } = who;
         self.shards[s].frozen_since = None;
         self.shards[s].connections.insert(conn, (key.clone(), uid));

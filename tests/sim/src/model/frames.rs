@@ -209,7 +209,7 @@ impl Model {
     }
 
     /// Closes a connection; the membership stays.
-    pub(super) fn drop_seat(
+    pub(super) fn drop_member_conn(
         &mut self,
         s: usize,
         conn: ConnId,
@@ -221,7 +221,7 @@ impl Model {
         }
     }
 
-    /// Like [`Model::drop_seat`], for a member.
+    /// Like [`Model::drop_member_conn`], for a member.
     pub(super) fn drop_conn(
         &mut self,
         who: MemberRef<'_>,

@@ -264,7 +264,7 @@ impl Model {
             Input::Reconnect { conn, request, .. } => self.reconnect(s, *conn, request, step),
             Input::Frame { conn, frame } => self.frame(s, *conn, frame, step),
             Input::BinaryFrame { conn } => {
-                self.drop_seat(s, *conn, CloseCode::PROTOCOL_VIOLATION, step);
+                self.drop_member_conn(s, *conn, CloseCode::PROTOCOL_VIOLATION, step);
                 Ok(())
             }
             Input::ControlFrame { conn } => {
@@ -289,7 +289,7 @@ impl Model {
                 Ok(())
             }
             Input::Lagging { conn } => {
-                self.drop_seat(s, *conn, CloseCode::SLOW_READER, step);
+                self.drop_member_conn(s, *conn, CloseCode::SLOW_READER, step);
                 Ok(())
             }
             // A command that still waits when everything is stored runs in the next process.
@@ -339,7 +339,7 @@ impl Model {
             }
             Input::Stop => {
                 for conn in self.shards[s].connections.keys().copied().collect::<Vec<_>>() {
-                    self.drop_seat(s, conn, CloseCode::GOING_AWAY, step);
+                    self.drop_member_conn(s, conn, CloseCode::GOING_AWAY, step);
                 }
                 Ok(())
             }

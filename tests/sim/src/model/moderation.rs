@@ -119,7 +119,7 @@ impl Model {
                 self.begin_kick(s, key, kick, by, step)?;
             }
             _ if channel.is_none() => return Ok(Err(ErrorName::ChannelClosed)),
-            AdminCommand::Close { channel: key, hold_s, reason } => {
+            AdminCommand::CloseChannel { channel: key, hold_s, reason } => {
                 if let Err(error) = check_close(*hold_s, reason.as_ref()) {
                     return Ok(Err(error));
                 }
@@ -134,16 +134,16 @@ impl Model {
             | AdminCommand::LiftBan { .. }
             | AdminCommand::LiftBansBy { .. }
             | AdminCommand::GetTasks(_)
-            | AdminCommand::Tasks { .. }
+            | AdminCommand::ChangeTasks { .. }
             | AdminCommand::PageChannels { .. }
-            | AdminCommand::Create { .. }
-            | AdminCommand::Show(_)
+            | AdminCommand::CreateChannel { .. }
+            | AdminCommand::GetDetail(_)
             | AdminCommand::PageMembers { .. }
-            | AdminCommand::ShowMember { .. }
+            | AdminCommand::GetMember { .. }
             | AdminCommand::SetAttributes { .. }
             | AdminCommand::SetRules { .. }
             | AdminCommand::SetRole { .. }
-            | AdminCommand::Bar { .. }
+            | AdminCommand::SetBarredKinds { .. }
             | AdminCommand::Announce { .. } => {}
         }
         Ok(Ok(None))

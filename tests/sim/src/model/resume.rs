@@ -179,7 +179,7 @@ impl Model {
             let what = format!("{conn:?} is told restore {}: {:?}", told.restore, member.forced);
             return Err(("outcome", what));
         }
-        self.sit(who, conn, step.now);
+        self.attach_conn(who, conn, step.now);
         self.tell_again(who, conn, step);
         self.expect_moved_urls(who, step)?;
         match &told.snapshot {

@@ -73,7 +73,8 @@ impl Table {
                 RowOp::Put(key, record) => drop(self.rows.insert(key, record)),
                 RowOp::Drop(key) => drop(self.rows.remove(&key)),
                 RowOp::DropChannel(channel) => {
-                    self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
+                    self.rows
+                        .retain(|key, _| key.channel != channel || !key.row.ends_with_channel());
                 }
             }
         }
@@ -182,7 +183,7 @@ impl Store {
 
     /// Number of rows of channels.
     pub(crate) fn rows(&self) -> usize {
-        self.table.rows.keys().filter(|key| key.row.is_of_a_channel()).count()
+        self.table.rows.keys().filter(|key| key.row.ends_with_channel()).count()
     }
 
     /// Whether no write is queued or being committed.

@@ -83,7 +83,8 @@ impl TaskWorld {
                 }
                 RowOp::AppendHistory(..) => {}
                 RowOp::DropChannel(channel) => {
-                    self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
+                    self.rows
+                        .retain(|key, _| key.channel != channel || !key.row.ends_with_channel());
                     changed.insert(channel);
                 }
             }

@@ -67,7 +67,7 @@ impl Channel {
                 return Err(RpcError::new(ErrorName::NoSuchTask).field(id_field));
             };
             if !self.may_change(by, task.owner) {
-                return Err(not_yours(id_field));
+                return Err(not_owner(id_field));
             }
             let same = task.spec == draft.spec && task.phase != Phase::Failed;
             // After the greatest revision there is no next one.
@@ -92,24 +92,24 @@ impl Channel {
                 return Err(RpcError::new(ErrorName::NoSuchTask).field(field));
             };
             if !self.may_change(by, task.owner) {
-                return Err(not_yours(field));
+                return Err(not_owner(field));
             }
         }
         Ok((0..ids.len()).collect())
     }
 }
 
-fn not_yours(field: String) -> RpcError {
+fn not_owner(field: String) -> RpcError {
     RpcError::new(ErrorName::Forbidden).message("The task is somebody else's.").field(field)
 }
 
 pub(super) fn read_drafts(params: &WireTasks) -> Result<Vec<Draft>, RpcError> {
     let read = params.rtmp_tasks.iter().enumerate();
-    read.map(|(at, task)| Draft::of_wire(task).map_err(|error| within(error, at))).collect()
+    read.map(|(at, task)| Draft::of_wire(task).map_err(|error| prefix_field(error, at))).collect()
 }
 
 /// An error of one task of a list.
-fn within(error: RpcError, at: usize) -> RpcError {
+fn prefix_field(error: RpcError, at: usize) -> RpcError {
     let field = format!("rtmpTasks[{at}].{}", error.data.field.as_deref().unwrap_or_default());
     error.field(field)
 }
@@ -137,7 +137,7 @@ pub(super) fn check(change: &TaskChange) -> Result<(), RpcError> {
 fn check_drafts(drafts: &[Draft]) -> Result<(), RpcError> {
     let (mut ids, mut places) = (BTreeSet::new(), BTreeSet::new());
     for (at, draft) in drafts.iter().enumerate() {
-        draft.check().map_err(|error| within(error, at))?;
+        draft.check().map_err(|error| prefix_field(error, at))?;
         if !ids.insert(&draft.id) {
             let field = format!("rtmpTasks[{at}].taskId");
             return Err(RpcError::new(ErrorName::DuplicateTask).field(field));

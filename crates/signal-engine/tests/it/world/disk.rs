@@ -64,7 +64,8 @@ impl Disk {
                     self.history.push((channel, record));
                 }
                 RowOp::DropChannel(channel) => {
-                    self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
+                    self.rows
+                        .retain(|key, _| key.channel != channel || !key.row.ends_with_channel());
                 }
             }
         }
@@ -79,7 +80,7 @@ impl Disk {
 
     /// Whether no channel is stored.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.rows.keys().any(|key| key.row.is_of_a_channel())
+        !self.rows.keys().any(|key| key.row.ends_with_channel())
     }
 
     fn restored(&self, clean: bool) -> Restored {

@@ -178,7 +178,7 @@ impl World {
 
     pub(crate) fn admin_tasks(&mut self, change: TaskChange) -> Result<(), RpcError> {
         let channel = room("plain");
-        self.admin(AdminCommand::Tasks { channel, change }).map(|reply| {
+        self.admin(AdminCommand::ChangeTasks { channel, change }).map(|reply| {
             assert_eq!(reply, AdminReply::Done);
         })
     }

@@ -16,7 +16,7 @@ impl Service {
             return Err(ApiError::new(http::StatusCode::CONFLICT, "historyNotKept", text));
         }
         // Waits for the turn of earlier requests. A channel that has ended has a history, too.
-        match self.shards.ask(AdminCommand::Show(search.channel.clone())).await {
+        match self.shards.ask(AdminCommand::GetDetail(search.channel.clone())).await {
             Ok(_) => {}
             Err(error) if *error.name() == ErrorName::ChannelClosed => {}
             Err(error) => return Err(error.into()),

@@ -85,7 +85,7 @@ impl Service {
         rules: ChannelRules,
         attributes: Attributes,
     ) -> Result<ChannelDetail, ApiError> {
-        match self.ask(AdminCommand::Create { channel, creator, rules, attributes }).await? {
+        match self.ask(AdminCommand::CreateChannel { channel, creator, rules, attributes }).await? {
             AdminReply::Detail(detail) => Ok(*detail),
             AdminReply::Exists => {
                 let text = "A channel of that name is there already.";
@@ -97,7 +97,7 @@ impl Service {
 
     /// One channel.
     pub(crate) async fn channel(&self, channel: ChannelKey) -> Result<ChannelDetail, ApiError> {
-        match self.ask(AdminCommand::Show(channel)).await? {
+        match self.ask(AdminCommand::GetDetail(channel)).await? {
             AdminReply::Detail(detail) => Ok(*detail),
             _ => Err(unexpected_reply()),
         }
@@ -122,7 +122,7 @@ impl Service {
         channel: ChannelKey,
         uid: UserId,
     ) -> Result<MemberDetail, ApiError> {
-        match self.ask(AdminCommand::ShowMember { channel, uid }).await? {
+        match self.ask(AdminCommand::GetMember { channel, uid }).await? {
             AdminReply::Members(members) => members.into_iter().next().ok_or_else(unexpected_reply),
             _ => Err(unexpected_reply()),
         }
@@ -163,7 +163,7 @@ impl Service {
         uid: UserId,
         kinds: KindSet,
     ) -> Result<(), ApiError> {
-        self.command(AdminCommand::Bar { channel, uid, kinds }).await
+        self.command(AdminCommand::SetBarredKinds { channel, uid, kinds }).await
     }
 
     /// Sends a message in the name of a uid. Returns the number of receivers.
@@ -194,7 +194,7 @@ impl Service {
         channel: ChannelKey,
         change: TaskChange,
     ) -> Result<(), ApiError> {
-        self.command(AdminCommand::Tasks { channel, change }).await
+        self.command(AdminCommand::ChangeTasks { channel, change }).await
     }
 
     /// Ends the membership of a uid, and bans it for `duration_s` seconds.
@@ -215,7 +215,7 @@ impl Service {
         hold_s: u32,
         reason: Option<String>,
     ) -> Result<(), ApiError> {
-        self.command(AdminCommand::Close { channel, hold_s, reason }).await
+        self.command(AdminCommand::CloseChannel { channel, hold_s, reason }).await
     }
 
     /// The bans of a channel name.
