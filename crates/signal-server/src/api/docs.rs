@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{Object, Type};
@@ -16,15 +16,20 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::Api;
 use super::error::Problem;
+use super::operation_docs;
+
+/// What concerns all operations.
+const ABOUT: &str = include_str!("about.md");
+const CREDENTIALS: &str = "An API key (`lmk_...`), or the admin token in the file `admin.token` of the data directory: \
+                           `Authorization: Bearer TEXT`. The description of the API explains both.";
+const SERVER: &str = "The default address of the admin listener: `server.admin_listen` in the configuration. It speaks \
+                      TLS with `server.admin_tls = true`.";
 
 /// The description of the whole API.
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(
         title = "Lianmai",
-        description = "Channels, members, push tasks, tokens, keys, webhooks and events of a Lianmai server. Every error is a \
-                       problem of RFC 9457 whose `name` says what it is. A read that follows an answer shows what was \
-                       answered. Requests that change something take `Idempotency-Key`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(Problem))
@@ -52,8 +57,10 @@ pub(super) fn complete(mut document: OpenApi) -> Value {
                 }
             }
             for parameter in operation.parameters.iter_mut().flatten() {
-                if let RefOr::T(parameter) = parameter {
-                    describe(parameter);
+                if let RefOr::T(parameter) = parameter
+                    && parameter.parameter_in == ParameterIn::Path
+                {
+                    describe_path_parameter(parameter);
                 }
             }
             if method != Method::GET {
@@ -61,7 +68,7 @@ pub(super) fn complete(mut document: OpenApi) -> Value {
             }
             let problem = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
             let response = ResponseBuilder::new()
-                .description("A problem")
+                .description("Any other error of all operations")
                 .content("application/problem+json", problem)
                 .build();
             operation.responses.responses.insert("default".to_owned(), response.into());
@@ -69,6 +76,10 @@ pub(super) fn complete(mut document: OpenApi) -> Value {
     }
     let mut document = serde_json::to_value(document).expect("a document has string keys only");
     bound_uids(&mut document);
+    document["info"]["description"] = ABOUT.into();
+    document["components"]["securitySchemes"]["key"]["description"] = CREDENTIALS.into();
+    document["servers"] = json!([{ "url": "http://127.0.0.1:8601", "description": SERVER }]);
+    operation_docs::describe(&mut document);
     document
 }
 
@@ -106,8 +117,8 @@ pub(super) fn takes_query(method: &Method, path: &str) -> bool {
     WITH_QUERY.contains(&(method.to_string(), path.to_owned()))
 }
 
-/// Describes a path parameter.
-fn describe(parameter: &mut Parameter) {
+/// Adds the pattern of a path parameter, and its meaning unless its operation states that.
+fn describe_path_parameter(parameter: &mut Parameter) {
     let (pattern, text) = match parameter.name.as_str() {
         "appkey" => ("^[A-Za-z0-9_.-]{1,64}$", "The app"),
         "channel" => (CHANNEL_NAME, "The name of the channel, percent-encoded"),
@@ -118,7 +129,7 @@ fn describe(parameter: &mut Parameter) {
     };
     let schema = Object::builder().schema_type(Type::String).pattern(Some(pattern));
     parameter.schema = Some(schema.build().into());
-    parameter.description = Some(text.to_owned());
+    parameter.description.get_or_insert_with(|| text.to_owned());
 }
 
 /// The characters of a channel's name.
@@ -154,7 +165,8 @@ fn idempotency_key() -> Parameter {
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(
-            "The same request with the same key takes effect once, and is answered as before.",
+            "1 to 128 visible characters. The same request with the same key takes effect once within 24 hours, and its \
+             repetition gets the same answer. The description of the API has the details.",
         ))
         .schema(Some(text.build()))
         .build()

@@ -11,6 +11,7 @@ mod idempotency;
 pub(crate) mod keys;
 pub(crate) mod messages;
 mod objects;
+mod operation_docs;
 mod paging;
 pub(crate) mod service;
 pub(crate) mod stored_state;

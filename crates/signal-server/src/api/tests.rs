@@ -534,6 +534,43 @@ async fn the_document_is_served_and_whole() {
     assert_eq!(kinds, &json!(crate::hooks::KINDS));
 }
 
+/// Proves no rule of the protocol: the document names the scope that each operation needs, and its errors.
+#[tokio::test]
+async fn the_document_names_the_scope_of_each_operation() {
+    const SCOPES: [&str; 3] = ["read", "moderate", "admin"];
+    let scratch = Scratch::new("scopes");
+    let (router, _) = obliging(&scratch).await;
+    let document: Value = serde_json::from_str(&docs::text()).unwrap();
+    for (level, scope) in SCOPES.into_iter().enumerate() {
+        // A key of another app: a scope that is enough gives `wrongApp`, and nothing takes effect.
+        let body = format!(r#"{{"scopes": ["{scope}"]}}"#);
+        let (_, made) = send(&router, "POST /v1/apps/other/keys", &body).await;
+        let key = made["text"].as_str().unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let named = operation["x-scope"].as_str();
+                let named = named.unwrap_or_else(|| panic!("{method} {path} names no scope"));
+                let needed = SCOPES.iter().position(|known| *known == named);
+                let expected = match needed {
+                    Some(needed) if needed <= level => "wrongApp",
+                    _ => "missingScope",
+                };
+                let values = [("appkey", "demo"), ("channel", "room"), ("uid", "7"), ("task", "t1")];
+                let values = values.into_iter().chain([("id", "none")]);
+                let path = values.fold(path.clone(), |path, (name, value)| {
+                    path.replace(&format!("{{{name}}}"), value)
+                });
+                let first = format!("{} {path}", method.to_uppercase());
+                let (status, _, problem) = send_as(&router, key, &first, &[], "{}").await;
+                let name = problem["name"].as_str().unwrap_or_default();
+                assert_eq!((status, name), (403, expected), "{scope} {first}");
+                let listed = operation["responses"]["403"]["description"].as_str().unwrap();
+                assert!(listed.contains(name), "{first} {listed}");
+            }
+        }
+    }
+}
+
 /// Proves no rule of the protocol: the document in the repository is the one that is served.
 #[test]
 fn the_document_in_the_repository_is_the_one() {
