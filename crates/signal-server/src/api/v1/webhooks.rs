@@ -31,12 +31,15 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct WebhookDto {
+    /// Its id, for the paths of this API.
     id: String,
+    /// Where deliveries go.
     url: String,
     /// Kinds of events that it receives; empty for all.
     events: Vec<String>,
+    /// Whether events are delivered.
     enabled: bool,
-    /// In Unix milliseconds.
+    /// When it was made, in Unix milliseconds.
     created_at: u64,
 }
 
@@ -55,6 +58,7 @@ impl From<&Endpoint> for WebhookDto {
 /// Webhooks of an app.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Webhooks {
+    /// All webhooks of the app, at most 16.
     webhooks: Vec<WebhookDto>,
 }
 
@@ -79,13 +83,23 @@ enum EventKind {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewWebhook {
-    /// `https`; `http` only to ranges that the operator allows.
+    /// `https://` or `http://`, ASCII, at most 2048 bytes, with a host, without user and fragment; otherwise the error is
+    /// 422 `badWebhookUrl`.
+    ///
+    /// Only the form is checked here. The address is checked at each delivery. `https` to a public address is always
+    /// allowed. Every other address (loopback, private networks) must be in `webhooks.allow` of the configuration: a
+    /// list of addresses and CIDR ranges, such as `["127.0.0.1", "10.0.0.0/8"]`, which is empty by default. `http` is
+    /// possible only to addresses of this list. The listeners of the server itself are always refused. `https` trusts
+    /// the certificate authorities of browsers; others cannot be added. An address that is not allowed makes each
+    /// delivery fail; `pingWebhook` shows that.
     #[schema(max_length = 2048, pattern = "^[Hh][Tt][Tt][Pp][Ss]?://")]
     url: String,
-    /// Kinds of events that it receives; empty for all.
+    /// Kinds of events that it receives; all kinds when absent or empty. With a list, `seq` has gaps. `lost` is always
+    /// delivered.
     #[serde(default)]
     #[schema(value_type = Vec<EventKind>)]
     events: Vec<String>,
+    /// Whether events are delivered; true when absent.
     #[serde(default = "yes")]
     enabled: bool,
 }
@@ -99,7 +113,7 @@ fn yes() -> bool {
 struct WebhookWithSecret {
     #[serde(flatten)]
     webhook: WebhookDto,
-    /// The secret that signs deliveries, by Standard Webhooks.
+    /// The secret that signs deliveries by Standard Webhooks: `whsec_` and the base64 of 32 bytes. It is given only here.
     secret: String,
 }
 
@@ -115,7 +129,10 @@ async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> ApiRes
 
 /// Make a webhook
 ///
-/// It receives the events from now on.
+/// It receives the events of the app from now on, also those of channels that live already; the first event of such a
+/// channel may have any `seq`. The server does not try the URL: use `pingWebhook`. Two webhooks may have the same URL;
+/// then each event comes twice. An app has at most 16 webhooks. asyncapi.json, channel `webhook`, describes deliveries:
+/// headers, signature, answer, retries and order.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/webhooks", operation_id = "createWebhook", tag = "webhooks", params(("appkey" = String, Path)),
     request_body = NewWebhook, responses((status = 201, body = WebhookWithSecret))
@@ -134,7 +151,7 @@ async fn create(
 /// One webhook
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/webhooks/{id}", operation_id = "getWebhook", tag = "webhooks",
-    params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = WebhookDto))
+    params(("appkey" = String, Path), ("id" = String, Path, description = "The id of the webhook")), responses((status = 200, body = WebhookDto))
 )]
 async fn show(
     State(api): State<Arc<Api>>,
@@ -147,14 +164,17 @@ async fn show(
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangeWebhook {
+    /// The new URL, as in `createWebhook`. Deliveries that begin later go there.
     #[serde(default)]
     #[schema(max_length = 2048, pattern = "^[Hh][Tt][Tt][Pp][Ss]?://")]
     url: Option<String>,
+    /// Kinds of events that it receives; empty for all.
     #[serde(default)]
     #[schema(value_type = Option<Vec<EventKind>>)]
     events: Option<Vec<String>>,
-    /// While it is disabled, it receives nothing. When it is enabled again, it receives the events that are still
-    /// stored.
+    /// While this is false, nothing is delivered. When it is true again, the webhook receives the events that it missed
+    /// and that are still stored; `lost` stands for the others. A missed event that is older than `webhooks.give_up_s`
+    /// (6 hours by default) gets one attempt, and becomes a dead letter if that fails.
     #[serde(default)]
     enabled: Option<bool>,
 }
@@ -162,7 +182,7 @@ struct ChangeWebhook {
 /// Change a webhook
 #[utoipa::path(
     patch, path = "/v1/apps/{appkey}/webhooks/{id}", operation_id = "changeWebhook", tag = "webhooks",
-    params(("appkey" = String, Path), ("id" = String, Path)), request_body = ChangeWebhook,
+    params(("appkey" = String, Path), ("id" = String, Path, description = "The id of the webhook")), request_body = ChangeWebhook,
     responses((status = 200, body = WebhookDto))
 )]
 async fn change(
@@ -175,9 +195,11 @@ async fn change(
 }
 
 /// Remove a webhook
+///
+/// No delivery begins after the answer; one that has begun may still arrive. Its dead letters are removed, too.
 #[utoipa::path(
     delete, path = "/v1/apps/{appkey}/webhooks/{id}", operation_id = "removeWebhook", tag = "webhooks",
-    params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Done))
+    params(("appkey" = String, Path), ("id" = String, Path, description = "The id of the webhook")), responses((status = 200, body = Done))
 )]
 async fn remove(
     State(api): State<Arc<Api>>,
@@ -189,10 +211,11 @@ async fn remove(
 
 /// Give a webhook a new secret
 ///
-/// The old secret also signs for another 24 hours.
+/// The answer gives the new secret, which signs from now on. The old one also signs for another 24 hours, so each delivery
+/// has two signatures. If you rotate again within this time, only the last two secrets sign.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/webhooks/{id}/rotateSecret", operation_id = "rotateWebhookSecret", tag = "webhooks",
-    params(("appkey" = String, Path), ("id" = String, Path)),
+    params(("appkey" = String, Path), ("id" = String, Path, description = "The id of the webhook")),
     responses((status = 200, body = WebhookWithSecret))
 )]
 async fn rotate(
@@ -207,19 +230,23 @@ async fn rotate(
 /// The result of a ping.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Pong {
-    /// Whether the answer had a 2xx status.
+    /// Whether the endpoint answered with a 2xx status in time.
     delivered: bool,
-    /// The reason if not.
+    /// The reason if not, for people: `it was answered 404`, for instance, `there was no answer in time`, `the
+    /// connection failed`, `the name has no address`, `the address is not allowed` (see `url` of `createWebhook`), or
+    /// `there is no TLS that can be trusted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
 /// Ping a webhook
 ///
-/// One delivery of the type `ping`, now and without retries.
+/// One delivery of the type `ping`, now and without retries, also if the webhook is disabled. The answer is 200 whether or
+/// not the endpoint accepted it: see `delivered`. The body is `pingHook` in asyncapi.json: it has no `channelName` and no
+/// `seq`.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/webhooks/{id}/ping", operation_id = "pingWebhook", tag = "webhooks",
-    params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Pong))
+    params(("appkey" = String, Path), ("id" = String, Path, description = "The id of the webhook")), responses((status = 200, body = Pong))
 )]
 async fn ping(
     State(api): State<Arc<Api>>,
@@ -232,8 +259,9 @@ async fn ping(
 /// An event that an endpoint did not accept in time.
 #[derive(Serialize, utoipa::ToSchema)]
 struct DeadLetterDto {
+    /// The event. It is not delivered again: handle it from here.
     event: EventDto,
-    /// The number of attempts in the process that gave it up.
+    /// The number of attempts since the last start of the server.
     attempts: u32,
     /// Why the last attempt failed.
     error: String,
@@ -245,6 +273,7 @@ struct DeadLetterDto {
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct DeadLetters {
+    /// The dead letters of this page.
     dead_letters: Vec<DeadLetterDto>,
     /// Cursor of the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -252,9 +281,12 @@ struct DeadLetters {
 }
 
 /// Dead letters of a webhook
+///
+/// Events that the endpoint did not accept until they were older than `webhooks.give_up_s` (6 hours by default). A dead
+/// letter stays as long as its event is stored (see `listEvents`) and the webhook exists.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/webhooks/{id}/deadLetters", operation_id = "listDeadLetters", tag = "webhooks",
-    params(("appkey" = String, Path), ("id" = String, Path), PageQuery),
+    params(("appkey" = String, Path), ("id" = String, Path, description = "The id of the webhook"), PageQuery),
     responses((status = 200, body = DeadLetters))
 )]
 async fn dead_letters(
