@@ -1,6 +1,6 @@
-// A client that openapi-typescript made of docs/api/openapi.json, as a back end in TypeScript uses it. Comes in: a server with
-// the member 7 in the channel `room` of the app `live`. Goes out: nothing, where every answer is as its type says. Deliberately
-// absent: what is refused.
+// A back end in TypeScript with the types that openapi-typescript generates from docs/api/openapi.json. Comes in: a server with
+// the member 7 in the channel `room` of the app `live`. Goes out: nothing if every answer has its declared type. Deliberately
+// absent: requests that the server refuses.
 
 import assert from 'node:assert/strict'
 import createClient from 'openapi-fetch'
@@ -8,11 +8,11 @@ import createClient from 'openapi-fetch'
 import type { paths } from './generated/openapi.js'
 
 const { LIANMAI_ADMIN: baseUrl, LIANMAI_TOKEN: token } = process.env
-// Lists come as lines, too, where somebody asks for those.
+// Only JSON: lists are also available as lines.
 type Media = 'application/json' | 'application/problem+json'
 const client = createClient<paths, Media>({ baseUrl, headers: { Authorization: `Bearer ${token}` } })
 
-/** What an answer says; one that refuses is a failure here. */
+/** The data of an answer. A refusal fails the test. */
 function said<T> ({ data, error }: { data?: T, error?: unknown }): T {
   assert.equal(error, undefined, JSON.stringify(error))
   assert.ok(data)

@@ -1,5 +1,5 @@
-// The documents of docs/api, judged by tools that others wrote. Comes in: the documents, and the JSON blocks of
-// docs/protocol.md. Goes out: whether the documents are good ones, and whether the blocks are as the schema says. Deliberately
+// Checks the documents of docs/api with third-party tools. Comes in: the documents, and the JSON blocks of
+// docs/protocol.md. Goes out: whether the documents are valid, and whether the blocks match the schema. Deliberately
 // absent: a server.
 
 import assert from 'node:assert/strict'
@@ -21,7 +21,7 @@ test('the OpenAPI document is valid', async () => {
 
 test('no schema of the OpenAPI document is a bare object', async () => {
   const { components } = JSON.parse(await text('api/openapi.json'))
-  // Said of what an operation has no answer to, and of a body that may be empty.
+  // `Done` is the answer of operations that return nothing.
   const empty = new Set(['Done'])
   for (const [name, schema] of Object.entries(components.schemas)) {
     if (schema.type !== 'object' || empty.has(name)) continue
@@ -37,7 +37,7 @@ test('the AsyncAPI document is valid', async () => {
   assert.ok(document.operations().all().length > 20)
 })
 
-/** The JSON blocks of docs/protocol.md that have a name, as `request:join`. */
+/** The named JSON blocks of docs/protocol.md, for instance `request:join`. */
 function * blocks (markdown) {
   for (const [, label, body] of markdown.matchAll(/^```json (\S+)\n([\s\S]*?)^```$/gm)) {
     yield [label, JSON.parse(body)]

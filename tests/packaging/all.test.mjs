@@ -14,7 +14,7 @@ import { install } from './support/project.mjs'
 import { startSite } from './support/site.mjs'
 
 const project = install()
-// The phone of the package's own tests reads what was installed here.
+// The simulated phone of the package's own tests loads the package that was installed here.
 process.env.LIANMAI_PACKAGE = project.package
 const { Phone } = await import('../../crates/wasm-bindings/js/test/support/phone.mjs')
 
@@ -47,12 +47,12 @@ after(async () => {
   server?.stop()
 })
 
-/** What README.md tells of the Content Security Policy, and nothing more. */
+/** The Content Security Policy that README.md requires, and nothing more. */
 function policy(script = "'self' 'wasm-unsafe-eval'") {
   return `default-src 'none'; script-src ${script}; connect-src 'self' ${server.url}`
 }
 
-/** Somebody who publishes in a channel of its own, and the first stream that comes there. */
+/** A member that publishes in a new channel, and a promise of the first stream that it receives. */
 async function channel() {
   const channelName = `packed${++rooms}`
   const peer = sdk.createClient({ appkey: 'demo' })
@@ -63,7 +63,7 @@ async function channel() {
   return { channelName, peer, heard }
 }
 
-/** Opens a page that joins, and checks that it is in; what else it did is for the test. */
+/** Opens a page that joins. Returns what the page did; the test checks it. */
 async function visit(address, more = {}) {
   const { channelName, peer, heard } = await channel()
   site.asked.length = 0
@@ -72,13 +72,13 @@ async function visit(address, more = {}) {
   const room = await page.evaluate(() => window.room)
   const violations = await page.evaluate(() => window.violations)
   await close()
-  // One that is not in publishes nothing.
+  // A page without a uid has not joined, and publishes nothing.
   const stream = room.uid === undefined ? '' : await heard
   await peer.destroy()
   return { room, violations, wrong, stream, asked: site.asked.slice() }
 }
 
-/** That a page published and subscribed, and nothing went wrong. */
+/** Asserts that a page published and subscribed without errors. */
 function assertRoom({ room, violations, wrong, stream }) {
   assert.deepEqual([violations, wrong], [[], []])
   assert.equal(room.uid, 7, JSON.stringify(room))
@@ -87,10 +87,10 @@ function assertRoom({ room, violations, wrong, stream }) {
   assert.equal(stream, '7 audio')
 }
 
-/** Names of files without what bundlers add to them. */
+/** Whether a file is the inline copy of the WebAssembly module, whatever name the bundler gave it. */
 const isInline = (path) => /inline/.test(path) || holdsModule(path)
 const folderOf = (path) => (path.startsWith('/vite/') ? ['web/dist', path.slice(6)] : ['web/packed', path.slice(9)])
-/** Whether a script has the WebAssembly module in it, as text. */
+/** Whether a script contains the WebAssembly module as text. */
 function holdsModule(path) {
   const [folder, file] = folderOf(path)
   return path.endsWith('.js') && readFileSync(join(project.consumer(folder), file), 'utf8').includes('AGFzbQEAAAA')
@@ -99,7 +99,7 @@ function holdsModule(path) {
 test('the package brings nothing along', () => {
   const manifest = JSON.parse(readFileSync(join(project.package, 'package.json'), 'utf8'))
   assert.deepEqual(Object.keys(manifest).filter((key) => /ependencies|scripts/.test(key)), [])
-  // No paths or sources but what its maps hold.
+  // The package contains no source files except inside its source maps.
   assert.deepEqual(readdirSync(project.package).filter((file) => /\.ts$/.test(file) && !file.endsWith('.d.ts')), [])
 })
 
@@ -117,7 +117,7 @@ test('scripts for phones and pages are ES2017, but for what bundlers and browser
     parse(read(file), { ecmaVersion: 2017, sourceType: 'script' })
   }
   for (const file of ['wechat.mjs', 'inline.mjs']) parse(read(file), { ecmaVersion: 2017, sourceType: 'module' })
-  // The file of WebAssembly, by its URL where there is one, and as a chunk of its own.
+  // ES modules reference the WebAssembly file by URL, or import the inline copy as a separate chunk.
   const modern = (file, list) => {
     const found = /import\.meta\.url|import\(/g
     assert.deepEqual(read(file).match(found).sort(), list)
@@ -181,7 +181,7 @@ test('webpack builds it without a warning', () => {
   assert.equal(packed.assets.filter(({ name }) => name.endsWith('.wasm')).length, 1)
 })
 
-/** webpack makes no pages. */
+/** Writes the HTML page; webpack does not. */
 function page(script) {
   writeFileSync(join(project.consumer('web/packed'), `${script}.html`), `<!doctype html><title>room</title><script src="${script}.js"></script>`)
   return `${site.origin}/webpack/${script}.html`
@@ -249,7 +249,7 @@ for (const kind of [{}, { hasGlobalThis: false, isSlow: true }]) {
 const BUNDLED = ['--module', 'ESNext', '--moduleResolution', 'bundler']
 const NODE = ['--module', 'NodeNext', '--moduleResolution', 'NodeNext', '--esModuleInterop']
 
-/** Apps for phones have the types of phones, apps for Node those of Node, pages those of browsers. */
+/** Checks each entry with the types of its platform: mini-programs, Node, browsers. */
 for (const [entry, types, lib] of [
   ['lianmai/wechat', 'miniprogram-api-typings', 'ES2017'], ['lianmai/web', '', 'ES2017,DOM'], ['lianmai/node', 'node', 'ES2022'], ['lianmai', '', 'ES2017'],
 ]) {
@@ -261,7 +261,7 @@ for (const [entry, types, lib] of [
     write(`${name}.mts`, 'app.ts')
     write(`${name}.cts`, 'app.cts')
     const tsc = join(project.folder, 'node_modules/typescript/bin/tsc')
-    // Libraries are checked, too.
+    // The declaration files of libraries are checked, too.
     const flags = ['--strict', '--noEmit', '--target', 'ES2017', '--lib', lib, '--types', types, '--skipLibCheck', 'false']
     const compile = (options, ...files) => spawnSync(process.execPath, [tsc, ...flags, ...options, ...files], { cwd: folder, encoding: 'utf8' }).stdout
     assert.equal(compile(BUNDLED, `${name}.ts`), '')
@@ -269,9 +269,9 @@ for (const [entry, types, lib] of [
   })
 }
 
-/** Ends a socket after 3 s of silence; a timer that fires once in a minute is 20 times as long. */
+/** The server ends a connection after 3 s of silence. A timer that fires once a minute is 20 times as slow. */
 const SOON = { LIANMAI_SESSION__PING_INTERVAL_MS: '500', LIANMAI_SESSION__DEAD_AFTER_MS: '3000', LIANMAI_SESSION__GRACE_MS: '1000' }
-/** As many pings of the server, one in 550 ms, as are four times that silence. */
+/** The number of pings in four times that period, at one in 550 ms. */
 const PONGS = 24
 
 test('a hidden page whose timers fire once in a minute stays a member', async () => {

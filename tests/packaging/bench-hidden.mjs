@@ -1,5 +1,5 @@
-// `node bench-hidden.mjs [MINUTES [plain]]`: a page hidden for 10 minutes, with the server's own timers. `plain`: the page uses
-// its browser's timers as they are, not the SDK's. Figures are for people; `all.test.mjs` has the test of a few seconds.
+// `node bench-hidden.mjs [MINUTES [plain]]`: hides a page for 10 minutes, with the default timers of the server. `plain`: the
+// page uses the browser's timers instead of the SDK's. It prints figures for people; `all.test.mjs` has a short test.
 
 import { buildVite } from './support/build.mjs'
 import { hide } from './hidden.mjs'

@@ -1,18 +1,21 @@
-// A page in a hidden tab of Chromium, whose timers fire once in a minute, and another member that watches it. In: the
-// installed package and the page's address, the server's timers, and when to stop. Out: what the watcher, the wire and the page saw.
+// A page in a hidden tab of Chromium, whose timers fire once a minute, and another member that observes it. In: the installed
+// package and the page's address, the server's timers, and when to stop. Out: what the observer, the network and the page saw.
 //
-// Playwright makes each of its pages believe that it is in front. So this page is of a browser context that Playwright
-// does not know, and tells what it went through by a message of the channel.
+// Playwright makes each of its pages believe that it is visible. So this page runs in a browser context that Playwright
+// does not control, and sends its observations as a message in the channel.
 
 import { startServer } from '../../crates/wasm-bindings/js/test/support/server.mjs'
 import { launch } from './support/browser.mjs'
 import { startProxy } from './support/proxy.mjs'
 
-/** How soon a hidden page is slowed down to one timer in a minute; Chromium's own choice is 5 minutes. */
+/** Seconds until Chromium limits a hidden page to one timer a minute; its default is 5 minutes. */
 const GRACE_S = 10
 const PAGE = 100
 
-/** `isPlain`: the page uses its browser's timers as they are. `isOver` is asked after each frame of the page, with the seconds that it is hidden; `silent` counts the pongs behind the last frame of its own. */
+/**
+ * `isPlain`: the page uses the browser's timers. `isOver` is called after each frame of the page, with the seconds since it was
+ * hidden; `silent` counts the pongs since its last frame with content.
+ */
 export async function hide({ project, site, path, settings = {}, isPlain = false, isOver }) {
   const server = await startServer({ LIANMAI_SERVER__ORIGINS: `["${site.origin}"]`, ...settings })
   const wire = { text: 0, pong: 0, silent: 0, longest: 0 }
@@ -29,12 +32,12 @@ export async function hide({ project, site, path, settings = {}, isPlain = false
   })
   const sdk = project.require('lianmai/node')
   const watcher = sdk.createClient({ appkey: 'demo', server: server.url })
-  // That the watcher itself loses its connection, on a machine that stands still for seconds, is no leave of the page.
+  // On a slow machine the observer itself may lose its connection. That must not count as a leave of the page.
   const seen = []
   for (const name of ['clientJoin', 'clientLeave', 'stream-added', 'stream-removed', 'disconnect']) {
     watcher.on(name, (event) => {
       seen.push(`${name} ${event.uid}`)
-      // Who sees it go waits for nothing more.
+      // If the page leaves, the test need not wait longer.
       if (name !== 'clientJoin' && name !== 'stream-added') over()
     })
   }
@@ -56,7 +59,7 @@ export async function hide({ project, site, path, settings = {}, isPlain = false
     await ended
     const before = seen.slice()
     const spent = seconds()
-    // Who is no member any more answers nothing.
+    // A page that is no longer a member cannot answer.
     const answer = watcher.members().some(({ uid }) => uid === PAGE) && watcher.sendMessage('how are you?', { to: [PAGE] }).then(() => answered)
     return { seconds: spent, wire, seen: before, page: answer ? JSON.parse((await answer).data) : null }
   } finally {

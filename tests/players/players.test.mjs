@@ -15,7 +15,7 @@ const here = dirname(fileURLToPath(import.meta.url))
 const require = createRequire(import.meta.url)
 const WebSocket = require('ws')
 const packaged = (file) => dirname(require.resolve(file))
-/** Seconds of a stream that are watched, and how many pictures of 25 a second are to be seen in it: a machine that is busy may leave some out. */
+/** Number of seconds that are played, and the minimum number of frames (at 25 a second): a busy machine may drop some. */
 const SECONDS = 3
 const PICTURES = 30
 const HOSTS = 8

@@ -1,6 +1,6 @@
-// Makes the page: `node build.mjs --sdk DIR`. In: `src/`, and the npm package `lianmai` as `cargo xtask wasm` built it. Out:
-// `dist/`, which the build of the server embeds: each file as it is and compressed, and `files.txt` that lists them. Names hold
-// a hash of what is inside, so that browsers keep them; only the page itself has a name that stays.
+// Builds the page: `node build.mjs --sdk DIR`. In: `src/`, and the npm package `lianmai` that `cargo xtask wasm` built. Out:
+// `dist/`, which the build of the server embeds: each file, plain and compressed, and `files.txt`, which lists them. File names
+// contain a hash of the content, so that browsers may cache them; only `index.html` has a fixed name.
 
 import { build } from 'esbuild'
 import { createHash } from 'node:crypto'
@@ -16,7 +16,7 @@ if (!values.sdk) throw new Error('usage: node build.mjs --sdk DIR')
 const sdk = resolve(values.sdk)
 const dist = join(here, 'dist')
 
-/** Where the server has the files. */
+/** The path under which the server serves the files. */
 const PREFIX = '/page/'
 const TYPES = {
   '.html': 'text/html; charset=utf-8',
@@ -30,7 +30,7 @@ const hashOf = (bytes) => createHash('sha256').update(bytes).digest('hex').slice
 const named = (name, bytes) => name.replace(/(\.\w+)$/, `-${hashOf(bytes)}$1`)
 
 const files = new Map()
-/** Where a file will be. */
+/** Adds a file; returns the path under which the page finds it. */
 function add(name, bytes) {
   const unique = named(name, bytes)
   files.set(unique, Buffer.from(bytes))
@@ -56,7 +56,7 @@ const result = await build({
   entryNames: '[name]-[hash]',
   chunkNames: '[name]-[hash]',
   alias: { 'lianmai/web': join(sdk, 'web.mjs') },
-  // The module as text, for pages that cannot fetch it: this one can.
+  // The WebAssembly module as text is for pages that cannot fetch the file. This page can.
   external: ['./inline.mjs'],
   define: { __WASM_PATH__: JSON.stringify(wasm) },
   logLevel: 'warning',
@@ -74,7 +74,7 @@ const html = readFileSync(join(here, 'src/index.html'), 'utf8')
   .replace('SCRIPT', script)
   .replace(/>\s+</g, '><')
 files.set('index.html', Buffer.from(html))
-// Licences ask to come along with what they are about.
+// The licences require that their text is distributed with the code.
 const licences = ['preact', 'mpegts.js', 'uqr', 'es6-promise', 'events'].map((name) => {
   const { version, license } = JSON.parse(readFileSync(join(here, 'node_modules', name, 'package.json'), 'utf8'))
   return `${name} ${version} (${license})\n\n${readFileSync(join(here, 'node_modules', name, 'LICENSE'), 'utf8').trim()}\n`
@@ -87,7 +87,7 @@ const brotli = (bytes) => brotliCompressSync(bytes, {
 const sorted = Array.from(files).sort(([a], [b]) => (a < b ? -1 : 1))
 const list = sorted.map(([name, bytes]) => `${name}\t${TYPES[extname(name)]}\t${hashOf(bytes)}\n`).join('')
 const listed = join(dist, 'files.txt')
-// A file that is written again would have the server built again.
+// Cargo rebuilds the server whenever a file changes, so unchanged files are not written again.
 if (!existsSync(listed) || readFileSync(listed, 'utf8') !== list) {
   for (const file of readdirSync(dist)) if (file !== '.gitignore') rmSync(join(dist, file), { recursive: true })
   for (const [name, bytes] of sorted) {
@@ -95,7 +95,7 @@ if (!existsSync(listed) || readFileSync(listed, 'utf8') !== list) {
     writeFileSync(join(dist, `${name}.gz`), gzipSync(bytes, { level: 9 }))
     writeFileSync(join(dist, `${name}.br`), brotli(bytes))
   }
-  // Last: without it there is no page.
+  // The list is written last: the server has no page without it.
   writeFileSync(listed, list)
 }
 

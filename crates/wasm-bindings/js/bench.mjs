@@ -1,5 +1,5 @@
-// What one event costs through the boundary, as `runtime.ts` takes it: the frame goes in, the item comes out and is read.
-// In a context that has what a phone has: no TextDecoder, no WebAssembly. Figures are for people.
+// Measures the cost of one event across the WebAssembly boundary, with the same steps as `runtime.ts`: pass the frame, take the
+// item, parse it. The context has only what a phone has: no TextDecoder, no WebAssembly. No test depends on the results.
 
 import { build } from 'esbuild'
 import { readFileSync } from 'node:fs'
@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import vm from 'node:vm'
 import { built, js } from './test/support/package.mjs'
 
-/** Events in each round. */
+/** Number of events in each round. */
 const EVENTS = 10_000
 const ROUNDS = 31
 const EPOCH = 'ujzdegxdncf32epf3dha'
@@ -59,8 +59,8 @@ run(`let heard = 0
       heard += items.length
     }
   }`)
-// What this process spent, as the clock says more on a busy machine. Rounds, since a shared processor is faster at one time
-// than at another; the first is for the engine to compile it.
+// Measures processor time: wall-clock time rises on a busy machine. There are many rounds because the speed of a shared
+// processor varies. The first round is a warm-up for the JavaScript engine.
 const rounds = []
 for (let round = 0; round <= ROUNDS; round++) {
   const before = process.cpuUsage()

@@ -1,7 +1,7 @@
-// Makes the package: `node build.mjs --wasm DIR --out DIR`.
+// Builds the package: `node build.mjs --wasm DIR --out DIR`.
 //
 // In: `lianmai.wasm` and `glue.js` of the WebAssembly half, and `src/`. Out: a folder for `npm pack`. Deliberately
-// absent: making the WebAssembly file, which `cargo xtask wasm` does before.
+// absent: building the WebAssembly file; `cargo xtask wasm` does that first.
 
 import { build } from 'esbuild'
 import { execFileSync } from 'node:child_process'
@@ -21,7 +21,7 @@ const { name, version, description, license } = JSON.parse(readFileSync(join(her
 rmSync(out, { recursive: true, force: true })
 for (const folder of ['', 'miniprogram', 'copy', 'maps']) mkdirSync(join(out, folder), { recursive: true })
 
-// `src/glue.ts` knows the class by its names, and two kinds of imports: to throw a text, and to keep one.
+// `src/glue.ts` supports two kinds of imports: one throws a text, one stores a text. Any other import is an error.
 const module = new WebAssembly.Module(readFileSync(join(wasm, 'lianmai.wasm')))
 const imports = WebAssembly.Module.imports(module)
 const glue = readFileSync(join(wasm, 'glue.js'), 'utf8')
@@ -32,7 +32,7 @@ for (const { name, module, kind } of imports) {
 }
 const wasmImports = JSON.stringify({ from: imports.length ? imports[0].module : '', names: imports.map((of) => of.name) })
 
-// Private members get short names, but for those whose name means something elsewhere, too.
+// esbuild shortens the names of private members, unless the same name is also used for something else.
 const sources = readdirSync(join(here, 'src'), { recursive: true }).filter((path) => path.endsWith('.ts'))
   .map((path) => readFileSync(join(here, 'src', path), 'utf8').replace(/\/\*[^]*?\*\/|\/\/.*/g, ''))
 const privates = new Set(sources.flatMap((text) => Array.from(text.matchAll(/private (?:readonly )?(\w+)/g), (match) => match[1])))
@@ -40,7 +40,7 @@ const isElsewhere = (name) => {
   const use = new RegExp(`(?<!this)\\.${name}\\b|(?<![\\w.'])${name}\\??:|[{,] ${name} ?[,}]`)
   return sources.some((text) => use.test(text.replace(/private [^\n]*/g, '')))
 }
-/** What classes have for each other and no app sees. Types of apps must not have them; that is checked below. */
+/** Members that classes use among each other and apps never see. Public types must not have them; the check is below. */
 const INTERNAL = [
   'pushUrl', 'pullUrl', 'isSent', 'pushes', 'pushesNoMore', 'pulls', 'owed', 'restrict', 'changeState', 'entered', 'isLeaving', 'isAll', 'isIdle', 'isDead',
   'dispose', 'settle', 'crashed', 'disconnected', 'connecting', 'limit', 'items', 'wake', 'drop', 'promise', 'link', 'emit', 'remove',
@@ -57,14 +57,14 @@ const plugin = {
   },
 }
 
-/** A source map that names sources as this folder does, wherever the package is built. Their text is in it. */
+/** Makes a source map independent of the build folder: sources are named relative to this folder. It contains their text. */
 function portable(text) {
   const map = JSON.parse(text)
   map.sources = map.sources.map((source) => source.replace(/^.*?\b(src|node_modules)\//, '$1/'))
   return JSON.stringify(map)
 }
 
-/** One file of JavaScript. A classic module is the SDK itself, not an object that holds it. */
+/** Bundles one JavaScript file. In a CommonJS file, `module.exports` is the SDK itself. */
 async function bundle(file, entry, options = {}) {
   const { wasmPath, esm, platform, map = `${file}.map` } = options
   const common = {
@@ -76,7 +76,7 @@ async function bundle(file, entry, options = {}) {
     platform: platform || 'neutral',
     mainFields: ['module', 'main'],
     minify: true,
-    // The entry for Node has code of others in it.
+    // The entry for Node contains third-party code, whose names must stay.
     mangleProps: platform === 'node' ? undefined : short,
     legalComments: 'none',
     charset: 'utf8',
@@ -84,7 +84,7 @@ async function bundle(file, entry, options = {}) {
     plugins: [plugin],
     supported: esm ? { 'import-meta': true, 'dynamic-import': true } : {},
     define: { __WASM_IMPORTS__: wasmImports, __VERSION__: JSON.stringify(version), __WASM_PATH__: JSON.stringify(wasmPath || '') },
-    // What `ws` takes where an app has it.
+    // Optional dependencies of `ws`.
     external: ['bufferutil', 'utf-8-validate'],
   }
   const isNode = platform === 'node' || entry === 'web-require.ts'
@@ -95,7 +95,7 @@ async function bundle(file, entry, options = {}) {
     footer: isNode ? { js: 'module.exports = module.exports.default' } : {},
   })
   for (const { path, text } of result.outputFiles) {
-    // Smaller than what a bundler makes of it.
+    // This is shorter than the CommonJS output of esbuild.
     const classic = esm || isNode ? text : text.replace(/export *\{(\w+) as default\};?/, 'module.exports=$1;')
     if (classic === text && !esm && !isNode && !path.endsWith('.map')) throw new Error(`${path} exports something else`)
     writeFileSync(path.endsWith('.map') ? join(out, map) : path, path.endsWith('.map') ? portable(text) : classic)
@@ -103,12 +103,12 @@ async function bundle(file, entry, options = {}) {
 }
 
 await Promise.all([
-  // By bundlers, which must be told where they put the file.
+  // For bundlers. Apps tell them where to copy the WebAssembly file.
   bundle('wechat.js', 'wechat.ts', { wasmPath: '/lianmai.wasm' }),
   bundle('wechat.mjs', 'wechat.ts', { wasmPath: '/lianmai.wasm', esm: true }),
-  // By "build npm" of the developer tools.
+  // For "build npm" of the developer tools.
   bundle('miniprogram/wechat.js', 'wechat.ts', { wasmPath: '/miniprogram_npm/lianmai/lianmai.wasm', map: 'maps/miniprogram.js.map' }),
-  // By hand, into the folder `sdk`.
+  // For copying by hand into the folder `sdk`.
   bundle('copy/lianmai.js', 'wechat.ts', { wasmPath: '/sdk/lianmai.wasm', map: 'maps/copy.js.map' }),
   bundle('web.mjs', 'web.ts', { esm: true }),
   bundle('web.js', 'web-require.ts'),
@@ -116,7 +116,7 @@ await Promise.all([
 ])
 const file = readFileSync(join(wasm, 'lianmai.wasm'))
 for (const folder of ['', 'miniprogram', 'copy']) copyFileSync(join(wasm, 'lianmai.wasm'), join(out, folder, 'lianmai.wasm'))
-// What is smallest for this file; any reader of brotli takes it.
+// These parameters give the smallest output for this file. Every brotli decoder accepts them.
 const compress = (bytes) => brotliCompressSync(bytes, {
   params: {
     [constants.BROTLI_PARAM_QUALITY]: 11,
@@ -128,20 +128,20 @@ const compress = (bytes) => brotliCompressSync(bytes, {
 })
 const base64 = JSON.stringify(file.toString('base64'))
 const write = (path, text) => writeFileSync(join(out, path), text)
-// WeChat unpacks it itself.
+// WeChat decompresses `.wasm.br` files itself.
 write('lianmai.wasm.br', compress(file))
 write('inline.mjs', `export default ${base64}\n`)
 write('inline.js', `module.exports = ${base64}\n`)
 write('node.mjs', `import sdk from './node.js'\nexport default sdk\n`)
 write('miniprogram/index.js', `module.exports = require('./wechat')\n`)
 
-// Types: one set for all entries, in the two spellings that modules have.
+// Types: one set for all entries, declared for both module systems.
 execFileSync(process.execPath, [
   join(here, 'node_modules/typescript/bin/tsc'), '-p', join(here, 'tsconfig.json'),
   '--noEmit', 'false', '--declaration', '--emitDeclarationOnly', '--stripInternal', '--outDir', join(out, 'types'),
 ], { stdio: 'inherit' })
 for (const what of ['hosts', 'entries', 'glue.d.ts', 'load.d.ts', 'runtime.d.ts', 'utf8.d.ts', 'version.d.ts']) rmSync(join(out, 'types', what), { recursive: true })
-// A name that an app uses keeps its letters.
+// The names that apps use must not be shortened.
 for (const path of readdirSync(join(out, 'types'), { recursive: true }).filter((path) => path.endsWith('.d.ts'))) {
   const blocks = readFileSync(join(out, 'types', path), 'utf8').matchAll(/^export (?:interface|declare class Client) [^]*?^}/gm)
   for (const [block] of blocks) {
@@ -172,7 +172,7 @@ const both = (entry) => ({
   require: { types: `./${entry}.d.ts`, default: `./${entry}.js` },
 })
 write('package.json', `${JSON.stringify({
-  // No dependencies: "build npm" would put each into every mini-program.
+  // No dependencies: "build npm" would copy each of them into every mini-program.
   name, version, description, license,
   main: './node.js',
   browser: './web.mjs',
@@ -194,7 +194,7 @@ copyFileSync(join(here, 'README.md'), join(out, 'README.md'))
 copyFileSync(join(here, '../../../LICENSE'), join(out, 'LICENSE'))
 copyFileSync(join(here, 'node_modules/ws/LICENSE'), join(out, 'LICENSE.ws'))
 
-// What each entry weighs.
+// Prints the size of each entry.
 const weigh = (what, files) => {
   const sizes = files.map((path) => readFileSync(join(out, path)))
   const sum = (measure) => sizes.map(measure).reduce((a, b) => a + b)

@@ -1,7 +1,7 @@
 // Writes the reference of the package: `node docs.mjs > ../../../docs/javascript.md`. A test compares the two.
 //
-// In: the types in `src` with their comments, and the errors of `docs/protocol.md`. Out: Markdown. It reads what is
-// written there line by line; the compiler has no interface for that. Deliberately absent: guides, which people write.
+// In: the types in `src` with their comments, and the errors of `docs/protocol.md`. Out: Markdown. The source is parsed with
+// regular expressions, because the compiler has no interface for it. Deliberately absent: guides; people write them.
 
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 const here = dirname(fileURLToPath(import.meta.url))
 const read = (file) => readFileSync(join(here, 'src', file), 'utf8')
 
-/** Types that have a table of their own, by file, in their order. */
+/** Types that have a table, by file, in the order of the reference. */
 const EVENTS = 'facade/events.ts'
 const TYPES = [
   ['facade/types.ts', ['JoinResult', 'SubscribeResult', 'Channel', 'Info']],
@@ -21,25 +21,25 @@ const TYPES = [
 ]
 const HOST = ['Host', 'HostSocket', 'SocketListener', 'LifecycleListener']
 const TABLES = new Set([...TYPES.flatMap(([, names]) => names), ...HOST, 'Sdk', 'SdkOptions', 'ClientOptions', 'Client', 'LianmaiError', 'RtmpTask'])
-/** Short types, told as they are. */
+/** Short types, printed as code. */
 const SHORT = ['Uid', 'UidInput', 'BigNumberLike', 'MediaType', 'Role', 'ConnectionState', 'Attributes']
 
-/** Text of a comment, on one line. */
+/** The text of a comment on one line. */
 const plain = (comment = '') => comment.replace(/^\s*\/\*\*|\*\/\s*$/g, '').replace(/\n\s*\*/g, ' ').replace(/\s+/g, ' ').trim()
 const cell = (text) => text.replace(/\|/g, '\\|').replace(/\s+/g, ' ')
-/** A type, with a link where it is one that has a table. */
+/** A type as code, linked if it has a table. */
 const linked = (type) => {
   const base = type.replace(/\[\]$/, '')
   return TABLES.has(base) ? `[\`${type}\`](#${base.toLowerCase()})` : `\`${cell(type)}\``
 }
 
-/** What a comment says, and of each parameter. */
+/** Splits a comment into its text and its parameters. */
 function parts(comment) {
   const [text, ...params] = comment.split(/ ?@param /)
   return { text, params: params.map((param) => [param.slice(0, param.indexOf(' ')), param.slice(param.indexOf(' ') + 1)]) }
 }
 
-/** Declarations of one block, each with its comment: `[name, signature, comment]`. */
+/** The declarations of a block, each with its comment: `[name, signature, comment]`. */
 function members(text) {
   const found = []
   const pattern = /^ {2}(\/\*\*(?:[^*]|\*(?!\/))*\*\/\n {2})?((?:readonly |get )?'?([\w-]+)'?\??[(<:][^]*?)(?=\n {2}(?:\S)|\n\n|$)/gm
@@ -67,7 +67,7 @@ function signatureOf(text) {
   let depth = 0
   for (let at = 0; at < text.length; at++) {
     if ('(<{['.includes(text[at])) {
-      // A body begins at depth 0, behind the type of the result.
+      // A body begins at depth 0, after the result type.
       if (text[at] === '{' && depth === 0 && /[)>\]\w] $/.test(text.slice(0, at)) && !/: $/.test(text.slice(0, at))) return text.slice(0, at).trim()
       depth++
     } else if (')>}]'.includes(text[at]) && text.slice(at - 1, at + 1) !== '=>') {
@@ -77,7 +77,7 @@ function signatureOf(text) {
   return text.trim()
 }
 
-/** Members of an interface, those that it inherits first. */
+/** The members of an interface; inherited members come first. */
 function fields(file, name) {
   const { head, body } = declaration(file, name)
   const base = /extends (\w+)$/.exec(head)?.[1]
@@ -127,7 +127,7 @@ for (const part of methods.split(/^ {2}\/\/ (?=[A-Z])/m).slice(1)) {
     const signature = signatureOf(text).replace(/_(\w+\?)/g, '$1')
     const known = overloads.get(name)
     if (!known) overloads.set(name, { signatures: [signature], comment })
-    // The implementation of overloads is nobody's business.
+    // The implementation signature of overloads is not public.
     else if (!/event: string/.test(signature)) known.signatures.push(signature)
   }
   for (const [name, { signatures, comment }] of overloads) {

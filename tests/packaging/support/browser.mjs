@@ -1,4 +1,4 @@
-// Chromium. In: what a page is to be asked. Out: what it answered, and what went wrong in it.
+// Starts Chromium. In: the page to open. Out: the page, and the errors that occurred in it.
 
 import { accessSync, constants } from 'node:fs'
 import { join } from 'node:path'
@@ -7,7 +7,7 @@ const FLAGS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
   '--disable-sync',
 ]
-/** Without these, hidden pages are slowed down as they are for people. */
+/** Without these flags Chromium slows down hidden pages, as it does for users. */
 const UNTHROTTLED = ['--disable-background-timer-throttling', '--disable-renderer-backgrounding', '--disable-backgrounding-occluded-windows']
 
 function executable() {
@@ -17,13 +17,13 @@ function executable() {
       accessSync(path, constants.X_OK)
       return path
     } catch {
-      // In another folder.
+      // The browser is in another folder.
     }
   }
   throw new Error('no chromium: apt-get install chromium')
 }
 
-/** `isThrottled`: timers of hidden pages are slowed down, after `graceS` seconds to one in a minute. */
+/** `isThrottled`: Chromium slows down the timers of hidden pages, after `graceS` seconds to one a minute. */
 export function launch({ chromium }, { isThrottled = false, graceS = 300 } = {}) {
   return chromium.launch({
     executablePath: executable(),
@@ -32,7 +32,7 @@ export function launch({ chromium }, { isThrottled = false, graceS = 300 } = {})
   })
 }
 
-/** A page, and what it complained about. */
+/** Opens a page and collects its errors. */
 export async function open(browser, url) {
   const context = await browser.newContext()
   const page = await context.newPage()

@@ -1,16 +1,16 @@
-// Builds of the page by what people build pages with. In: the installed projects. Out: folders to be served, with relative
-// addresses, so that any path will do.
+// Builds the page with common build tools. In: the installed projects. Out: folders to be served, with relative
+// addresses, so that they work under any path.
 
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
-/** The page by Vite, into `web/dist`. */
+/** Builds the page with Vite into `web/dist`. */
 export async function buildVite(project) {
   const vite = await load(project, 'vite')
   await vite.build({ root: project.consumer('web'), base: './', logLevel: 'error', configFile: false, build: { outDir: 'dist', sourcemap: true } })
 }
 
-/** A module that a server renders pages with, by Vite, into `ssr/dist`. */
+/** Builds a module for server-side rendering with Vite into `ssr/dist`. */
 export async function buildVitePages(project) {
   const vite = await load(project, 'vite')
   await vite.build({
@@ -19,7 +19,7 @@ export async function buildVitePages(project) {
   })
 }
 
-/** The page by Vite's development server. */
+/** Serves the page with Vite's development server. */
 export async function serveVite(project) {
   const vite = await load(project, 'vite')
   let policy = ''
@@ -43,7 +43,7 @@ export async function serveVite(project) {
   }
 }
 
-/** The page by webpack, `import` and `require` in one build, into `web/packed`. */
+/** Builds the page with webpack, with `import` and with `require`, into `web/packed`. */
 export async function buildWebpack(project) {
   const webpack = project.require('webpack')
   const compiler = webpack({
@@ -59,7 +59,7 @@ export async function buildWebpack(project) {
   return stats.toJson({ all: false, errors: true, warnings: true, assets: true })
 }
 
-/** A tool that is a module of ECMAScript. */
+/** Loads a build tool that is an ES module. */
 function load(project, name) {
   return import(pathToFileURL(project.require.resolve(name)))
 }

@@ -1,6 +1,6 @@
-// "Build npm" of WeChat's developer tools: packages that a project depends on, and what those depend on, come into
-// `miniprogram_npm`. Of a package for mini-programs that is the folder that `miniprogram` of its package.json names. In: a
-// project. Out: the packages that came. Deliberately absent: the bundling of other packages, of which there shall be none.
+// Does the same as "Build npm" of WeChat's developer tools: copies the dependencies of a project, and their dependencies, into
+// `miniprogram_npm`. For a mini-program package it copies the folder that `miniprogram` in its package.json names. In: a
+// project. Out: the copied packages. Deliberately absent: bundling other packages; there must be none.
 
 import { cpSync, existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -26,7 +26,7 @@ export function buildNpm(project) {
 
 const read = (file) => JSON.parse(readFileSync(file, 'utf8'))
 
-/** Folders upwards are looked through, as Node does. */
+/** Finds a package in this folder and those above it, like Node. */
 function find(from, name) {
   const paths = createRequire(join(from, 'index.js')).resolve.paths(name)
   const folder = paths.map((path) => join(path, name)).find((path) => existsSync(join(path, 'package.json')))

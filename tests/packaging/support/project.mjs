@@ -1,9 +1,9 @@
-// Where the packed package is installed, as any consumer does it. In: the tarball (LIANMAI_TARBALL, or the one below
-// target/npm). Out: a folder with a copy of `consumers/`, and `node_modules` above them. Deliberately absent: links into
-// the repository, so that what was not packed is missed.
+// Installs the packed package as any app would. In: the tarball (LIANMAI_TARBALL, or the one below target/npm). Out: a
+// folder with a copy of `consumers/`, and `node_modules` above them. Deliberately absent: links into the repository, so that
+// a file that was not packed is noticed.
 //
-// The lock file has no checksum of the package, as each build makes another one. To change versions: put a tarball here as
-// `lianmai.tgz`, `npm install --package-lock-only`, and take the line `integrity` of `node_modules/lianmai` out again.
+// The lock file has no checksum of the package, because each build has another one. To change versions: put a tarball here as
+// `lianmai.tgz`, run `npm install --package-lock-only`, and remove the line `integrity` of `node_modules/lianmai`.
 
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** What takes minutes hangs. */
+/** A command that takes longer has hung. */
 const HANGS_MS = 180000
 
 const here = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -39,7 +39,7 @@ export function install() {
     package: join(folder, 'node_modules/lianmai'),
     consumer: (name) => join(folder, 'consumers', name),
     require: createRequire(join(folder, 'index.js')),
-    /** Runs Node in a consumer's folder, to its end: what it printed. One that never ends is a failure, too. */
+    /** Runs Node in a consumer's folder and returns its output. Fails if the process does not end. */
     node: (name, ...args) => execFileSync(process.execPath, args, { cwd: join(folder, 'consumers', name), encoding: 'utf8', timeout: HANGS_MS }).trim(),
   }
 }

@@ -1,5 +1,5 @@
-// Between a page and the server. In: a server. Out: an address, and what kinds of frames a client sends: frames of
-// WebSocket tell a page's own words from what its browser says alone. Deliberately absent: anything that changes a byte.
+// A proxy between a page and the server. In: a server. Out: an address, and the kinds of WebSocket frames that the client
+// sends: they distinguish messages of the page from pongs of the browser. Deliberately absent: changes of the data.
 
 import { connect, createServer } from 'node:net'
 
@@ -36,7 +36,7 @@ export async function startProxy(url, heard) {
   return { url: `ws://127.0.0.1:${server.address().port}`, stop: () => server.close() }
 }
 
-/** The head of the first frame; a client masks all of its frames. */
+/** The header of the first frame. All frames of clients are masked. */
 function first(bytes) {
   if (bytes.length < 2) return null
   const short = bytes[1] & 127

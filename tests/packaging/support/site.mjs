@@ -1,6 +1,6 @@
-// A web server of static folders. In: folders by their path, and the Content Security Policy of a page, which is what the
-// policy says when the page is asked for. Out: an address, and which files were asked for. Deliberately absent: caching,
-// compression, and everything else that a real one has.
+// A web server for static folders. In: folders by path, and the Content Security Policy that a page gets at the time of the
+// request. Out: an address, and the list of requested files. Deliberately absent: caching, compression, and the other
+// features of a real server.
 
 import { readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'

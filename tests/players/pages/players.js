@@ -1,4 +1,4 @@
-// Videos of a page, and how far they are.
+// Video elements of a page, and their progress.
 
 window.wrong = []
 
@@ -12,12 +12,12 @@ function addVideo() {
   return video
 }
 
-/** Of each video: the time in the stream that it is at, and how many pictures it has shown. */
+/** For each video: its position in the stream, and the number of frames that it has shown. */
 window.positions = () => Array.from(document.querySelectorAll('video'), (video) => ({
   time: video.currentTime, frames: video.getVideoPlaybackQuality().totalVideoFrames,
 }))
 
-/** Resolves when each video went on by so many seconds of its stream, all of them meanwhile; with the pictures of each. */
+/** Resolves once every video has advanced by this many seconds of its stream; returns the number of frames of each. */
 window.goOn = async (seconds) => {
   const begun = () => window.positions().every(({ frames }) => frames > 0)
   while (!begun() && window.wrong.length === 0) await later()

@@ -1,5 +1,5 @@
-// Members that publish a picture and a tone, and one that watches. In: the address of a server, and how many. Out: the URLs
-// that the watcher was given. Deliberately absent: the SDK, which has tests of its own.
+// Members that publish a picture and a tone, and one member that subscribes. In: the address of a server, and the number of
+// members. Out: the URLs that the subscriber received. Deliberately absent: the SDK, which has its own tests.
 
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -27,14 +27,14 @@ export function makeSample() {
   if (made.status !== 0) throw new Error(`ffmpeg: ${made.status}`)
 }
 
-/** The codecs that ffprobe finds. */
+/** The codecs that ffprobe detects. */
 export function probe(url) {
   const words = '-v error -show_entries stream=codec_name -of csv=p=0'
   const probed = spawnSync('ffprobe', [...words.split(' '), url], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
   return [...new Set(probed.stdout.split(/\W+/).filter(Boolean))].sort()
 }
 
-/** A certificate for this machine: the settings of a server that has it. */
+/** Creates a certificate for this machine; returns the server settings that use it. */
 export function certify() {
   const [cert, key] = ['cert.pem', 'key.pem'].map((file) => join(folder, file))
   const words = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1'
@@ -43,7 +43,7 @@ export function certify() {
   return { LIANMAI_TLS__CERT: cert, LIANMAI_TLS__KEY: key }
 }
 
-/** A member of the channel `room`. */
+/** Enters the channel `room` as a member. */
 export async function enter(WebSocket, server, uid) {
   const socket = new WebSocket(server, 'lianmai.v1', { rejectUnauthorized: false })
   const waiting = new Map()
@@ -63,7 +63,7 @@ export async function enter(WebSocket, server, uid) {
   return { call, close: () => socket.terminate() }
 }
 
-/** So many members on air, and a watcher with the URLs of each. */
+/** Starts `count` publishing members and a subscriber; returns the URLs of each member. */
 export async function startRoom(WebSocket, server, count) {
   const members = []
   const urls = []

@@ -1,12 +1,12 @@
-// What the server says of itself to whoever opens its page.
+// What the server tells every page about itself.
 
 export interface Facts {
   version: string
   /** Apps that need no token. */
   debugApps: string[]
-  /** Address ranges besides this machine from which those may be used. */
+  /** Address ranges, besides this machine, from which these apps may be used. */
   allowFrom: string[]
-  /** Whether there are push tasks; absent of an older server. */
+  /** Whether the server offers push tasks; older servers do not send it. */
   tasks?: boolean
 }
 

@@ -1,2 +1,2 @@
-/** Where the server has the module of WebAssembly; `build.mjs` puts it here. */
+/** The path of the WebAssembly module on the server; `build.mjs` inserts it. */
 declare const __WASM_PATH__: string

@@ -1,4 +1,4 @@
-// The types of `lianmai/web`, from their source: the page can be checked before the package is built.
+// The types of `lianmai/web`, taken from its source. So the page can be type-checked before the package is built.
 import type { Sdk } from '../../../wasm-bindings/js/src/index.js'
 export type * from '../../../wasm-bindings/js/src/index.js'
 declare const YunXinMiniappSDK: Sdk

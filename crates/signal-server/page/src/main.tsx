@@ -1,5 +1,5 @@
-// The page: a room as people see it. In: the server that it came from, and a link's channel. Out: what a person does in the room.
-// Deliberately absent: the admin listener, and anything that is kept but the language and the colours.
+// The root of the page: a room for users. In: the server that served the page, and the channel of a link. Out: the actions of
+// the user. Deliberately absent: the admin listener, and any stored data except language and colours.
 
 import { render } from 'preact'
 import { useEffect, useMemo, useState } from 'preact/hooks'
@@ -18,7 +18,7 @@ import { Attributes, Events, Invite, Recovery } from './ui/tools.js'
 
 type Theme = 'auto' | 'light' | 'dark'
 
-/** Whether the browser keeps it is the browser's affair. */
+/** Settings in the browser's storage. The browser may refuse to keep them. */
 const kept = {
   get: (key: string) => {
     try {
@@ -31,7 +31,7 @@ const kept = {
     try {
       localStorage.setItem(key, value)
     } catch {
-      // As of now, then, and not the next time.
+      // The setting then applies until the page is closed.
     }
   },
 }
@@ -52,7 +52,7 @@ function App({ known }: { known: Facts }) {
     kept.set('theme', theme)
   }, [theme])
 
-  // Who closes the page does not come back to this stay: its ticket goes with it.
+  // A closed page cannot resume its membership, because its ticket is lost. So it leaves at once.
   useEffect(() => {
     const gone = (event: PageTransitionEvent) => event.persisted || void room.leave()
     window.addEventListener('pagehide', gone)
@@ -116,5 +116,5 @@ function App({ known }: { known: Facts }) {
 }
 
 const root = document.getElementById('app')!
-// The server that gave this page gives that, too; one that is too old needs a token everywhere.
+// A server that is too old for these facts is treated as one that requires a token for every app.
 facts().catch((): Facts => ({ version: '', debugApps: [], allowFrom: [] })).then((known) => render(<App known={known} />, root))

@@ -1,5 +1,5 @@
-// Every error that the SDK makes itself. In: a name. Out: an `Error` with `code`, `name`, `reason`. Deliberately
-// absent: the sentences of a server, which come with its answers.
+// The errors that the SDK creates itself. In: a name. Out: an `Error` with `code`, `name`, `reason`. Deliberately
+// absent: the sentences of server errors; the answers of the server contain them.
 
 /** The reason why a call was rejected. Several errors share a number: compare `name`. */
 export interface LianmaiError extends Error {
@@ -24,8 +24,8 @@ export interface LianmaiError extends Error {
 }
 
 /**
- * Number and sentence of errors that are made here, or by the core, which has no sentences. Servers name errors, so that no name
- * may find anything that the table does not have itself.
+ * Code and sentence of the errors that are created here or by the core, which has no sentences. Servers choose error names, so
+ * the table has no prototype: a name finds only entries of the table.
  */
 const TABLE: { [name: string]: [number, string] } = {
   __proto__: null as never,
@@ -51,14 +51,14 @@ const TABLE: { [name: string]: [number, string] } = {
   randomUnavailable: [20105, 'No random numbers: WeChat needs base library 2.15.0.'],
 }
 
-/** Makes an error. */
+/** Creates an error. */
 export function failure(name: string, more: Partial<LianmaiError> = {}): LianmaiError {
   const [code, sentence] = TABLE[name] || [0, `The call failed: ${name}.`]
   const error = new Error(more.message || (more.field ? `${more.field}: ${sentence}` : sentence)) as LianmaiError
   return Object.assign(error, { code }, more, { name, message: error.message, reason: error.message })
 }
 
-/** An error about one parameter. */
+/** Creates an error about one parameter. */
 export function wrong(field: string, expected: string): LianmaiError {
   return failure('invalidParams', { field, message: `${field} must be ${expected}.` })
 }

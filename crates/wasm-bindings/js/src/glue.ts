@@ -1,11 +1,11 @@
-// Calls into the WebAssembly module. In: texts and numbers. Out: the same. It is what wasm-bindgen's own glue does for a
-// class whose methods take and return nothing else, in a tenth of the size and without what phones lack; the build
-// checks that the module asks for nothing more. Strings go over as UTF-8, and who gets one frees it.
+// Calls into the WebAssembly module. In: texts and numbers. Out: texts and numbers. It does the same as the glue of
+// wasm-bindgen for a class whose methods use only these types, at a tenth of the size and without APIs that phones lack.
+// The build checks that the module imports nothing else. Strings are passed as UTF-8, and the receiver frees them.
 
 import type { WasmExports, WasmImports } from './host.js'
 import { decode, encode } from './utf8.js'
 
-/** Names that the module imports, all of one namespace; the build knows them. Each takes the address and length of a text. */
+/** The module's imports, all in one namespace; the build inserts them. Each takes the address and length of a text. */
 declare const __WASM_IMPORTS__: { from: string; names: string[] }
 
 interface Exports {
@@ -18,15 +18,15 @@ interface Exports {
   [method: string]: any
 }
 
-/** One instance of the module. A session is a number. */
+/** One instance of the module. A number identifies a session. */
 export class Module {
   private exports!: Exports
   private bytes!: Uint8Array
   private words!: Int32Array
-  /** What the module said last before it threw. */
+  /** The last text from the module, such as the reason why it threw. */
   private said = ''
 
-  /** What the module is instantiated with. */
+  /** The imports with which the module is instantiated. */
   imports(): WasmImports {
     const { from, names } = __WASM_IMPORTS__
     const functions: { [name: string]: (at: number, size: number) => number } = {}
@@ -46,7 +46,7 @@ export class Module {
     return this
   }
 
-  /** A new session; what it says is wrong with the configuration is thrown. */
+  /** Creates a session. Throws what the module reports about a wrong configuration. */
   create(config: string): number {
     const result = this.invoke('new', [config])
     if (this.words[result + 2]) throw new Error(this.said)
@@ -64,7 +64,7 @@ export class Module {
     return text
   }
 
-  /** When a session is due; -1 for never. */
+  /** The deadline of a session; -1 if there is none. */
   deadline(core: number): number {
     return this.exports.deadline(core)
   }
@@ -73,7 +73,7 @@ export class Module {
     this.exports.end(core, 0)
   }
 
-  /** Calls a method. It leaves up to three numbers on the module's stack; the answer says which word is the first. */
+  /** Calls a method. It writes up to three numbers to the module's stack; the return value is the index of the first word. */
   private invoke(method: string, args: Array<number | string>): number {
     const { exports } = this
     const result = exports.stack(-16)
@@ -90,14 +90,14 @@ export class Module {
       for (let byte = 0; byte < text.length; byte++) bytes[at + byte] = text.charCodeAt(byte)
       raw.push(at, text.length)
     }
-    // No method takes more, and what it does not take is ignored: that is faster than a call with a list.
+    // No method takes more arguments. WebAssembly ignores surplus ones, and this is faster than spreading an array.
     exports[method](raw[0], raw[1], raw[2], raw[3], raw[4], raw[5], raw[6], raw[7])
     exports.stack(16)
     this.look()
     return result >>> 2
   }
 
-  /** Memory that grew is another one. */
+  /** Creates new views after the memory grew, because growing replaces its buffer. */
   private look(): void {
     const { buffer } = this.exports.memory
     if (this.bytes && this.bytes.buffer === buffer) return

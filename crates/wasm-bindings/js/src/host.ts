@@ -1,7 +1,7 @@
-// What the SDK needs of the machine it runs on. `hosts/` has one for each platform; `configure({host})` replaces any
-// part of it, which is how uni-app, Taro and tests bring their own sockets or timers.
+// What the SDK needs from its platform. `hosts/` has an implementation for each platform. `configure({host})` replaces any
+// part of it: that is how uni-app, Taro and tests provide their own sockets or timers.
 //
-// In: nothing. Out: types, and a clock. Deliberately absent: decisions; a host only moves bytes.
+// In: nothing. Out: types, and a clock. Deliberately absent: decisions; a host only transports data.
 
 /** Reports of a socket. All reports except `open` and `message` may come at any time, also late and more than once. */
 export interface SocketListener {
@@ -34,10 +34,10 @@ export interface LifecycleListener {
   network(): void
 }
 
-/** What a module of WebAssembly gets; types of the DOM are not everywhere. */
+/** The imports of a WebAssembly module. Declared here because not every platform has the DOM types. */
 export type WasmImports = { [from: string]: { [name: string]: (...args: number[]) => number } }
 
-/** What it gives. */
+/** The exports of a WebAssembly module. */
 export type WasmExports = { [name: string]: any }
 
 /** The platform interface. `configure({host})` replaces the parts that it names. */
@@ -63,8 +63,8 @@ export interface Host {
 }
 
 /**
- * A clock that never goes back, made of one that may. It jumps ahead with the wall clock: a phone that slept did not
- * run, and the session has to see that.
+ * Makes a clock that never goes back from one that may. It follows jumps forward of the wall clock: a phone that slept ran no
+ * code, and the session must notice that.
  */
 export function monotonic(wall: () => number): () => number {
   let last = wall()

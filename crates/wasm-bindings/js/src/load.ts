@@ -1,14 +1,14 @@
-// The WebAssembly module of a client: loaded once, tried twice. In: the host and where the file is. Out: an instance of
-// the right version, for this client alone: one that traps takes no other with it. Deliberately absent: how a platform
-// instantiates; that is the host's.
+// Loads the WebAssembly module of a client: once, with two attempts. In: the host, and the path of the file. Out: an instance
+// of the right version that only this client uses: a trap in one instance does not affect other clients. Deliberately absent: the
+// instantiation itself, which differs by platform; the host does it.
 
 import { failure } from './errors.js'
 import { Module } from './glue.js'
 import type { Host } from './host.js'
 import { VERSION } from './version.js'
 
-/** Longer than any phone takes; a platform that never answers must not leave a promise open. */
-const PATIENCE_MS = 20000
+/** No phone needs longer. Without this limit, a platform that never answers would leave a promise pending. */
+const LOAD_TIMEOUT_MS = 20000
 
 export class Loader {
   private loaded: { host: Host; path: string | undefined; module: Promise<Module> } | null = null
@@ -23,7 +23,7 @@ export class Loader {
     return mine.module
   }
 
-  /** The next one gets another instance. */
+  /** Forgets the instance: the next `get` loads another one. */
   drop(): void {
     this.loaded = null
   }
@@ -43,10 +43,10 @@ function once(host: Host, path: string | undefined, attempt: number): Promise<Mo
   })
 }
 
-/** What a host does not answer must not leave a promise open. One that throws has failed, too. */
+/** Rejects if the host does not answer in time. An exception of the host is a rejection, too. */
 export function within<T>(host: Host, run: () => Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = host.setTimer(() => reject(new Error('no answer')), PATIENCE_MS)
+    const timer = host.setTimer(() => reject(new Error('no answer')), LOAD_TIMEOUT_MS)
     const ran = new Promise<T>((done) => done(run()))
     ran.then(resolve, reject).then(() => host.clearTimer(timer))
   })

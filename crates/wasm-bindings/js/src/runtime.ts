@@ -1,12 +1,12 @@
-// One session and the machine it runs on. In: calls of the facade, reports of the host. Out: items for the facade, one
-// at a time. It executes what the core commands and keeps its one timer and its one socket; it decides nothing.
+// Connects one session to its platform. In: calls of the facade, reports of the host. Out: items for the facade, one at a
+// time. It executes the commands of the core and manages its timer and its socket; it decides nothing.
 
 import type { Module } from './glue.js'
 import type { Host, HostSocket } from './host.js'
 
 export const PROTOCOL = 'lianmai.v1'
 
-/** What the core tells the app. */
+/** An event or a result from the core for the app. */
 export interface Item {
   event?: string
   data?: any
@@ -16,27 +16,27 @@ export interface Item {
 }
 
 export interface Observer {
-  /** There may be items. */
+  /** There may be new items. */
   items(): void
   /** A socket is being opened. */
   connecting(url: string): void
   /** The platform allows no more sockets. */
   limit(): void
-  /** The module trapped; this runtime is dead. */
+  /** The module trapped; this runtime cannot be used any more. */
   crashed(error: unknown): void
 }
 
-/** The longest that timers of all platforms can wait. */
+/** The longest delay that the timers of all platforms support. */
 const MAX_TIMER_MS = 0x7fffffff
 
 export class Runtime {
-  /** The session; 0 is none. */
+  /** The number of the session; 0 if there is none. */
   private core: number
   private inputs: Array<[string, Array<number | string>]> = []
   private busy = false
   private socket: { id: number; host: HostSocket | null } | null = null
   private timer: unknown = null
-  /** When the timer is set for; -1 while there is none. */
+  /** The deadline for which the timer is set; -1 if it is not set. */
   private due = -1
   private unwatch: (() => void) | void = undefined
 
@@ -44,7 +44,7 @@ export class Runtime {
     this.core = module.create(config)
     const look = () => this.feed('foreground')
     if (host.lifecycle) this.unwatch = host.lifecycle({
-      // A last sign of life: the time that others wait for a frozen member begins with it. It ends no wait.
+      // Sends a last sign of life: the server counts the absence of a frozen member from it. This ends no wait.
       suspend: () => this.socket && look(),
       resume: look,
       network: () => this.feed('networkChanged'),
@@ -59,12 +59,12 @@ export class Runtime {
     return this.ask('next')
   }
 
-  /** The channel as of the last item, null while in none. */
+  /** The channel as of the last item; null outside a channel. */
   picture(): any {
     return this.ask('picture')
   }
 
-  /** Whether nothing is going on. */
+  /** Whether there is no session, or it has neither a socket nor a deadline. */
   isIdle(): boolean {
     return !this.core || (!this.socket && this.module.deadline(this.core) < 0)
   }
@@ -75,10 +75,10 @@ export class Runtime {
     if (core) this.module.free(core)
   }
 
-  /** One input: what happened, and when. */
+  /** Passes an input to the session: what happened, and when. */
   private feed(method: string, ...args: Array<number | string>): void {
     this.inputs.push([method, args])
-    // A host may report from within a command; its report comes after the other commands.
+    // A host may report during a command. Its report is handled after the remaining commands.
     if (this.busy) return
     this.busy = true
     let input
@@ -91,14 +91,14 @@ export class Runtime {
     this.observer.items()
   }
 
-  /** Everything that runs the module, and reads what it says. A trap ends it. */
+  /** Calls a method of the module and parses its answer. A trap ends the runtime. */
   private ask(method: string, args?: Array<number | string>): any {
     if (!this.core) return null
     try {
       const text = this.module.call(method, [this.core as number | string].concat(args || []))
       return text ? JSON.parse(text) : null
     } catch (error) {
-      // Not freed: its memory is in no known state.
+      // The session is not freed, because the memory of the module is in an unknown state.
       this.shut()
       this.observer.crashed(error)
       return null
@@ -127,24 +127,24 @@ export class Runtime {
   }
 
   private openSocket(id: number, url: string): void {
-    // The core closed the one before; a socket that is not its own must not stay open either.
+    // Normally the core has closed the previous socket. Any other socket must not stay open either.
     this.closeSocket(1000)
     const socket = (this.socket = { id, host: null as HostSocket | null })
     this.observer.connecting(url)
     this.guarded(id, () => {
       const opened = this.host.connect(url, PROTOCOL, {
-        // The core knows by the number what comes too late.
+        // The core recognizes late reports by the socket's number.
         open: () => this.feed('opened', id),
         message: (data) => typeof data === 'string' ? this.feed('frame', id, data) : this.feed('unreadable', id),
         close: (code, reason) => this.lost(id, code, reason),
       })
-      // It may be over already.
+      // The socket may have been lost already.
       if (this.socket !== socket) opened.close(1000)
       else socket.host = opened
     })
   }
 
-  /** A host that throws has no socket. */
+  /** Runs an operation of the host's socket. If it throws, the socket is lost. */
   private guarded(id: number, run: () => void): void {
     try {
       run()
@@ -156,7 +156,7 @@ export class Runtime {
   private lost(id: number, code: number, reason: string): void {
     if (!this.socket || this.socket.id !== id) return
     this.closeSocket(1000)
-    // Platforms have no code for that, and each its own words.
+    // Platforms have no code for this case, and each has its own text.
     if (code === 1006 && /exceed|too many|max/i.test(reason)) this.observer.limit()
     this.feed('closed', id, code >= 1000 && code < 5000 ? code : 1006, String(reason || ''))
   }
@@ -166,16 +166,16 @@ export class Runtime {
     this.socket = null
     if (!socket || !socket.host) return
     try {
-      // Browsers take no other codes.
+      // Browsers accept no other codes.
       socket.host.close(code >= 3000 && code < 5000 ? code : 1000)
     } catch (_) {
-      // It is closed already.
+      // The socket is closed already.
     }
   }
 
   private arm(): void {
     const deadline = this.core ? this.module.deadline(this.core) : -1
-    // Frames come often, and move it rarely.
+    // Frames are frequent, but rarely change the deadline.
     if (deadline === this.due) return
     this.due = deadline
     this.host.clearTimer(this.timer)

@@ -1,5 +1,5 @@
-// Users as an app names them and as the wire does. In: number, string of digits, BigInt, or an object of a library of
-// big numbers. Out: the canonical string of digits, or the error that says what is wrong; and back.
+// Converts uids between apps and the protocol. In: a number, a string of digits, a BigInt, or an object of a big-number
+// library. Out: the canonical string of digits, or an error that names the problem; and the way back.
 
 import { failure } from './errors.js'
 
@@ -18,7 +18,7 @@ export type Uid = number | string
 const MAX = '18446744073709551615'
 const MAX_SAFE = 9007199254740991
 
-/** The spelling of the wire; throws what the call has to be rejected with. */
+/** The uid as in the protocol. Throws the error with which the call must be rejected. */
 export function toWire(uid: unknown, field = 'uid'): string {
   const text = spell(uid)
   if (!/^(0|[1-9]\d*)$/.test(text)) throw failure('badUid', { field })
@@ -30,7 +30,7 @@ function spell(uid: unknown): string {
   try {
     switch (typeof uid) {
       case 'number':
-        // What is not exact is somebody else's uid.
+        // A number that is not exact would be the uid of another user.
         return uid <= MAX_SAFE ? String(uid) : ''
       case 'string':
       case 'bigint':
@@ -42,12 +42,12 @@ function spell(uid: unknown): string {
       }
     }
   } catch (_) {
-    // An object that cannot be spelled is no uid.
+    // An object that cannot be converted is not a uid.
   }
   return ''
 }
 
-/** How an app is told who it is about, and what more there is to say. A task of the app's server, for one, is about nobody. */
+/** Adds a uid in the form for apps to a payload. Without a uid, as for a task of the app's server, the payload stays as it is. */
 export function told<T extends object>(uid: string | undefined, more?: T): { uid: Uid; isBigNumber: boolean } & T {
   if (uid === undefined) return more as { uid: Uid; isBigNumber: boolean } & T
   const isBigNumber = Number(uid) > MAX_SAFE

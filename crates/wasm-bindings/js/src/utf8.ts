@@ -1,17 +1,17 @@
-// UTF-8 without TextDecoder and TextEncoder, which phones do not have. `escape` and `unescape` are part of the language
-// for good: between UTF-8 and text they make of `%C3%A9` what is needed, at the speed of the engine. The module has
-// valid UTF-8 only; a text with half a character gets U+FFFD there, as the standard says.
+// UTF-8 without TextDecoder and TextEncoder, which phones do not have. `escape` and `unescape` will stay in the language.
+// Combined with `encodeURIComponent` and `decodeURIComponent` they convert between text and UTF-8 at the speed of the engine.
+// The module returns only valid UTF-8. Lone surrogates of a text become U+FFFD, as the standard requires.
 
 declare function escape(text: string): string
 declare function unescape(text: string): string
 
-// A phone looks a global up in a slow way each time.
+// Looking up a global is slow on phones.
 const { fromCharCode } = String
 
 /** Bytes per call of `fromCharCode`: engines limit the number of arguments. */
 const CHUNK = 8192
 
-/** The text at `at..end`. */
+/** Decodes the bytes in `at..end`. */
 export function decode(bytes: Uint8Array, at: number, end: number): string {
   let text = ''
   for (; at < end; at += CHUNK) {
@@ -20,7 +20,7 @@ export function decode(bytes: Uint8Array, at: number, end: number): string {
   return isPlain(text) ? text : decodeURIComponent(escape(text))
 }
 
-/** The bytes of a text, as a string of characters up to 255. */
+/** Encodes a text: returns a string with one character up to 255 per byte. */
 export function encode(text: string): string {
   return isPlain(text) ? text : unescape(encodeURIComponent(text.replace(/[\ud800-\udfff]/gu, '\ufffd')))
 }

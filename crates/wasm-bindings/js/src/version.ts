@@ -1,4 +1,4 @@
-/** Replaced by the build with the version of the package. */
+/** The version of the package; the build inserts it. */
 declare const __VERSION__: string
 
 export const VERSION: string = __VERSION__

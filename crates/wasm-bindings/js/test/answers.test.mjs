@@ -17,7 +17,7 @@ const batches = blocks('batch:server').map(({ json }) => JSON.parse(json))
 
 const task = { taskId: 'cdn_1', streamUrl: 'rtmp://push.example.com/live/key', layout: { canvas: { width: 2, height: 2 }, users: [] } }
 
-/** The call that asks for an answer. */
+/** For each method: the call that requests the answer. */
 const CALLS = {
   join: (client) => client.join({ channelName: 'room1', uid: 7 }),
   unpublish: (client) => client.unpublish('audio'),
@@ -37,7 +37,7 @@ const CALLS = {
   deleteTasks: (client) => client.deleteTasks({ taskIds: ['cdn_1'] }),
 }
 
-/** What each vector settles its call with. */
+/** For each method: the expected result of the call, by vector. */
 const EXPECTED = {
   join: [{ code: 200, cid: 4503599627370497, uid: 7, isBigNumber: false }, { code: 200, cid: 4503599627370498, uid: 7, isBigNumber: false }],
   subscribe: [(({ url, urls }) => ({ uid: BIG, isBigNumber: true, mediaType: 'video', url, urls }))(results.find(({ name }) => name === 'subscribe').message.result)],
@@ -45,14 +45,14 @@ const EXPECTED = {
   renewToken: [{ expiresInMs: 3605000 }],
 }
 
-/** Answers a method by a vector. */
+/** Answers a method with a vector. */
 function answer(world, method, message) {
   world.answers[method] = ({ id }) => {
     setImmediate(() => world.frame({ ...message, id }))
   }
 }
 
-/** A client in a channel whose head is that of the vector. */
+/** A client in a channel whose last sequence number is `seq`. */
 async function joined(seq) {
   const world = new World()
   world.seq = seq === undefined ? world.seq : seq
@@ -65,7 +65,7 @@ async function joined(seq) {
 
 const rows = new Map()
 for (const { name, message } of results) {
-  // They have tests of their own.
+  // These methods have their own tests.
   if (['reconnect', 'ping', 'publish', 'leave'].includes(name)) continue
   const row = rows.get(name) || 0
   rows.set(name, row + 1)
@@ -77,7 +77,7 @@ for (const { name, message } of results) {
     assert.deepEqual(await called, EXPECTED[name] ? EXPECTED[name][row] : undefined)
     await world.rest()
     const heard = world.heard()
-    // What an app asked for it is not told besides.
+    // The app receives no event about its own call.
     if (name !== 'join') return assert.deepEqual(heard.filter(([event]) => !/connection/.test(event)), [])
     const { members, self, memberCount, channel } = message.result
     assert.deepEqual(world.client.members().map(({ uid, streams, isSelf }) => [String(uid), streams, isSelf]).sort(),
@@ -97,7 +97,7 @@ test('each answer of the protocol has its call', () => {
   for (const [name, expected] of Object.entries(EXPECTED)) assert.equal(expected.length, rows.get(name), name)
 })
 
-/** Loses the connection of a client that subscribed, and answers its return by a vector. */
+/** Loses the connection of a client with a subscription, and answers its `reconnect` with a vector. */
 async function returned(message, { settings, then = () => {} } = {}) {
   const world = await joined(50)
   Object.assign(world, settings)
@@ -148,7 +148,7 @@ test('result:reconnect refused: the client joins anew, and says why', async () =
 /** An error by its name. */
 const errorOf = (name) => errors.find(({ error }) => error.data.name === name)
 
-/** Errors of calls: which call, and what the app gets besides name, code and reason. */
+/** The call that each error rejects, and the fields of the rejection besides name, code and reason. */
 const REJECTIONS = {
   notPublished: [(client) => client.subscribe(BIG, 'screenShare'), {}],
   badUid: [(client) => client.sendMessage('x', { to: [1, 2] }), { field: 'to[1]' }],
@@ -172,7 +172,7 @@ for (const [name, [call, more]] of Object.entries(REJECTIONS)) {
     })
     await world.pass(11000)
     await rejected
-    // A call that is rejected is no fault of the client.
+    // A rejected call does not cause an `error` event.
     assert.deepEqual(world.heard().filter(([event]) => event === 'error'), [])
   })
 }

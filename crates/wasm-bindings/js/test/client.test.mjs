@@ -164,7 +164,7 @@ test('what a moderator mutes is off at the pusher, too, and so is what oneself m
   await client.leave()
   await world.join()
   await client.publish()
-  // Mutes end with the membership.
+  // A new membership begins without mutes.
   assert.deepEqual(pusher(), [true, true])
   await client.unpublish('', 100)
   assert.deepEqual([client.pusherAttributes().url, ...pusher()], ['', false, false])
@@ -206,7 +206,7 @@ test('a role that was changed in the channel holds for the next join', async () 
   const { client } = world
   await world.join()
   await client.setRole('audience')
-  // That of another member, and one that was refused, are no role of one's own.
+  // Neither the role of another member nor a refused change alters the client's own role.
   await client.setRole('broadcaster', 200)
   world.answers.setRole = () => ({ error: { code: 20006, message: 'Only a moderator may do this.', data: { name: 'forbidden', retryable: false } } })
   await assert.rejects(client.setRole('broadcaster'), { name: 'forbidden' })

@@ -18,7 +18,7 @@ before(async () => {
 })
 after(() => server.stop())
 
-/** So many clients in a channel of their own, with what each heard. */
+/** Clients in a new channel, each with the list of events that it received. */
 async function channel(...uids) {
   const channelName = `defects${++rooms}`
   const members = uids.map(() => {
@@ -29,7 +29,7 @@ async function channel(...uids) {
       heard.push([event, payload])
       for (const look of waiting) look()
     })
-    /** The payload of an event that came, or will come. */
+    /** Resolves with the payload of an event that was received already or will be. */
     const hears = (event, isIt = () => true) => new Promise((done) => {
       const look = () => {
         const found = heard.find(([name, payload]) => name === event && isIt(payload))

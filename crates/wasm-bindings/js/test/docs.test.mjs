@@ -12,9 +12,9 @@ const reference = execFileSync(process.execPath, [join(js, 'docs.mjs')], { encod
 const client = new World().client
 const source = readFileSync(join(js, 'src/facade/client.ts'), 'utf8')
 
-/** Calls of an app. */
+/** The methods of the client that apps call. */
 function calls() {
-  // Private members have short names in the package.
+  // The build shortens the names of private members.
   const isPrivate = (name) => new RegExp(`private ${name}\\b`).test(source) || name.length < 3
   return Object.getOwnPropertyNames(Object.getPrototypeOf(client)).filter((name) => !['constructor', 'configure'].includes(name) && !isPrivate(name))
 }

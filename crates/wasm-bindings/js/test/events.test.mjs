@@ -16,7 +16,7 @@ const big = { uid: BIG, isBigNumber: true }
 const cid = 4503599627370497
 const pull = JSON.parse(text.match(/```json notice:syncDone\n([^]*?)```/)[1]).params
 
-/** By vector: what the app hears, aliases included. */
+/** By vector: the events that the app receives, aliases included. */
 const EXPECTED = {
   'event:clientJoin': [
     ['clientJoin', { ...big, name: 'Mei', attributes: { seat: '1' } }],
@@ -77,7 +77,7 @@ for (const { kind, name, message } of vectors) {
     const world = new World()
     const { params } = message
     world.seq = params.seq ? params.seq - 1 : 10
-    // Whom the vector names is there, with what it ends.
+    // The member that the vector names must be present, with the stream or mute that the vector ends.
     world.members = kind === 'event' && name === 'clientJoin' ? [] : [
       { uid: '7', mid: params.mid || mid(7), role: 'broadcaster', streams: name === 'streamRemoved' ? ['slaveAudio'] : [], muted: name === 'unmuted' ? ['audio'] : undefined },
       { uid: BIG, role: 'broadcaster', streams: ['video'] },
@@ -88,7 +88,7 @@ for (const { kind, name, message } of vectors) {
     await world.rest()
     heard.splice(0)
     if (name === 'streamRemoved') {
-      // Its publication is that of the vector.
+      // The publication id of the scripted server.
       params.pub = 'kq4mzt7xw2h6yb3nrs5a'
     }
     world.frame(message)

@@ -9,7 +9,7 @@ import { mid, World } from './support/world.mjs'
 const { toWire, told } = await source('uid.ts')
 const { decode, encode } = await source('utf8.ts')
 
-/** Checks the shape that every rejection has. */
+/** Checks the properties that every rejection has. */
 function isError(name, more = {}) {
   return (error) => {
     assert.ok(error instanceof Error)
@@ -119,7 +119,7 @@ test('an appkey and a server are needed', async () => {
   }
 })
 
-/** Calls that need a channel, each with good parameters. */
+/** Calls that need a channel, each with valid parameters. */
 const CALLS = [
   ['leave', 'leave'], ['publish', 'publish'], ['unpublish', 'unpublish'], ['subscribe', 'subscribe', 1, 'audio'], ['unsubscribe', 'unsubscribe', 1, 'audio'],
   ['mute', 'mute', 'audio'], ['unmute', 'unmute', 'audio'], ['dataReporter', 'report', 'push', 'binderror', {}], ['kick', 'kick', 1],
@@ -138,7 +138,7 @@ test('calls before join, after leave and after destroy', async () => {
   await world.join()
   await world.client.leave()
   for (const [name, method, ...args] of CALLS.slice(1)) await assert.rejects(world.client[name](...args), isError('notJoined', { method }))
-  // What was to be reached is so.
+  // `leave` and `destroy` succeed, because the client is out of the channel already.
   await world.client.leave()
   await world.client.destroy()
   for (const [name, method, ...args] of CALLS) await assert.rejects(world.client[name](...args), isError('notJoined', { method }))
@@ -162,7 +162,7 @@ test('leave gives a join up that waits for the module', async () => {
   await rejected
   const again = world.client.join({ channelName: 'room2', uid: 100 })
   await world.rest()
-  // What the first one waited for comes now.
+  // Completes what the first `join` waited for.
   ready[0]()
   await world.rest()
   assert.equal(world.sent('join').length, 0)
@@ -186,7 +186,7 @@ for (const calls of ['leave destroy', 'leave leave', 'leave destroy leave', 'lea
       const called = world.client[call](room2)
       if (call === 'join') given.push(assert.rejects(called, isError('superseded', { method: 'join' })))
       else called.catch(() => {})
-      // What does not wait for the server has settled.
+      // Calls that need no answer of the server settle now.
       await world.rest()
     }
     const joined = world.client.join(room2)
@@ -212,7 +212,7 @@ test('join, leave and join, again and again in one tick', async () => {
   assert.equal((await client.join(room2)).code, 200)
   await Promise.all(given)
   assert.deepEqual(world.sent('join').map(({ params }) => params.channelName), ['room2'])
-  // The end of the first ones has not touched the last one.
+  // The end of the earlier calls did not affect the last one.
   await assert.rejects(client.join(room2), isError('alreadyJoined'))
 })
 
@@ -260,7 +260,7 @@ test('leave after a join that was refused, and after the client failed', async (
 
 test('what a component reports too late needs no catch', async () => {
   const world = new World()
-  // An unhandled rejection would fail the test.
+  // The test fails on an unhandled rejection.
   world.client.dataReporter('push', 'binderror', {})
   await world.rest()
 })
@@ -431,7 +431,7 @@ test('a module of another version, a file that is none, a host that never answer
 
 test('a socket is closed with codes that browsers take', async () => {
   const world = new World()
-  // As browsers do it.
+  // Browsers throw for the same codes.
   const { connect } = world
   world.connect = function (...args) {
     const socket = connect.apply(this, args)
@@ -443,7 +443,7 @@ test('a socket is closed with codes that browsers take', async () => {
   await world.join()
   for (const code of [1001, 1006, 2999, 5000]) {
     world.notice('closing', { code, reason: 'goingAway', action: 'reconnect' })
-    // The server does not close it itself.
+    // The server does not close the socket itself, so the client must.
     await world.pass(20000)
     assert.equal(world.client.connectionState, 'connected')
   }
@@ -459,7 +459,7 @@ test('sockets of the platforms', async () => {
     wall = at
     return now() - start
   })
-  // Set back it stands, set forward it goes with it.
+  // If the wall clock is set back, the clock stands still; if it is set forward, the clock follows.
   assert.deepEqual(steps, [100, 100, 110, 950])
 
   const wechat = await source('hosts/wechat.ts')
@@ -470,7 +470,7 @@ test('sockets of the platforms', async () => {
   const told = []
   const listener = { open: () => told.push('open'), message: (data) => told.push(data), close: (...what) => told.push(what) }
   let socket = wechat.connectBy((options) => (told.push([options.url, options.protocols]), task), 'ws://x', 'p', listener)
-  // Before it is open it takes only 1000, and may not listen to that.
+  // A socket that is not open yet accepts only 1000, and may open nevertheless.
   socket.close(4005)
   on.Open()
   assert.deepEqual([closed.splice(0), told.splice(0)], [[1000, 1000], [['ws://x', ['p']]]])

@@ -14,7 +14,7 @@ const read = (file) => readFileSync(join(repository, file), 'utf8')
 const guides = ['docs/migrating-from-nertc.md', 'docs/migrating-from-nertc.zh-CN.md'].map(read)
 const names = (text) => Array.from(text.matchAll(/`([\w.-]+)`/g), (match) => match[1])
 
-/** Rows of the tables of a guide, by table. */
+/** The rows of each table of a guide. */
 const tables = (guide) => guide.replace(/^```[^]*?^```$/gm, '').split(/\n\n/).filter((block) => block.trim().startsWith('|'))
   .map((block) => block.trim().split('\n').slice(2).map((row) => row.split(/(?<!\\)\|/).slice(1, -1).map((cell) => cell.trim())))
 
@@ -42,7 +42,7 @@ test('every call of NERTC has its row, and what is said to be there is', () => {
   const part = source.slice(source.indexOf('  // Events\n'), source.indexOf('  // Beyond NERTC'))
   const listed = methods.map(([first]) => names(first)[0])
   for (const [, name] of part.matchAll(/^ {2}(\w+)[<(][^]*?{$/gm)) {
-    // The end of one client among several, of which NERTC has none.
+    // `end` ends one of several clients; NERTC has no such call.
     if (name !== 'end') assert.ok(listed.includes(name), name)
   }
   const client = sdk.createClient({ appkey: 'demo' })
@@ -58,7 +58,7 @@ test('every event of NERTC has its row', () => {
   const known = Array.from(all.matchAll(/^ {2}'?([\w-]+)'?:/gm), (match) => match[1])
   const listed = events.map(([first]) => names(first)[0])
   for (const event of listed) assert.ok(known.includes(event), event)
-  // What is not in the table is told below it.
+  // Events that are not in the table are described below it.
   for (const event of known) assert.ok(listed.includes(event) || guides.every((guide) => guide.includes(`\`${event}\``)), event)
 })
 
@@ -94,7 +94,7 @@ test('what the tables say of calls', async () => {
   await assert.rejects(one.join(at('calls', 2 ** 53)), named('badUid', 414))
   await assert.rejects(one.join(at('calls', '18446744073709551616')), named('uidOutOfRange', 414))
   await assert.rejects(sdk.createClient({ appkey: 'nobody', server: server.url }).join(at('calls', 1)), named('badAppkey', 417))
-  // Nobody listens there.
+  // No server listens on this port.
   sdk.configure({ commandTimeoutMs: 500 })
   await assert.rejects(sdk.createClient({ appkey: 'demo', server: 'ws://127.0.0.1:1' }).join(at('calls', 1)), named('notConnected', 20023))
   sdk.configure({ commandTimeoutMs: 10000 })
@@ -164,7 +164,7 @@ test('what the tables say of events', async () => {
   const role = until('role-Changed')
   await two.setRole('audience')
   assert.deepEqual(await role, { ...big, role: 'audience' })
-  // The maker of a channel moderates it, in the app `demo`.
+  // In the app `demo` the creator of a channel is its moderator.
   const end = until('disconnect')
   await two.kick(100, { reason: 'enough' })
   await end

@@ -28,7 +28,7 @@ test('what follows a settlement waits for its callbacks', async () => {
   const seen = []
   world.answers.setAttributes = () => {
     setImmediate(() => {
-      // Both in one turn of the network.
+      // Both frames arrive in the same task.
       world.event('clientJoin', { uid: '8', mid: mid(8) })
     })
     return { seq: world.seq }
@@ -70,7 +70,7 @@ test('a late handler hears what is so, alone, once, before what is newer', async
   assert.deepEqual(heard, [])
   await world.rest()
   assert.deepEqual(heard, [['clientJoin', 200], ['stream-added', 200], ['mute-audio', 200], ['clientJoin', 8], ['once', 8]])
-  // The others hear nothing of it.
+  // The handlers that were there before receive only the new event.
   assert.deepEqual(room(world.heard()), ['clientJoin 8'])
 })
 
@@ -107,7 +107,7 @@ test('a handler that is gone before its turn hears nothing', async () => {
   world.client.off('clientJoin', handler)
   await world.rest()
   assert.equal(heard, 0)
-  // Nor one that another handler of the event removes.
+  // A handler that another handler of the same event removes is not called either.
   world.client.once('member-count', () => world.client.off('member-count', handler)).on('member-count', handler)
   world.notice('memberCount', { count: 3 })
   await world.rest()
@@ -139,7 +139,7 @@ test('a host that reports from within a command', async () => {
     } }
   } } })
   const client = world.sdk.createClient({ appkey: 'demo' })
-  // It opens before there is anything to send by, and answers before the call of `send` ends.
+  // The socket opens before `connect` returns, and the answer arrives before `send` returns.
   const joined = client.join({ channelName: 'room1', uid: 100 })
   await world.rest()
   assert.equal((await joined).uid, 100)
@@ -198,7 +198,7 @@ test('an asynchronous handler that fails is told as one that throws', async () =
   await world.rest()
   world.heard()
   const fault = new Error('of the app')
-  // An unhandled rejection would fail the test.
+  // The test fails on an unhandled rejection.
   for (const event of ['member-count', 'handler-error', '*']) {
     world.client.on(event, async () => {
       throw fault
@@ -347,7 +347,7 @@ test('an app that is hidden gives a sign of life, and one that is shown asks for
   world.lifecycle.resume()
   assert.equal(pings(), 2)
   assert.equal(world.client.connectionState, 'connected')
-  // A server that does not answer that is not waited for as long as else.
+  // The time limit for an answer to this ping is shorter than usual.
   await world.pass(3000)
   assert.equal(world.client.connectionState, 'reconnecting')
 })

@@ -18,13 +18,13 @@ before(async () => {
 })
 after(() => server.stop())
 
-/** Waits until something is so. */
+/** Waits until a condition holds. */
 async function until(what, isSo) {
   for (const end = Date.now() + 20000; Date.now() < end; await new Promise((done) => setTimeout(done, 2))) if (await isSo()) return
   assert.fail(`never: ${what}`)
 }
 
-/** The app of the tests, as it would be written for a phone. */
+/** The app of the tests, written as an app for a phone. */
 function app({ SDK, server, channelName, uid }) {
   const state = { events: [], urls: {}, push: '', errors: [] }
   SDK.configure({ server })
@@ -66,7 +66,7 @@ test('the code asks for nothing that a phone lacks', () => {
     const code = readFileSync(new Phone().file(path), 'utf8')
     const words = code.match(/\b(?:WebAssembly(?! file)|TextDecoder|TextEncoder|fetch|URL|crypto|performance|queueMicrotask|globalThis|BigInt|WeakRef|FinalizationRegistry|eval|Function|window|document|self|process|require|async)\b(?!['"`])/g)
     assert.deepEqual(words, null, path)
-    // Younger than ES2017: optional chaining, nullish coalescing, spread objects, catch without a name.
+    // Syntax after ES2017: optional chaining, nullish coalescing, object spread, catch without a binding.
     assert.doesNotMatch(code, /\?\.[a-z([]|\?\?|\{\.\.\.|catch\{/)
   }
 })
@@ -109,12 +109,12 @@ for (const { name, ...options } of KINDS) {
         const state = phone.run(app, { SDK, server: server.url, channelName, uid: 100 })
         const push = await state.joined
         await until('three URLs', () => Object.keys(state.urls).length === 3)
-        // What was there came behind the callbacks of join.
+        // The present members are reported after the callbacks of `join`.
         assert.deepEqual(Array.from(state.events), [
           'then', 'then again', 'clientJoin 200', 'stream-added 200 audio', 'clientJoin 300', 'stream-added 300 audio', 'stream-added 300 video',
         ])
         state.events.length = 0
-        // Half of them hear of it in time.
+        // In half of the cases the app learns in time that it is hidden.
         if (showFirst) await phone.announceHide()
         phone.hide(showFirst)
         await other.publish('video')
@@ -141,7 +141,7 @@ for (const { name, ...options } of KINDS) {
   }
 }
 
-/** An app that sets everything up at each change of its configuration, and leaves at whatever ends a call. */
+/** An app that sets up its handlers again whenever its configuration changes, and leaves after every event that ends a call. */
 function component({ SDK, server, uid }) {
   SDK.configure({ server })
   const page = { events: [], exits: 0, list: [] }
@@ -190,7 +190,7 @@ test('an app that sets up anew all the time, is kicked, and enters again', async
   page.setUp()
   const first = await page.enter(channelName)
   await until('the URL', () => page.list.length)
-  // Its configuration changes in the channel: what is there is heard again, by the new handlers only.
+  // The configuration changes in the channel: only the new handlers receive the present streams again.
   page.setUp()
   await until('the URL again', () => page.list.length === 2)
   assert.deepEqual(Array.from(page.events), ['stream-added 200', 'stream-added 200'])
@@ -221,7 +221,7 @@ test('another network is another socket, and nobody sees a leave', async () => {
   phone.changeNetwork('4g')
   await until('back', () => state.events.includes('reconnected'))
   assert.equal(phone.sockets.length, 2)
-  // The same network again is none.
+  // A report of the same network is not a change.
   phone.changeNetwork('4g')
   await state.client.sendMessage('still here')
   assert.equal(phone.sockets.length, 2)
@@ -240,7 +240,7 @@ test('the same network that comes again ends the wait for the next attempt', asy
   await state.joined
   phone.changeNetwork('wifi')
   await until('back', () => state.events.includes('reconnected'))
-  // No network: sockets break, and so do attempts, until the pause between two of them is a long one.
+  // Without a network all attempts fail, until the pause between two attempts is long.
   let attempts = 0
   wx.connectSocket = ({ fail }) => {
     attempts++
@@ -254,7 +254,7 @@ test('the same network that comes again ends the wait for the next attempt', asy
   state.events.length = 0
   const sockets = phone.sockets.length
   phone.changeNetwork('wifi')
-  // Callbacks of the phone come by setImmediate, its timers never that soon.
+  // Callbacks of the simulated phone use setImmediate. Its timers never fire that soon.
   for (let turn = 0; turn < 4; turn++) await new Promise(setImmediate)
   assert.equal(phone.sockets.length, sockets + 1)
   await until('back again', () => state.events.includes('reconnected'))

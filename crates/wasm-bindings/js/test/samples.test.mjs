@@ -1,8 +1,8 @@
 //! Proves no rule of the protocol: that the code in the documents runs as it is printed, but for the server's address,
 //! and names calls, events and options that there are.
 //!
-//! The word behind the language says how: `wechat`, `uniapp`, `taro` on a phone, `browser`, `node` as modules, `joined` with a
-//! client that is in a channel, and with `config` and `app` (a piece of somebody's app) only what is said of it is judged.
+//! The word after the language selects how a sample runs: `wechat`, `uniapp`, `taro` on a phone; `browser`, `node` as modules;
+//! `joined` with a client in a channel. Samples with `config` and `app` (a part of an app) are only checked, not run.
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
@@ -23,7 +23,7 @@ const DOCUMENTS = [
 const KINDS = ['wechat', 'uniapp', 'taro', 'browser', 'node', 'joined', 'config', 'app']
 const text = (document) => readFileSync(join(repository, document), 'utf8')
 
-/** Blocks of JavaScript: where, how they run, and what they say. */
+/** The JavaScript blocks: where they are, how they run, and their code. */
 const samples = DOCUMENTS.flatMap((document) => Array.from(text(document).matchAll(/^```js ?(\w*)\n([^]*?)^```$/gm), (match) => ({
   kind: match[1],
   code: match[2],
@@ -41,7 +41,7 @@ before(async () => {
 })
 after(() => server.stop())
 
-/** Settles once a condition holds; `look` is called whenever something happened. */
+/** A promise that resolves once a condition holds. Call `look` after every change. */
 function condition(holds) {
   let look
   const met = new Promise((resolve) => (look = () => holds() && resolve()))
@@ -50,7 +50,7 @@ function condition(holds) {
 
 const addressed = (code) => code.replace(/wss?:\/\/(live\.example\.com|127\.0\.0\.1:8600)/g, server.url)
 
-/** Somebody who publishes in the channel of the samples, and what is heard of them. */
+/** A member that publishes in the channel of a sample, and the events that it received. */
 async function broadcaster(channelName) {
   const client = other()
   const heard = []
@@ -63,7 +63,7 @@ async function broadcaster(channelName) {
   await client.publish()
   return {
     client,
-    /** Settles when an event came of that uid. */
+    /** Resolves once the event came for this uid. */
     hears(event, uid) {
       const { met, look } = condition(() => heard.some(([name, payload]) => name === event && payload.uid === uid))
       listeners.add(look)
@@ -91,7 +91,7 @@ test('samples are right JavaScript, and name what there is', async () => {
     if (kind === 'config') continue
     const isRequired = /\brequire\(/.test(code)
     const file = `sample${at}.${isRequired ? 'cjs' : 'mjs'}`
-    // The file of a build to copy is the entry itself.
+    // The file that is copied by hand is the entry itself.
     const known = code.replace(/require\('[./]+\/sdk\/lianmai\.js'\)/, "require('lianmai/wechat')")
     writeFileSync(join(folder, file), isRequired ? `${known}\nmodule.exports = {}\n` : `${known}\nexport {}\n`)
     files.push(file)
@@ -100,14 +100,14 @@ test('samples are right JavaScript, and name what there is', async () => {
     join(js, 'node_modules/typescript/bin/tsc'), '--strict', '--noImplicitAny', 'false', '--noEmit', '--allowJs', '--checkJs', '--target', 'ES2022',
     '--lib', 'ES2022,DOM', '--types', '', '--module', 'NodeNext', '--moduleResolution', 'NodeNext', '--esModuleInterop', 'ambient.d.ts', ...files,
   ], { cwd: folder, encoding: 'utf8' })
-  // `require` itself has no type here.
+  // TypeScript does not know `require` here.
   const errors = stdout.split('\n').filter((line) => /error TS/.test(line) && !/Cannot find name '(require|module)'/.test(line))
   assert.deepEqual(errors.map((line) => line.replace(/sample(\d+)\.[cm]js\((\d+).*?\)/, (_, at, line) => `${samples[at].where} +${line - 1}`)), [])
 })
 
-/** A sample of a mini-program that ends with a client in a channel, or only loads the SDK. */
+/** Runs a sample of a mini-program, which ends with a client in a channel or only loads the SDK. */
 async function onPhone({ kind, code }, channel) {
-  // A bundler's output: the package in one file, the WebAssembly file where it was copied to.
+  // The output of a bundler: the package in one file, and a copy of the WebAssembly file.
   const phone = new Phone({ files: { '/bundle/': built, '/static/': built, '/lianmai.wasm': join(built, 'lianmai.wasm') } })
   const { client, hears } = await broadcaster(channel)
   const set = {}
@@ -148,10 +148,10 @@ async function onPhone({ kind, code }, channel) {
   }
 }
 
-/** A sample that is a module. */
+/** Runs a sample that is a module. */
 async function asModule({ code, kind }, channel, at) {
   const { client, hears } = await broadcaster(channel)
-  // A page is loaded anew.
+  // Every browser sample gets a new project, as a page that is loaded again.
   const file = join((kind === 'browser' ? project() : app).folder, `module${at}.mjs`)
   const isWhole = /^const client =/m.test(code)
   writeFileSync(file, `${addressed(code)}\nexport { YunXinMiniappSDK${isWhole ? ', client' : ''} }\n`)
@@ -172,7 +172,7 @@ async function asModule({ code, kind }, channel, at) {
   }
 }
 
-/** A piece of an app that is in a channel, which it made, with somebody else in it. */
+/** Runs a part of an app with a client in a channel that it created, together with another member. */
 async function whileJoined({ code }, channel) {
   const YunXinMiniappSDK = app.require('lianmai/node')
   YunXinMiniappSDK.configure({ server: server.url })
@@ -189,7 +189,7 @@ async function whileJoined({ code }, channel) {
   process.on('unhandledRejection', unhandled)
   try {
     await run(client, YunXinMiniappSDK, page, wx, { log() {}, warn() {}, error: (...what) => failures.push(what.join(' ')) }, async () => '', () => {})
-    // Handlers of what is already there, and of what comes, ran before the answer to this.
+    // The handlers of present and of new streams have run before `done` arrives.
     const told = new Promise((resolve) => client.on('message', ({ data }) => data === 'done' && resolve()))
     await friend.unpublish('video')
     await friend.publish('video')
@@ -208,11 +208,11 @@ async function whileJoined({ code }, channel) {
 
 for (const [at, sample] of samples.entries()) {
   const run = { wechat: onPhone, uniapp: onPhone, taro: onPhone, browser: asModule, node: asModule, joined: whileJoined }[sample.kind]
-  // Each in a channel of its own: what the uid of one sent counts for the next in the same channel.
+  // Every sample has its own channel, because the state of a uid would affect the next sample.
   const named = /channelName: '([^']+)'/.exec(sample.code)?.[1]
   const channel = `${named || 'room'} ${at}`
   const code = named ? sample.code.replaceAll(`channelName: '${named}'`, `channelName: '${channel}'`) : sample.code
-  // What never comes must not hang.
+  // A sample that waits forever must fail.
   if (run) test(`${sample.where} (${sample.kind})`, { timeout: 120000 }, () => run({ ...sample, code }, channel, at))
 }
 

@@ -4,10 +4,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { World } from './support/world.mjs'
 
-/** Longer than any call may wait: its own time, what a restart may add, and one freeze. */
-const PATIENCE_MS = 120000
+/** Longer than any call waits: its time limit, the extension by a restart, and one freeze. */
+const SETTLE_TIMEOUT_MS = 120000
 
-/** Numbers that look random and are the same each time. */
+/** A seeded pseudo-random generator. */
 function random(seed) {
   return (below) => {
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0
@@ -43,7 +43,7 @@ const FAULTS = [
   (world) => world.lifecycle && world.lifecycle.suspend(),
   (world) => (world.isDown = !world.isDown),
   (world) => (world.isMute = !world.isMute),
-  // A phone that is frozen: nothing for 20 s, then everything at once.
+  // A frozen phone: nothing happens for 20 s, then all timers fire.
   (world) => world.pass(20000, true),
 ]
 
@@ -82,10 +82,10 @@ for (let seed = 1; seed <= 60; seed++) {
       if (below(2)) await world.pass(below(4000))
     }
     world.isMute = world.isDown = false
-    await world.pass(PATIENCE_MS)
+    await world.pass(SETTLE_TIMEOUT_MS)
     assert.equal(open, 0)
     await Promise.all(done)
-    await Promise.all([world.client.destroy(), world.pass(PATIENCE_MS)])
+    await Promise.all([world.client.destroy(), world.pass(SETTLE_TIMEOUT_MS)])
     assert.deepEqual(faults, [])
     assert.equal(world.timers.size, 0)
     assert.ok(world.sockets.every(({ closed }) => closed !== null))

@@ -43,7 +43,7 @@ test('200 sessions of the simulator are the same in WebAssembly', () => {
   const files = readdirSync(folder)
   assert.equal(files.length, 200)
   const told = files.flatMap(replay).map((line) => JSON.parse(line)[1])
-  // All that a session can be told is in them.
+  // The traces contain every kind of input.
   const kinds = ['call', 'opened', 'frame', 'closed', 'timeout', 'networkChanged', 'foreground']
   for (const kind of kinds) assert.ok(told.includes(kind), `no trace has ${kind}`)
 })

@@ -34,7 +34,7 @@ before(async () => {
   node.configure({ server: server.url })
   other = node.createClient({ appkey: 'demo' })
   phone = new Phone()
-  // The import, and the server address.
+  // Replaces the import and the server address.
   YunXinMiniappSDK = phone.require('/sdk/lianmai.js')
   YunXinMiniappSDK.configure({ server: server.url })
 })
@@ -440,7 +440,7 @@ test('sections 1 to 8', async () => {
   app.section1()
   app.section2()
   await line('!!!! 房间房间成功')
-  // Nobody serves tasks yet.
+  // The server has no push tasks.
   for (const [section, failed] of [['section3add', '添加推流任务接口失败'], ['section3update', '更新推流任务接口失败'], ['section3delete', '删除推流任务接口调用失败']]) {
     app[section]()
     const [level, , error] = await line(failed)
@@ -450,7 +450,7 @@ test('sections 1 to 8', async () => {
   app.section3status()
   app.section4()
   assert.match((await line('推流成功'))[2], /^rtmp:\/\//)
-  // Registered in the channel: who is there is told all the same.
+  // The handlers are added in the channel and receive the present members nevertheless.
   app.section5()
   await line('200 发布了自己的 audio 数据')
   played.push((await line('订阅别人成功'))[2])
@@ -469,7 +469,7 @@ test('sections 1 to 8', async () => {
   await other.leave()
   await line('有人离开了')
   assert.equal(await app.section8(), undefined)
-  // The app left by itself: that is no `disconnect`, `kicked` or `error`.
+  // The app called `leave`, so there is no `disconnect`, `kicked` or `error`.
   assert.deepEqual(phone.lines.filter(([level, text]) => level === 'error' || /关闭了|被踢|失败/.test(text)), [])
   await app.client().destroy()
 })

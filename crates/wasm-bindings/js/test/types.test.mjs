@@ -53,7 +53,7 @@ let client: Client | undefined
 export { event, handler, client }
 `
 
-/** Without the types of browsers: mini-programs have none. */
+/** Compiles without the DOM types, because mini-programs have none. */
 function compile(files, options) {
   const { folder } = project()
   for (const [file, text] of Object.entries(files)) writeFileSync(join(folder, file), text)

@@ -25,7 +25,7 @@ test('a page whose timers fire once a minute stays a member', async () => {
   await joined
   let disconnects = 0
   client.on('disconnect', () => disconnects++)
-  // The server's side of it: who was silent for 25 s is closed, who is away for 30 s has left.
+  // The scripted server closes a connection after 25 s of silence; 30 s after that the member has left.
   let heard = world.time
   let away = null
   let returns = 0
@@ -33,7 +33,7 @@ test('a page whose timers fire once a minute stays a member', async () => {
   world.answer = function (socket, request) {
     heard = world.time
     if (request.method === 'reconnect') {
-      // A timer that is late can be first.
+      // A delayed timer of the client may fire first.
       assert.ok(away === null || world.time - away < 30000, `away for ${world.time - away} ms`)
       away = null
       returns++
@@ -55,7 +55,7 @@ test('a page whose timers fire once a minute stays a member', async () => {
   await client.destroy()
 })
 
-/** Runs a script of its own in the project. */
+/** Runs a script in the project. */
 function run(file, code) {
   writeFileSync(join(app.folder, file), code)
   return execFileSync(process.execPath, [file, server.url], { cwd: app.folder, encoding: 'utf8', timeout: 60000 }).trim()

@@ -1,4 +1,4 @@
-// Two members, by `require`: one publishes, the other subscribes. The process has to end by itself.
+// Two members, loaded with `require`: one publishes, the other subscribes. The process must end by itself.
 const YunXinMiniappSDK = require('lianmai/node')
 const sdk = require('lianmai')
 

@@ -1,4 +1,4 @@
-// Two members, by `import`: one publishes, the other subscribes. The process has to end by itself.
+// Two members, loaded with `import`: one publishes, the other subscribes. The process must end by itself.
 import YunXinMiniappSDK from 'lianmai/node'
 import sdk from 'lianmai'
 

@@ -1,4 +1,4 @@
-// A page as a server renders it: the module is there, a client is made only in browsers.
+// A page for server-side rendering: the server loads the module, but only browsers create a client.
 import YunXinMiniappSDK from 'lianmai/web'
 
 export function render(channelName) {

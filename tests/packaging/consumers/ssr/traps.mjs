@@ -1,4 +1,4 @@
-// Whatever of these is touched is told: a server that renders pages has some of them, of another kind, or none.
+// Records every access to these globals. A server that renders pages has different versions of them, or none.
 const NAMES = [
   'window', 'document', 'location', 'navigator', 'WebSocket', 'MessageChannel', 'Worker', 'fetch', 'crypto', 'WebAssembly',
   'setTimeout', 'setInterval', 'setImmediate', 'atob', 'localStorage',
@@ -11,7 +11,7 @@ for (const name of NAMES) {
   Object.defineProperty(globalThis, name, {
     configurable: true,
     get() {
-      // Node's own loader uses some of them.
+      // Node's own loader uses some of these globals.
       if (isWatching && /node_modules.lianmai|ssr.dist/.test(new Error().stack)) touched.push(name)
       return real
     },

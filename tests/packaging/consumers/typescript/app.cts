@@ -1,4 +1,4 @@
-// The same by `require`.
+// The same app with `require`.
 import YunXinMiniappSDK = require('ENTRY')
 
 const client: YunXinMiniappSDK.Client = YunXinMiniappSDK.createClient({ appkey: 'demo' })

@@ -1,4 +1,4 @@
-// An app with types; `ENTRY` stands for the three of them.
+// A typed app. The test replaces `ENTRY` by each entry of the package.
 import YunXinMiniappSDK from 'ENTRY'
 import type { Client, StreamEvent } from 'ENTRY'
 

@@ -1,4 +1,4 @@
-// A page that joins a channel, publishes, and subscribes to who is there. `window.room` is what came of it.
+// A page that joins a channel, publishes, and subscribes to the other members. `window.room` holds the outcome.
 import './violations.js'
 import YunXinMiniappSDK from 'lianmai/web'
 import { enter } from './room.js'

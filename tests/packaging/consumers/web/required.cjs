@@ -1,4 +1,4 @@
-// The same by `require`.
+// The same page with `require`.
 require('./violations.js')
 const YunXinMiniappSDK = require('lianmai/web')
 const { enter } = require('./room.js')

@@ -1,13 +1,13 @@
 export function enter(sdk, search) {
   const query = new URLSearchParams(search)
   sdk.configure({ server: query.get('server'), wasmPath: query.get('wasmPath') || undefined })
-  // Timers as the browser has them: the SDK's own are slowed down less.
+  // Uses the browser's timers directly; browsers slow them down more than the SDK's.
   if (query.has('plain')) sdk.configure({ host: { setTimer: (run, ms) => setTimeout(run, ms), clearTimer: (timer) => clearTimeout(timer) } })
   const client = sdk.Client({ appkey: 'demo' })
   const seen = { ticks: 0, left: [], states: [] }
   client.on('clientLeave', ({ uid, reason }) => seen.left.push(`${uid} ${reason}`))
   client.on('connection-state-change', ({ state, reason }) => seen.states.push(reason ? `${state} (${reason})` : state))
-  // What a hidden page went through it tells who asks.
+  // A hidden page sends its observations to the member that asks.
   const tick = () => {
     seen.ticks++
     setTimeout(tick, 100)

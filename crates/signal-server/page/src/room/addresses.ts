@@ -1,12 +1,12 @@
-// Addresses as people use them. In: URLs of the server and of this page. Out: parts and links. Deliberately absent: making a
-// URL of media; those are used exactly as they came.
+// Splits and builds addresses. In: URLs of the server and of this page. Out: parts and links. Deliberately absent: building
+// media URLs; the page uses them exactly as the server sent them.
 
-/** Where the SDK connects to: the server that this page came from. */
+/** The address that the SDK connects to: the server that this page came from. */
 export function serverOf(page: Location): string {
   return `${page.protocol === 'https:' ? 'wss' : 'ws'}://${page.host}`
 }
 
-/** Whether an address is of this machine only. */
+/** Whether an address works only on this machine. */
 export function isLoopback(url: string): boolean {
   try {
     // `rtmp` is no scheme whose hosts browsers read.
@@ -17,7 +17,7 @@ export function isLoopback(url: string): boolean {
   }
 }
 
-/** A push URL as OBS asks for it. */
+/** Splits a push URL into the two fields that OBS has. */
 export function forObs(url: string): { server: string; key: string } {
   const end = url.indexOf('?')
   const at = url.lastIndexOf('/', end < 0 ? url.length : end)
@@ -25,7 +25,7 @@ export function forObs(url: string): { server: string; key: string } {
   return { server: url.slice(0, at), key: url.slice(at + 1) }
 }
 
-/** A test picture and tone to a push URL. */
+/** The command that pushes a test picture and a tone to a URL. */
 export function ffmpegLine(url: string): string {
   return [
     'ffmpeg -re -f lavfi -i testsrc2=size=640x360:rate=25 -re -f lavfi -i sine=frequency=660',
@@ -34,7 +34,7 @@ export function ffmpegLine(url: string): string {
   ].join(' ')
 }
 
-/** What a link to this page may say. Never a token. */
+/** What a link to this page contains. It never contains a token. */
 export interface Invitation {
   channel: string
   appkey: string

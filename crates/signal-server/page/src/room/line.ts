@@ -1,10 +1,10 @@
-// The line between this page and the server, with switches on it: what a person presses to see how a room recovers. In: what
-// the SDK asks of its host, and the switches. Out: sockets, timers and the app's life, as the switches have them. Deliberately
-// absent: what the SDK makes of it, and media, which has connections of its own.
+// The connection between this page and the server, with switches: the user operates them to see how a room recovers. In: what
+// the SDK asks of its host, and the switches. Out: sockets, timers and lifecycle reports that follow the switches. Deliberately
+// absent: the SDK's reaction, and media, which uses its own connections.
 
 import type { Host, HostSocket, LifecycleListener, SocketListener } from 'lianmai/web'
 
-/** `up`: as in any page. `unplugged`: no socket opens. `suspended`: as a phone does it to an app in the background. */
+/** `up`: works normally. `unplugged`: no socket opens. `suspended`: acts like a phone that freezes an app in the background. */
 export type LineState = 'up' | 'unplugged' | 'suspended'
 
 interface Timer {
@@ -16,7 +16,7 @@ const { port1, port2 } = new MessageChannel()
 const tasks: Array<() => void> = []
 port1.onmessage = () => tasks.shift()?.()
 
-/** Runs something soon, and not as part of a timer. */
+/** Runs a function soon, outside of any timer callback. */
 function macrotask(run: () => void): void {
   tasks.push(run)
   port2.postMessage(0)
@@ -25,20 +25,20 @@ function macrotask(run: () => void): void {
 export class Line {
   state: LineState = 'up'
   private drop: ((code: number) => void) | null = null
-  /** What fell due while the app was suspended. */
+  /** Callbacks that became due while the app was suspended. */
   private held: Array<() => void> = []
   private life: LifecycleListener | null = null
 
   constructor(private changed: () => void) {}
 
-  /** The parts of the platform that have switches. */
+  /** The parts of the platform that the switches control. */
   host(): Partial<Host> {
     return {
       connect: (url, protocol, listener) => this.connect(url, protocol, listener),
       setTimer: (run, ms) => {
         const timer: Timer = { isCleared: false, id: 0 }
-        // As the SDK's own host does it: in a hidden page a timer that a timer set fires once in a minute, one that a
-        // message set once in a second.
+        // The SDK's own host does the same: in a hidden page, a timer set by a timer fires once a minute, a timer set by a
+        // message once a second.
         macrotask(() => {
           if (!timer.isCleared) timer.id = window.setTimeout(() => this.whenAwake(() => timer.isCleared || run()), ms)
         })
@@ -53,7 +53,7 @@ export class Line {
     }
   }
 
-  /** The socket is lost, and the next one opens. */
+  /** Drops the present socket. The next socket opens normally. */
   cut(): void {
     this.drop?.(1006)
   }
@@ -71,7 +71,7 @@ export class Line {
   suspend(): void {
     this.life?.suspend()
     this.move('suspended')
-    // WeChat closes the sockets of an app in the background; the app hears of it when it is shown again.
+    // WeChat closes the sockets of an app in the background; the app learns of it when it is shown again.
     this.drop?.(1000)
   }
 
@@ -108,7 +108,7 @@ export class Line {
       socket.close(1000)
     }
     socket.onopen = () => {
-      // An answer without the sub-protocol is no server of ours.
+      // A server that does not select the sub-protocol is not one of ours.
       if (socket.protocol !== protocol) this.drop?.(1006)
       else if (!isOver) listener.open()
     }

@@ -1,35 +1,35 @@
-// The event log: one row for each event that the SDK told and each call that succeeded, in their order. In: those, and the channel's
-// number as of then. Out: rows. Deliberately absent: URLs and tokens, which are secrets.
+// The event log: one row for each event of the SDK and each call that succeeded, in order. In: events, calls, and the channel's
+// sequence number at that time. Out: rows. Deliberately absent: URLs and tokens, because they are secrets.
 
 export interface Row {
   id: number
-  /** The numbers of the channel's events that came with this row, as `[first, last]`; absent for what is told to this client alone. */
+  /** The first and last sequence number that this row covers; absent for an event that only this client received. */
   seqs?: [number, number]
   at: Date
   event: string
   text: string
 }
 
-/** Rows that are kept. */
+/** The number of rows that are kept. */
 export const MAX_ROWS = 500
 
 export class EventLog {
   rows: Row[] = []
   private next = 1
-  /** The channel's number as of the last row. */
+  /** The channel's sequence number at the last row. */
   private seq: number | undefined
 
-  /** `seq` is the channel's number as of this event: where it moved, the row holds what it moved by. */
+  /** `seq` is the channel's sequence number at this event. If it rose, the row covers the numbers in between. */
   add(event: string, payload: unknown, seq: number | undefined): void {
     const row: Row = { id: this.next++, at: new Date(), event, text: told(payload) }
     if (seq !== undefined && this.seq !== undefined && seq > this.seq) row.seqs = [this.seq + 1, seq]
-    // Lower in another life of the channel, which begins with a picture of it.
+    // The number is lower in a new incarnation of the channel. The client then receives its whole state.
     if (seq !== undefined) this.seq = seq
     this.rows = [...this.rows.slice(1 - MAX_ROWS), row]
   }
 }
 
-/** What of a payload is for people. */
+/** The readable part of a payload. */
 function told(payload: unknown): string {
   if (typeof payload !== 'object' || payload === null) return ''
   const { name, reason } = payload as { name?: string; reason?: string }

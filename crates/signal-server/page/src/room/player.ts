@@ -1,6 +1,6 @@
-// One stream in one video element, by mpegts.js. In: the URLs of a stream, what kinds it has, and the element. Out: the picture
-// and sound, and what is going on. A stream that ends, or cannot be played yet, is asked for again for as long as it is
-// published. Deliberately absent: whether it is published, and who may hear it.
+// Plays one stream in one video element with mpegts.js. In: the URL of a stream, its kinds, and the element. Out: picture and
+// sound, and the playback state. The player opens a stream again if it ends or cannot be played yet, until it is destroyed.
+// Deliberately absent: whether the stream is published, and who may play it.
 
 import type Mpegts from 'mpegts.js'
 import type { Urls } from 'lianmai/web'
@@ -15,31 +15,31 @@ export interface Source {
   hasVideo: boolean
 }
 
-/** Milliseconds until a stream is asked for again: twice as long each time. */
+/** The delay before a stream is opened again, in milliseconds. It doubles each time. */
 const FIRST_PAUSE_MS = 500
 const LONGEST_PAUSE_MS = 8000
-/** So often the library is asked for before a stream is called unplayable. */
+/** How often the library is loaded before the stream counts as unplayable. */
 const MAX_LOADS = 5
-/** Seconds behind the stream's end from which a player jumps: a page that was hidden. */
+/** A page that is shown again jumps forward if it is more than this many seconds behind the end of the stream. */
 const FAR_BEHIND_S = 6
-/** Seconds behind the end where it lands. */
+/** How many seconds behind the end it then continues. */
 const BEHIND_S = 1
 
-/** A page opens six HTTP connections to one server, and more WebSockets than there are streams. */
+/** Prefers WebSocket: browsers allow only six HTTP connections to one server, but more WebSockets than there are streams. */
 export function transportOf(urls: Urls): { url: string; transport: Transport } | null {
   if (urls.wsFlv) return { url: urls.wsFlv, transport: 'wsFlv' }
   return urls.flv ? { url: urls.flv, transport: 'flv' } : null
 }
 
-/** Loaded with the first stream: most of the page's bytes are of it. */
+/** mpegts.js, loaded with the first stream, because it is most of the page's size. */
 let loaded: Promise<typeof Mpegts> | undefined
 function library(): Promise<typeof Mpegts> {
   loaded ??= import('mpegts.js').then((module) => {
-    // Its lines hold URLs, which are secrets.
+    // The log of the library contains URLs, which are secrets.
     module.default.LoggingControl.applyConfig({ enableAll: false })
     return module.default
   }).catch((error) => {
-    // The next stream, or the next attempt, asks for it again.
+    // The next stream or the next attempt loads it again.
     loaded = undefined
     throw error
   })
@@ -51,7 +51,7 @@ export class Player {
   private isDestroyed = false
   private pause = FIRST_PAUSE_MS
   private timer = 0
-  /** Times in a row that the library did not come. */
+  /** Number of successive failures to load the library. */
   private misses = 0
 
   constructor(private video: HTMLVideoElement, private source: Source, private report: (state: Playing) => void, private reopens: (reason: string) => void) {
@@ -95,7 +95,7 @@ export class Player {
       type: 'flv',
       isLive: true,
       url,
-      // What is published, and is not said where it is: the stream's own head knows best.
+      // Only a missing kind is named. Otherwise the header of the stream decides.
       ...(hasAudio ? {} : { hasAudio: false }),
       ...(hasVideo ? {} : { hasVideo: false }),
     }, {
@@ -113,7 +113,7 @@ export class Player {
     player.on(mpegts.Events.LOADING_COMPLETE, () => again('the stream ended'))
     player.attachMediaElement(this.video)
     player.load()
-    // It begins when there is something; a stream that ends before that is another matter.
+    // `play` rejects if the stream ends first. LOADING_COMPLETE or ERROR reports that case.
     Promise.resolve(player.play()).catch(() => {})
   }
 

@@ -1,6 +1,6 @@
-// The room as the page shows it: one client of the SDK, what it told, and what is played. In: what a person does, and events of
-// the SDK. Out: fields to draw, and a call whenever one changed. Deliberately absent: drawing, words, and decisions about the
-// connection, which are the SDK's.
+// The state of the room that the page shows: one client of the SDK, its events, and the streams that play. In: actions of the
+// user, and events of the SDK. Out: fields to draw, and a call whenever one of them changed. Deliberately absent: drawing, texts,
+// and decisions about the connection, which the SDK makes.
 
 import YunXinMiniappSDK, {
   type Channel, type Client, type ClientEvents, type ConnectionState, type EventName, type KickedEvent, type LianmaiError, type MediaType,
@@ -10,13 +10,13 @@ import { Line } from './line.js'
 import { EventLog } from './log.js'
 import { transportOf, type Source } from './player.js'
 
-/** A stream to be watched. */
+/** A stream that is shown. */
 export interface Tile {
   key: string
   uid: Uid
-  /** Audio and video of a member come together; each other kind has a stream of its own. */
+  /** Audio and video of a member share a stream; every other kind has its own. */
   kinds: Set<MediaType>
-  /** Absent until its URL came, and where no URL can be played here. */
+  /** Absent until the URL is known, or if this page cannot play any of the URLs. */
   source?: Source
 }
 
@@ -29,13 +29,13 @@ export interface Said {
   isOwn: boolean
 }
 
-/** Why one is in the room no more. */
+/** Why the user is no longer in the room. */
 export type Ending =
   | { why: 'kicked'; event: KickedEvent }
   | { why: 'closed'; event: RoomCloseEvent }
   | { why: 'disconnect'; reason: string }
 
-/** Something that did not work, until a person read it. */
+/** An error that is shown until the user dismisses it. */
 export interface Trouble {
   id: number
   error: LianmaiError
@@ -50,9 +50,9 @@ export interface Entry {
   token: string
 }
 
-/** Messages that are kept. */
+/** The number of messages that are kept. */
 const MAX_SAID = 200
-/** Streams that play at once: each is a decoder, and a member may have so many subscriptions. */
+/** The number of streams that play at once: each needs a decoder, and the server limits subscriptions. */
 const MAX_TILES = 16
 
 export class Room {
@@ -65,20 +65,20 @@ export class Room {
   pushUrl = ''
   muted = new Set<MediaType>()
   tiles = new Map<string, Tile>()
-  /** Streams that wait for a place, in their order. */
+  /** Streams that wait for a free tile, in order. */
   waiting = new Map<string, Tile>()
   said: Said[] = []
   tasks: TaskInfo[] = []
-  /** What was told of a task last: more than the task itself has. */
+  /** The last event of each task. It contains more than the task itself. */
   taskTold = new Map<string, TaskEvent>()
-  /** What this page has asked of its tasks: nobody tells the layout of another one's. */
+  /** The parameters of the tasks that this page set. The server does not report the layout of other tasks. */
   ownTasks = new Map<string, RtmpTask>()
   log = new EventLog()
   ending: Ending | null = null
   troubles: Trouble[] = []
-  /** What the last return came to, until the next loss. */
+  /** The result of the last reconnect; cleared when the connection is lost again. */
   returned: ReconnectedEvent | null = null
-  /** When the token ends, in milliseconds of `performance.now`. */
+  /** When the token expires, in milliseconds of `performance.now`. */
   tokenEnds: number | null = null
   readonly line: Line
   private readonly client: Client
@@ -112,7 +112,7 @@ export class Room {
       try {
         await this.client.leave()
       } finally {
-        // One is out, whatever the server said.
+        // The user has left, whatever the server answered.
         this.clear()
       }
     })
@@ -141,7 +141,7 @@ export class Room {
   say(text: string, to: Uid | null): Promise<boolean> {
     return this.succeeded('sendMessage', async () => {
       await this.client.sendMessage(text, to === null ? {} : { to: [to] })
-      // One does not hear oneself.
+      // The server does not send a client its own message.
       this.keep({ uid: this.own!, text, isTargeted: to !== null, isOwn: true })
     })
   }
@@ -179,7 +179,7 @@ export class Room {
     return this.succeeded('deleteTasks', () => this.client.deleteTasks({ taskIds: [taskId] }))
   }
 
-  // As a moderator
+  // Calls of moderators
 
   kick(uid: Uid, reason: string, durationS: number): Promise<void> {
     return this.attempted('kick', () => this.client.kick(uid, { ...(reason && { reason }), ...(durationS && { durationS }) }))
@@ -206,13 +206,13 @@ export class Room {
     this.changed()
   }
 
-  /** A stream ended or broke in this page, and is opened again: an operator sees why a picture stood. */
+  /** A stream ended or failed in this page and is opened again. The log shows the reason. */
   reopens(uid: Uid, reason: string): void {
     this.log.add('stream-reopened', { uid, reason }, this.channel?.seq)
     this.changed()
   }
 
-  /** The person read how the client came back. */
+  /** The user dismisses the result of the reconnect. */
   acknowledge(): void {
     this.returned = null
     this.changed()
@@ -222,7 +222,7 @@ export class Room {
     return this.members.find((member) => member.uid === uid)?.name || String(uid)
   }
 
-  /** The role that one has, which need not be the one that was asked for. */
+  /** The present role of the client. It may differ from the role that it requested. */
   get role(): Role {
     return this.members.some(({ isSelf }) => isSelf) ? 'broadcaster' : 'audience'
   }
@@ -231,7 +231,7 @@ export class Room {
     return this.channel !== null && this.channel.creator === this.own
   }
 
-  // What the SDK tells
+  // Events of the SDK
 
   private heard<E extends EventName>(event: E, payload: ClientEvents[E]): void {
     const before = this.members
@@ -281,7 +281,7 @@ export class Room {
 
   private subscribe(uid: Uid, kind: MediaType): void {
     this.client.subscribe(uid, kind).then(({ urls }) => this.moved(uid, kind, urls), (error: LianmaiError) => {
-      // It ended meanwhile, or one left: that is told by events.
+      // The stream ended meanwhile, or the client left. Events report both.
       if (!['notPublished', 'noSuchMember', 'superseded', 'notJoined'].includes(error.name)) this.failed(error)
     })
   }
@@ -358,13 +358,13 @@ export class Room {
     this.changed()
   }
 
-  /** A call whose failure is shown. */
+  /** Makes a call; logs its success and shows its failure. */
   private async succeeded(name: string, call: () => Promise<unknown>): Promise<boolean> {
     try {
       await call()
       this.pushUrl = this.client.pusherAttributes().url
       this.channel = this.client.channel()
-      // What one does oneself is told by the answer, and nobody tells it again.
+      // A client receives no event about its own call; the answer is the only report.
       this.log.add(`${name}()`, null, this.channel?.seq)
       this.members = this.client.members()
       this.tasks = this.client.tasks()

@@ -1,4 +1,4 @@
-// What to do about an error, by its name. In: the name. Out: which sentence. Absent for names whose own sentence says it.
+// The advice for an error. In: the name of the error. Out: the key of a sentence. An error whose own text advises is absent.
 
 import type { Key } from './index.js'
 

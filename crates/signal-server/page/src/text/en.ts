@@ -1,4 +1,4 @@
-// The page in English. The other language has the same keys: the compiler looks at that. `{name}` is replaced.
+// The texts of the page in English. The compiler checks that the other language has the same keys. `{name}` is a placeholder.
 
 export const en = {
   title: 'Live room',

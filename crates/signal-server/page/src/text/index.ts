@@ -1,5 +1,5 @@
-// Which language the page speaks. In: the browser's languages, and a choice that is kept. Out: `t`. Deliberately absent: markup;
-// whatever goes into a text stays text.
+// Selects the language of the page. In: the browser's languages, and a stored choice. Out: `t`. Deliberately absent: markup;
+// values that are inserted into a text remain plain text.
 
 import { createContext } from 'preact'
 import { useContext } from 'preact/hooks'

@@ -1,4 +1,4 @@
-// What happens to the connection, above everything else. In: its state. Out: a sentence, and a field where a token ends.
+// The state of the connection, at the top of the page. In: the state. Out: a sentence, and a field for a new token.
 
 import type { ConnectionState } from 'lianmai/web'
 import type { Room } from '../room/room.js'
@@ -55,7 +55,7 @@ function Renew({ room }: { room: Room }) {
   )
 }
 
-/** What did not work, and what to do about it. */
+/** Errors, each with advice. */
 export function Troubles({ room }: { room: Room }) {
   const t = useText()
   return (

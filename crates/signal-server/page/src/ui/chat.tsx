@@ -1,4 +1,4 @@
-// What is said. In: messages. Out: messages. Deliberately absent: links and markup; what is said stays text.
+// The chat. In: messages. Out: messages. Deliberately absent: links and markup; messages remain plain text.
 
 import { useState } from 'preact/hooks'
 import type { Room } from '../room/room.js'

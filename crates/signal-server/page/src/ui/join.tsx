@@ -1,5 +1,5 @@
-// The way in. In: what the server says of itself, what the link says, and how the last stay ended. Out: who joins what.
-// Deliberately absent: keeping a token anywhere but in this form.
+// The form to join. In: the facts of the server, the channel of a link, and how the last membership ended. Out: the input of the
+// form. Deliberately absent: storing a token anywhere but in this form.
 
 import { useState } from 'preact/hooks'
 import type { Entry, Ending } from '../room/room.js'

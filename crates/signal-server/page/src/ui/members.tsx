@@ -1,5 +1,5 @@
-// Who is there, and what a moderator does. In: members. Out: calls. Deliberately absent: whether one may moderate: a token may
-// say so, which only the server knows.
+// The members, and the actions of a moderator. In: members. Out: calls. Deliberately absent: whether the user may moderate; the
+// token may allow it, and only the server knows.
 
 import { useState } from 'preact/hooks'
 import type { Member } from 'lianmai/web'
@@ -7,7 +7,7 @@ import type { Room } from '../room/room.js'
 import { useText } from '../text/index.js'
 import { Dialog, Field, Panel } from './parts.js'
 
-/** Members that are listed. */
+/** The number of members that are listed. */
 const MAX_ROWS = 200
 
 export function Members({ room }: { room: Room }) {

@@ -1,4 +1,4 @@
-// Oneself: role, name, and how to be on air. In: the own state. Out: calls. Deliberately absent: pushing, which no browser can.
+// The user: role, name, and how to publish. In: the own state. Out: calls. Deliberately absent: pushing; no browser can do it.
 
 import { useState } from 'preact/hooks'
 import { ffmpegLine, forObs, isLoopback } from '../room/addresses.js'

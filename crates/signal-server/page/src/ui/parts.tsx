@@ -1,14 +1,14 @@
-// Small parts that several views use. In: what to show. Out: elements. Deliberately absent: rooms.
+// Small components that several views use. In: what to show. Out: elements. Deliberately absent: rooms.
 
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { encode } from 'uqr'
 import { useText } from '../text/index.js'
 
-/** Attributes of a field that holds a technical word. */
+/** Attributes of a field for a technical word. */
 export const WORD = { autoComplete: 'off', autoCapitalize: 'off', spellcheck: false } as const
 
-/** Paths on a ground of 24 by 24: fonts of emoji are not everywhere. */
+/** Icons as paths in a box of 24 by 24, because not every system has an emoji font. */
 const ICONS = {
   loud: 'M4 9v6h4l5 4V5L8 9zM16 8.5a5 5 0 0 1 0 7M18.5 6a8.5 8.5 0 0 1 0 12',
   silent: 'M4 9v6h4l5 4V5L8 9zM16.5 9.5l5 5M21.5 9.5l-5 5',
@@ -26,7 +26,7 @@ export function Icon({ name }: { name: keyof typeof ICONS }) {
 
 let fields = 0
 
-/** A field with its label, and maybe a hint. */
+/** A field with its label, and an optional hint. */
 export function Field(props: { label: string; hint?: string; children: (id: { id: string; 'aria-describedby'?: string }) => ComponentChildren }) {
   const id = useState(() => `field-${++fields}`)[0]
   const hint = props.hint ? `${id}-hint` : undefined
@@ -48,7 +48,7 @@ export function Panel(props: { id: string; title: string; class?: string; childr
   )
 }
 
-/** A text that is there to be copied. */
+/** A text with a button to copy it. */
 export function CopyField(props: { label: string; value: string }) {
   const t = useText()
   const [copied, setCopied] = useState(false)
@@ -58,7 +58,7 @@ export function CopyField(props: { label: string; value: string }) {
     try {
       await navigator.clipboard.writeText(props.value)
     } catch {
-      // A page that came without TLS has no clipboard, but what it selected can be copied.
+      // Without TLS a page has no clipboard, but it can copy its selection.
       document.execCommand('copy')
     }
     setCopied(true)
@@ -77,7 +77,7 @@ export function CopyField(props: { label: string; value: string }) {
   )
 }
 
-/** Light modules on a dark ground confuse cameras, so it is dark on white in both themes. */
+/** A QR code, black on white in both themes, because cameras fail on inverted codes. */
 export function Qr(props: { label: string; value: string }) {
   const { size, data } = encode(props.value, { border: 2 })
   const path = data.flatMap((row, y) => row.flatMap((isDark, x) => (isDark ? `M${x} ${y}h1v1h-1z` : []))).join('')
@@ -92,7 +92,7 @@ export function Qr(props: { label: string; value: string }) {
   )
 }
 
-/** A question in front of everything else. */
+/** A modal dialog. */
 export function Dialog(props: { title: string; submit: string; onClose: () => void; onSubmit: (form: FormData) => void; children: ComponentChildren }) {
   const t = useText()
   const dialog = useRef<HTMLDialogElement>(null)
@@ -111,7 +111,7 @@ export function Dialog(props: { title: string; submit: string; onClose: () => vo
   )
 }
 
-/** Follows its end, unless a person scrolled back. */
+/** Keeps an element scrolled to its end, unless the user scrolled back. */
 export function useFollow<E extends HTMLElement>(what: unknown) {
   const element = useRef<E>(null)
   const isAtEnd = useRef(true)

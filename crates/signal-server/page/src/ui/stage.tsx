@@ -1,5 +1,5 @@
-// The streams. In: tiles. Out: a picture for each, silent until a person wants sound. Deliberately absent: how a stream is
-// fetched and decoded.
+// The streams. In: tiles. Out: a picture for each, muted until the user turns the sound on. Deliberately absent: fetching and
+// decoding a stream.
 
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { Player, type Playing } from '../room/player.js'
@@ -30,7 +30,7 @@ function Stream({ room, tile, isLoud }: { room: Room; tile: Tile; isLoud: boolea
   const t = useText()
   const video = useRef<HTMLVideoElement>(null)
   const [playing, setPlaying] = useState<Playing>('waiting')
-  /** What a person wants of this one stream; at first as of all. */
+  /** Whether the user turned this stream's sound on or off; null: the setting for all streams applies. */
   const [wish, setWish] = useState<boolean | null>(null)
   useEffect(() => setWish(null), [isLoud])
   const { source } = tile
@@ -47,16 +47,16 @@ function Stream({ room, tile, isLoud }: { room: Room; tile: Tile; isLoud: boolea
   const isHeard = wish ?? isLoud
   const hasSound = tile.kinds.has('audio') || tile.kinds.has('slaveAudio')
   const hasPicture = tile.kinds.has('video') || tile.kinds.has('screenShare')
-  // Who says that it is muted is not heard, whatever it pushes.
+  // A member that is muted is silent, whatever it pushes.
   const isSilent = !isHeard || isMuted('audio')
-  // With the button that says so, not after it.
+  // The sound changes together with the button, not after it.
   useLayoutEffect(() => {
     const element = video.current
     if (!element) return
     element.muted = isSilent
     if (element.paused) element.play().catch(({ name }: Error) => {
-      // A browser refuses sound that no person asked for. Any other error ends this one attempt only: a stream that is
-      // being opened again plays by itself.
+      // Browsers refuse sound that the user did not ask for. Any other error ends only this attempt: a stream that is
+      // opened again plays by itself.
       if (name === 'NotAllowedError') setWish(false)
     })
   }, [isSilent])

@@ -1,6 +1,6 @@
-// Push tasks: what is composed and pushed elsewhere. In: the tasks of the channel. Out: each one's state, its layout as a
-// picture that follows its fields, and calls that add, change and end one. Deliberately absent: layouts of tasks that another
-// page has added, which nobody tells.
+// Push tasks: the server composes a picture and pushes it elsewhere. In: the tasks of the channel. Out: the state of each, its
+// layout as a drawing that follows the fields, and calls that add, change and end a task. Deliberately absent: layouts of tasks
+// that another page added, because the server does not report them.
 
 import type { RtmpTask, TaskInfo, Uid } from 'lianmai/web'
 import { useState } from 'preact/hooks'
@@ -15,12 +15,12 @@ const STATES: { [state: string]: Key } = {
   idle: 'taskIdle', starting: 'taskStarting', pushing: 'taskPushing', retrying: 'taskRetrying', failed: 'taskFailed',
 }
 const TONES: { [state: string]: string } = { pushing: 'live', retrying: 'warn', failed: 'warn' }
-/** A picture that is seen and heard takes one of these, which a server has at most. */
+/** The maximum number of windows with picture and sound that a server allows in one task. */
 const MAX_WINDOWS = 7
-/** `code` of a task one of whose pictures cannot be used. */
+/** The `code` of a task with an image that cannot be used. */
 const IMAGE_FAILED = 512
 
-/** Everybody on air side by side, in two rows when there are many. */
+/** A layout of all members on air side by side, in two rows if there are more than three. */
 function sideBySide(uids: Uid[], width = 1280, height = 720): Layout {
   const shown = uids.slice(0, MAX_WINDOWS)
   const columns = shown.length > 3 ? Math.ceil(shown.length / 2) : Math.max(shown.length, 1)
@@ -72,7 +72,7 @@ function Task({ room, task }: { room: Room; task: TaskInfo }) {
   )
 }
 
-/** The layout of a task of this page: drawn as its fields say, and applied when a person says so. */
+/** The layout of a task of this page: drawn as its fields say, and applied when the user submits it. */
 function Edit({ room, task }: { room: Room; task: RtmpTask }) {
   const t = useText()
   const [layout, setLayout] = useState(task.layout)
@@ -95,7 +95,7 @@ function Edit({ room, task }: { room: Room; task: RtmpTask }) {
 
 function NewTask({ room }: { room: Room }) {
   const t = useText()
-  /** Until a person changes it, whoever is on air. */
+  /** The layout that the user changed; null: the layout shows all members on air. */
   const [changed, setChanged] = useState<Layout | null>(null)
   const layout = changed ?? sideBySide(onAir(room))
   const add = async (event: SubmitEvent) => {
@@ -121,7 +121,7 @@ function NewTask({ room }: { room: Room }) {
   )
 }
 
-/** Who is not on air has an empty frame. */
+/** Draws a layout. A member that is not on air has an empty frame. */
 function Drawn({ room, label, layout }: { room: Room; label: string; layout: Layout }) {
   const { canvas } = layout
   const air = new Set(onAir(room))

@@ -1,4 +1,4 @@
-// What an operator plays with: attributes, the line, the event log, and the way in for others.
+// Tools for operators: attributes, switches of the connection, the event log, and the invitation for others.
 
 import { useState } from 'preact/hooks'
 import { invitation, isLoopback } from '../room/addresses.js'

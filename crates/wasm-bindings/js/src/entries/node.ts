@@ -1,4 +1,4 @@
-// `lianmai/node`. One module for `import` and `require`, so that both have the same client.
+// `lianmai/node`. `import` and `require` load the same module, so both get the same client.
 import { join } from 'node:path'
 import { createSdk } from '../facade/sdk.js'
 import { node } from '../hosts/node.js'

@@ -1,4 +1,4 @@
-// `lianmai/web` for `require`, where no module knows its URL: the file of WebAssembly comes as text.
+// `lianmai/web` for `require`. A CommonJS module does not know its URL, so the WebAssembly file is included as text.
 import { createSdk } from '../facade/sdk.js'
 import { web } from '../hosts/web.js'
 

@@ -1,4 +1,4 @@
-// `lianmai/web`. Bundlers see the URL and put the file of WebAssembly beside their output.
+// `lianmai/web`. Bundlers recognize the URL and copy the WebAssembly file into their output.
 import { createSdk } from '../facade/sdk.js'
 import { web } from '../hosts/web.js'
 

@@ -1,4 +1,4 @@
-// `lianmai/wechat`. The build says where the file of WebAssembly is.
+// `lianmai/wechat`. The build inserts the path of the WebAssembly file.
 import { createSdk } from '../facade/sdk.js'
 import { wechat } from '../hosts/wechat.js'
 

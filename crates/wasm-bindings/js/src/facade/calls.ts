@@ -1,5 +1,5 @@
-// Promises of calls that are open. In: calls with their numbers, and how the core settled them. Out: each promise settled
-// once; what is thrown is a rejection, and each rejection says what was called. Deliberately absent: order.
+// The promises of pending calls. In: calls with their numbers, and the results from the core. Out: each promise settles
+// once. An exception becomes a rejection, and each rejection names the called method. Deliberately absent: the order.
 
 import { failure, type LianmaiError } from '../errors.js'
 import type { Item } from '../runtime.js'
@@ -14,7 +14,7 @@ interface Open {
 const LEGACY: { [method: string]: string } = { addTasks: '434', deleteTasks: '435', updateTasks: '436' }
 
 export class Calls {
-  /** Nothing is to be called any more. */
+  /** Whether the client was destroyed and rejects all calls. */
   isDead = false
   private pending = new Map<number, Open>()
   private lastNumber = 0
@@ -24,7 +24,7 @@ export class Calls {
   promise<T>(method: string, run: (resolve: (result: T) => void, reject: (error: LianmaiError) => void) => void): Promise<T> {
     return new Promise((resolve, reject) => {
       const fail = (cause: LianmaiError) => {
-        // What is not ours was thrown by what the app or its host handed in.
+        // An error without `reason` was thrown by a value of the app or by its host.
         const error = cause && cause.reason ? cause : failure('invalidParams', { message: String((cause && cause.message) || cause) })
         this.log(method, error.name)
         reject(Object.assign(error, { method, legacyCode: LEGACY[method] }))
@@ -38,13 +38,13 @@ export class Calls {
     })
   }
 
-  /** The number of a new call. */
+  /** Registers a call and returns its number. */
   add(resolve: Open['resolve'], reject: Open['reject']): number {
     this.pending.set(++this.lastNumber, { resolve, reject })
     return this.lastNumber
   }
 
-  /** Whether it was one that is open. */
+  /** Settles the call of an item. Returns false if the call is not pending. */
   settle(item: Item): boolean {
     const call = this.pending.get(item.call!)
     this.pending.delete(item.call!)
@@ -54,7 +54,7 @@ export class Calls {
     return true
   }
 
-  /** Nothing will answer what is open. */
+  /** Rejects all pending calls: no answer will come. */
   drop(name: string): void {
     this.pending.forEach((call) => call.reject(failure(name)))
     this.pending.clear()

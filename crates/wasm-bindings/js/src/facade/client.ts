@@ -1,5 +1,5 @@
-// A client: the calls of an app. In: calls and what the runtime tells. Out: promises that each settle once, and events by
-// way of `Room` and `Emitter`. Deliberately absent: what a reconnect does, which the core decides.
+// A client: the calls of an app. In: calls, and reports of the runtime. Out: promises that each settle once, and events
+// through `Room` and `Emitter`. Deliberately absent: how to reconnect; the core decides that.
 
 import { failure, type LianmaiError } from '../errors.js'
 import type { Module } from '../glue.js'
@@ -25,20 +25,20 @@ export class Client {
   private delivery: Delivery
   private loader = new Loader()
   private runtime: Runtime | null = null
-  /** Addresses of the runtime. */
+  /** The addresses that the runtime uses. */
   private addresses = ''
   private picture: Picture | null | undefined
   private calls = new Calls((...what) => this.log(...what))
-  /** Gives up a `join` that waits for the module. */
+  /** Cancels a `join` that waits for the module. */
   private abort: (() => void) | null = null
-  /** Settles with the `join` that runs; null once `leave` gave it up. */
+  /** Settles with the present `join`; null after `leave` cancelled it. */
   private joining: Promise<unknown> | null = null
-  /** Settles with the last `leave`, those before it, and the `join` that it gave up. */
+  /** Settles with the last `leave`, the calls of `leave` before it, and the `join` that it cancelled. */
   private leaving: Promise<unknown> | null = null
   private wasIn = false
   private isRetired = false
   private isInitialized = false
-  /** The role for the next `join`. */
+  /** Whether `audience` is the default role of the next `join`. */
   private isAudience = false
   private voice = newVoice()
   private info: Info = {}
@@ -55,11 +55,11 @@ export class Client {
       isAll: () => settings.reannounce === 'all',
     })
     this.delivery = new Delivery(() => settings.host, () => this.step(), () => this.free())
-    // The first join shall not wait for it; where it cannot be loaded, that join says so.
+    // Loads the module early, so that the first `join` need not wait. If loading fails, that `join` reports it.
     this.loader.get(settings.host, settings.wasmPath).catch(nothing)
   }
 
-  /** Other options for the next `join`. */
+  /** Sets options for the next `join`. */
   configure(options: ClientOptions): void {
     this.options = Object.assign({}, this.options, options)
   }
@@ -132,7 +132,7 @@ export class Client {
       isBegun = true
       this.isRetired = false
       const abort = (this.abort = () => reject(failure('superseded')))
-      // The module, randomness, and the end of what was before come first.
+      // Before the start: the module and the random numbers must be there, and an earlier `leave` must have ended.
       Promise.all([this.loader.get(host, settings.wasmPath), entropy(host), this.leaving]).then(([module, random]) => {
         if (this.abort !== abort) return
         this.abort = null
@@ -147,7 +147,7 @@ export class Client {
           resolve(told(result.uid, { code: 200 as const, cid: cidOf(result.cid) }))
         }, (error) => {
           if (this.joining !== mine) return reject(failure('superseded'))
-          // What a wrong address makes, whether the last attempt failed or was on its way.
+          // A wrong address causes either error: the last attempt failed, or it was still in progress.
           reject(error.name === 'notConnected' || error.name === 'timeout' ? failure('notConnected', {
             message: `No server at ${urls.join()} that allows this: check server, the network and allowed origins.`,
           }) : error)
@@ -187,7 +187,7 @@ export class Client {
     this.isAudience = false
     this.wasIn = false
     this.info = {}
-    // Freed once everything was told.
+    // Frees the runtime after all events were delivered.
     const done = () => new Promise<void>((resolve) => this.delivery.add(LAST, () => {
       this.free()
       resolve()
@@ -216,7 +216,7 @@ export class Client {
         if (of.uid === undefined || of.uid === this.room.own) this.isAudience = role === 'audience'
       })
     }
-    // Whoever joins just now has to be there first.
+    // If a `join` is in progress, the change follows it.
     if (this.joining) return this.joining.then(() => this.setRole(role))
     return this.calls.promise('setRole', (resolve) => {
       this.isAudience = roleOf(role) === 'audience'
@@ -300,7 +300,7 @@ export class Client {
       data,
       uid: targetOf(uid),
     }), nothing)
-    // Components report a moment longer than the channel lasts, and apps do not catch that.
+    // Components still report for a moment after the channel has ended, and apps do not catch this rejection.
     reported.catch(nothing)
     return reported
   }
@@ -498,7 +498,7 @@ export class Client {
 
   private crashed(cause: unknown): void {
     this.runtime = this.picture = null
-    // Its memory is in no known state.
+    // The memory of the module is in an unknown state.
     this.loader.drop()
     this.calls.drop('internalError')
     this.settings.host.console.error('lianmai: the client failed', cause)
@@ -509,10 +509,10 @@ export class Client {
     })
   }
 
-  /** Takes one item of the core. */
+  /** Takes one item from the core. Returns 0 if there was none, 1 for an event, 2 if a call settled. */
   private step(): number {
     const item = this.runtime && this.runtime.next()
-    // The picture is another one, if only because of changes that nobody hears of.
+    // Every item may change the picture, also without an event.
     this.picture = undefined
     if (!item) return 0
     if (item.event !== undefined) {
@@ -527,13 +527,13 @@ export class Client {
     return this.picture as Picture | null
   }
 
-  /** One runtime as long as the addresses are the same: a `leave` may still be on its way. */
+  /** Keeps the runtime while the addresses stay the same, because a `leave` may still be in progress. */
   private start(module: Module, urls: string[], seed: string): void {
     const { host, connectTimeoutMs, commandTimeoutMs, giveUpAfterMs } = this.settings
     const addresses = urls.join()
     if (this.runtime && this.addresses === addresses) return
     if (this.runtime) this.runtime.dispose()
-    // The constructor throws if the module does not take the configuration. There is no runtime then.
+    // The constructor throws if the module rejects the configuration. Then there is no runtime.
     this.runtime = null
     this.calls.drop('superseded')
     this.runtime = new Runtime(host, module, JSON.stringify({ urls, seed, connectTimeoutMs, commandTimeoutMs, giveUpAfterMs }), {
@@ -552,7 +552,7 @@ export class Client {
     this.picture = undefined
   }
 
-  /** A call of the core. */
+  /** Makes a call to the core. */
   private ask<P, T>(method: string, make: () => P, map: (result: any, params: P) => T): Promise<T> {
     return this.calls.promise(method, (resolve, reject) => {
       const params = make()

@@ -1,14 +1,14 @@
-// When the app is told what. In: work, in the order in which it was found out. Out: the same, one at a time, never
-// inside a call of the app. Behind a settlement everything waits until the promise's callbacks ran, also where
-// promises are built on setTimeout. Work that throws stops no other. Deliberately absent: what is told.
+// Decides when the app receives events and results. In: work, in the order in which it arose. Out: the same work, one piece at a
+// time, never during a call of the app. After a call settles, all later work waits until the callbacks of its promise ran, also
+// with promises based on setTimeout. Work that throws does not stop other work. Deliberately absent: the content of the work.
 
 import type { Host } from '../host.js'
 
-/** For handlers that came late: before everything else, and in a turn of its own. */
+/** For handlers that were added late: runs before everything else, in a separate task. */
 export const FIRST = 0
-/** Before the next item of the core. */
+/** Runs before the next item of the core. */
 export const NEXT = 1
-/** Once the core has no more items. */
+/** Runs when the core has no more items. */
 export const LAST = 2
 
 export class Delivery {
@@ -16,7 +16,7 @@ export class Delivery {
   private isScheduled = false
   private isRunning = false
 
-  /** `step` takes one item: 0 there was none, 1 it was an event, 2 a settlement. */
+  /** `step` takes one item and returns 0 if there was none, 1 for an event, 2 if a call settled. */
   constructor(private host: () => Host, private step: () => number, private drained: () => void) {}
 
   add(queue: number, run: () => void): void {
@@ -40,13 +40,13 @@ export class Delivery {
     try {
       settled = this.work()
     } catch (error) {
-      // The rest has a turn of its own.
+      // The remaining work runs in a new task.
       settled = true
       this.host().console.error('lianmai: the client failed', error)
     }
     this.isRunning = false
     if (settled) {
-      // Callbacks of the promise were queued before this one, whatever queues them.
+      // The callbacks of the settled promise were queued before this one, however the platform queues them.
       this.isScheduled = true
       Promise.resolve().then(() => this.schedule())
     } else if (this.queues[FIRST]!.length) {
@@ -56,11 +56,11 @@ export class Delivery {
     }
   }
 
-  /** Whether it stopped at a settlement. */
+  /** Runs queued work. Returns true if it stopped because a call settled. */
   private work(): boolean {
     const [first, next, last] = this.queues as [Array<() => void>, Array<() => void>, Array<() => void>]
     for (let count = first.length; count--; ) first.shift()!()
-    // A handler that was registered meanwhile hears what it missed before anything newer.
+    // A handler that was added meanwhile receives the past events before any newer one.
     while (!first.length) {
       let run = next.shift()
       if (!run) {

@@ -1,5 +1,5 @@
-// Handlers by event. In: registrations of the app, events in their order. Out: calls of handlers, one after the other;
-// one that throws stops no other. Deliberately absent: when an event is told.
+// Event handlers. In: registrations of the app, and events in their order. Out: calls of handlers, one after the other.
+// A handler that throws does not stop the others. Deliberately absent: when an event is emitted.
 
 import { wrong } from '../errors.js'
 import type { Host } from '../host.js'
@@ -11,7 +11,7 @@ export interface Registration {
   once: boolean
 }
 
-/** Hears everything, each event once. */
+/** The event name of handlers that receive all events. */
 export const ANY = '*'
 
 export class Emitter {
@@ -27,7 +27,7 @@ export class Emitter {
     return entry
   }
 
-  /** Removes one handler, or all of the event, or all. */
+  /** Removes one handler, all handlers of an event, or all handlers. */
   remove(event?: string, run?: unknown): void {
     if (event === undefined) this.handlers = Object.create(null)
     else if (run === undefined) delete this.handlers[event]
@@ -38,7 +38,7 @@ export class Emitter {
     return this.of(event).indexOf(entry) >= 0
   }
 
-  /** Tells an event, then its alias, then those who hear all. */
+  /** Emits an event, then its alias, and then calls the handlers of all events. */
   emit(event: string, payload: unknown, alias?: string, data?: unknown): void {
     this.tell(event, [payload], event)
     if (alias) this.tell(alias, [data], alias)
@@ -53,7 +53,7 @@ export class Emitter {
     }
     try {
       const result: any = entry.run(...args)
-      // An asynchronous handler throws later.
+      // An asynchronous handler fails later.
       if (result && result.then) result.then(null, failed)
     } catch (error) {
       failed(error)
@@ -61,7 +61,7 @@ export class Emitter {
   }
 
   private tell(key: string, args: unknown[], event: string): void {
-    // Those of this moment, but for those that one of them removes.
+    // Iterates over the handlers registered now, and skips those that an earlier handler removes.
     for (const entry of this.of(key)) {
       if (!this.has(key, entry)) continue
       if (entry.once) this.handlers[key] = this.of(key).filter((other) => other !== entry)

@@ -1,4 +1,4 @@
-// Every event and its payload. This file is types only; `docs/javascript.md` is made from it.
+// Every event and its payload. This file contains only types; `docs/javascript.md` is generated from it.
 
 import type { LianmaiError } from '../errors.js'
 import type { Uid } from '../uid.js'

@@ -1,5 +1,5 @@
-// Attributes of `live-pusher` and `live-player`, and what to do about their state codes. In: the client's URLs and
-// switches, and events of the components. Out: attributes for `setData`, and advice. Deliberately absent: calls of the
+// Attributes of `live-pusher` and `live-player`, and advice about their state codes. In: the client's URLs and mute
+// states, and events of the components. Out: attributes for `setData`, and advice. Deliberately absent: calls of the
 // components and of the client; the app makes them.
 
 import type { MediaType } from './events.js'
@@ -53,7 +53,7 @@ export interface PlayerAttributes {
   muteVideo: boolean
 }
 
-/** What the voice setters set; of beautifier, effect and pitch the last one holds. */
+/** The values of the voice setters. Of beautifier, effect and pitch only the last one that was set applies. */
 export interface Voice {
   beautifier: number
   effect: number
@@ -79,12 +79,12 @@ const PUSHER: { [code: number]: MediaAdvice['action'] } = {
 
 const PLAYER: { [code: number]: MediaAdvice['action'] } = { [-2301]: 'refresh', [-2302]: 'refresh', 2006: 'restart' }
 
-/** What a code of `live-pusher` asks for; takes the event of the component, too. */
+/** The action for a code of `live-pusher`. Accepts the event of the component, too. */
 export function pusherAdvice(state: unknown): MediaAdvice {
   return advice(PUSHER, state)
 }
 
-/** What a code of `live-player` asks for. */
+/** The action for a code of `live-player`. */
 export function playerAdvice(state: unknown): MediaAdvice {
   return advice(PLAYER, state)
 }
@@ -92,7 +92,7 @@ export function playerAdvice(state: unknown): MediaAdvice {
 function advice(table: { [code: number]: MediaAdvice['action'] }, state: any): MediaAdvice {
   const detail = (state && state.detail) || state
   const of = detail && typeof detail === 'object' ? (detail.code === undefined ? detail.errCode : detail.code) : detail
-  // Some versions of WeChat write the number as a string.
+  // Some versions of WeChat send the number as a string.
   const code = Number(of)
   return { code, action: table[code] || 'none' }
 }
@@ -109,7 +109,7 @@ export function pusherOf(room: Room, voice: Voice): PusherAttributes {
   }
 }
 
-/** The main stream of somebody; `kind` asks for another one. */
+/** Attributes for the audio and video of a member, or for another `kind`. */
 export function playerOf(room: Room, uid: string, kind?: MediaType): PlayerAttributes {
   const audio = room.pullUrl(uid, kind === undefined ? 'audio' : kind)
   const video = room.pullUrl(uid, kind === undefined ? 'video' : kind)

@@ -1,6 +1,6 @@
-// What apps hand in, in the spelling of the wire. In: anything. Out: parameters of a call, or the error that says what
-// is wrong. Only what the core cannot see is judged here: uids, NERTC's own shapes; it judges all else, and names the
-// parameter.
+// Converts the parameters of apps to those of the protocol. In: any value. Out: the parameters of a call, or an error that
+// names the problem. Only what the core cannot check is checked here: uids, and the shapes of NERTC. The core checks all
+// other parameters and names the wrong one.
 
 import { failure, wrong } from '../errors.js'
 import { toWire, type UidInput } from '../uid.js'
@@ -117,7 +117,7 @@ export function jsonOf(params: unknown): string {
   }
 }
 
-/** Somebody else, where a call may be about one. */
+/** The uid of another member, if a call may name one. */
 export function targetOf(uid: unknown): string | undefined {
   return isNone(uid) ? undefined : toWire(uid)
 }
@@ -129,22 +129,22 @@ export function joinOf(params: unknown, asAudience: boolean, appkey: unknown): a
     channelName: join.channelName,
     uid: targetOf(join.uid),
     token: join.token || undefined,
-    // Without a role the token decides who may be broadcaster.
+    // If no role is given, the token decides whether the member may be a broadcaster.
     role: isNone(join.role) ? (asAudience ? 'audience' : undefined) : roleOf(join.role),
     name: join.name,
     attributes: join.attributes,
   }
 }
 
-/** Tasks with uids as on the wire and every option in its place. */
+/** Tasks with uids as in the protocol and with every option in its place. */
 export function tasksOf(params: unknown): { rtmpTasks: unknown } {
   const tasks = listOf(objectOf(params, 'the parameter').rtmpTasks, 'rtmpTasks')
   if (!tasks.length) throw wrong('rtmpTasks', 'at least one task')
   return {
     rtmpTasks: JSON.parse(JSON.stringify(tasks, function (this: any, key, value) {
-      // Big numbers have a text of their own, which need not be the decimal one.
+      // `toJSON` of a big-number library need not return decimal digits, so the original value is converted.
       if (key === 'uid' || key === 'hostUid') return targetOf(this[key])
-      // NERTC's guide has it one level too deep.
+      // NERTC's guide puts this option one level too deep.
       if (key === 'config' && value && value.audioParam) {
         return Object.assign({ singleVideoNoTrans: value.audioParam.singleVideoNoTrans }, value)
       }
@@ -161,7 +161,7 @@ export function taskIdsOf(params: unknown): { taskIds: string[] } {
   return { taskIds: ids }
 }
 
-/** Addresses of servers, each complete. */
+/** The complete addresses of servers. */
 export function addressesOf(server: unknown): string[] {
   const list: unknown[] = Array.isArray(server) ? server : [server]
   if (!list.length) throw failure('badServer', { field: 'server' })

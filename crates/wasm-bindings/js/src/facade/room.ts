@@ -1,5 +1,5 @@
-// The channel as the app was told it. In: items of the core and the picture as of each. Out: events in NERTC's names and
-// shapes. Deliberately absent: calls, and any decision about the connection.
+// The channel as reported to the app. In: items of the core, and its picture at each item. Out: events with the names and
+// shapes of NERTC. Deliberately absent: calls, and decisions about the connection.
 
 import { told, type Uid } from '../uid.js'
 import type { Emitter } from './emitter.js'
@@ -25,7 +25,7 @@ export interface Member {
   streams: MediaType[]
 }
 
-/** The picture of the core. */
+/** The state of the channel as the core gives it. */
 export interface Picture {
   cid: string
   channel: string
@@ -47,18 +47,18 @@ interface PictureMember {
   streams: Array<{ mediaType: MediaType }>
 }
 
-/** What is needed of the client. */
+/** What `Room` needs from the client. */
 export interface Surroundings {
   picture(): Picture | null
-  /** Runs something before newer items. */
+  /** Runs a function before newer items are taken. */
   next(run: () => void): void
   /** Whether the app called `leave` or `destroy`. */
   isLeaving(): boolean
-  /** Whether everything is announced again after a reconnect. */
+  /** Whether all members and streams are announced again after a reconnect. */
   isAll(): boolean
 }
 
-/** Late handlers of these hear what is so. */
+/** Events that a handler receives about the present state when it is added late. */
 const REPLAYED: { [event: string]: string } = {
   clientJoin: 'clientJoin',
   'peer-online': 'clientJoin',
@@ -67,23 +67,23 @@ const REPLAYED: { [event: string]: string } = {
   'mute-video': 'video',
 }
 
-/** Reasons of NERTC's web SDK for `peer-leave`; any other is 0. */
+/** NERTC's web SDK: the reasons of `peer-leave`; every other reason is 0. */
 const WEB_REASON: { [reason: string]: number } = { __proto__: null as never, serverRestart: 1, kicked: 2, timeout: 3 }
 
-/** NERTC's codes of `disconnect` by close code. */
+/** NERTC's codes of `disconnect`, by close code. */
 const DISCONNECT: { [code: number]: string } = { 1006: '403', 4500: '405', 4502: '405', 4503: '406', 4501: '417' }
 
-/** Audio and video share a URL; every other kind has its own. */
+/** The key of a kind's URL: audio and video share a URL, every other kind has its own. */
 function slotOf(kind: MediaType): MediaType {
   return kind === 'video' ? 'audio' : kind
 }
 
-/** A number as in NERTC, where it is one. */
+/** The channel id as in NERTC: a number if it consists of digits. */
 export function cidOf(cid: string): number | string {
   return /^\d+$/.test(cid) ? told(cid).uid : cid
 }
 
-/** Events of the core that need no other shape, by the name that apps know. */
+/** Events of the core whose payload needs no conversion, with their names for apps. */
 const PLAIN: { [event: string]: string } = {
   memberCount: 'member-count',
   networkQuality: 'network-quality',
@@ -98,18 +98,18 @@ interface Known {
 export class Room {
   state: ConnectionState = 'disconnected'
   own = ''
-  /** Attempts to connect since there was a connection. */
+  /** Number of attempts to connect since the client was last connected. */
   private attempts = 0
   private pushUrls: { [slot: string]: string } = {}
   private pullUrls: { [uidAndKind: string]: string } = {}
-  /** What the app was told of others, by uid. */
+  /** What the app knows of other members, by uid. */
   private known = new Map<string, Known>()
   private isAway = false
   private wasKicked = false
 
   constructor(private emit: Emitter['emit'], private around: Surroundings) {}
 
-  /** `join` succeeded: who is there is told next. */
+  /** After `join` succeeded: announces the members that are present. */
   entered(own: string): void {
     this.own = own
     this.announce()
@@ -127,28 +127,28 @@ export class Room {
     })) : []
   }
 
-  /** The URL to push a kind to, `''` when there is none. */
+  /** The push URL of a kind, `''` if there is none. */
   pushUrl(kind: MediaType): string {
     return this.pushUrls[slotOf(kind)] || ''
   }
 
-  /** The URL that plays a kind of somebody, `''` when it is not subscribed. */
+  /** The URL that plays a kind of a member, `''` if it is not subscribed. */
   pullUrl(uid: string, kind: MediaType): string {
     return this.pullUrls[uid + kind] || ''
   }
 
-  /** Whether a kind of one's own is published and not muted. */
+  /** Whether the client itself publishes a kind and has not muted it. */
   isSent(kind: MediaType): boolean {
     const picture = this.around.picture()
     return !!picture && kinds(picture.own.published).indexOf(kind) >= 0 && picture.own.muted!.indexOf(kind) < 0
   }
 
-  /** `publish` succeeded. */
+  /** Records the URL after `publish` succeeded. */
   pushes(kind: MediaType, url: string): void {
     this.pushUrls[slotOf(kind)] = url
   }
 
-  /** Own media may have ended. A URL without any is forgotten. That is told, unless the app asked for it. */
+  /** Forgets push URLs without a published kind. Emits an event for each, unless the app asked for it. */
   pushesNoMore(isAsked: boolean): void {
     const picture = this.around.picture()
     for (const slot of Object.keys(this.pushUrls)) {
@@ -158,7 +158,7 @@ export class Room {
     }
   }
 
-  /** The rights may have changed. A URL of a kind that may not be played any more is forgotten. */
+  /** Forgets the URLs of kinds that the client may no longer play. Its rights may have changed. */
   restrict(): void {
     const picture = this.around.picture()
     for (const key of Object.keys(this.pullUrls)) {
@@ -166,13 +166,13 @@ export class Room {
     }
   }
 
-  /** `subscribe` succeeded, or `unsubscribe` with `''`. */
+  /** Records the URL after `subscribe` succeeded; `''` after `unsubscribe`. */
   pulls(uid: string, kind: MediaType, url: string): void {
     if (url) this.pullUrls[uid + kind] = url
     else delete this.pullUrls[uid + kind]
   }
 
-  /** What a handler that came late is owed; null where there is nothing to hear late. */
+  /** The past events that a late handler must receive; null if there are none. */
   owed(event: string): (() => unknown[]) | null {
     const what = REPLAYED[event]
     if (!what || !this.known.size) return null
@@ -187,9 +187,9 @@ export class Room {
     }
   }
 
-  /** An event of the core. */
+  /** Handles an event of the core. */
   event(name: string, data: any): void {
-    // After a reconnect everything is announced anew, where that is wanted.
+    // Suppresses the changes during a reconnect if everything is announced again afterwards.
     const isSilent = this.isAway && this.around.isAll()
     switch (name) {
       case 'open':
@@ -253,7 +253,7 @@ export class Room {
     })
   }
 
-  /** An attempt to connect, or that there was none to be had. */
+  /** Reports an attempt to connect, or that the platform allowed none (`count` is 0). */
   attempt(reason: string, count: number): void {
     this.attempts += count
     if (this.state === 'connecting' || this.state === 'reconnecting') this.changeState(this.state, reason, this.attempts)
@@ -266,7 +266,7 @@ export class Room {
     this.pushUrls = {}
     this.pullUrls = {}
     this.wasKicked = this.isAway = false
-    // An app that left knows, and has left the page already.
+    // An app that called `leave` does not expect an event about it.
     if (reason === 'left' && this.around.isLeaving()) return
     this.emit('disconnect', { code: DISCONNECT[code] || '401', reason, closeCode: code, terminal })
   }
@@ -304,7 +304,7 @@ export class Room {
     this.both('clientJoin', 'peer-online', joinEvent(member))
   }
 
-  /** Apps know by these events only what a member that comes has muted. */
+  /** Reports the muted kinds of a member that came: apps learn of them only by these events. */
   private mutes(member: PictureMember): void {
     for (const kind of member.muted || []) this.muteChanged(member.uid, kind, true)
   }
@@ -333,13 +333,13 @@ export class Room {
     this.emit(`${isMuted ? '' : 'un'}mute-${kind}`, streamEvent(uid, kind))
   }
 
-  /** The server, or the session that came back, has another URL. */
+  /** The server or the resumed session has a new URL. */
   private synced(data: { uid: string; direction: 'push' | 'pull'; mediaType: MediaType; url: string; urls: Urls }): void {
     const { uid, direction, mediaType, url, urls } = data
     if (direction === 'push') {
       this.pushUrls[slotOf(mediaType)] = url
     } else {
-      // Audio and video come with the same URL, one after the other.
+      // Audio and video report the same URL one after the other; the app gets one event.
       const isTold = slotOf(mediaType) === 'audio' && (['audio', 'video'] as const).some((kind) => this.pullUrl(uid, kind) === url)
       this.pulls(uid, mediaType, url)
       if (isTold) return
@@ -349,7 +349,7 @@ export class Room {
 
   private urlChanged(uid: string, direction: 'push' | 'pull', mediaType: MediaType, url: string, urls: Urls): void {
     this.emit('url-updated', told(uid, { direction, mediaType, url, urls }))
-    // Apps take each entry for the one pusher or player of its user.
+    // Apps apply each entry to the only pusher or player of its user.
     if (slotOf(mediaType) !== 'audio') return
     const userList = [told(uid, { url })]
     this.emit('syncDone', told(this.own, { url: this.pushUrl('audio'), userList, userlist: userList }))

@@ -1,5 +1,5 @@
-// What an app imports: `YunXinMiniappSDK`. In: the host of the platform. Out: one client for apps that know only one, and
-// any number of others. The functions hang on one object, so that `require` gives the SDK itself.
+// What an app imports: `YunXinMiniappSDK`. In: the host of the platform. Out: one shared client for apps that need only
+// one, and any number of further clients. The functions are properties of one object, so that `require` returns the SDK itself.
 
 import { wrong } from '../errors.js'
 import type { Host } from '../host.js'
@@ -64,7 +64,7 @@ export function createSdk(platform: Host): Sdk {
       const host = options.host ? Object.assign({}, settings.host, options.host) : settings.host
       Object.assign(settings, options, { host, reannounce: reannounce || settings.reannounce })
     },
-    // A function, not a method: apps may write `new`.
+    // A plain function, because apps may call it with `new`.
     Client: function (options: ClientOptions = {}) {
       if (single) single.configure(objectOf(options, 'options'))
       else single = create(options)

@@ -1,4 +1,4 @@
-// What goes into a client, and what its calls answer. Types only.
+// Options of a client, and the results of its calls. Types only.
 
 import type { Host } from '../host.js'
 import type { Uid } from '../uid.js'
@@ -15,7 +15,7 @@ export interface ClientOptions {
   [more: string]: unknown
 }
 
-/** What `configure` has set. */
+/** The settings that `configure` changes. */
 export interface Settings {
   server?: string | string[]
   wasmPath?: string

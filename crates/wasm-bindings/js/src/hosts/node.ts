@@ -1,4 +1,4 @@
-// Node. Version 20 has no WebSocket, so `ws` opens sockets.
+// The host for Node. Version 20 has no WebSocket, so `ws` opens the sockets.
 
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'

@@ -1,15 +1,15 @@
-// A browser. Nothing is touched before a client is made, so that a server can import this to render pages.
+// The host for browsers. It uses no browser API before a client is created, so that a server can import it to render pages.
 //
-// Timers of hidden pages may fire once in a minute, so nothing here hangs on them but waiting: events of sockets wake the
-// session, and what it says to the app goes by MessageChannel.
+// Browsers may delay the timers of hidden pages to one a minute. So timers only serve to wait: events of sockets wake the
+// session, and events for the app are delivered through a MessageChannel.
 
 import { failure } from '../errors.js'
 import { monotonic, type Host, type HostSocket, type SocketListener } from '../host.js'
 
-/** Opens a WebSocket of the browser's shape; that of `ws` has it, too. */
+/** Opens a WebSocket with the browser's interface. The class of `ws` has the same interface. */
 export function connectBy(type: new (url: string, protocol: string) => WebSocket, url: string, protocol: string, listener: SocketListener): HostSocket {
   const socket = new type(url, protocol)
-  // An answer without the sub-protocol is no server of ours.
+  // A server that does not select the sub-protocol is not one of ours.
   socket.onopen = () => {
     if (socket.protocol === protocol) return listener.open()
     socket.close(1000)
@@ -17,7 +17,7 @@ export function connectBy(type: new (url: string, protocol: string) => WebSocket
   }
   socket.onmessage = (event) => listener.message(event.data)
   socket.onclose = (event) => listener.close(event.code, event.reason)
-  // `close` follows, with a code.
+  // The event `close` follows and has a code.
   socket.onerror = () => {}
   return {
     send: (text) => socket.send(text),
@@ -25,7 +25,7 @@ export function connectBy(type: new (url: string, protocol: string) => WebSocket
   }
 }
 
-/** Base64 to bytes. */
+/** Decodes base64. */
 export function bytes(base64: string): Uint8Array<ArrayBuffer> {
   const text = atob(base64)
   const out = new Uint8Array(text.length)
@@ -39,7 +39,7 @@ interface Timer {
 }
 
 const tasks: Array<() => void> = []
-/** Both ends of a channel. In Node, which may run this to render or to test, a port that listens keeps the process alive. */
+/** Both ports of a channel. In Node (rendering, tests) a listening port keeps the process alive; `unref` prevents that. */
 let inlet: MessagePort | undefined
 let outlet: MessagePort & { ref?(): void; unref?(): void }
 
@@ -67,7 +67,7 @@ export function web(url: string | undefined, inline: () => Promise<{ default: st
       ? Promise.reject(failure('randomUnavailable', { message: 'There is no crypto.getRandomValues here.' }))
       : Promise.resolve(crypto.getRandomValues(new Uint8Array(length))),
     connect: (url, protocol, listener) => connectBy(WebSocket, url, protocol, listener),
-    // In a hidden page a timer that a timer set fires once in a minute, one that a message set once in a second.
+    // In a hidden page, a timer set by a timer fires once a minute, a timer set by a message once a second.
     setTimer(run, ms) {
       const timer: Timer = { isCleared: false, id: undefined }
       macrotask(() => {
@@ -84,7 +84,7 @@ export function web(url: string | undefined, inline: () => Promise<{ default: st
     async loadWasm(path, imports, attempt) {
       const from = path === undefined ? url : path
       let source: BufferSource
-      // Where nobody says otherwise the second attempt does without the file: development servers may not find it.
+      // Without `wasmPath`, the second attempt uses the inline copy: development servers may not find the file.
       if (from === undefined || (path === undefined && attempt)) {
         source = bytes((await inline()).default)
       } else {

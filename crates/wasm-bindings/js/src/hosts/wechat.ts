@@ -1,9 +1,9 @@
-// A mini-program of WeChat. In: `wx`, `WXWebAssembly`, timers and the console, and nothing else: a phone has no
+// The host for WeChat mini-programs. In: `wx`, `WXWebAssembly`, timers and the console, and nothing else: a phone has no
 // WebAssembly, TextDecoder, fetch, URL, crypto, performance or queueMicrotask.
 //
-// Sockets of WeChat: `success` of connectSocket only says that a task was made; onError and onClose come in either
-// order, late after the background, and 1000 "interrupted" is no wish of anybody. The runtime takes the first report
-// and no other.
+// Sockets in WeChat: `success` of connectSocket only means that the task was created. onError and onClose come in either
+// order, and late after the app was in the background. Code 1000 "interrupted" does not mean that anybody closed the socket. The
+// runtime uses only the first report.
 
 import { failure } from '../errors.js'
 import { monotonic, type Host, type HostSocket, type SocketListener, type WasmExports, type WasmImports } from '../host.js'
@@ -23,7 +23,7 @@ interface Failure {
 
 type Listener = (event: any) => void
 
-/** What is used of `wx`; that of uni-app and Taro has the same shape. */
+/** The functions of `wx` that are used. Those of uni-app and Taro have the same interface. */
 export interface Wx {
   connectSocket(options: {
     url: string
@@ -37,7 +37,7 @@ export interface Wx {
     success: (result: { randomValues: ArrayBuffer }) => void
     fail: (error: Failure) => void
   }): void
-  /** `onAppHide`, `onAppShow`, `onNetworkStatusChange` and their `off..`, as far as there are any. */
+  /** `onAppHide`, `onAppShow`, `onNetworkStatusChange` and the `off..` functions, if they exist. */
   [listen: string]: any
 }
 
@@ -46,18 +46,18 @@ declare const WXWebAssembly: {
   instantiate(path: string, imports: WasmImports): Promise<{ instance?: { exports: WasmExports }; exports: WasmExports }>
 }
 
-/** Opens a socket of WeChat's shape. */
+/** Opens a socket with WeChat's interface. */
 export function connectBy(connectSocket: Wx['connectSocket'], url: string, protocol: string, listener: SocketListener): HostSocket {
   let isOpen = false
   let isClosed = false
   const fail = (error: Failure) => listener.close(1006, (error && error.errMsg) || '')
   const task = connectSocket({ url, protocols: [protocol], tcpNoDelay: true, success: () => {}, fail })
-  // Where there are too many already there is none, and `fail` says so.
+  // If too many sockets are open, WeChat returns no task, and `fail` reports it.
   if (!task) return { send: () => {}, close: () => {} }
   const close = (code: number) => task.close({ code, reason: '', fail: () => {} })
   task.onOpen(() => {
     isOpen = true
-    // Closed while it was being opened: WeChat does not always manage that.
+    // The socket was closed while it was connecting. WeChat sometimes opens it nevertheless.
     if (isClosed) return close(1000)
     listener.open()
   })
@@ -69,7 +69,7 @@ export function connectBy(connectSocket: Wx['connectSocket'], url: string, proto
     close(code) {
       if (isClosed) return
       isClosed = true
-      // Before the socket is open WeChat takes only 1000.
+      // Before the socket is open, WeChat accepts only 1000.
       close(isOpen ? code : 1000)
     },
   }
@@ -81,7 +81,7 @@ function listen(event: string, run: Listener): () => void {
   return () => set('off')
 }
 
-/** `defaultPath` is where the package has the file of WebAssembly. */
+/** `defaultPath` is the location of the WebAssembly file in the package. */
 export function wechat(defaultPath: string): Host {
   return {
     now: monotonic(Date.now),
@@ -107,7 +107,7 @@ export function wechat(defaultPath: string): Host {
         listen('AppHide', () => listener.suspend()),
         listen('AppShow', () => listener.resume()),
         listen('NetworkStatusChange', (event) => {
-          // Without a network there is nowhere to go. The same kind again may have kept the socket, or not.
+          // Without a network a reconnect is pointless. With the same network type, the socket may have survived or not.
           if (!event.isConnected) return
           if (event.networkType === network) return listener.resume()
           network = event.networkType

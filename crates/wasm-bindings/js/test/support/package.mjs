@@ -1,5 +1,5 @@
-// The package under test, as `node build.mjs` left it: LIANMAI_PACKAGE, or target/npm/lianmai. Tests see it in a folder of
-// its own below `node_modules`, as a consumer would.
+// The package under test, built by `node build.mjs`: LIANMAI_PACKAGE, or target/npm/lianmai. Tests load it from a folder
+// below `node_modules`, as an app would.
 
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -12,7 +12,7 @@ export const repository = join(js, '../../..')
 export const built = process.env.LIANMAI_PACKAGE || join(repository, 'target/npm/lianmai')
 if (!existsSync(join(built, 'package.json'))) throw new Error(`no package at ${built}: run node build.mjs --wasm DIR --out ${built}`)
 
-/** A throw-away project that depends on the package. */
+/** A temporary project that depends on the package. */
 export function project() {
   const folder = mkdtempSync(join(tmpdir(), 'lianmai-'))
   process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
@@ -22,7 +22,7 @@ export function project() {
   return { folder, package: join(folder, 'node_modules/lianmai'), require: createRequire(join(folder, 'index.js')) }
 }
 
-/** A module of `src`, to test it alone. */
+/** Loads a module of `src` to test it alone. */
 export async function source(file) {
   const { build } = await import('esbuild')
   const { outputFiles } = await build({

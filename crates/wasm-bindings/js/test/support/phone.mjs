@@ -1,6 +1,6 @@
-// A mini-program's JavaScript as a phone has it: the language, `wx`, `WXWebAssembly`, timers, the console and `require`,
-// and nothing else. In: what a test does to it, such as to hide it. Out: the package, loaded from where the developer
-// tools put it. Deliberately absent: what only the developer tools have.
+// Simulates the JavaScript environment of a mini-program on a phone: the language, `wx`, `WXWebAssembly`, timers, the console
+// and `require`, and nothing else. In: actions of a test, such as hiding the app. Out: the package, loaded from the place
+// where the developer tools put it. Deliberately absent: features that only the developer tools have.
 
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -11,13 +11,13 @@ import { js, project } from './package.mjs'
 const { WebSocket } = createRequire(join(js, 'index.js'))('ws')
 const { package: folder } = project()
 
-/** Of the standard globals a phone with an old engine lacks these. */
+/** Standard globals that a phone with an old engine lacks. */
 const ABSENT = [
   'WebAssembly', 'SharedArrayBuffer', 'Atomics', 'BigInt', 'BigInt64Array', 'BigUint64Array', 'WeakRef',
   'FinalizationRegistry', 'AggregateError', 'Iterator',
 ]
 
-/** Everything that there is. */
+/** All globals of the environment. */
 export const ALLOWED = [
   // The language.
   'Array', 'ArrayBuffer', 'Boolean', 'DataView', 'Date', 'Error', 'EvalError', 'Float32Array', 'Float64Array', 'Function',
@@ -29,7 +29,7 @@ export const ALLOWED = [
   'WXWebAssembly', 'clearInterval', 'clearTimeout', 'console', 'setInterval', 'setTimeout', 'wx',
 ]
 
-/** A Promise that is built on setTimeout, one for each callback, as on iOS up to 15. */
+/** A Promise based on setTimeout, with one timer for each callback, as on iOS up to 15. */
 const SLOW_PROMISE = `
 (function () {
   function Slow(run) {
@@ -87,13 +87,13 @@ const script = (path) => `${path.replace(/\.js$/, '')}.js`
 
 export class Phone {
   isFrozen = false
-  /** Callbacks that wait for the return. */
+  /** Callbacks that wait until the app is shown again. */
   held = []
   sockets = []
   instantiated = []
   listeners = {}
   lines = []
-  /** The phone's clock is ahead of ours by so much. */
+  /** How far the phone's clock is ahead of the real one, in milliseconds. */
   skew = 0
   #timers = new Map()
   #lastTimer = 0
@@ -156,19 +156,19 @@ export class Phone {
     return root ? join(this.files[root], path.slice(root.length)) : `/nowhere${path}`
   }
 
-  /** `require` of the code package, by absolute path. */
+  /** `require` in the code package, by absolute path. */
   require(path) {
     if (!this.modules[path]) {
       const module = (this.modules[path] = { exports: {} })
       const code = readFileSync(this.file(path), 'utf8')
-      // Modules of a mini-program have these names and no other.
+      // WeChat gives a module only these names.
       const run = vm.runInContext(`(function (require, module, exports) {${code}\n})`, this.context, { filename: path })
       run((name) => this.require(/^[./]/.test(name) ? script(resolve(dirname(path), name)) : this.#find(dirname(path), name)), module, module.exports)
     }
     return this.modules[path].exports
   }
 
-  /** What "build npm" put into `miniprogram_npm` of this folder, or of the nearest one above. */
+  /** Finds what "build npm" put into `miniprogram_npm` of this folder or the nearest one above. */
   #find(folder, name) {
     const path = join(folder, 'miniprogram_npm', name)
     const found = [script(path), join(path, 'index.js')].find((file) => existsSync(this.file(file)))
@@ -176,25 +176,25 @@ export class Phone {
     return found || this.#find(dirname(folder), name)
   }
 
-  /** Runs a function of a test inside, so that its objects are those of the phone. */
+  /** Runs a function of a test in the context of the phone, so that its objects belong to the phone. */
   run(code, parameters) {
     return vm.runInContext(`(${code})`, this.context)(parameters)
   }
 
-  /** The app hears that it is hidden, and has a moment. */
+  /** Tells the app that it will be hidden, and gives it time to react. */
   async announceHide() {
     this.#tell('hide', {})
     await new Promise(setImmediate)
   }
 
-  /** The app is hidden: nothing runs any more, and WeChat closes its sockets. Unless it `isTold` already it hears that late. */
+  /** Hides the app: nothing runs, and WeChat closes its sockets. `isTold`: the app knows already; else it learns late. */
   hide(isTold = false) {
     if (!isTold) this.#tell('hide', {})
     this.isFrozen = true
     for (const socket of this.sockets) socket.interrupt()
   }
 
-  /** It is shown again after so many milliseconds. `showFirst`: before what was held back. */
+  /** Shows the app again after `ms` milliseconds. `showFirst`: the app learns of it before the delayed callbacks run. */
   show(ms, showFirst) {
     this.skew += ms
     this.isFrozen = false

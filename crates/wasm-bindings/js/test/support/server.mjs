@@ -1,4 +1,4 @@
-// A real server of its own for each file of tests: LIANMAI_SERVER, or target/debug/signal-server.
+// A separate real server for each test file: LIANMAI_SERVER, or target/debug/signal-server.
 
 import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 
 const repository = join(dirname(fileURLToPath(import.meta.url)), '../../../../..')
 
-/** `settings` are variables of its environment, as LIANMAI_SESSION__GRACE_MS. */
+/** `settings` are environment variables of the server, such as LIANMAI_SESSION__GRACE_MS. */
 export async function startServer(settings = {}) {
   const binary = process.env.LIANMAI_SERVER || join(repository, 'target/debug/signal-server')
   if (!existsSync(binary)) throw new Error(`no server at ${binary}: cargo build -p lianmai-signal-server`)

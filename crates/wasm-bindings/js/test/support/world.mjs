@@ -1,5 +1,5 @@
-// A host in virtual time, and a scripted server behind its sockets. In: what a test does. Out: what an app hears.
-// Deliberately absent: rules of a channel; a script says what the server says.
+// A host in virtual time, and a scripted server behind its sockets. In: actions of a test. Out: the events that an app
+// receives. Deliberately absent: the rules of a channel; the test sets the answers of the server.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -11,7 +11,7 @@ const wasm = new WebAssembly.Module(readFileSync(join(folder, 'lianmai.wasm')))
 export const EPOCH = 'ujzdegxdncf32epf3dha'
 export const PUB = 'kq4mzt7xw2h6yb3nrs5a'
 
-/** 20 characters that stand for a membership; the last has only one bit that counts. */
+/** A member id of 20 characters, derived from a uid. The last character encodes only one bit. */
 export function mid(uid) {
   const letters = 'abcdefghij'
   return String(uid).split('').map((digit) => letters[digit]).join('').padEnd(19, 'q').slice(0, 19) + 'q'
@@ -26,17 +26,17 @@ export class World {
   logged = []
   lastTimer = 0
   lifecycle = null
-  /** What the server answers to a method: a result, or a function of the request that may return undefined. */
+  /** The answers of the server by method: a result, or a function of the request that may return undefined. */
   answers = {}
   seq = 10
   members = [{ uid: '200', role: 'broadcaster', streams: ['audio', 'video'] }]
-  /** What the client itself publishes and has muted, and its role. */
+  /** The kinds that the client itself publishes and has muted, and its role. */
   published = new Set()
   muted = new Set()
   role = 'broadcaster'
 
   constructor(settings = {}, options = { appkey: 'demo' }) {
-    // A fresh module for each world: settings and the single client live in it.
+    // Every world loads the module anew, because the module holds the settings and the shared client.
     delete require.cache[require.resolve('lianmai/node')]
     this.sdk = require('lianmai/node')
     this.host = {
@@ -86,7 +86,7 @@ export class World {
     return this.sockets.at(-1)
   }
 
-  /** Everything that was sent on all sockets. */
+  /** All requests of a method that were sent on any socket. */
   sent(method) {
     return this.sockets.flatMap((socket) => socket.sent).filter((request) => request.method === method)
   }
@@ -151,7 +151,7 @@ export class World {
     return uid === undefined || uid === this.own
   }
 
-  /** Ends media of the client, as a moderator may do it, too. */
+  /** Unpublishes kinds of the client. A moderator can cause this, too. */
   unpublish(kinds) {
     for (const mediaType of kinds) {
       if (this.published.delete(mediaType)) this.event('streamRemoved', { uid: this.own, mid: mid(this.own), mediaType, pub: PUB })
@@ -191,7 +191,7 @@ export class World {
     }
   }
 
-  /** A message of the server. */
+  /** Delivers a message of the server. */
   frame(message, socket = this.socket) {
     socket.listener.message(JSON.stringify(message))
   }
@@ -204,12 +204,12 @@ export class World {
     this.frame({ jsonrpc: '2.0', method, params })
   }
 
-  /** Lets everything happen that needs no time. */
+  /** Runs everything that does not depend on time. */
   async rest() {
     for (let turn = 0; turn < 12; turn++) await new Promise((done) => setImmediate(done))
   }
 
-  /** Lets time pass. `isLate`: timers fire at the end of it only, as those of a frozen phone. */
+  /** Lets time pass. `isLate`: timers fire only at the end, like those of a frozen phone. */
   async pass(ms, isLate = false) {
     const end = this.time + ms
     await this.rest()
@@ -231,7 +231,7 @@ export class World {
     return joined
   }
 
-  /** What was heard since this was asked last. */
+  /** The events since the last call. */
   heard() {
     return this.events.splice(0)
   }

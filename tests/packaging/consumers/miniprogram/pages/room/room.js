@@ -1,4 +1,4 @@
-// A page of a mini-program: joins, publishes, plays who is there.
+// A page of a mini-program that joins, publishes, and plays the other members.
 const YunXinMiniappSDK = require('lianmai/wechat')
 
 function enter(options) {
