@@ -8,34 +8,46 @@ use serde_json::{Map, Value};
 
 use crate::records::{EventContent, StoredEvent};
 
-/// One event.
+/// One event of a channel, as `listEvents` gives it and as webhooks deliver it. `webhookEvent` in schema.json has the exact
+/// fields of each type.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventDto {
-    /// The same in each delivery, so that receivers can detect repetitions.
+    /// The same in each delivery and in `listEvents`: a text of at most 64 visible characters, which has no meaning. A
+    /// `lost` has the id of the last event that it stands for.
     pub(crate) id: String,
     /// The type: `channelOpened`, `channelEnded`, `memberJoined`, `memberLeft`, `roleChanged`, `streamAdded`,
     /// `streamRemoved`, `taskAdded`, `taskChanged`, `taskEnded`, or `lost` for numbers that are gone.
     #[serde(rename = "type")]
     pub(crate) kind: String,
-    /// The time in Unix milliseconds.
+    /// When it happened, in Unix milliseconds. Of a `lost`: the time of an event beside the gap, or 0 if none is known.
     pub(crate) at: u64,
     /// The app.
     #[schema(value_type = String)]
     pub(crate) appkey: Appkey,
-    /// The channel.
+    /// The name of the channel.
     #[schema(value_type = String)]
     pub(crate) channel_name: ChannelName,
-    /// Its incarnation.
+    /// The incarnation of the channel: another channel of the same name has another one. Only a `lost` has none; then the
+    /// field is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub(crate) cid: Option<Cid>,
-    /// Its number in the channel: one more than that of the event before.
+    /// Its number: one more than that of the event before. Numbers belong to the name of the channel. They go on through
+    /// all channels of this name and over restarts. The first number of a name is the time in milliseconds, not 0 or 1.
+    /// The server forgets a number 7 days after the last event (earlier only if it knows more than 200,000 names), if no
+    /// channel has the name then; the next event has `first` and a greater number. A `lost` has the number `to`.
     pub(crate) seq: u64,
-    /// The events of the channel before this one are unknown, so the number before may be any.
+    /// True for an event before which the server knows no event of this channel name: it is the first one, or the server
+    /// has forgotten the number. The number before may then be any smaller one. False when absent. It belongs to the
+    /// event, not to the delivery: a webhook that was made later gets its first event of a channel without `first`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) first: bool,
-    /// Further fields: `uid`, `mid`, `role`, `reason`, `mediaType`, `pub`; `from` and `to` of `lost`.
+    /// Further fields, which depend on the type: none for `channelOpened` and `channelEnded`; `uid`, `mid` and `role` of
+    /// `memberJoined` and `roleChanged`; `uid`, `mid` and `reason` of `memberLeft`; `uid`, `mid`, `mediaType` and `pub` of
+    /// `streamAdded` and `streamRemoved`; `taskId` and `uid` (absent for a task of the API) of `taskAdded`; `taskId`,
+    /// `state`, `code`, `revision`, `retries` and `msg` of `taskChanged`; `taskId` and `msg` of `taskEnded`; `from` and `to`
+    /// of `lost`.
     #[schema(value_type = std::collections::BTreeMap<String, Value>)]
     pub(crate) data: Map<String, Value>,
 }

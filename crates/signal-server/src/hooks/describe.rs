@@ -18,41 +18,105 @@ pub(crate) struct DescribedEvent {
     pub(crate) schema: Value,
 }
 
-/// A field of `data`: its name, whether it is required, its schema.
-type Field = (&'static str, bool, fn(&mut Definitions) -> Value);
+/// A field of `data`: its name, its meaning, whether it is required, its schema.
+type Field = (&'static str, &'static str, bool, fn(&mut Definitions) -> Value);
 type Data = &'static [Field];
 
-const MEMBER: [Field; 2] = [("uid", true, UserId::describe), ("mid", true, Mid::describe)];
+const UID: Field = ("uid", "The user.", true, UserId::describe);
+const MID: Field = ("mid", "The membership.", true, Mid::describe);
+const TASK: Field = (
+    "taskId",
+    "The push task. A later task may have the id of one that ended.",
+    true,
+    TaskId::describe,
+);
+const MSG: Field = ("msg", "One sentence for people.", true, String::describe);
 const NONE: Data = &[];
-const JOINED: Data = &[MEMBER[0], MEMBER[1], ("role", true, Role::describe)];
-const LEFT: Data = &[MEMBER[0], MEMBER[1], ("reason", true, LeaveReason::describe)];
-const STREAM: Data =
-    &[MEMBER[0], MEMBER[1], ("mediaType", true, MediaKind::describe), ("pub", true, Pub::describe)];
-const TASK_ADDED: Data = &[("taskId", true, TaskId::describe), ("uid", false, UserId::describe)];
-const TASK_CHANGED: Data = &[
-    ("taskId", true, TaskId::describe),
-    ("state", true, TaskState::describe),
-    ("code", true, u16::describe),
-    ("revision", true, u64::describe),
-    ("retries", true, u32::describe),
-    ("msg", true, String::describe),
+const JOINED: Data = &[UID, MID, ("role", "The role, from now on.", true, Role::describe)];
+const LEFT: Data = &[UID, MID, ("reason", REASON, true, LeaveReason::describe)];
+const STREAM: Data = &[
+    UID,
+    MID,
+    ("mediaType", "The kind of media.", true, MediaKind::describe),
+    ("pub", "The publication.", true, Pub::describe),
 ];
-const TASK_ENDED: Data = &[("taskId", true, TaskId::describe), ("msg", true, String::describe)];
-const LOST: Data = &[("from", true, u64::describe), ("to", true, u64::describe)];
+const TASK_ADDED: Data = &[
+    TASK,
+    ("uid", "The member that owns it; absent for a task of the API.", false, UserId::describe),
+];
+const TASK_CHANGED: Data = &[
+    TASK,
+    ("state", "What it does now.", true, TaskState::describe),
+    (
+        "code",
+        "505 pushing, 506 failed, 512 an image could not be used, 0 otherwise.",
+        true,
+        u16::describe,
+    ),
+    ("revision", "Grows with each update of the task.", true, u64::describe),
+    ("retries", "The number of retries of the push in a row.", true, u32::describe),
+    MSG,
+];
+const TASK_ENDED: Data = &[TASK, MSG];
+const LOST: Data = &[
+    ("from", "The number of the first event that is gone.", true, u64::describe),
+    ("to", "The number of the last event that is gone.", true, u64::describe),
+];
+
+/// Why a membership ended. `roleChanged` and `whileAway` are for clients only.
+const REASON: &str = "Why. `left`: the client called `leave`. `timeout`: its connection was lost and it did not come \
+                      back in time. `kicked`: a moderator or the API kicked it. `replaced`: the same uid joined \
+                      again; this event comes before the `memberJoined` of the new membership. `tokenExpired`: its \
+                      token ended and was not renewed. `serverRestart`: it did not come back after a restart of the \
+                      server. `channelClosed`: the channel was closed. `roleChanged` and `whileAway` are not used in \
+                      this event.";
 
 /// Type, description and `data` of all events.
 static ALL: [(&str, &str, Data); 11] = [
-    ("channelOpened", "A channel began.", NONE),
-    ("channelEnded", "A channel ended.", NONE),
-    ("memberJoined", "A membership began.", JOINED),
-    ("memberLeft", "A membership ended.", LEFT),
-    ("roleChanged", "A member became a broadcaster, or is none any more.", JOINED),
+    (
+        "channelOpened",
+        "A channel began: with `createChannel`, or else with the first join. The first event of its `cid`.",
+        NONE,
+    ),
+    (
+        "channelEnded",
+        "A channel ended: with its last membership, also if that was kicked, unless `keepEmpty` is set; by a close; or \
+         because nobody joined a channel of `createChannel` within 24 hours. The last event of its `cid`.",
+        NONE,
+    ),
+    (
+        "memberJoined",
+        "A membership began, of a broadcaster or of the audience. A client that reconnects keeps its `mid` and causes \
+         no event; neither does a repeated `join` with the same `joinId`.",
+        JOINED,
+    ),
+    (
+        "memberLeft",
+        "A membership ended. Each `memberJoined` has exactly one, with the same `mid`, before the `channelEnded`, also \
+         over crashes and closes. The `streamRemoved` of its streams come before it. That of a kick is stored before \
+         the kick is answered.",
+        LEFT,
+    ),
+    (
+        "roleChanged",
+        "A member became broadcaster or audience. Its membership goes on.",
+        JOINED,
+    ),
     ("streamAdded", "A publication began.", STREAM),
     ("streamRemoved", "A publication ended.", STREAM),
-    ("taskAdded", "A push task was added.", TASK_ADDED),
-    ("taskChanged", "A push task does something else than before.", TASK_CHANGED),
-    ("taskEnded", "A push task ended.", TASK_ENDED),
-    ("lost", "The events with these numbers are gone.", LOST),
+    ("taskAdded", "A push task was added. It is idle until `taskChanged` says otherwise.", TASK_ADDED),
+    ("taskChanged", "The state of a push task changed, or it was updated.", TASK_CHANGED),
+    (
+        "taskEnded",
+        "A push task ended. Each `taskAdded` has exactly one, before the `channelEnded`.",
+        TASK_ENDED,
+    ),
+    (
+        "lost",
+        "The events with the numbers `from` to `to`, both included, are gone. `seq` is `to`, and the next event of the \
+         channel has the number after it. Every webhook gets it, whatever its `events` are.",
+        LOST,
+    ),
 ];
 
 /// Every kind of event.
@@ -60,9 +124,9 @@ pub(crate) fn events(definitions: &mut Definitions) -> Vec<DescribedEvent> {
     let mut events = Vec::new();
     for (kind, text, data) in ALL.iter().copied() {
         let mut fields = Fields::default();
-        for (name, required, describe) in data {
+        for (name, meaning, required, describe) in data {
             let schema = describe(definitions);
-            fields.add(name, "", *required, schema);
+            fields.add(name, meaning, *required, schema);
         }
         let schema = event_schema(definitions, kind, text, fields.object());
         events.push(DescribedEvent { kind, text, schema });
@@ -70,21 +134,40 @@ pub(crate) fn events(definitions: &mut Definitions) -> Vec<DescribedEvent> {
     events
 }
 
+/// The delivery that `pingWebhook` makes. It is no event: it belongs to no channel.
+pub(crate) fn ping(definitions: &mut Definitions) -> DescribedEvent {
+    let (kind, text) = ("ping", "A delivery of `pingWebhook`. It is no event of a channel, and has no number.");
+    let mut fields = Fields::default();
+    fields.add("id", "Unique.", true, json!({ "type": "string" }));
+    fields.add("type", "", true, json!({ "const": kind }));
+    fields.add("at", "When it was sent, in Unix milliseconds.", true, u64::describe(definitions));
+    fields.add("appkey", "The app.", true, Appkey::describe(definitions));
+    fields.add("data", "Empty.", true, Fields::default().object());
+    let mut schema = fields.object();
+    schema["description"] = text.into();
+    DescribedEvent { kind, text, schema }
+}
+
 /// The schema of an event around its `data`.
 fn event_schema(definitions: &mut Definitions, kind: &str, text: &str, data: Value) -> Value {
     let mut fields = Fields::default();
-    let id = "The same whenever it is told: by it receivers know what comes again.";
+    let id = "The same in each delivery and in `listEvents`.";
     fields.add("id", id, true, json!({ "type": "string" }));
     fields.add("type", "", true, json!({ "const": kind }));
-    fields.add("at", "When, in unix milliseconds.", true, u64::describe(definitions));
-    fields.add("appkey", "", true, Appkey::describe(definitions));
+    let at = "When it happened, in Unix milliseconds. Of a `lost`: the time of an event beside the gap, or 0 if none is \
+              known.";
+    fields.add("at", at, true, u64::describe(definitions));
+    fields.add("appkey", "The app.", true, Appkey::describe(definitions));
     let name = json!({ "type": "string", "pattern": CHANNEL_NAME });
-    fields.add("channelName", "", true, name);
+    fields.add("channelName", "The name of the channel.", true, name);
     // The incarnation of events in a gap is unknown.
-    fields.add("cid", "Incarnation of the channel.", kind != "lost", Cid::describe(definitions));
-    let seq = "Number in the channel: one more than that of the event before.";
+    let cid = "The incarnation of the channel: another channel of the same name has another one.";
+    fields.add("cid", cid, kind != "lost", Cid::describe(definitions));
+    let seq = "The number, by name of the channel: one more than that of the event before, also through several \
+               channels of the name and over restarts. It does not begin with 1.";
     fields.add("seq", seq, true, u64::describe(definitions));
-    let first = "Nothing is known of what happened in the channel before.";
+    let first = "True if the server knows no earlier event of this channel name: the number before may then be any \
+                 smaller one. False when absent.";
     fields.add("first", first, false, json!({ "type": "boolean" }));
     fields.add("data", "", true, data);
     let mut schema = fields.object();
@@ -140,7 +223,7 @@ mod tests {
             let of_kind = ALL.iter().copied().find(|(kind, _, _)| *kind == sample.kind());
             let (kind, _, data) = of_kind.expect("described");
             described.insert(kind);
-            for (name, required, _) in data {
+            for (name, _, required, _) in data {
                 assert!(!required || written.contains_key(*name), "{kind} {name}");
                 written.remove(*name);
             }

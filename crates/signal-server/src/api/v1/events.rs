@@ -24,9 +24,9 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Events {
-    /// The events of one channel are in the order of their numbers.
+    /// The events of this page. Those of one channel are in the order of their numbers.
     events: Vec<EventDto>,
-    /// Where to continue, now or after further events.
+    /// `after` of the next request, now or later. It is present also if there are no more events now.
     next_cursor: String,
     /// Whether there are more events now.
     more: bool,
@@ -36,8 +36,18 @@ const LIST: &str = "events";
 
 /// Events of an app
 ///
-/// Without `after`, from the oldest stored event. The order is guaranteed only within one channel. Events that are no
-/// longer stored are given as events of the type `lost`.
+/// The events that webhooks deliver, with the same `id`, also without a webhook. An event that a webhook delivers is here
+/// before. The order is guaranteed only within one channel.
+///
+/// Without `after`, from the oldest stored event. To begin with the present, read all pages once and keep the last
+/// `nextCursor`; a delivery of a webhook has no cursor.
+///
+/// Events are stored for `webhooks.keep_s` (72 hours by default), and at most `webhooks.keep_events` of all apps together
+/// (1,000,000 by default); with `webhooks.keep_s = 0` there are no events and no deliveries. A cursor does not expire: an
+/// old one continues with the oldest stored event. Events that were removed because there were too many are given as one
+/// `lost` of each channel, until `webhooks.keep_s` has passed. For events that were removed because of their age there is
+/// usually no `lost`. So take it as a loss if `seq` jumps without `first`, whether or not there is a `lost`. `from` of a
+/// `lost` may be less than numbers that you have read: only the events after your last number are missing.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/events", operation_id = "listEvents", tag = "events",
     params(("appkey" = String, Path), PageQuery), responses((status = 200, body = Events))
