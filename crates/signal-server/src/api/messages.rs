@@ -11,7 +11,11 @@ use serde_json::json;
 use crate::hooks::describe;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-const SUMMARY: &str = "Messages between members and a Lianmai server, and events for webhooks. docs/protocol.md has the rules.";
+const SUMMARY: &str = "Messages between clients and a Lianmai server, and the bodies of webhooks. For clients: the messages \
+                       without `Hook`; docs/protocol.md explains them, and ids such as JOI-2 are rules in that file. \
+                       For back ends: the messages `...Hook` are the bodies of webhooks; openapi.json describes the API.";
+/// How webhooks are delivered.
+const DELIVERY: &str = include_str!("../hooks/delivery.md");
 
 /// A message: its name in the documents, its purpose, its schema.
 struct MessageDoc {
@@ -66,6 +70,8 @@ impl MessageDocs {
         for hook in describe::events(definitions) {
             all.hooks.push(message_doc(hook.kind, "Hook", hook.text, hook.schema));
         }
+        let ping = describe::ping(definitions);
+        all.hooks.push(message_doc(ping.kind, "Hook", ping.text, ping.schema));
         all
     }
 
@@ -108,19 +114,91 @@ pub(crate) fn schema() -> Value {
             "What the server sends. A client passes over what it does not know (FWD-1).",
             server,
         ),
-        ("webhookEvent", "The body of a webhook, and an event of the API.", hook),
+        (
+            "webhookEvent",
+            "The body of a webhook. All but `pingHook` are also the events of `listEvents` in openapi.json.",
+            hook,
+        ),
     ];
     for (name, text, mut schema) in frames {
         schema["description"] = text.into();
         defined.insert(name.to_owned(), schema);
     }
-    json!({
+    let mut document = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Lianmai",
         "description": SUMMARY,
         "version": VERSION,
-        "anyOf": [{ "$ref": "#/$defs/clientFrame" }, { "$ref": "#/$defs/serverFrame" }],
+        "anyOf": [
+            { "$ref": "#/$defs/clientFrame" },
+            { "$ref": "#/$defs/serverFrame" },
+            { "$ref": "#/$defs/webhookEvent" },
+        ],
         "$defs": defined,
+    });
+    name_the_file_of_rules(&mut document);
+    document
+}
+
+/// Makes descriptions readable outside this repository: names the file of each rule, and removes links of Rust.
+fn name_the_file_of_rules(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object.iter_mut() {
+                let is_text = matches!(key.as_str(), "description" | "summary");
+                match value.as_str().filter(|_| is_text).map(with_file) {
+                    Some(text) => *value = text.into(),
+                    None => name_the_file_of_rules(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(name_the_file_of_rules),
+        _ => {}
+    }
+}
+
+/// A text in which `(JOI-2)` is `(docs/protocol.md, JOI-2)`.
+fn with_file(text: &str) -> String {
+    let mut cited = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('(') {
+        cited.push_str(before);
+        cited.push_str(if begins_with_a_rule(after) { "(docs/protocol.md, " } else { "(" });
+        rest = after;
+    }
+    cited.push_str(rest);
+    cited.replace("[`", "`").replace("`]", "`")
+}
+
+/// Whether a text begins like the id of a rule: `JOI-2`.
+fn begins_with_a_rule(text: &str) -> bool {
+    let (group, rest) = text.as_bytes().split_at(text.len().min(3));
+    group.len() == 3
+        && group.iter().all(u8::is_ascii_uppercase)
+        && rest.first() == Some(&b'-')
+        && rest.get(1).is_some_and(u8::is_ascii_digit)
+}
+
+/// The headers of a delivery.
+fn webhook_headers() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "content-type": { "const": "application/json" },
+            "webhook-id": { "type": "string", "description": "The `id` of the body." },
+            "webhook-timestamp": {
+                "type": "string",
+                "pattern": "^[0-9]{1,12}$",
+                "description": "The time of this attempt in Unix seconds.",
+            },
+            "webhook-signature": {
+                "type": "string",
+                "description": "One or more signatures, separated by spaces: each is `v1,` and the base64 of HMAC-SHA256 \
+                                over `webhook-id`, `.`, `webhook-timestamp`, `.` and the body.",
+            },
+            "user-agent": { "type": "string", "description": "`lianmai/` and the version of the server." },
+        },
+        "required": ["content-type", "webhook-id", "webhook-timestamp", "webhook-signature"],
     })
 }
 
@@ -146,6 +224,9 @@ pub(crate) fn asyncapi() -> Value {
         });
         messages.insert(name.clone(), message);
     }
+    for MessageDoc { name, .. } in &all.hooks {
+        messages[name]["headers"] = json!({ "$ref": "#/components/schemas/WebhookHeaders" });
+    }
     let signal = of_channel(all.requests.iter().chain(all.from_server()));
     let webhook = of_channel(all.hooks.iter());
     let mut operations = Object::new();
@@ -166,7 +247,7 @@ pub(crate) fn asyncapi() -> Value {
     let sends = [
         ("events", "Numbered, to every member of a channel.", "signal", &all.events),
         ("notices", "To one session.", "signal", &all.notices),
-        ("webhooks", "Events, to the endpoints of an app.", "webhook", &all.hooks),
+        ("webhooks", "Events, to the webhooks of an app. Any 2xx answer accepts one.", "webhook", &all.hooks),
     ];
     for (name, text, channel, sent) in sends {
         let operation = json!({
@@ -177,7 +258,9 @@ pub(crate) fn asyncapi() -> Value {
         });
         operations.insert(name.to_owned(), operation);
     }
-    json!({
+    let mut schemas = definitions.into_object();
+    schemas.insert("WebhookHeaders".to_owned(), webhook_headers());
+    let mut document = json!({
         "asyncapi": "3.0.0",
         "info": {
             "title": "Lianmai",
@@ -205,13 +288,17 @@ pub(crate) fn asyncapi() -> Value {
             },
             "webhook": {
                 "address": null,
-                "description": "A POST to the URL of an endpoint, signed as Standard Webhooks has it.",
+                "title": "Deliveries of webhooks",
+                "summary": "A POST to the `url` of a webhook, signed as Standard Webhooks defines.",
+                "description": DELIVERY,
                 "messages": webhook,
             },
         },
         "operations": operations,
-        "components": { "messages": messages, "schemas": definitions.into_object() },
-    })
+        "components": { "messages": messages, "schemas": schemas },
+    });
+    name_the_file_of_rules(&mut document);
+    document
 }
 
 /// A document as text.
@@ -250,13 +337,26 @@ mod tests {
             check_references(&document, &document);
         }
         let schema = schema();
-        for name in ["joinRequest", "joinAnswer", "messageEvent", "messageNotice", "memberLeftHook"]
-        {
+        for name in [
+            "joinRequest",
+            "joinAnswer",
+            "messageEvent",
+            "messageNotice",
+            "memberLeftHook",
+            "pingHook",
+        ] {
             assert!(schema["$defs"][name].is_object(), "{name}");
         }
         assert_eq!(schema["$defs"]["joinRequest"]["properties"]["method"]["const"], "join");
         let operations = asyncapi()["operations"].as_object().map(Object::len);
         assert_eq!(operations, Some(lianmai_protocol::message::Call::METHODS.len() + 3));
+    }
+
+    #[test]
+    fn rules_are_cited_with_their_file() {
+        let text = "See (LIV-2, LIV-3) and [`Resumed`] (or not) (A-1).";
+        let cited = "See (docs/protocol.md, LIV-2, LIV-3) and `Resumed` (or not) (A-1).";
+        assert_eq!(with_file(text), cited);
     }
 
     #[test]
