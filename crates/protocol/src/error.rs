@@ -131,7 +131,7 @@ errors! {
 /// An error answer: `error` of a JSON-RPC response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct RpcError {
-    /// Number of [`ErrorName::code`].
+    /// The error as a number: the table of errors in docs/protocol.md. Programs compare `data.name` instead.
     pub code: i32,
     /// One sentence for people. Never holds a secret.
     pub message: String,

@@ -148,7 +148,7 @@ pub trait Method {
 }
 
 calls! {
-    /// Enters a channel, and creates it if it does not exist. `join_id` is 128 random bits, new for each entry.
+    /// Enters a channel, and creates it if it does not exist. `joinId` is 128 random bits, new for each entry.
     Join = "join", session::Join, session::Joined;
     /// Ends the membership.
     Leave = "leave", session::Empty, session::Done;

@@ -86,8 +86,8 @@ pub struct Joined {
     pub mid: Mid,
     /// The session.
     pub session_id: SessionId,
-    /// Secret that resumes the session; used in `reconnect` and in `continues` of `join` only. Absent inside
-    /// [`Resumed`], which has its own.
+    /// Secret that resumes the session; used in `reconnect` and in `continues` of `join` only. Absent in the answer of
+    /// `reconnect`, which has a ticket of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
     /// Number of that ticket, for `ping`.
