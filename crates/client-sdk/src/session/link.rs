@@ -22,7 +22,7 @@ const LOST: CloseCode = CloseCode(1006);
 /// When the next attempt is made.
 pub(super) enum Retry {
     /// At once.
-    None,
+    Now,
     /// After a random time, but not before this many milliseconds.
     Backoff(u64),
     /// At once at the next address. If all addresses were tried, after a random time.

@@ -38,15 +38,15 @@ fn picture_and_sound_are_of_the_same_moment() {
     // The picture comes later than the sound, because video encoders take longer.
     for late in [0, 30_000, 400_000, 900_000] {
         let mut buffer = JitterBuffer::new(RATE as u32, 1);
-        let mut events: Vec<(Micros, i64, Kind)> = Vec::new();
+        let mut events: Vec<(Micros, i64, TrackKind)> = Vec::new();
         for number in 0..150 {
-            events.push((number * FRAME, number, Kind::Sound));
+            events.push((number * FRAME, number, TrackKind::Sound));
             events.push((number * FRAME + late, number, TrackKind::Picture));
         }
         events.sort_by_key(|event| event.0);
         for (now, number, kind) in events {
             match kind {
-                Kind::Sound => {
+                TrackKind::Sound => {
                     let sound = [number as i16; SAMPLES as usize];
                     buffer.sound(now, 100 * RATE + number * SAMPLES, &sound);
                 }
