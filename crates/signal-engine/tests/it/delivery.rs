@@ -15,7 +15,7 @@ fn all_members_get_every_event_once_in_the_same_order() {
     let b = w.join(2);
     let c = w.admit(entry(3).audience());
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.push_url(a, "");
     w.ok(b, say("hello"));
     w.ok(a, mute("audio"));
@@ -30,7 +30,7 @@ fn all_members_get_every_event_once_in_the_same_order() {
         "message 3 from the dark",
     ];
     for client in [a, b, c] {
-        assert_eq!(w.heard(client), expected);
+        assert_eq!(w.new_events(client), expected);
     }
     w.audit();
 }
@@ -43,9 +43,9 @@ fn the_first_event_is_sent_at_once_and_a_burst_as_one_shared_frame() {
     let b = w.join(2);
     let c = w.join(3);
     w.advance(1_000);
-    w.hush();
+    w.skip_received();
     w.ok(a, say("one"));
-    assert_eq!(w.heard(b), ["message 1 one"], "the first after a pause does not wait");
+    assert_eq!(w.new_events(b), ["message 1 one"], "the first after a pause does not wait");
     let frames = |w: &World, client: Client| w.conns[&client.0].frames.len();
     let before = frames(&w, b);
     w.ok(a, say("two"));
@@ -56,12 +56,15 @@ fn the_first_event_is_sent_at_once_and_a_burst_as_one_shared_frame() {
     assert_eq!(frames(&w, b), before, "the burst waits for the interval");
     w.advance(1);
     assert_eq!(frames(&w, b), before + 1, "and leaves as one frame, 20 ms after the first");
-    assert_eq!(w.heard(b), ["message 1 two", "message 1 three", "message 1 four"]);
+    assert_eq!(w.new_events(b), ["message 1 two", "message 1 three", "message 1 four"]);
     // Encoded once: b and c hold the same bytes, not equal ones.
     let last = |w: &World, client: Client| w.conns[&client.0].frames.last().expect("one").as_ptr();
     assert_eq!(last(&w, b), last(&w, c));
     // The caller got its own with its answers.
-    assert_eq!(w.heard(a), ["message 1 one", "message 1 two", "message 1 three", "message 1 four"]);
+    assert_eq!(
+        w.new_events(a),
+        ["message 1 one", "message 1 two", "message 1 three", "message 1 four"]
+    );
 }
 
 /// Proves ORD-1.
@@ -85,7 +88,7 @@ fn an_answer_follows_its_events_and_has_the_last_seq() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(1_000);
-    w.hush();
+    w.skip_received();
     w.ok(b, say("before"));
     w.ok(b, say("waits"));
     // The answer to `a` may not overtake the event of `b` that still waits for the flush.
@@ -111,7 +114,7 @@ fn a_newcomer_inside_a_batch_gets_the_remainder_only() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(1_000);
-    w.hush();
+    w.skip_received();
     w.ok(a, say("one"));
     w.ok(a, say("two"));
     let c = w.admit(entry(3).audience());
@@ -120,11 +123,11 @@ fn a_newcomer_inside_a_batch_gets_the_remainder_only() {
     w.ok(a, say("four"));
     w.advance(20);
     assert_eq!(
-        w.heard(b),
+        w.new_events(b),
         ["message 1 one", "message 1 two", "message 1 three", "clientJoin 4", "message 1 four"]
     );
-    assert_eq!(w.heard(c), ["message 1 three", "clientJoin 4", "message 1 four"]);
-    assert_eq!(w.heard(d), ["message 1 four"]);
+    assert_eq!(w.new_events(c), ["message 1 three", "clientJoin 4", "message 1 four"]);
+    assert_eq!(w.new_events(d), ["message 1 four"]);
     assert_eq!(w.joined(c).seq + 2, w.joined(d).seq);
     w.audit();
 }
@@ -136,7 +139,7 @@ fn ping_answers_the_head_after_every_event_up_to_it() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(1_000);
-    w.hush();
+    w.skip_received();
     w.ok(a, say("one"));
     w.ok(a, say("two"));
     let pong: Pong = serde_json::from_value(w.ok(b, ping())).expect("pong");
@@ -152,7 +155,7 @@ fn elements_of_an_array_take_effect_in_order() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(1_000);
-    w.hush();
+    w.skip_received();
     let first = w.batch(
         a,
         vec![publish("audio"), subscribe(9, "audio"), unpublish("audio"), mute("audio"), ping()],
@@ -172,7 +175,7 @@ fn elements_of_an_array_take_effect_in_order() {
     assert_eq!(log[0], "ping ok", "ping overtakes the publish that waits for its URL (ORD-5)");
     assert!(w.answer(a, first + 4).is_some());
     w.advance(100);
-    assert_eq!(w.heard(b), ["streamAdded 1 audio", "streamRemoved 1 audio", "muted 1 audio"]);
+    assert_eq!(w.new_events(b), ["streamAdded 1 audio", "streamRemoved 1 audio", "muted 1 audio"]);
 }
 
 /// Proves LEA-2.
@@ -182,13 +185,13 @@ fn elements_after_one_that_ended_the_membership_are_ignored() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     let first = w.batch(b, vec![say("bye"), leave(), say("ghost")]);
     assert!(w.answer(b, first + 1).is_some());
     assert_eq!(w.answer(b, first + 2), None);
     w.text(b, "{}");
     w.advance(100);
-    assert_eq!(w.heard(a), ["message 2 bye", "clientLeave 2 left"]);
+    assert_eq!(w.new_events(a), ["message 2 bye", "clientLeave 2 left"]);
 }
 
 /// Proves ORD-1.
@@ -198,13 +201,13 @@ fn a_burst_longer_than_a_frame_is_sent_as_several_frames_in_order() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(1_000);
-    w.hush();
+    w.skip_received();
     let data = "x".repeat(8_000);
     for _ in 0..50 {
         w.ok(a, say(&data));
     }
     w.advance(20);
-    assert_eq!(w.heard(b).len(), 50);
+    assert_eq!(w.new_events(b).len(), 50);
     assert!(w.conns[&b.0].frames.iter().all(|frame| frame.len() <= 256 * 1024));
 }
 
@@ -215,7 +218,7 @@ fn no_event_waits_longer_than_the_flush_interval() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(1_000);
-    w.hush();
+    w.skip_received();
     let start = w.conns[&b.0].events.len();
     let mut said = Vec::new();
     for step in [0, 3, 3, 7, 20, 1, 1, 40, 19, 1, 5, 100, 2] {

@@ -22,7 +22,7 @@ fn rst_1_a_drain_notifies_serves_and_closes_members_gradually() {
     let mut w = World::new();
     let clients: Vec<Client> = (1..=40).map(|uid| w.join(uid)).collect();
     w.advance(1_100);
-    w.hush();
+    w.skip_received();
     w.input(Input::Drain(PLAN));
     for client in &clients {
         let notices = w.notices(*client);
@@ -103,7 +103,7 @@ fn rst_2_the_next_process_continues_where_the_last_one_ended() {
     w.ok(a, say("first words"));
     let (b, resumed) = w.resume(b);
     assert_eq!((resumed.outcome, resumed.replayed), (Outcome::Replayed, 1), "and nothing twice");
-    assert_eq!(w.heard(b), ["message 1 first words"]);
+    assert_eq!(w.new_events(b), ["message 1 first words"]);
     // Its grace continues, too: 17 s of it have passed.
     let (gone, resumed) = w.resume(gone);
     assert_eq!((resumed.outcome, resumed.messages), (Outcome::Replayed, 1));
@@ -124,7 +124,7 @@ fn rst_2_running_grace_continues_after_a_hand_over() {
     w.start_again();
     let (a, _) = w.resume(a);
     w.advance(10_000);
-    assert_eq!(w.heard(a), ["clientLeave 2 timeout"]);
+    assert_eq!(w.new_events(a), ["clientLeave 2 timeout"]);
 }
 
 /// Proves IDS-7, RST-2.
@@ -137,7 +137,7 @@ fn rst_2_accepted_commands_run_exactly_once_across_a_hand_over() {
     let publish_id = w.send(a, publish("video"));
     let held = w.send(a, say("behind"));
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.input(Input::Drain(PLAN));
     w.advance(3_500);
     assert_eq!(w.drained, Some(true));
@@ -149,7 +149,7 @@ fn rst_2_accepted_commands_run_exactly_once_across_a_hand_over() {
     assert!(w.answer(a, publish_id).expect("answered").is_ok());
     assert!(w.answer(a, held).expect("answered").is_ok());
     let (b, _) = w.resume(b);
-    assert_eq!(w.heard(b), ["streamAdded 1 video", "message 1 behind"]);
+    assert_eq!(w.new_events(b), ["streamAdded 1 video", "message 1 behind"]);
 }
 
 /// Proves RST-2, RST-5.
@@ -169,7 +169,7 @@ fn rst_5_a_kick_that_is_being_written_is_finished_before_the_end() {
     w.start_again();
     assert_eq!(w.refused(b), ResumeReason::Kicked);
     let (a, _) = w.resume(a);
-    assert_eq!(w.heard(a), ["clientLeave 2 kicked"]);
+    assert_eq!(w.new_events(a), ["clientLeave 2 kicked"]);
     w.send_as(a, id, kick(2, 60));
     assert!(w.answer(a, id).expect("answered").is_ok());
     w.audit();

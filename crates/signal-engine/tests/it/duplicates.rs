@@ -19,7 +19,7 @@ fn a_newcomer_replaces_the_old_membership_in_one_group() {
     w.pull_url(old, 2, "audio");
     let old_mid = w.mid(old);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     let new = w.join(1);
     let group = [
         "streamRemoved 1 audio",
@@ -27,8 +27,8 @@ fn a_newcomer_replaces_the_old_membership_in_one_group() {
         "clientLeave 1 replaced",
         "clientJoin 1",
     ];
-    assert_eq!(w.heard(b), group);
-    assert_eq!(w.heard(old), &group[..3]);
+    assert_eq!(w.new_events(b), group);
+    assert_eq!(w.new_events(old), &group[..3]);
     assert_eq!(w.closed(old), Some(CloseCode::REPLACED));
     assert!(w.cut.contains(&generation), "the old push is cut before a new URL exists");
     assert!(w.cut_viewers.iter().any(|(_, viewer)| *viewer == old_mid));
@@ -48,11 +48,11 @@ fn frames_of_a_replaced_connection_are_ignored() {
     let new = w.join(1);
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.send(old, leave());
     w.drop_socket(old);
     w.advance(60);
-    assert!(w.heard(b).is_empty());
+    assert!(w.new_events(b).is_empty());
     assert!(w.closed(new).is_none());
     w.ok(new, ping());
 }
@@ -65,16 +65,16 @@ fn reject_new_protects_a_live_socket_only() {
     let a = w.admit(entry_of());
     let b = w.admit(entry(2).app("reject"));
     w.advance(1_000);
-    w.hush();
+    w.skip_received();
     assert_eq!(w.refusal(entry_of()), ErrorName::DuplicateLogin);
     w.advance_alive(60_000, &[a, b]);
     assert_eq!(w.refusal(entry_of()), ErrorName::DuplicateLogin);
-    assert!(w.heard(b).is_empty() && w.closed(a).is_none());
+    assert!(w.new_events(b).is_empty() && w.closed(a).is_none());
     // In grace it is replaced at once.
     w.drop_socket(a);
     let again = w.admit(entry_of());
     w.advance(20);
-    assert_eq!(w.heard(b), ["clientLeave 1 replaced", "clientJoin 1"]);
+    assert_eq!(w.new_events(b), ["clientLeave 1 replaced", "clientJoin 1"]);
     assert!(w.closed(again).is_none());
     w.audit();
 }
@@ -130,7 +130,7 @@ fn the_same_join_again_is_the_same_membership_and_no_event() {
     let b = w.join(2);
     let (_, generation) = w.push_url(first, "");
     w.advance(1_000);
-    w.hush();
+    w.skip_received();
     let (events, joins) = (w.engine.stats().events, w.notes.len());
     let second = w.admit(entry(1).join_id(SECRET).audience().name("ignored"));
     assert_eq!(w.mid(second), w.mid(first));
@@ -138,7 +138,7 @@ fn the_same_join_again_is_the_same_membership_and_no_event() {
     assert_eq!(w.joined(second).own.published.len(), 2);
     assert_eq!(w.closed(first), Some(CloseCode::TAKEN_OVER));
     w.advance(100);
-    assert!(w.heard(b).is_empty() && w.heard(first).is_empty());
+    assert!(w.new_events(b).is_empty() && w.new_events(first).is_empty());
     assert_eq!(w.engine.stats().events, events);
     assert!(w.notes[joins..].iter().all(|note| !format!("{note:?}").starts_with("Member")));
     assert_eq!(w.may_push(generation), Ok(()));
@@ -207,7 +207,7 @@ fn the_same_join_again_with_a_poorer_token_has_its_rights_only() {
     let b = w.join(2);
     let (_, generation) = w.push_url(first, "");
     w.advance(1_000);
-    w.hush();
+    w.skip_received();
     let again = w.admit(entry(1).join_id(SECRET).rights(|rights| rights.broadcast = false));
     assert_eq!(w.mid(again), w.mid(first));
     assert!(!w.joined(again).own.rights.moderate);
@@ -215,7 +215,7 @@ fn the_same_join_again_with_a_poorer_token_has_its_rights_only() {
     assert!(w.cut.contains(&generation));
     w.advance(20);
     assert_eq!(
-        w.heard(b),
+        w.new_events(b),
         [
             "streamRemoved 1 audio",
             "streamRemoved 1 video",
@@ -223,7 +223,7 @@ fn the_same_join_again_with_a_poorer_token_has_its_rights_only() {
             "clientLeave 1 roleChanged",
         ]
     );
-    assert!(w.heard(again).is_empty(), "all of it is in its snapshot");
+    assert!(w.new_events(again).is_empty(), "all of it is in its snapshot");
     w.audit();
 }
 
@@ -255,7 +255,7 @@ fn the_same_join_again_starts_with_nothing_pending() {
     w.send(first, publish(""));
     w.send(first, say("held"));
     let again = w.admit(entry(1).join_id(SECRET));
-    w.hush();
+    w.skip_received();
     w.ok(again, say("not held"));
     w.issue();
     w.advance(20);

@@ -28,7 +28,7 @@ fn the_first_joiner_makes_the_channel_and_sees_itself_in_the_snapshot() {
     assert_eq!(joined.own.role, Role::Broadcaster);
     assert_eq!(joined.own.mid, joined.mid);
     w.advance(100);
-    assert!(w.heard(a).is_empty(), "one's own clientJoin is in the snapshot and not sent");
+    assert!(w.new_events(a).is_empty(), "one's own clientJoin is in the snapshot and not sent");
 }
 
 /// Proves EVT-4, JOI-1, LEA-1.
@@ -38,17 +38,17 @@ fn others_hear_a_broadcaster_join_and_leave_but_no_audience() {
     let a = w.join(1);
     w.advance(20);
     let b = w.join(2);
-    assert_eq!(w.heard(a), ["clientJoin 2"]);
+    assert_eq!(w.new_events(a), ["clientJoin 2"]);
     let c = w.admit(entry(3).audience());
     w.advance(100);
-    assert!(w.heard(a).is_empty() && w.heard(b).is_empty());
+    assert!(w.new_events(a).is_empty() && w.new_events(b).is_empty());
     assert_eq!(w.joined(c).members.len(), 2, "broadcasters only (JOI-1)");
     assert_eq!(w.joined(c).member_count, 3);
     assert_eq!(w.joined(c).own.role, Role::Audience);
     w.ok(c, leave());
     w.ok(b, leave());
     w.advance(100);
-    assert_eq!(w.heard(a), ["clientLeave 2 left"]);
+    assert_eq!(w.new_events(a), ["clientLeave 2 left"]);
     w.audit();
 }
 
@@ -66,7 +66,7 @@ fn the_event_after_a_snapshot_has_the_next_number() {
     w.advance(100);
     let events = &w.conns[&b.0].events;
     assert_eq!(events[0].seq, seq + 1);
-    assert_eq!(w.heard(b), ["message 1 next"]);
+    assert_eq!(w.new_events(b), ["message 1 next"]);
     let muted = w.joined(b).members[0].muted;
     assert_eq!(muted, lianmai_protocol::KindSet::AUDIO_VIDEO);
 }
@@ -79,7 +79,7 @@ fn leave_is_answered_behind_its_events_and_then_closed_with_1000() {
     let b = w.join(2);
     w.push_url(b, "");
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.ok(b, leave());
     let end = [
         "streamRemoved 2 audio",
@@ -91,7 +91,7 @@ fn leave_is_answered_behind_its_events_and_then_closed_with_1000() {
     assert_eq!(w.log(b), end);
     assert_eq!(w.closed(b), Some(CloseCode::NORMAL));
     w.advance(100);
-    assert_eq!(w.heard(a), &end[..3]);
+    assert_eq!(w.new_events(a), &end[..3]);
     let left = w.notes.iter().filter(|note| {
         matches!(note, Note::MemberLeft { uid: UserId(2), reason: LeaveReason::Left, .. })
     });
@@ -162,7 +162,7 @@ fn a_refused_join_is_answered_announced_closed_and_leaves_nothing() {
     ];
     for (entry, error) in refused {
         let mut w = World::new();
-        let client = w.knock(entry);
+        let client = w.send_join(entry);
         assert_eq!(w.error(client, 1), error);
         assert_eq!(w.closing(client).expect("announced").action, Action::None);
         assert_eq!(w.closed(client), Some(CloseCode::JOIN_REFUSED));
@@ -178,12 +178,12 @@ fn an_expired_token_asks_for_a_new_one() {
     let late = entry(1).jwt(&w, 100_000, 0).grant(|grant| {
         grant.expires = grant.expires.map(|at| lianmai_protocol::WallTime(at.0 - 5_000));
     });
-    let client = w.knock(late);
+    let client = w.send_join(late);
     assert_eq!(w.error(client, 1), ErrorName::TokenExpired);
     let closing = w.closing(client).expect("announced");
     assert_eq!((closing.code, closing.action), (CloseCode::JOIN_REFUSED, Action::RenewToken));
     // Also if the shell has found that.
-    let client = w.knock(entry(1).bad_token(ErrorName::TokenExpired));
+    let client = w.send_join(entry(1).bad_token(ErrorName::TokenExpired));
     assert_eq!(w.closing(client).expect("announced").action, Action::RenewToken);
 }
 
@@ -233,7 +233,7 @@ fn joi_2_a_client_without_uid_is_identified_by_its_join_id() {
     let other = w.admit(entry(0).anyone().join_id("fedcba9876543210"));
     assert_ne!(w.joined(other).uid, w.joined(lost).uid);
     w.advance(100);
-    assert_eq!(w.heard(watcher).len(), 2, "two joined");
+    assert_eq!(w.new_events(watcher).len(), 2, "two joined");
     // If another member has that uid already, the join gets another one.
     let uid = w.joined(lost).uid;
     let mut w = World::new();

@@ -110,7 +110,7 @@ fn met_1_no_method_is_answered_with_an_error_that_it_does_not_have() {
         for call in every_call() {
             for how in 0..5 {
                 let (mut w, client) = scene(asks);
-                w.hush();
+                w.skip_received();
                 match how {
                     0 => {}
                     1 => w.issuer = Issuer::Fail,
@@ -187,12 +187,12 @@ fn ses_4_the_closing_of_a_refused_join_repeats_when_to_come_back() {
     let mut w = World::new();
     let m = w.admit(entry(1).moderator());
     w.ok(m, kick(2, 60));
-    let client = w.knock(entry(2));
+    let client = w.send_join(entry(2));
     let error = w.answer(client, 1).expect("answered").expect_err("banned");
     assert_eq!(error.data.retry_after_ms, Some(60_000));
     assert_eq!(w.closing(client).expect("announced").retry_after_ms, Some(60_000));
     // A permanent error tells no time.
-    let client = w.knock(entry(3).role("king"));
+    let client = w.send_join(entry(3).role("king"));
     assert_eq!(w.closing(client).expect("announced").retry_after_ms, None);
 }
 
@@ -204,7 +204,7 @@ fn kic_1_a_kicked_member_gets_the_reason_its_events_and_the_close() {
     let b = w.join(2);
     w.push_url(b, "video");
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.ok(m, kick(2, 60));
     let told = ["~kicked", "streamRemoved 2 video", "clientLeave 2 kicked", "~closing kicked"];
     assert_eq!(w.log(b), told);
@@ -217,7 +217,7 @@ fn lea_3_a_command_that_is_being_stored_is_answered_before_the_leave() {
     let m = w.admit(entry(1).moderator());
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.disk.mode = DiskMode::Hold;
     w.send(m, kick(2, 60));
     w.send(m, leave());
@@ -327,7 +327,7 @@ fn lea_3_a_leave_supersedes_what_waits_behind_a_write() {
     let m = w.admit(entry(1).moderator());
     w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.disk.mode = DiskMode::Hold;
     w.send(m, kick(2, 60));
     w.send(m, say("never"));

@@ -142,7 +142,7 @@ fn names_and_attributes_of_a_channel_have_a_budget() {
         assert_eq!(left(w), 60);
     };
     w.advance(20);
-    w.hush();
+    w.skip_received();
     refused(&mut w, a, set_attributes(&[("l", &"x".repeat(54))]));
     refused(&mut w, b, set_attributes(&[("k", &"x".repeat(66))]));
     refused(&mut w, b, rename(&"n".repeat(58)));
@@ -150,7 +150,7 @@ fn names_and_attributes_of_a_channel_have_a_budget() {
     assert_eq!(w.refusal(entry(3).attribute("k", &"x".repeat(54))), ErrorName::AttributesTooLarge);
     w.admit(entry(3)); // A member without texts finds room.
     w.advance(20);
-    assert_eq!(w.heard(a).last().expect("one"), "clientJoin 3");
+    assert_eq!(w.new_events(a).last().expect("one"), "clientJoin 3");
     // To the last byte, and then no more.
     w.ok(a, set_attributes(&[("l", &"x".repeat(53))]));
     assert_eq!(left(&mut w), 0);
@@ -268,7 +268,7 @@ fn a_rate_limited_command_has_no_effect() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     for _ in 0..40 {
         w.ok(a, ping());
     }
@@ -276,7 +276,7 @@ fn a_rate_limited_command_has_no_effect() {
     w.advance(50);
     w.ok(a, say("in time"));
     w.advance(20);
-    assert_eq!(w.heard(b), ["message 1 in time"]);
+    assert_eq!(w.new_events(b), ["message 1 in time"]);
 }
 
 /// Proves IDS-6.

@@ -17,7 +17,7 @@ fn scene() -> (World, Client, Client, lianmai_protocol::Gen) {
     let a = w.join(1);
     let (_, generation) = w.push_url(a, "");
     w.advance(100);
-    w.hush();
+    w.skip_received();
     (w, watcher, a, generation)
 }
 
@@ -51,12 +51,12 @@ fn liv_3_the_cap_ends_the_grace_of_a_flapping_client() {
         w.advance_alive(1_000, &[watcher]);
     }
     w.drop_socket(flapping);
-    w.hush();
+    w.skip_received();
     // 35 s after the first loss: 5 s are left.
     w.advance_alive(4_900, &[watcher]);
-    assert!(w.heard(watcher).is_empty());
+    assert!(w.new_events(watcher).is_empty());
     w.advance_alive(200, &[watcher]);
-    assert_eq!(w.heard(watcher), ["clientLeave 2 timeout"]);
+    assert_eq!(w.new_events(watcher), ["clientLeave 2 timeout"]);
 }
 
 /// Proves EVT-3, EVT-6, LIV-3, URL-5, URL-9.
@@ -65,20 +65,20 @@ fn a_lost_socket_is_in_grace_for_30_s_and_then_leaves_once() {
     let (mut w, watcher, a, generation) = scene();
     w.drop_socket(a);
     w.advance_alive(29_999, &[watcher]);
-    assert!(w.heard(watcher).is_empty() && !gone(&mut w, 1));
+    assert!(w.new_events(watcher).is_empty() && !gone(&mut w, 1));
     assert!(!w.member("plain", 1).expect("in grace").connected);
     assert_eq!(w.may_push(generation), Ok(()), "its push goes on");
     w.advance(1);
     assert!(gone(&mut w, 1));
     w.advance(20);
     assert_eq!(
-        w.heard(watcher),
+        w.new_events(watcher),
         ["streamRemoved 1 audio", "streamRemoved 1 video", "clientLeave 1 timeout"]
     );
     assert_eq!(w.may_push(generation), Err(Denial::UnknownStream));
     assert!(w.cut.contains(&generation));
     w.advance_alive(400_000, &[watcher]);
-    assert!(w.heard(watcher).is_empty());
+    assert!(w.new_events(watcher).is_empty());
     w.audit();
 }
 
@@ -209,7 +209,7 @@ fn frames_after_a_close_are_ignored() {
     w.input(Input::Lagging { conn: a.0 });
     w.input(Input::ControlFrame { conn: a.0 });
     w.advance_alive(29_999, &[watcher]);
-    assert!(w.heard(watcher).is_empty());
+    assert!(w.new_events(watcher).is_empty());
     w.advance(1);
     assert!(gone(&mut w, 1), "nothing of it prolonged the grace");
 }
@@ -265,7 +265,7 @@ fn a_server_that_stops_closes_every_socket_and_ends_no_membership() {
         assert_eq!(w.closed(client), Some(CloseCode::GOING_AWAY));
     }
     assert_eq!(
-        w.heard(a),
+        w.new_events(a),
         ["message 99 one", "message 99 two"],
         "waiting messages are sent before"
     );
@@ -314,7 +314,7 @@ fn liv_5_a_client_that_answers_pings_stays_with_coarse_timers() {
         w.ok(watcher, ping());
     }
     assert_eq!(w.closed(hidden), None);
-    assert!(w.heard(watcher).is_empty(), "no leave is sent");
+    assert!(w.new_events(watcher).is_empty(), "no leave is sent");
     assert!((50..=60).contains(&(asked - before)), "{} pings", asked - before);
     assert!(w.conns[&watcher.0].pings.is_empty(), "a talking client is not pinged");
 }

@@ -20,14 +20,14 @@ fn audio_and_video_share_one_push_url_and_publish_is_idempotent() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     let (url, generation) = w.push_url(a, "audio");
     assert_eq!(w.push_url(a, "video"), (url.clone(), generation));
     assert_eq!(w.push_url(a, ""), (url.clone(), generation));
     assert_eq!(w.push_url(a, "audio"), (url, generation));
     assert_eq!(w.mints, 1, "one URL is issued once");
     w.advance(100);
-    assert_eq!(w.heard(b), ["streamAdded 1 audio", "streamAdded 1 video"]);
+    assert_eq!(w.new_events(b), ["streamAdded 1 audio", "streamAdded 1 video"]);
     assert_eq!(w.engine.stats().streams, 1);
     assert_eq!(w.may_push(generation), Ok(()));
     w.audit();
@@ -78,9 +78,9 @@ fn the_main_url_dies_with_the_last_of_its_kinds_and_never_comes_back() {
     let b = w.join(2);
     let (_, generation) = w.push_url(a, "");
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.ok(a, unpublish("audio"));
-    assert_eq!(w.heard(a), ["streamRemoved 1 audio"]);
+    assert_eq!(w.new_events(a), ["streamRemoved 1 audio"]);
     assert!(w.cut.is_empty(), "video is still published");
     assert_eq!(w.may_push(generation), Ok(()));
     assert_eq!(w.push_url(a, "audio").1, generation);
@@ -91,7 +91,7 @@ fn the_main_url_dies_with_the_last_of_its_kinds_and_never_comes_back() {
     assert_ne!(next, generation);
     assert_eq!((w.may_push(generation), w.may_push(next)), (UNKNOWN, Ok(())));
     w.advance(100);
-    let heard = w.heard(b);
+    let heard = w.new_events(b);
     assert_eq!(heard.iter().filter(|e| e.starts_with("streamAdded")).count(), 2);
     assert_eq!(heard.iter().filter(|e| e.starts_with("streamRemoved")).count(), 3);
     w.audit();
@@ -103,10 +103,10 @@ fn unpublish_of_what_is_not_published_is_a_quiet_no_op() {
     let mut w = World::new();
     let a = w.join(1);
     let (_, generation) = w.push_url(a, "video");
-    w.hush();
+    w.skip_received();
     w.ok(a, unpublish("audio"));
     w.ok(a, unpublish("screenShare"));
-    assert!(w.heard(a).is_empty());
+    assert!(w.new_events(a).is_empty());
     assert_eq!(w.may_push(generation), Ok(()));
 }
 
@@ -294,12 +294,12 @@ fn a_push_url_near_its_end_is_issued_again_for_the_same_life() {
     assert_eq!(w.push_url(a, "").0, first);
     assert_eq!(w.pull_url(b, 1, "audio"), pull);
     w.advance(1);
-    w.hush();
+    w.skip_received();
     let (second, same) = w.push_url(a, "");
     assert_ne!(second, first);
     assert_eq!(same, generation);
     assert_ne!(w.pull_url(b, 1, "audio"), pull);
-    assert!(w.heard(a).is_empty(), "no event for a new URL of the same stream");
+    assert!(w.new_events(a).is_empty(), "no event for a new URL of the same stream");
     assert!(w.cut.is_empty());
     w.audit();
 }

@@ -450,7 +450,7 @@ impl Pair {
             }
         }
         self.pass(20);
-        let heard = self.w.heard(self.witness);
+        let heard = self.w.new_events(self.witness);
         assert_eq!(heard, std::mem::take(&mut self.model.events), "{op:?}");
         // Members that the model has lost have no open socket, and all others have one.
         self.clients.retain(|_, client| self.w.closed(*client).is_none());

@@ -19,7 +19,7 @@ fn a_kicked_member_is_notified_cut_and_closed_and_others_see_it_leave() {
     w.pull_url(b, 1, "audio");
     let mid = w.mid(b);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     let params = Kick { uid: UserId(2), duration_s: 60, reason: Some("rude".to_owned()) };
     w.ok(m, Call::Kick(params));
     assert!(w.cut.contains(&of_b) && !w.cut.contains(&of_m));
@@ -28,7 +28,7 @@ fn a_kicked_member_is_notified_cut_and_closed_and_others_see_it_leave() {
     assert_eq!(w.may_play(of_m, mid), Err(Denial::NotSubscribed));
     assert_eq!(w.closed(b), Some(CloseCode::KICKED));
     let group = ["streamRemoved 2 audio", "streamRemoved 2 video", "clientLeave 2 kicked"];
-    assert_eq!(w.heard(m), group);
+    assert_eq!(w.new_events(m), group);
     let notices = w.notices(b);
     let Notice::Kicked(kicked) = &notices[0] else { panic!("{notices:?}") };
     assert_eq!((kicked.reason.as_deref(), kicked.duration_s), (Some("rude"), 60));
@@ -155,9 +155,9 @@ fn a_kick_of_an_audience_member_causes_no_event() {
     let m = w.admit(entry(1).moderator());
     let b = w.admit(entry(2).audience());
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.ok(m, kick(2, 0));
-    assert!(w.heard(m).is_empty());
+    assert!(w.new_events(m).is_empty());
     assert_eq!(w.closed(b), Some(CloseCode::KICKED));
     w.audit();
 }
@@ -169,12 +169,12 @@ fn a_member_in_grace_can_be_kicked() {
     let m = w.admit(entry(1).moderator());
     let b = w.admit(entry(2).join_id("0123456789abcdef"));
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.drop_socket(b);
     w.ok(m, kick(2, 60));
-    assert_eq!(w.heard(m), ["clientLeave 2 kicked"]);
+    assert_eq!(w.new_events(m), ["clientLeave 2 kicked"]);
     w.advance_alive(60_000, &[m]);
-    assert!(w.heard(m).is_empty(), "one leave, not a second one by timeout");
+    assert!(w.new_events(m).is_empty(), "one leave, not a second one by timeout");
 }
 
 /// Proves CLS-1, EVT-5.
@@ -187,7 +187,7 @@ fn close_channel_is_the_last_event_then_the_answer_then_the_closes() {
     let (_, generation) = w.push_url(b, "");
     w.pull_url(m, 2, "audio");
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.ok(b, say("one"));
     w.ok(b, say("two"));
     w.ok(m, close_channel(10));
@@ -276,9 +276,9 @@ fn a_channel_dissolves_when_its_creator_leaves_where_the_app_says_so() {
     let a = w.admit(entry(1).app("dissolve"));
     let b = w.admit(entry(2).app("dissolve"));
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.ok(a, leave());
-    assert_eq!(w.heard(b), ["clientLeave 1 left", "liveRoomClose creatorLeft"]);
+    assert_eq!(w.new_events(b), ["clientLeave 1 left", "liveRoomClose creatorLeft"]);
     assert_eq!(w.closed(b), Some(CloseCode::CHANNEL_CLOSED));
     assert_eq!(w.closed(a), Some(CloseCode::NORMAL));
     w.assert_empty();
@@ -322,7 +322,7 @@ fn a_moderator_that_kicks_the_creator_gets_its_answer_before_the_channel_dissolv
     let a = w.admit(entry(1).app("dissolve"));
     let m = w.admit(entry(2).app("dissolve").moderator());
     w.advance(100);
-    w.hush();
+    w.skip_received();
     let id = w.send(m, kick(1, 60));
     assert!(w.answer(m, id).expect("every command is answered").is_ok());
     assert_eq!(
@@ -372,7 +372,7 @@ fn the_admin_api_kicks_closes_and_lists() {
     assert_eq!(error.name(), &ErrorName::BadDuration);
     let close = AdminCommand::CloseChannel { channel: room("plain"), hold_s: 10, reason: None };
     assert_eq!(w.admin(close.clone()), Ok(AdminReply::Done));
-    assert_eq!(w.heard(a).last().expect("one"), "liveRoomClose admin");
+    assert_eq!(w.new_events(a).last().expect("one"), "liveRoomClose admin");
     assert_eq!(w.closed(hidden), Some(CloseCode::CHANNEL_CLOSED));
     assert!(w.admin(close).is_err(), "no such channel");
     // A ban of a channel that does not exist applies to later joins.

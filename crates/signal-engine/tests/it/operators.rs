@@ -118,13 +118,13 @@ fn an_operator_gives_roles_and_takes_kinds() {
     let b = w.join(2);
     w.push_url(a, "");
     w.advance(100);
-    w.hush();
+    w.skip_received();
     let kinds = KindSet::of(&MediaKind::Video);
     let bar =
         |kinds| AdminCommand::SetBarredKinds { channel: room("plain"), uid: UserId(1), kinds };
     assert_eq!(w.admin(bar(kinds)), Ok(AdminReply::Done));
     assert_eq!(w.admin(bar(kinds)), Ok(AdminReply::Done), "as before");
-    assert_eq!(w.heard(b), ["streamRemoved 1 video"]);
+    assert_eq!(w.new_events(b), ["streamRemoved 1 video"]);
     assert_eq!(w.err(a, publish("video")), ErrorName::PublishForbidden);
     w.ok(a, publish("audio"));
     let shown = member(&mut w, 1);
@@ -160,7 +160,7 @@ fn an_operator_speaks_and_sets_attributes() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     let announce = |to: Option<&[u64]>| AdminCommand::Announce {
         channel: room("plain"),
         uid: UserId(99),
@@ -169,7 +169,7 @@ fn an_operator_speaks_and_sets_attributes() {
     };
     assert_eq!(w.admin(announce(None)), Ok(AdminReply::Sent(2)));
     assert_eq!(w.admin(announce(Some(&[2, 2, 7]))), Ok(AdminReply::Sent(1)));
-    assert_eq!(w.heard(a), ["message 99 hello"]);
+    assert_eq!(w.new_events(a), ["message 99 hello"]);
     assert_eq!(w.notices(b).len(), 1);
     let many: Vec<u64> = (0..65).collect();
     let error = w.admin(announce(Some(&many))).unwrap_err();
@@ -179,7 +179,7 @@ fn an_operator_speaks_and_sets_attributes() {
     assert_eq!(w.admin(set), Ok(AdminReply::Done));
     assert_eq!(show(&mut w).expect("there").attributes["title"], "new");
     w.advance(100);
-    assert_eq!(w.heard(b).len(), 2, "the message and the attributes");
+    assert_eq!(w.new_events(b).len(), 2, "the message and the attributes");
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn rst_5_a_repeated_change_of_an_operator_waits_until_it_is_stored() {
         w.disk.mode = DiskMode::Fail;
         is_not_stored(w.admin(change.clone()));
         w.advance(100);
-        w.hush();
+        w.skip_received();
         // It is so already, and yet no restart would know it.
         is_not_stored(w.admin(change.clone()));
         // Not while the write of before has no answer, either, nor when that is one that it failed.
@@ -259,7 +259,7 @@ fn rst_5_a_repeated_change_of_an_operator_waits_until_it_is_stored() {
         w.disk.mode = DiskMode::AtOnce;
         assert_eq!(w.admin(change.clone()), Ok(AdminReply::Done));
         w.advance(100);
-        assert!(w.heard(a).is_empty(), "nothing is told twice: {change:?}");
+        assert!(w.new_events(a).is_empty(), "nothing is told twice: {change:?}");
         let shown = |w: &mut World| {
             let detail = w.admin(AdminCommand::GetDetail(room.clone())).expect("there");
             let AdminReply::Detail(detail) = detail else { panic!("{detail:?}") };
@@ -391,11 +391,11 @@ fn rst_5_unchanged_tasks_are_answered_when_stored() {
     assert_eq!(name(w.admin_tasks(update())), Err(ErrorName::NotStored));
     assert!(w.disk.tasks().is_empty());
     w.disk.mode = DiskMode::AtOnce;
-    w.hush();
+    w.skip_received();
     assert_eq!(name(w.admin_tasks(update())), Ok(()));
     w.ok(a, add(&[wire]));
     w.advance(100);
-    assert!(w.heard(a).is_empty(), "nothing is told twice");
+    assert!(w.new_events(a).is_empty(), "nothing is told twice");
     assert_eq!(w.task_views().len(), 1);
     w.crash();
     assert_eq!(w.task_views().len(), 1);
@@ -411,7 +411,7 @@ fn told_by(run: impl FnOnce(&mut World, Client)) -> Vec<String> {
     w.push_url(b, "screenShare");
     w.ok(c, subscribe(2, "video"));
     w.advance(2_000);
-    w.hush();
+    w.skip_received();
     w.disk.journal.clear();
     w.disk.history.clear();
     let mid = w.mid(b);
@@ -419,7 +419,7 @@ fn told_by(run: impl FnOnce(&mut World, Client)) -> Vec<String> {
     w.advance(2_000);
     assert_eq!(w.closed(b), Some(CloseCode::KICKED));
     let mut told = vec!["the others".to_owned()];
-    told.extend([w.heard(a), w.heard(c)].concat());
+    told.extend([w.new_events(a), w.new_events(c)].concat());
     told.push("who goes".to_owned());
     told.extend(w.log(b));
     told.push(format!("{:?}", w.notices(b)));

@@ -13,7 +13,7 @@ fn a_publish_that_waits_holds_back_later_commands_of_its_session_only() {
     let a = w.admit(entry(1).moderator());
     let b = w.join(2);
     w.advance(1_000);
-    w.hush();
+    w.skip_received();
     w.issuer = Issuer::Hold;
     let first = w.send(a, publish("audio"));
     let second = w.send(a, mute("audio"));
@@ -64,7 +64,7 @@ fn queued_commands_that_wait_themselves_keep_their_order() {
     let mut w = World::new();
     let a = w.join(1);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.issuer = Issuer::Hold;
     w.send(a, publish("audio"));
     w.send(a, publish("screenShare"));
@@ -93,18 +93,18 @@ fn no_stream_is_announced_before_its_url_exists() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.issuer = Issuer::Hold;
     w.send(a, publish(""));
     w.advance(1_000);
-    assert!(w.heard(b).is_empty());
+    assert!(w.new_events(b).is_empty());
     assert_eq!(w.err(b, subscribe(1, "audio")), ErrorName::NotPublished);
     assert_eq!(w.engine.stats().streams, 0);
     let generation = *w.minted.first().expect("one");
     assert_eq!(w.may_push(generation), Err(Denial::UnknownStream));
     w.issue();
     w.advance(20);
-    assert_eq!(w.heard(b), ["streamAdded 1 audio", "streamAdded 1 video"]);
+    assert_eq!(w.new_events(b), ["streamAdded 1 audio", "streamAdded 1 video"]);
 }
 
 /// Proves LEA-1, LEA-3, URL-5.
@@ -114,7 +114,7 @@ fn leave_does_not_wait_and_the_late_url_is_ignored() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.issuer = Issuer::Hold;
     w.send(a, publish(""));
     w.send(a, say("never"));
@@ -122,7 +122,7 @@ fn leave_does_not_wait_and_the_late_url_is_ignored() {
     assert_eq!(w.closed(a), Some(CloseCode::NORMAL));
     w.issue();
     w.advance(6_000);
-    assert_eq!(w.heard(b), ["clientLeave 1 left"]);
+    assert_eq!(w.new_events(b), ["clientLeave 1 left"]);
     let generation = *w.minted.first().expect("one");
     assert_eq!(w.may_push(generation), Err(Denial::UnknownStream));
     w.ok(b, leave());
@@ -137,7 +137,7 @@ fn leave_answers_pending_commands_as_superseded_and_then_itself() {
     let b = w.join(2);
     w.push_url(a, "audio");
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.issuer = Issuer::Hold;
     let first = w.send(a, publish("screenShare"));
     w.send(a, say("never"));
@@ -163,7 +163,7 @@ fn leave_answers_pending_commands_as_superseded_and_then_itself() {
     assert!((first..=last).all(|id| w.answer(a, id).is_some()));
     assert_eq!(w.answer(a, last + 1), None);
     w.advance(20);
-    assert_eq!(w.heard(b), ["streamRemoved 1 audio", "clientLeave 1 left"]);
+    assert_eq!(w.new_events(b), ["streamRemoved 1 audio", "clientLeave 1 left"]);
     w.issue();
     w.audit();
 }
@@ -176,7 +176,7 @@ fn leave_supersedes_a_renewal_and_a_subscribe_that_wait() {
         let a = w.join(1);
         let b = w.join(2);
         w.push_url(b, "audio");
-        w.hush();
+        w.skip_received();
         w.issuer = Issuer::Hold;
         let id = w.send(a, call);
         w.ok(a, leave());
@@ -216,10 +216,10 @@ fn without_a_url_the_command_fails_and_nothing_happened() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.issuer = Issuer::Fail;
     assert_eq!(w.err(a, publish("")), ErrorName::UrlUnavailable);
-    assert!(w.heard(b).is_empty());
+    assert!(w.new_events(b).is_empty());
     w.issuer = Issuer::AtOnce;
     w.push_url(a, "");
     w.issuer = Issuer::Fail;
@@ -236,7 +236,7 @@ fn a_url_that_takes_five_seconds_fails_and_is_ignored_later() {
     let mut w = World::new();
     let a = w.join(1);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.issuer = Issuer::Hold;
     let id = w.send(a, publish(""));
     let held = w.send(a, mute("audio"));
@@ -248,7 +248,7 @@ fn a_url_that_takes_five_seconds_fails_and_is_ignored_later() {
     w.issue();
     assert_eq!(w.engine.stats().streams, 0);
     w.advance(20);
-    assert_eq!(w.heard(a), ["muted 1 audio"]);
+    assert_eq!(w.new_events(a), ["muted 1 audio"]);
 }
 
 /// Proves MET-2, URL-5.
@@ -258,7 +258,7 @@ fn a_publish_is_superseded_by_a_demotion() {
     let a = w.join(1);
     let m = w.admit(entry(2).moderator());
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.issuer = Issuer::Hold;
     let id = w.send(a, publish(""));
     let held = w.send(a, publish("audio"));
@@ -291,10 +291,10 @@ fn a_chain_of_superseded_publishes_needs_no_stack() {
             w.drop_socket(member);
         }
         w.advance(20);
-        w.hush();
+        w.skip_received();
         w.ok(m, set_role_of(1, "audience"));
         w.advance(20);
-        let heard = w.heard(m);
+        let heard = w.new_events(m);
         let of = |word: &str| heard.iter().filter(|event| event.starts_with(word)).count() as u64;
         assert_eq!((of("clientLeave"), of("message")), (CHAIN + 1, CHAIN));
         assert_eq!(heard[3], "clientLeave 2 roleChanged", "one after the other");
@@ -339,7 +339,7 @@ fn a_renewed_push_url_never_revives_a_stream_that_was_cut_meanwhile() {
     let m = w.admit(entry(2).moderator());
     let (_, generation) = w.push_url(a, "");
     w.advance(2_000);
-    w.hush();
+    w.skip_received();
     w.issuer = Issuer::Hold;
     let id = w.send(a, publish(""));
     w.ok(m, unpublish_of(1, ""));
@@ -348,7 +348,7 @@ fn a_renewed_push_url_never_revives_a_stream_that_was_cut_meanwhile() {
     assert_eq!(w.error(a, id), ErrorName::Superseded);
     assert_eq!(w.may_push(generation), Err(Denial::UnknownStream), "a cut generation stays dead");
     w.advance(20);
-    assert_eq!(w.heard(m), ["streamRemoved 1 audio", "streamRemoved 1 video"]);
+    assert_eq!(w.new_events(m), ["streamRemoved 1 audio", "streamRemoved 1 video"]);
     w.issuer = Issuer::AtOnce;
     assert_ne!(w.push_url(a, "").1, generation);
     w.audit();
@@ -361,14 +361,14 @@ fn a_socket_lost_while_a_publish_waits_does_not_stop_it() {
     let a = w.admit(entry(1).join_id("0123456789abcdef"));
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.issuer = Issuer::Hold;
     w.send(a, publish(""));
     w.send(a, mute("audio"));
     w.drop_socket(a);
     w.issue();
     w.advance(20);
-    assert_eq!(w.heard(b), ["streamAdded 1 audio", "streamAdded 1 video", "muted 1 audio"]);
+    assert_eq!(w.new_events(b), ["streamAdded 1 audio", "streamAdded 1 video", "muted 1 audio"]);
     let again = w.admit(entry(1).join_id("0123456789abcdef"));
     assert_eq!(w.joined(again).own.published.len(), 2);
     w.audit();

@@ -134,7 +134,7 @@ fn grace_continues_after_a_restart_with_a_young_clock() {
     w.start_with(BEGIN_MS, true, |_| {});
     let (a, _) = w.resume(a);
     w.advance(12_000);
-    assert_eq!(w.heard(a), ["clientLeave 2 timeout"]);
+    assert_eq!(w.new_events(a), ["clientLeave 2 timeout"]);
 }
 
 /// Proves LIV-3, RST-2.
@@ -162,7 +162,7 @@ fn the_media_cap_continues_across_a_hand_over() {
         w.flow(generation);
         w.advance_alive(10_000, &[a]);
     }
-    assert_eq!(w.heard(a), ["streamRemoved 2 video", "clientLeave 2 timeout"]);
+    assert_eq!(w.new_events(a), ["streamRemoved 2 video", "clientLeave 2 timeout"]);
 }
 
 /// A member that its push kept in grace stays in it.
@@ -186,7 +186,7 @@ fn liv_3_a_member_kept_by_media_survives_a_clean_restart() {
     let (a, _) = w.resume(a);
     w.flow(generation);
     w.advance(5_000);
-    assert!(w.heard(a).is_empty(), "its push goes on");
+    assert!(w.new_events(a).is_empty(), "its push goes on");
 }
 
 /// Proves KIC-2, RST-5.
@@ -262,7 +262,7 @@ fn a_change_that_took_effect_is_not_answered_superseded() {
     w.send(a, leave());
     w.write_held();
     w.advance(100);
-    let heard = w.heard(b);
+    let heard = w.new_events(b);
     assert!(heard.contains(&"roleChanged 2 audience".to_owned()), "{heard:?}");
     assert!(w.answer(a, id).is_none_or(|answer| answer.is_ok()), "{:?}", w.answer(a, id));
 }
@@ -275,7 +275,7 @@ fn queued_commands_of_a_member_that_is_being_kicked_do_not_run() {
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.issuer = Issuer::Hold;
     w.send(b, publish("video"));
     w.send(b, say("held"));
@@ -283,7 +283,7 @@ fn queued_commands_of_a_member_that_is_being_kicked_do_not_run() {
     w.send(a, kick(2, 60));
     w.issue();
     w.advance(100);
-    assert!(w.heard(a).is_empty(), "fenced");
+    assert!(w.new_events(a).is_empty(), "fenced");
 }
 
 /// Also if the answer with `restore` is lost.
@@ -292,13 +292,13 @@ fn queued_commands_of_a_member_that_is_being_kicked_do_not_run() {
 fn res_10_restore_is_sent_until_the_client_confirms_it() {
     let mut w = World::new();
     let a = w.join(1);
-    let mut first = w.comeback(a);
+    let mut first = w.reconnect_request(a);
     w.crash();
-    let b = w.knock_again(a, first.clone());
+    let b = w.send_reconnect(a, first.clone());
     assert!(w.conns[&b.0].resumed.clone().unwrap().restore);
     // That answer is lost; the client sends its older ticket and position.
     first.attempt += 1;
-    let c = w.knock_again(a, first);
+    let c = w.send_reconnect(a, first);
     let resumed = w.conns[&c.0].resumed.clone().unwrap();
     assert_eq!(resumed.reason, Some(ResumeReason::EpochChanged));
     assert!(resumed.restore, "the server crashed since");
@@ -381,7 +381,7 @@ fn res_2_a_confirmed_ticket_invalidates_tickets_from_before_a_crash() {
         a = w.resume(a).0;
     }
     w.disk.mode = DiskMode::AtOnce;
-    let old = w.comeback(a); // number 7; the record has 3
+    let old = w.reconnect_request(a); // number 7; the record has 3
     w.crash();
     let b = w.admit(entry(1).join_id(JID));
     let k = w.conns[&b.0].k;

@@ -231,9 +231,9 @@ fn step(w: &mut World, op: Op) {
                 .collect();
             if !met.is_empty() {
                 let client = met[which % met.len()];
-                w.step_back(client, behind);
-                let reconnect = w.comeback(client);
-                w.knock_again(client, reconnect);
+                w.forget_events(client, behind);
+                let reconnect = w.reconnect_request(client);
+                w.send_reconnect(client, reconnect);
             }
         }
         Op::Disk { how } => {

@@ -28,7 +28,7 @@ fn rst_3_a_crash_causes_no_event_for_clients_that_return_in_time() {
         assert!(resumed.restore, "RES-10");
         assert_eq!(w.mid(again), mid);
         w.advance(100);
-        assert!(w.heard(again).is_empty());
+        assert!(w.new_events(again).is_empty());
         if client == a {
             assert_eq!(w.push_url(again, "").0, url, "the same URL");
         }
@@ -45,11 +45,11 @@ fn rst_3_a_member_that_stays_away_leaves_once() {
     w.push_url(b, "audio");
     w.crash();
     let (a, _) = w.resume(a);
-    w.hush();
+    w.skip_received();
     w.advance_alive(29_000, &[a]);
-    assert!(w.heard(a).is_empty());
+    assert!(w.new_events(a).is_empty());
     w.advance_alive(2_000, &[a]);
-    assert_eq!(w.heard(a), ["streamRemoved 2 audio", "clientLeave 2 serverRestart"]);
+    assert_eq!(w.new_events(a), ["streamRemoved 2 audio", "clientLeave 2 serverRestart"]);
     assert_eq!(w.refused(b), ResumeReason::Gone);
     w.audit();
 }
@@ -131,7 +131,7 @@ fn res_10_a_crash_is_remembered_over_a_stop_that_hands_over() {
     let (a, resumed) = w.resume(a);
     assert!(resumed.restore);
     w.advance_alive(31_000, &[a]);
-    assert_eq!(w.heard(a), ["clientLeave 2 serverRestart"]);
+    assert_eq!(w.new_events(a), ["clientLeave 2 serverRestart"]);
     assert_eq!(w.refused(b), ResumeReason::Gone);
 }
 
@@ -247,7 +247,7 @@ fn rst_3_a_channel_outlives_a_creator_that_stays_away_after_a_crash() {
     w.crash();
     let (b, _) = w.resume(b);
     w.advance_alive(31_000, &[b]);
-    assert_eq!(w.heard(b), ["clientLeave 1 serverRestart"]);
+    assert_eq!(w.new_events(b), ["clientLeave 1 serverRestart"]);
     assert!(w.member("dissolve", 2).is_some());
 }
 
@@ -312,11 +312,11 @@ fn rst_5_a_repeated_change_waits_until_it_is_stored() {
     w.disk.mode = DiskMode::Fail;
     assert_eq!(w.err(m, calls[1].clone()), ErrorName::NotStored);
     w.disk.mode = DiskMode::AtOnce;
-    w.hush();
+    w.skip_received();
     w.ok(a, calls[1].clone());
     w.ok(m, calls[2].clone());
     w.advance(100);
-    assert!(w.heard(a).is_empty(), "nothing is told twice");
+    assert!(w.new_events(a).is_empty(), "nothing is told twice");
     // Now the changes are known to be stored: an answer needs no write.
     w.disk.mode = DiskMode::Hold;
     for call in calls {
@@ -378,7 +378,7 @@ fn res_10_an_older_answer_does_not_confirm_a_moderators_change() {
         }
         // The event of the mute is lost with the socket.
         w.drop_socket(b);
-        w.step_back(b, 1);
+        w.forget_events(b, 1);
         if confirms == "by its ticket" {
             // This answer is lost as well, with the events behind it.
             w.resume(b);

@@ -27,13 +27,13 @@ fn res_6_missed_events_follow_the_answer_and_cause_no_event_for_others() {
     w.ok(a, tell(&[2], "for two"));
     w.ok(a, mute("video"));
     w.advance(5_000);
-    w.hush();
+    w.skip_received();
     let (b, resumed) = w.resume(b);
     assert_eq!((resumed.outcome, resumed.reason), (Outcome::Replayed, None));
     assert_eq!((resumed.replayed, resumed.messages), (2, 1));
     let told = ["reconnect replayed", "message 1 one", "muted 1 video", "~message for two"];
     assert_eq!(w.log(b), told);
-    w.hush();
+    w.skip_received();
     w.ok(a, say("on"));
     w.advance(50);
     assert_eq!(w.log(b), ["message 1 on"]);
@@ -48,13 +48,13 @@ fn res_5_a_resume_takes_over_an_open_socket() {
     let a = w.join(1);
     let old = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     let (new, resumed) = w.resume(old);
     assert_eq!(resumed.outcome, Outcome::Replayed);
     assert_eq!(w.closed(old), Some(CloseCode::TAKEN_OVER));
     w.send(old, say("from the old socket"));
     w.advance(50);
-    assert!(w.heard(a).is_empty(), "RES-5");
+    assert!(w.new_events(a).is_empty(), "RES-5");
     w.ok(new, say("from the new one"));
     w.audit();
 }
@@ -68,13 +68,13 @@ fn res_2_a_lost_answer_does_no_harm_and_an_older_ticket_is_invalid() {
     // The answer of the first resume is lost: the client presents its old ticket.
     let (b, _) = w.resume(a);
     let second = w.conns[&b.0].ticket.clone();
-    let mut again = w.comeback(b);
+    let mut again = w.reconnect_request(b);
     again.ticket = first.clone();
-    let c = w.knock_again(b, again);
+    let c = w.send_reconnect(b, again);
     assert_eq!(w.conns[&c.0].resumed.as_ref().map(|r| r.outcome.clone()), Some(Outcome::Replayed));
     confirm(&mut w, c);
     for dead in [first, second] {
-        let mut late = w.comeback(c);
+        let mut late = w.reconnect_request(c);
         late.ticket = dead;
         assert_eq!(w.refused_with(c, late), ResumeReason::Invalid);
     }
@@ -91,7 +91,7 @@ fn res_2_presenting_an_offered_ticket_confirms_it() {
     let first = w.conns[&a.0].ticket.clone();
     let (b, _) = w.resume(a);
     let (c, _) = w.resume(b);
-    let mut late = w.comeback(c);
+    let mut late = w.reconnect_request(c);
     late.ticket = first;
     assert_eq!(w.refused_with(c, late), ResumeReason::Invalid);
 }
@@ -119,7 +119,7 @@ fn res_2_a_repeated_join_invalidates_earlier_tickets() {
 fn res_3_a_stale_attempt_closes_only_itself() {
     let mut w = World::new();
     let a = w.join(1);
-    let slow = w.comeback(a);
+    let slow = w.reconnect_request(a);
     let (b, _) = w.resume(a);
     assert_eq!(w.refused_with(b, slow), ResumeReason::StaleAttempt);
     w.ok(b, say("still here"));
@@ -142,14 +142,14 @@ fn res_7_a_position_outside_the_log_gets_a_snapshot() {
     assert_eq!((resumed.replayed, resumed.restore), (0, false));
     w.ok(a, say("on"));
     w.audit();
-    let mut want = w.comeback(b);
+    let mut want = w.reconnect_request(b);
     want.want = Some(Want::Snapshot);
-    let c = w.knock_again(b, want);
+    let c = w.send_reconnect(b, want);
     let resumed = w.conns[&c.0].resumed.clone().expect("answered");
     assert_eq!(resumed.reason, Some(ResumeReason::Asked));
-    let mut ahead = w.comeback(c);
+    let mut ahead = w.reconnect_request(c);
     ahead.seq += 100;
-    let d = w.knock_again(c, ahead);
+    let d = w.send_reconnect(c, ahead);
     let resumed = w.conns[&d.0].resumed.clone().expect("answered");
     assert_eq!(resumed.reason, Some(ResumeReason::Ahead));
     w.audit();
@@ -202,12 +202,12 @@ fn res_8_a_message_lost_with_its_answer_is_sent_again() {
     let b = w.join(2);
     w.drop_socket(b);
     w.ok(a, tell(&[2], "kept"));
-    let lost = w.comeback(b);
+    let lost = w.reconnect_request(b);
     let mut again = lost.clone();
     again.attempt += 1;
-    w.knock_again(b, lost);
+    w.send_reconnect(b, lost);
     // No part of that arrived.
-    let b = w.knock_again(b, again);
+    let b = w.send_reconnect(b, again);
     assert_eq!(w.log(b).iter().filter(|line| *line == "~message kept").count(), 1);
 }
 
@@ -217,13 +217,13 @@ fn ids_7_a_command_whose_answer_was_lost_runs_once() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
-    w.hush();
+    w.skip_received();
     let id = w.send(a, say("once"));
     let (a, _) = w.resume(a);
     w.send_as(a, id, say("once"));
     assert!(w.answer(a, id).expect("answered").is_ok());
     w.advance(50);
-    assert_eq!(w.heard(b), ["message 1 once"]);
+    assert_eq!(w.new_events(b), ["message 1 once"]);
 }
 
 /// Proves IDS-7.
@@ -243,7 +243,7 @@ fn ids_7_a_repeat_of_a_running_command_does_not_start_it_again() {
     assert!(w.answer(a, publish_id).expect("answered").is_ok());
     assert!(w.answer(a, held).expect("answered").is_ok());
     w.advance(50);
-    assert_eq!(w.heard(a), ["streamAdded 1 video", "message 1 behind"]);
+    assert_eq!(w.new_events(a), ["streamAdded 1 video", "message 1 behind"]);
 }
 
 /// Proves RES-12.
@@ -296,7 +296,7 @@ fn rst_5_a_kick_becomes_visible_only_after_its_write() {
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator"));
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.disk.mode = DiskMode::Hold;
     let id = w.send(a, kick(2, 60));
     w.send(b, say("not heard any more"));
@@ -304,11 +304,11 @@ fn rst_5_a_kick_becomes_visible_only_after_its_write() {
     assert_eq!(w.refusal(entry(2).app("creator")), ErrorName::Banned);
     w.advance(100);
     assert_eq!((w.answer(a, id), w.closed(b)), (None, None));
-    assert!(w.heard(a).is_empty());
+    assert!(w.new_events(a).is_empty());
     w.write_held();
     assert!(w.answer(a, id).expect("answered").is_ok());
     assert_eq!(w.closed(b), Some(CloseCode::KICKED));
-    assert_eq!(w.heard(a), ["clientLeave 2 kicked"]);
+    assert_eq!(w.new_events(a), ["clientLeave 2 kicked"]);
     w.disk.mode = DiskMode::AtOnce;
     w.audit();
 }
@@ -327,10 +327,10 @@ fn rst_5_a_disk_without_answer_counts_as_failed_after_a_timeout() {
     assert_eq!(w.error(a, id), ErrorName::NotStored);
     assert_eq!(w.closed(b), Some(CloseCode::KICKED), "it takes effect all the same");
     // An answer that comes after the deadline changes nothing.
-    w.hush();
+    w.skip_received();
     w.disk.mode = DiskMode::AtOnce;
     w.write_held();
-    assert!(w.heard(a).is_empty());
+    assert!(w.new_events(a).is_empty());
     w.ok(a, say("it goes on"));
 }
 

@@ -15,7 +15,7 @@ fn a_demotion_is_one_group_and_cuts_the_push_at_once() {
     let (_, main) = w.push_url(a, "");
     let (_, screen) = w.push_url(a, "screenShare");
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.ok(a, set_role("audience"));
     let group = [
         "streamRemoved 1 audio",
@@ -24,16 +24,16 @@ fn a_demotion_is_one_group_and_cuts_the_push_at_once() {
         "roleChanged 1 audience",
         "clientLeave 1 roleChanged",
     ];
-    assert_eq!(w.heard(b), group);
-    assert_eq!(w.heard(a), group, "the causer as well");
+    assert_eq!(w.new_events(b), group);
+    assert_eq!(w.new_events(a), group, "the causer as well");
     assert!(w.cut.contains(&main) && w.cut.contains(&screen));
     assert_eq!(w.may_push(main), Err(Denial::UnknownStream));
     assert_eq!(w.err(a, publish("")), ErrorName::NotBroadcaster);
     w.audit();
-    w.hush();
+    w.skip_received();
     w.ok(a, set_role("broadcaster"));
     w.advance(20);
-    assert_eq!(w.heard(b), ["clientJoin 1", "roleChanged 1 broadcaster"]);
+    assert_eq!(w.new_events(b), ["clientJoin 1", "roleChanged 1 broadcaster"]);
     assert_ne!(w.push_url(a, "").1, main);
     w.audit();
 }
@@ -52,10 +52,10 @@ fn the_membership_goes_on_through_role_changes_and_may_still_watch() {
     assert_eq!(w.member("plain", 1).expect("a member").mid, mid);
     assert_eq!(w.member("plain", 1).expect("a member").role, Role::Audience);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.ok(a, leave());
     w.advance(20);
-    assert!(w.heard(b).is_empty(), "an invisible member leaves unseen");
+    assert!(w.new_events(b).is_empty(), "an invisible member leaves unseen");
 }
 
 /// Proves FWD-3, MET-3.
@@ -65,11 +65,11 @@ fn the_same_role_again_changes_nothing() {
     let a = w.join(1);
     let b = w.admit(entry(2).audience());
     let (_, generation) = w.push_url(a, "");
-    w.hush();
+    w.skip_received();
     w.ok(a, set_role("broadcaster"));
     w.ok(b, set_role("audience"));
     w.advance(20);
-    assert!(w.heard(a).is_empty());
+    assert!(w.new_events(a).is_empty());
     assert_eq!(w.may_push(generation), Ok(()));
     assert_eq!(w.err(a, set_role("king")), ErrorName::BadRole);
 }
@@ -97,7 +97,7 @@ fn a_moderator_changes_roles_and_mutes_and_unpublishes_others_and_nobody_else_do
     let m = w.admit(entry(2).moderator());
     let (_, generation) = w.push_url(a, "");
     w.advance(100);
-    w.hush();
+    w.skip_received();
     for call in [set_role_of(2, "audience"), mute_of(2, "audio"), unpublish_of(2, "")] {
         assert_eq!(w.err(a, call), ErrorName::Forbidden);
     }
@@ -106,7 +106,7 @@ fn a_moderator_changes_roles_and_mutes_and_unpublishes_others_and_nobody_else_do
     }
     assert_eq!(w.err(a, set_role_of(9, "audience")), ErrorName::Forbidden, "no probing");
     w.advance(20);
-    assert!(w.heard(m).is_empty());
+    assert!(w.new_events(m).is_empty());
     w.ok(m, mute_of(1, "audio"));
     w.ok(m, unpublish_of(1, "video"));
     assert_eq!(w.may_push(generation), Ok(()));
@@ -115,7 +115,7 @@ fn a_moderator_changes_roles_and_mutes_and_unpublishes_others_and_nobody_else_do
     w.ok(m, set_role_of(1, "audience"));
     w.advance(20);
     assert_eq!(
-        w.heard(a),
+        w.new_events(a),
         [
             "muted 1 audio",
             "streamRemoved 1 video",
@@ -160,7 +160,7 @@ fn mutes_come_per_kind_and_only_on_a_change() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.ok(a, mute("audio"));
     w.ok(a, mute(""));
     w.ok(a, mute("video"));
@@ -169,7 +169,7 @@ fn mutes_come_per_kind_and_only_on_a_change() {
     w.ok(a, unmute(""));
     w.advance(20);
     assert_eq!(
-        w.heard(b),
+        w.new_events(b),
         ["muted 1 audio", "muted 1 video", "unmuted 1 audio", "unmuted 1 video"]
     );
     for kind in ["screenShare", "slaveAudio", "smell"] {
@@ -186,12 +186,12 @@ fn changes_of_an_audience_member_become_public_with_its_promotion() {
     let a = w.join(1);
     let b = w.admit(entry(2).audience().join_id("0123456789abcdef"));
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.ok(b, mute("audio"));
     w.ok(b, set_attributes(&[("mood", "shy")]));
     w.ok(b, rename("Bea"));
     w.advance(100);
-    assert!(w.heard(a).is_empty(), "no event names an audience member (EVT-4)");
+    assert!(w.new_events(a).is_empty(), "no event names an audience member (EVT-4)");
     let b = w.admit(entry(2).join_id("0123456789abcdef"));
     let own = &w.joined(b).own;
     assert_eq!((own.name.as_deref(), own.role.clone()), (Some("Bea"), Role::Audience));
@@ -199,7 +199,7 @@ fn changes_of_an_audience_member_become_public_with_its_promotion() {
     assert_eq!(own.attributes["mood"], "shy");
     w.ok(b, set_role("broadcaster"));
     w.advance(20);
-    assert_eq!(w.heard(a), ["clientJoin 2", "roleChanged 2 broadcaster"]);
+    assert_eq!(w.new_events(a), ["clientJoin 2", "roleChanged 2 broadcaster"]);
     let picture = w.conns[&a.0].picture.clone().expect("a picture");
     let bea = &picture.members[&UserId(2)];
     assert_eq!(bea.name.as_deref(), Some("Bea"));

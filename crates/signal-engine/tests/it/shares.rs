@@ -45,12 +45,12 @@ fn only_the_moderator_that_used_up_its_share_is_refused() {
     let a = w.admit(in_app(1, "creator").channel("own"));
     let b = w.admit(in_app(2, "creator").channel("own"));
     w.advance(100);
-    w.hush();
+    w.skip_received();
     assert_eq!(w.err(a, kick(2, 60)), ErrorName::TooManyBans);
     assert_eq!(w.err(a, close_channel(60)), ErrorName::TooManyBans);
     w.ok(b, say("still here"));
     w.advance(20);
-    assert_eq!(w.heard(a), ["message 2 still here"]);
+    assert_eq!(w.new_events(a), ["message 2 still here"]);
     // Another moderator of the app, another app and an operator are not refused.
     assert!(ban_all(&mut w, 3) > 20);
     let m = w.admit(entry(1).moderator());
@@ -140,7 +140,7 @@ fn a_queued_command_is_charged_for_its_final_event() {
     w.issuer = Issuer::AtOnce;
     w.issue();
     w.advance(20);
-    let heard = w.heard(b).len();
+    let heard = w.new_events(b).len();
     assert!(heard >= 9, "{heard}");
     // One, four, and three each: the rest of forty, with the units that were earned since.
     let mut left = 0;
@@ -390,7 +390,7 @@ fn members_without_message_right_say_nothing_by_names_and_attributes() {
     let a = w.admit(silent(1).name("Ann").attribute("seat", "1"));
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     assert_eq!(w.err(a, say("psst")), ErrorName::Forbidden);
     assert_eq!(w.err(a, rename("psst")), ErrorName::Forbidden);
     assert_eq!(w.err(a, set_attributes(&[("seat", "psst")])), ErrorName::Forbidden);
@@ -412,7 +412,7 @@ fn members_without_message_right_say_nothing_by_names_and_attributes() {
     let a = w.admit(silent(1).name("psst"));
     assert_eq!(w.joined(a).own.name.as_deref(), Some("Ann"));
     w.advance(100);
-    let heard = w.heard(b).join(" ") + &format!("{:?}", w.conns[&b.0].events);
+    let heard = w.new_events(b).join(" ") + &format!("{:?}", w.conns[&b.0].events);
     assert!(!heard.contains("psst"), "{heard}");
     // A member with the right `message` may do all that.
     w.admit(entry(1).name("Anna"));

@@ -50,7 +50,7 @@ fn a_targeted_message_comes_behind_the_events_before_it() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(1_000);
-    w.hush();
+    w.skip_received();
     w.ok(a, say("one"));
     w.ok(a, say("two"));
     w.ok(a, tell(&[2], "three"));
@@ -85,14 +85,14 @@ fn attributes_are_patched_and_sent_whole_only_on_a_change() {
     let a = w.admit(entry(1).name("Ann").attribute("seat", "1"));
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.ok(a, set_attributes(&[("mood", "gay"), ("seat", "")]));
     w.ok(a, set_attributes(&[("mood", "gay")]));
     w.ok(a, set_attributes(&[("unknown", "")]));
     w.ok(a, rename("Ann"));
     w.ok(a, rename("Anna"));
     w.advance(20);
-    assert_eq!(w.heard(b), ["clientUpdate 1", "clientUpdate 1"]);
+    assert_eq!(w.new_events(b), ["clientUpdate 1", "clientUpdate 1"]);
     let picture = w.conns[&b.0].picture.clone().expect("a picture");
     let ann = &picture.members[&UserId(1)];
     assert_eq!(ann.name.as_deref(), Some("Anna"));
@@ -161,12 +161,12 @@ fn channel_attributes_need_a_moderator() {
     let m = w.admit(entry(1).moderator());
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     assert_eq!(w.err(b, set_channel_attributes(&[("topic", "tea")])), ErrorName::Forbidden);
     w.ok(m, set_channel_attributes(&[("topic", "tea")]));
     w.ok(m, set_channel_attributes(&[("topic", "tea")]));
     w.advance(20);
-    assert_eq!(w.heard(b), ["channelUpdate"]);
+    assert_eq!(w.new_events(b), ["channelUpdate"]);
     let set = |target: &str, name: Option<&str>| {
         Call::SetAttributes(SetAttributes {
             attributes: patch(&[("a", "b")]),
@@ -186,10 +186,10 @@ fn a_report_is_answered_and_causes_no_event() {
     let a = w.join(1);
     let b = w.join(2);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     let data = r#"{"code":1002}"#.parse().expect("an object");
     let report = Report { dir: ReportDir::Push, kind: ReportType::StateChange, data, uid: None };
     assert_eq!(w.ok(a, Call::Report(report)), json!({}));
     w.advance(100);
-    assert!(w.heard(b).is_empty() && w.notices(b).is_empty());
+    assert!(w.new_events(b).is_empty() && w.notices(b).is_empty());
 }

@@ -216,7 +216,7 @@ fn tsk_3_each_invalid_field_has_its_error_and_no_effect() {
     let mut w = World::with_tasks();
     let a = w.join(1);
     w.push_url(a, "");
-    w.hush();
+    w.skip_received();
     for (what, spoil, name, field) in rows() {
         let mut bad = good();
         spoil(&mut bad);
@@ -228,7 +228,7 @@ fn tsk_3_each_invalid_field_has_its_error_and_no_effect() {
         let refused = w.ask(a, update(&[bad]));
         check(&refused.expect_err(what), &name, Some(&format!("rtmpTasks[0].{field}")), what);
         assert!(
-            w.heard(a).is_empty() && w.orders().is_empty() && w.task_views().is_empty(),
+            w.new_events(a).is_empty() && w.orders().is_empty() && w.task_views().is_empty(),
             "{what}"
         );
     }
@@ -279,7 +279,7 @@ fn tsk_2_lists_are_judged_as_a_whole() {
     }
     assert!(w.task_views().is_empty());
     w.ok(a, add(&seven[..6]));
-    w.hush();
+    w.skip_received();
     let more = w.ask(a, add(&seven[6..])).expect_err("a seventh");
     check(&more, &TaskLimitExceeded, Some("rtmpTasks"), "a seventh");
     let other = task("t0", "rtmp://h/live/other", &[1]);
@@ -293,13 +293,13 @@ fn tsk_2_lists_are_judged_as_a_whole() {
     let taken = w.ask(a, update(&[with("t3"), taken])).expect_err("a URL that is taken");
     check(&taken, &StreamUrlBusy, Some("rtmpTasks[1].streamUrl"), "a URL that is taken");
     assert_eq!(w.task_views().len(), 6);
-    assert!(w.heard(a).is_empty(), "nothing has changed");
+    assert!(w.new_events(a).is_empty(), "nothing has changed");
     // A repeated request is no error: a client that crashed sends it again.
     w.ok(a, add(&seven[..6]));
     w.ok(a, update(&seven[..6]));
-    assert!(w.heard(a).is_empty());
+    assert!(w.new_events(a).is_empty());
     w.ok(a, delete(&["t1", "t1"]));
-    assert_eq!(w.heard(a), ["task t1 ended 511 r1"]);
+    assert_eq!(w.new_events(a), ["task t1 ended 511 r1"]);
     w.audit();
 }
 
@@ -325,7 +325,7 @@ fn tsk_1_who_may_manage_whose_tasks() {
     }
     assert_eq!(w.err(other, delete(&["a", "gone"])), Forbidden);
     assert_eq!(w.err(other, delete(&["gone"])), NoSuchTask);
-    w.hush();
+    w.skip_received();
     w.ok(moderator, update(&[changed]));
     let views = w.task_views();
     assert_eq!((views[0].info.uid, views[0].record), (Some(lianmai_protocol::UserId(1)), true));
@@ -361,14 +361,14 @@ fn tsk_1_tasks_end_with_their_owner_only_where_the_app_says_so() {
             again
         };
         w.advance(100);
-        w.hush();
+        w.skip_received();
         w.ok(owner, leave());
         let mut wanted = vec!["clientLeave 1 left"];
         if ends {
             wanted.push("task a ended 511 r1");
         }
         w.advance(100);
-        assert_eq!(w.heard(stays), wanted);
+        assert_eq!(w.new_events(stays), wanted);
         assert_eq!(w.task_views().len(), if ends { 1 } else { 2 });
         w.audit();
     }

@@ -53,10 +53,10 @@ fn tsk_12_a_hand_over_announces_the_state_of_each_task() {
     w.advance(5_000);
     w.orders();
     w.start_again();
-    w.hush();
+    w.skip_received();
     let (a, resumed) = w.resume(a);
     assert_eq!(resumed.outcome, Outcome::Replayed);
-    let heard = w.heard(a);
+    let heard = w.new_events(a);
     assert_eq!(heard.last().map(String::as_str), Some("task a starting 0 r1"), "{heard:?}");
     w.advance(2_500);
     assert_eq!(w.started().0.number, 2);
@@ -244,7 +244,7 @@ fn tsk_2_a_stop_finishes_open_requests_first() {
     w.drain();
     w.advance(1_600);
     assert_eq!(w.drained, None, "it waits for the open claim");
-    w.hand_on_claims();
+    w.deliver_claims();
     assert_eq!(w.drained, Some(true));
     assert!(w.orders().is_empty(), "the next process begins its run");
     w.start_again();
@@ -279,7 +279,7 @@ fn tsk_7_a_refused_request_takes_no_claim_from_a_task() {
         a,
         update(&[task("a", "rtmp://h/live/a", &[1, 2]), task("b", "rtmp://h/live/x", &[9])]),
     );
-    w.hand_on_claims();
+    w.deliver_claims();
     assert_eq!(w.error(a, id), ErrorName::StreamUrlBusy, "the place of `x` rests");
     w.advance(2_500);
     let (run, _) = w.started();
@@ -304,7 +304,7 @@ fn tsk_12_members_are_told_of_a_task_that_is_not_restored() {
         w.advance(20);
         w.drain();
         w.advance(5_000);
-        w.hush();
+        w.skip_received();
         match why {
             "no executors" => w.change(|config| config.tasks = None),
             "a smaller limit" => w.change(|config| config.limits.tasks = 1),
@@ -320,7 +320,7 @@ fn tsk_12_members_are_told_of_a_task_that_is_not_restored() {
         let (a, resumed) = w.resume(a);
         assert_eq!(resumed.outcome, Outcome::Replayed, "{why}");
         w.advance(20);
-        let heard = w.heard(a);
+        let heard = w.new_events(a);
         let ended: Vec<&str> = match why {
             "no executors" => vec!["task a ended 511 r1", "task b ended 511 r1"],
             _ => vec!["task b ended 511 r1"],

@@ -24,7 +24,7 @@ fn pushing() -> (World, Client, RunId) {
     let (run, _) = w.started();
     w.push(&run);
     w.advance(20);
-    w.hush();
+    w.skip_received();
     (w, a, run)
 }
 
@@ -36,7 +36,7 @@ fn tsk_8_a_task_runs_while_a_member_is_seen_or_heard() {
     let b = w.join(2);
     w.ok(a, add(&[a_task()]));
     w.advance(20);
-    assert_eq!(w.heard(b), ["task a idle 0 r1"]);
+    assert_eq!(w.new_events(b), ["task a idle 0 r1"]);
     assert!(w.orders().is_empty(), "no member is seen");
     w.push_url(b, "screenShare");
     w.advance(20);
@@ -44,7 +44,7 @@ fn tsk_8_a_task_runs_while_a_member_is_seen_or_heard() {
     let (_, generation) = w.push_url(a, "");
     w.advance(20);
     assert_eq!(
-        w.heard(b)[1..],
+        w.new_events(b)[1..],
         ["streamAdded 1 audio", "streamAdded 1 video", "task a starting 0 r1"]
     );
     let (run, job) = w.started();
@@ -57,13 +57,13 @@ fn tsk_8_a_task_runs_while_a_member_is_seen_or_heard() {
     let (_, screen) = w.push_url(b, "screenShare");
     assert_eq!(w.may_play(screen, job.viewer), Err(Denial::NotSubscribed));
     w.report(&run, Report::Pushing);
-    assert!(w.heard(b).is_empty(), "nothing is pushed without a lease");
+    assert!(w.new_events(b).is_empty(), "nothing is pushed without a lease");
     w.report(&run, ACCEPTED);
     assert_eq!(w.orders(), ["lease a 1 2000"]);
     w.report(&run, Report::Pushing);
     w.report(&run, Report::Pushing);
     w.advance(20);
-    assert_eq!(w.heard(b), ["task a pushing 505 r1"]);
+    assert_eq!(w.new_events(b), ["task a pushing 505 r1"]);
     // A member that begins or ends to publish changes the composition, not the run.
     let (_, second) = w.push_url(b, "video");
     let job = w.updated();
@@ -73,7 +73,7 @@ fn tsk_8_a_task_runs_while_a_member_is_seen_or_heard() {
     assert_eq!(w.updated().shown.voices, []);
     w.ok(b, unpublish("video"));
     assert!(w.updated().shown.is_empty());
-    w.hush();
+    w.skip_received();
     // No member publishes. The run stays for a while.
     assert!(w.advance_pushing(119_500, &[&run]).is_empty());
     w.push_url(a, "audio");
@@ -85,7 +85,7 @@ fn tsk_8_a_task_runs_while_a_member_is_seen_or_heard() {
     assert!(!orders.is_empty() && orders.iter().all(|order| order == "stop a 1"), "{orders:?}");
     w.report(&run, Report::Stopped);
     w.advance(20);
-    assert_eq!(w.heard(b).last().map(String::as_str), Some("task a idle 0 r1"));
+    assert_eq!(w.new_events(b).last().map(String::as_str), Some("task a idle 0 r1"));
     assert_eq!(w.may_play(generation, job.viewer), Err(Denial::UnknownStream));
     w.push_url(a, "audio");
     assert_eq!(w.started().0.number, 2);
@@ -99,7 +99,7 @@ fn tsk_9_a_failed_run_is_retried_up_to_the_limit() {
     for retry in 1..=3_u64 {
         w.report(&run, Report::Failed(Failure::Unreachable));
         w.advance(20);
-        assert_eq!(w.heard(a), [format!("task a retrying 0 r1 {retry}")]);
+        assert_eq!(w.new_events(a), [format!("task a retrying 0 r1 {retry}")]);
         let wait = [980, 1_980, 3_980][retry as usize - 1];
         w.advance(wait - 1);
         assert!(w.orders().is_empty(), "not before its time");
@@ -111,13 +111,13 @@ fn tsk_9_a_failed_run_is_retried_up_to_the_limit() {
     }
     w.report(&run, Report::Failed(Failure::Rejected));
     w.advance(20);
-    assert_eq!(w.heard(a), ["task a failed 506 r1 3"]);
+    assert_eq!(w.new_events(a), ["task a failed 506 r1 3"]);
     w.advance_alive(100_000, &[a]);
     assert!(w.orders().is_empty());
     // An update begins the retries anew, even with the same specification.
     w.ok(a, update(&[a_task()]));
     assert_eq!(w.started().0.number, 5);
-    assert_eq!(w.heard(a), ["task a starting 0 r2"]);
+    assert_eq!(w.new_events(a), ["task a starting 0 r2"]);
 }
 
 /// Proves TSK-9.
@@ -261,7 +261,7 @@ fn tsk_6_an_update_replaces_all_of_it() {
     w.ok(a, update(std::slice::from_ref(&changed)));
     let job = w.updated();
     assert!(job.spec.record && job.spec.address.secret_url().ends_with("?fresh=1"));
-    assert_eq!(w.heard(a), ["task a pushing 505 r2"]);
+    assert_eq!(w.new_events(a), ["task a pushing 505 r2"]);
     // A revision must grow; the same one again changes nothing.
     let at = |revision: u64, record: bool| Task { revision: Some(revision), record, ..a_task() };
     assert_eq!(w.err(a, update(&[at(2, false)])), ErrorName::TaskOverridden);
@@ -269,13 +269,13 @@ fn tsk_6_an_update_replaces_all_of_it() {
     w.ok(a, update(&[at(7, false)]));
     w.ok(a, update(&[at(7, false)]));
     assert_eq!(w.err(a, update(&[at(7, true)])), ErrorName::TaskOverridden);
-    assert_eq!(w.heard(a), ["task a pushing 505 r7"]);
+    assert_eq!(w.new_events(a), ["task a pushing 505 r7"]);
     w.orders();
     // A picture that cannot be used is reported, and stops nothing.
     w.report(&run, Report::ImageFailed);
     w.report(&run, Report::ImageFailed);
     w.advance(20);
-    assert_eq!(w.heard(a), ["task a pushing 512 r7"]);
+    assert_eq!(w.new_events(a), ["task a pushing 512 r7"]);
     w.audit();
 }
 
@@ -284,12 +284,12 @@ fn tsk_6_an_update_replaces_all_of_it() {
 fn tsk_6_an_update_may_change_the_address() {
     let (mut w, a, run) = pushing();
     let b = w.join(2);
-    w.hush();
+    w.skip_received();
     let moved = task("a", "rtmp://h/live/b", &[1]);
     w.ok(a, update(&[moved]));
     assert_eq!(w.orders(), ["stop a 1"]);
     w.advance(20);
-    assert_eq!(w.heard(b), ["task a starting 0 r2"]);
+    assert_eq!(w.new_events(b), ["task a starting 0 r2"]);
     // The old address is free 10 s after the end of the old run, not earlier.
     let old = task("b", "rtmp://h/live/a", &[1]);
     assert_eq!(w.err(b, add(std::slice::from_ref(&old))), ErrorName::StreamUrlBusy);
@@ -337,10 +337,13 @@ fn tsk_1_tasks_end_with_the_channel() {
     let (run, _) = w.started();
     w.push(&run);
     w.advance(20);
-    w.hush();
+    w.skip_received();
     w.ok(a, close_channel(0));
     assert_eq!(w.orders(), ["stop a 1"]);
-    assert_eq!(w.heard(b), ["task a ended 511 r1", "task b ended 511 r1", "liveRoomClose closed"]);
+    assert_eq!(
+        w.new_events(b),
+        ["task a ended 511 r1", "task b ended 511 r1", "liveRoomClose closed"]
+    );
     assert!(w.disk.tasks().is_empty());
     // Its run outlives it by its lease, and the address rests after that.
     let c = w.admit(entry(3).channel("other"));
@@ -449,7 +452,7 @@ fn tsk_2_an_owner_that_leaves_during_the_claims_has_no_task() {
     let behind = w.send(b, add(&[task("a", "rtmp://h/live/c", &[1])]));
     w.ok(a, leave());
     assert_eq!(w.error(a, id), ErrorName::Superseded);
-    w.hand_on_claims();
+    w.deliver_claims();
     assert_eq!(w.answer(b, behind).map(|answer| answer.is_ok()), Some(true), "its turn has come");
     assert_eq!(w.task_views().len(), 1);
     // The claims of the other request are free, without a rest: nothing was pushed.
@@ -470,7 +473,7 @@ fn tsk_2_a_claim_without_answer_fails_the_command() {
     w.advance(1);
     assert_eq!(w.error(a, id), ErrorName::TaskFailed);
     assert!(w.answer(a, held).is_some_and(|answer| answer.is_ok()), "the session goes on");
-    w.hand_on_claims();
+    w.deliver_claims();
     assert!(w.task_views().is_empty());
     w.audit();
 }

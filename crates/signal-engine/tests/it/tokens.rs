@@ -77,7 +77,7 @@ fn a_jwt_warns_30_s_before_and_ends_the_membership() {
     assert_eq!(w.joined(a).own.token_expires_in_ms, Some(100_000 + LEEWAY));
     let (_, generation) = w.push_url(a, "");
     w.advance(100);
-    w.hush();
+    w.skip_received();
     w.advance_alive(69_899 + LEEWAY, &[a, b]);
     assert!(warnings(&mut w, a).is_empty());
     w.advance(1);
@@ -89,7 +89,7 @@ fn a_jwt_warns_30_s_before_and_ends_the_membership() {
     assert_eq!(w.closing(a).expect("announced").action, Action::RenewToken);
     w.advance(20);
     assert_eq!(
-        w.heard(b),
+        w.new_events(b),
         ["streamRemoved 1 audio", "streamRemoved 1 video", "clientLeave 1 tokenExpired"]
     );
     assert_eq!(w.may_push(generation), Err(Denial::UnknownStream));
@@ -103,13 +103,13 @@ fn a_jwt_ends_a_membership_in_grace_as_well() {
     let grant = jwt(&w, 10_000);
     let a = w.admit(entry(1).grant(|g| *g = grant));
     let b = w.join(2);
-    w.hush();
+    w.skip_received();
     w.drop_socket(a);
     w.advance(9_999 + LEEWAY);
-    assert!(w.heard(b).is_empty());
+    assert!(w.new_events(b).is_empty());
     w.advance(1);
     w.advance(20);
-    assert_eq!(w.heard(b), ["clientLeave 1 tokenExpired"]);
+    assert_eq!(w.new_events(b), ["clientLeave 1 tokenExpired"]);
 }
 
 /// Proves AUT-4, AUT-5.
@@ -236,7 +236,7 @@ fn a_renewed_token_replaces_the_rights_and_what_it_lacks_ends() {
     w.pull_url(a, 2, "audio");
     w.pull_url(a, 2, "video");
     w.advance(100);
-    w.hush();
+    w.skip_received();
     let audio = KindSet::of(&MediaKind::Audio);
     let mut grant = Grant::debug();
     grant.rights = Rights { publish: audio, subscribe: audio, ..Rights::MEMBER };
@@ -244,7 +244,7 @@ fn a_renewed_token_replaces_the_rights_and_what_it_lacks_ends() {
     let granted = rights(&w.ok(a, renew_token("less")));
     assert_eq!(granted, grant.rights, "the answer tells the new rights");
     w.advance(20);
-    assert_eq!(w.heard(b), ["streamRemoved 1 video", "streamRemoved 1 screenShare"]);
+    assert_eq!(w.new_events(b), ["streamRemoved 1 video", "streamRemoved 1 screenShare"]);
     assert_eq!((w.may_push(main), w.may_push(screen)), (Ok(()), Err(Denial::UnknownStream)));
     let mid = w.mid(a);
     assert_eq!(w.may_play(of_b, mid), Ok(()), "audio stays");
@@ -259,7 +259,7 @@ fn a_renewed_token_replaces_the_rights_and_what_it_lacks_ends() {
     assert_eq!(w.cut_viewers, [(of_b, mid)]);
     w.advance(20);
     assert_eq!(
-        w.heard(b),
+        w.new_events(b),
         ["streamRemoved 1 audio", "roleChanged 1 audience", "clientLeave 1 roleChanged"]
     );
     w.ok(a, kick(2, 0));
@@ -284,7 +284,7 @@ fn a_slow_token_check_delays_later_commands() {
     let mut w = World::new();
     let a = w.join(1);
     w.advance(100);
-    w.hush();
+    w.skip_received();
     let id = w.send(a, renew_token("slow"));
     let held = w.send(a, say("later"));
     w.advance(1_000);

@@ -61,7 +61,7 @@ pub(crate) struct Client(pub(crate) ConnId);
 
 /// One event as it arrived.
 #[derive(Clone, Debug)]
-pub(crate) struct Heard {
+pub(crate) struct ReceivedEvent {
     pub(crate) at: MonoTime,
     pub(crate) seq: u64,
     pub(crate) event: ChannelEvent,
@@ -73,7 +73,7 @@ pub(crate) struct Conn {
     /// `None` for a client that forgot events, until its next snapshot.
     pub(crate) picture: Option<Picture>,
     pub(crate) last_seq: u64,
-    pub(crate) events: Vec<Heard>,
+    pub(crate) events: Vec<ReceivedEvent>,
     events_read: usize,
     pub(crate) notices: Vec<(MonoTime, Notice)>,
     notices_read: usize,
@@ -201,7 +201,7 @@ impl World {
     // Joins.
 
     pub(crate) fn enter(&mut self, entry: Entry) -> Result<Client, RpcError> {
-        let client = self.knock(entry);
+        let client = self.send_join(entry);
         match self.conns[&client.0].answers.get(&1).expect("a join is answered") {
             Ok(_) => Ok(client),
             Err(error) => {
@@ -212,7 +212,7 @@ impl World {
     }
 
     /// Sends a join and does not look at its answer.
-    pub(crate) fn knock(&mut self, entry: Entry) -> Client {
+    pub(crate) fn send_join(&mut self, entry: Entry) -> Client {
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
         let mut state = Conn { next_id: 2, ..Conn::default() };
@@ -331,7 +331,7 @@ impl World {
     }
 
     /// The events since the last call, in words.
-    pub(crate) fn heard(&mut self, client: Client) -> Vec<String> {
+    pub(crate) fn new_events(&mut self, client: Client) -> Vec<String> {
         let state = self.conns.get_mut(&client.0).expect("a client");
         let new = state.events[state.events_read..].iter().map(|heard| words(&heard.event));
         let new = new.collect();
@@ -357,7 +357,7 @@ impl World {
     }
 
     /// Skips everything that has come so far.
-    pub(crate) fn hush(&mut self) {
+    pub(crate) fn skip_received(&mut self) {
         for state in self.conns.values_mut() {
             state.events_read = state.events.len();
             state.notices_read = state.notices.len();

@@ -10,7 +10,7 @@ use crate::picture::Picture;
 
 impl World {
     /// The request with which a client comes back.
-    pub(crate) fn comeback(&mut self, client: Client) -> Reconnect {
+    pub(crate) fn reconnect_request(&mut self, client: Client) -> Reconnect {
         let conn = self.conns.get_mut(&client.0).expect("a client");
         conn.attempt += 1;
         Reconnect {
@@ -24,7 +24,7 @@ impl World {
     }
 
     /// As if the last events had not arrived; only for a connection that has ended.
-    pub(crate) fn step_back(&mut self, client: Client, events: u64) {
+    pub(crate) fn forget_events(&mut self, client: Client, events: u64) {
         let conn = self.conns.get_mut(&client.0).expect("a client");
         let first = conn.joined.as_ref().map_or(0, |joined| joined.seq);
         let back = events.min(conn.last_seq - first);
@@ -35,7 +35,7 @@ impl World {
     }
 
     /// Comes back with this request, on a new connection.
-    pub(crate) fn knock_again(&mut self, client: Client, reconnect: Reconnect) -> Client {
+    pub(crate) fn send_reconnect(&mut self, client: Client, reconnect: Reconnect) -> Client {
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
         let old = &self.conns[&client.0];
@@ -68,8 +68,8 @@ impl World {
     /// Comes back as a client that has lost its socket, and is accepted.
     #[track_caller]
     pub(crate) fn resume(&mut self, client: Client) -> (Client, Resumed) {
-        let reconnect = self.comeback(client);
-        let again = self.knock_again(client, reconnect);
+        let reconnect = self.reconnect_request(client);
+        let again = self.send_reconnect(client, reconnect);
         let resumed = self.conns[&again.0].resumed.clone().expect("a reconnect is answered");
         assert_ne!(resumed.outcome, Outcome::Refused, "{:?}", resumed.reason);
         (again, resumed)
@@ -78,13 +78,13 @@ impl World {
     /// Comes back and is refused.
     #[track_caller]
     pub(crate) fn refused(&mut self, client: Client) -> ResumeReason {
-        let reconnect = self.comeback(client);
+        let reconnect = self.reconnect_request(client);
         self.refused_with(client, reconnect)
     }
 
     #[track_caller]
     pub(crate) fn refused_with(&mut self, client: Client, reconnect: Reconnect) -> ResumeReason {
-        let again = self.knock_again(client, reconnect);
+        let again = self.send_reconnect(client, reconnect);
         let state = &self.conns[&again.0];
         let resumed = state.resumed.clone().expect("a reconnect is answered");
         assert_eq!(resumed.outcome, Outcome::Refused);
@@ -98,7 +98,7 @@ impl World {
 
 impl Conn {
     /// A `reconnect` was answered.
-    pub(super) fn came_back(&mut self, value: &Value) {
+    pub(super) fn check_resumed(&mut self, value: &Value) {
         let resumed: Resumed = serde_json::from_value(value.clone()).expect("Resumed");
         let before = self.before.take().expect("a client that comes back");
         self.ticket = before.ticket;

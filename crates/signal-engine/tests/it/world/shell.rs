@@ -12,7 +12,7 @@ use lianmai_signal_engine::{Answer, AskId, ConnId, Input, Output, Question};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Conn, DiskMode, Heard, Issuer, World};
+use super::{Conn, DiskMode, Issuer, ReceivedEvent, World};
 use crate::picture::{Picture, words};
 
 impl World {
@@ -173,7 +173,7 @@ impl World {
                     }
                     state.log.push(words(&event));
                     let (at, seq) = (self.now.mono, position.seq);
-                    state.events.push(Heard { at, seq, event });
+                    state.events.push(ReceivedEvent { at, seq, event });
                 }
                 ServerMessage::Notice(notice) => {
                     match &notice {
@@ -220,7 +220,7 @@ impl Conn {
                 self.joined = Some(joined);
                 self.log.push("join ok".to_owned());
             }
-            Ok(value) if method == "reconnect" => self.came_back(value),
+            Ok(value) if method == "reconnect" => self.check_resumed(value),
             Ok(value) => {
                 if let Some(seq) = value.get("seq") {
                     let (seq, last) = (seq.as_u64().expect("a number"), self.last_seq);

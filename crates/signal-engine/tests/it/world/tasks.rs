@@ -111,7 +111,7 @@ impl World {
     }
 
     /// Hands over the claims that were held.
-    pub(crate) fn hand_on_claims(&mut self) {
+    pub(crate) fn deliver_claims(&mut self) {
         self.tasks.hold_claims = false;
         for (id, claim) in std::mem::take(&mut self.tasks.held) {
             if let Some(input) = self.claim(id, claim) {
