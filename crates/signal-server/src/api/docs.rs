@@ -28,10 +28,7 @@ const SERVER: &str = "The default address of the admin listener: `server.admin_l
 /// The description of the whole API.
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    info(
-        title = "Lianmai",
-        license(name = "Apache-2.0", identifier = "Apache-2.0"),
-    ),
+    info(title = "Lianmai", license(name = "Apache-2.0", identifier = "Apache-2.0"),),
     components(schemas(Problem))
 )]
 struct Base;

@@ -247,7 +247,12 @@ pub(crate) fn asyncapi() -> Value {
     let sends = [
         ("events", "Numbered, to every member of a channel.", "signal", &all.events),
         ("notices", "To one session.", "signal", &all.notices),
-        ("webhooks", "Events, to the webhooks of an app. Any 2xx answer accepts one.", "webhook", &all.hooks),
+        (
+            "webhooks",
+            "Events, to the webhooks of an app. Any 2xx answer accepts one.",
+            "webhook",
+            &all.hooks,
+        ),
     ];
     for (name, text, channel, sent) in sends {
         let operation = json!({

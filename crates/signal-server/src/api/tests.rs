@@ -555,7 +555,8 @@ async fn the_document_names_the_scope_of_each_operation() {
                     Some(needed) if needed <= level => "wrongApp",
                     _ => "missingScope",
                 };
-                let values = [("appkey", "demo"), ("channel", "room"), ("uid", "7"), ("task", "t1")];
+                let values =
+                    [("appkey", "demo"), ("channel", "room"), ("uid", "7"), ("task", "t1")];
                 let values = values.into_iter().chain([("id", "none")]);
                 let path = values.fold(path.clone(), |path, (name, value)| {
                     path.replace(&format!("{{{name}}}"), value)

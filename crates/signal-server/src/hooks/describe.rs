@@ -97,14 +97,14 @@ static ALL: [(&str, &str, Data); 11] = [
          the kick is answered.",
         LEFT,
     ),
-    (
-        "roleChanged",
-        "A member became broadcaster or audience. Its membership goes on.",
-        JOINED,
-    ),
+    ("roleChanged", "A member became broadcaster or audience. Its membership goes on.", JOINED),
     ("streamAdded", "A publication began.", STREAM),
     ("streamRemoved", "A publication ended.", STREAM),
-    ("taskAdded", "A push task was added. It is idle until `taskChanged` says otherwise.", TASK_ADDED),
+    (
+        "taskAdded",
+        "A push task was added. It is idle until `taskChanged` says otherwise.",
+        TASK_ADDED,
+    ),
     ("taskChanged", "The state of a push task changed, or it was updated.", TASK_CHANGED),
     (
         "taskEnded",
@@ -136,7 +136,8 @@ pub(crate) fn events(definitions: &mut Definitions) -> Vec<DescribedEvent> {
 
 /// The delivery that `pingWebhook` makes. It is no event: it belongs to no channel.
 pub(crate) fn ping(definitions: &mut Definitions) -> DescribedEvent {
-    let (kind, text) = ("ping", "A delivery of `pingWebhook`. It is no event of a channel, and has no number.");
+    let (kind, text) =
+        ("ping", "A delivery of `pingWebhook`. It is no event of a channel, and has no number.");
     let mut fields = Fields::default();
     fields.add("id", "Unique.", true, json!({ "type": "string" }));
     fields.add("type", "", true, json!({ "const": kind }));
