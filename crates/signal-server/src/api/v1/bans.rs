@@ -30,17 +30,19 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct BanDto {
+    /// The name of the channel.
     #[schema(value_type = String)]
     channel_name: ChannelName,
     /// The banned user; absent for a hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     uid: Option<UserId>,
-    /// The moderator that made it; absent if it was an operator.
+    /// The moderator that made it; absent if it was made with this API.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     by: Option<UserId>,
-    /// Remaining time in milliseconds.
+    /// Remaining time in milliseconds; the end is the time of the answer plus this. 0: the ban or hold is over, but tokens
+    /// from before a kick are still refused.
     left_ms: u64,
 }
 
@@ -54,6 +56,8 @@ impl From<BanView> for BanDto {
 /// The bans and holds that are in force.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Bans {
+    /// All of them, without pages. The reason and the begin of a ban are not stored. A user has one entry for each
+    /// moderator that banned it, and one for this API.
     bans: Vec<BanDto>,
 }
 
@@ -84,10 +88,11 @@ async fn of_channel(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>)
 
 /// Lift a ban
 ///
-/// The user may come back with the token that it has.
+/// All bans of the user in channels of this name, whoever made them. The user may come back at once, with the token that
+/// it has. Without a ban the answer is `lifted: 0`.
 #[utoipa::path(
     delete, path = "/v1/apps/{appkey}/channels/{channel}/bans/{uid}", operation_id = "liftBan", tag = "bans",
-    params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)),
+    params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path, description = "The banned user")),
     responses((status = 200, body = Lifted))
 )]
 async fn lift(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Moderate>) -> ApiResult {
@@ -97,7 +102,8 @@ async fn lift(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Moderate>
 
 /// Lift the hold of a channel's name
 ///
-/// Users that a close kept out may come back with the tokens that they have.
+/// Users that a close kept out may come back at once, with the tokens that they have. Without a hold the answer is
+/// `lifted: 0`.
 #[utoipa::path(
     delete, path = "/v1/apps/{appkey}/channels/{channel}/hold", operation_id = "liftHold", tag = "bans",
     params(("appkey" = String, Path), ("channel" = String, Path)),
@@ -118,6 +124,9 @@ struct LiftBy {
 }
 
 /// Lift all bans that a moderator has made
+///
+/// In all channels of the app: its bans, its holds, and the roles of audience that it set (`setRole` of a moderator), which
+/// the members may then leave by themselves. Not bans that were made with this API.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/bans/lift", operation_id = "liftBansBy", tag = "bans", params(("appkey" = String, Path)),
     request_body = LiftBy, responses((status = 200, body = Lifted))

@@ -37,8 +37,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ChannelDto {
+    /// Its app.
     #[schema(value_type = String)]
     appkey: Appkey,
+    /// Its name.
     #[schema(value_type = String)]
     channel_name: ChannelName,
     /// Its incarnation: another channel with the same name has another one.
@@ -48,8 +50,9 @@ struct ChannelDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     creator: Option<UserId>,
-    /// Including the audience.
+    /// The number of members, including the audience.
     members: usize,
+    /// The number of broadcasters.
     broadcasters: usize,
 }
 
@@ -71,33 +74,38 @@ enum Duplicate {
     RejectNew,
 }
 
-/// Rules of one channel. An absent rule is that of the app.
+/// Rules of one channel. An absent rule is that of the app: the setting of the same name in its table `[[apps]]`
+/// (`duplicate`, `creator_moderates`, `dissolve_on_creator_leave`). The API does not show the rules of the app.
 #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Policy {
+    /// What happens when a uid joins that is already in the channel. The default of an app is `kickOld`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     duplicate: Option<Duplicate>,
-    /// The creator may kick, close and mute, if its token is for its uid alone.
+    /// The creator may kick, close and mute, if its token is for its uid alone. The default of an app is false (of `demo`,
+    /// true).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     creator_moderates: Option<bool>,
-    /// The channel ends when its creator leaves.
+    /// The channel ends when its creator leaves. The default of an app is false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dissolve_on_creator_leave: Option<bool>,
-    /// Maximum number of members; not more than the deployment allows.
+    /// Maximum number of members, including the audience. When absent, or greater than `limits.members` of the
+    /// configuration (10,000 by default), that limit applies. With 0 nobody can join.
     #[serde(
         default,
         deserialize_with = "optional_whole_number",
         skip_serializing_if = "Option::is_none"
     )]
     max_members: Option<u32>,
-    /// Maximum number of broadcasters; not more than the deployment allows.
+    /// Maximum number of broadcasters. When absent, or greater than `limits.broadcasters` (2,000 by default), that limit
+    /// applies. With 0 there can be no broadcaster.
     #[serde(
         default,
         deserialize_with = "optional_whole_number",
         skip_serializing_if = "Option::is_none"
     )]
     max_broadcasters: Option<u32>,
-    /// It outlives its last member, until it is closed.
+    /// The channel stays without members, also before the first join, until it is closed. False when absent.
     #[serde(default)]
     keep_empty: bool,
 }
@@ -173,7 +181,8 @@ struct ChannelDetailDto {
     attributes: BTreeMap<String, String>,
     /// Its own rules.
     policy: Policy,
-    /// For a channel that was made ahead of its first join: when it ends if nobody joins, in Unix milliseconds.
+    /// When the channel ends if nobody joins, in Unix milliseconds: 24 hours after `createChannel`. Absent after the
+    /// first join. With `policy.keepEmpty` the channel does not end then.
     #[serde(skip_serializing_if = "Option::is_none")]
     prepared_until: Option<u64>,
     /// Publishes that are forwarded to other servers.
@@ -198,6 +207,7 @@ impl ChannelDetailDto {
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Channels {
+    /// The channels of this page.
     channels: Vec<ChannelDto>,
     /// Cursor of the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -249,22 +259,30 @@ async fn list(
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewChannel {
+    /// Its name: 1 to 64 letters, digits, spaces and ``!#$%&()+:;<=.,>?@[]^_{}~"|-``.
     #[schema(value_type = String, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9 !#$%&()+:;<=.,>?@\\[\\]^_{}~\"|-]{1,64}$")]
     channel_name: ChannelName,
     /// Its creator; when absent, the first user that joins.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     creator: Option<UserId>,
+    /// Its own rules; those of the app when absent.
     #[serde(default)]
     policy: Policy,
-    /// Its attributes.
+    /// Its attributes, at most 64, each key at most 64 bytes, and `limits.attribute_bytes` of the configuration as JSON
+    /// (4096 by default); none when absent.
     #[serde(default)]
     attributes: BTreeMap<String, String>,
 }
 
 /// Make a channel ahead of its first join
 ///
-/// It waits 24 hours for a first join, and ends with the last leave unless `policy.keepEmpty` is set.
+/// The channel begins now: `channelOpened` is stored before the answer. Without `policy.keepEmpty` it ends with its last
+/// membership, also if that was kicked, and it ends after 24 hours if nobody joins. With `policy.keepEmpty` it ends only
+/// when it is closed. Each end gives a `channelEnded`. Its rules and attributes end with it.
+///
+/// If a channel of this name lives, the error is 409 `channelExists`, and nothing changes: use `setChannelPolicy` and
+/// `setChannelAttributes`. A hold of the name (see `closeChannel`) does not hinder this request.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/channels", operation_id = "createChannel", tag = "channels",
     params(("appkey" = String, Path)), request_body = NewChannel,
@@ -297,11 +315,11 @@ async fn show(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> Ap
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Close {
-    /// Time in seconds in which tokens from before the close are refused.
+    /// Duration of the hold in seconds, 0 to 3600; 10 when absent.
     #[serde(default = "CloseChannel::default_hold_s", deserialize_with = "whole_number")]
     #[schema(maximum = 3600)]
     hold_s: u32,
-    /// Sent to the members.
+    /// Sent to the members; at most 256 bytes of UTF-8.
     #[serde(default)]
     #[schema(max_length = 256)]
     reason: Option<String>,
@@ -309,7 +327,14 @@ struct Close {
 
 /// Close a channel
 ///
-/// All members are told, and their memberships end.
+/// This is how a channel is removed, also one without members. All members are told, and their memberships end
+/// (`memberLeft` with `channelClosed`, then `channelEnded`).
+///
+/// The name is then held for `holdS` seconds. During the hold, a join is refused with `channelClosed` if its token was
+/// issued before the close or less than about 60 s after it, because clocks may differ; an app in debug mode gets no joins
+/// at all. So during the hold a new token helps only if it is issued a minute after the close. After the hold, or after
+/// `liftHold`, every valid token can join again, and the first join creates the channel anew with the rules of the app. To
+/// keep users out for longer, use short tokens or `revokeTokens`. The hold is in `listBans`, without `uid`.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/channels/{channel}/close", operation_id = "closeChannel", tag = "channels",
     params(("appkey" = String, Path), ("channel" = String, Path)), request_body = Close,
@@ -328,7 +353,8 @@ async fn close(
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Patch {
-    /// `null` removes a key; other keys stay.
+    /// The new values; `null` removes a key; other keys stay. At most 128 keys in one request. The result has the limits of
+    /// `attributes` in `createChannel`.
     attributes: BTreeMap<String, Option<String>>,
 }
 
@@ -382,8 +408,10 @@ struct Message {
     /// The uid of the sender; it need not be in the channel.
     #[schema(value_type = String, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: UserId,
+    /// The message, at most `limits.message_bytes` of the configuration as JSON (8192 by default).
     data: String,
-    /// Only to these members; to all when absent.
+    /// Only to these members, at most 64; to all members when absent. A uid that is not in the channel gets nothing and
+    /// is not counted.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Uid>>, max_items = 64)]
     to: Option<Vec<UserId>>,

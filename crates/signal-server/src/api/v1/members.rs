@@ -94,14 +94,15 @@ struct StreamDto {
 struct MemberDto {
     #[schema(value_type = String)]
     uid: UserId,
-    /// The membership; each join begins a new one.
+    /// The membership; each join begins a new one, and a reconnect keeps it.
     #[schema(value_type = String)]
     mid: Mid,
     role: RoleDto,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     attributes: BTreeMap<String, String>,
-    /// Whether it has a connection now. Otherwise it is expected back.
+    /// Whether it has a connection now. Otherwise it is expected back: its membership ends only when `session.grace_ms`
+    /// (30 s by default) has passed, later while its media flows.
     connected: bool,
     rights: RightsDto,
     /// Kinds that it may not publish here, whatever its token grants.
@@ -147,7 +148,8 @@ const LIST: &str = "members";
 
 /// Members of a channel
 ///
-/// Including the audience, ordered by uid. With `Accept: application/x-ndjson`: all members, one per line.
+/// All memberships, including the audience and members that are reconnecting, ordered by uid. The list has no `seq`: see
+/// asyncapi.json, channel `webhook`, for how to use it after a `lost`. With `Accept: application/x-ndjson`: all members, one per line.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/channels/{channel}/members", operation_id = "listMembers", tag = "members",
     params(("appkey" = String, Path), ("channel" = String, Path), PageQuery),
@@ -186,7 +188,7 @@ async fn list(
 /// One member
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}", operation_id = "getMember", tag = "members",
-    params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)),
+    params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path, description = "The member")),
     responses((status = 200, body = MemberDto))
 )]
 async fn show(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Read>) -> ApiResult {
@@ -197,11 +199,11 @@ async fn show(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Read>) ->
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Kick {
-    /// Duration of the ban in seconds. With 0 the user may come back with a new token.
+    /// Duration of the ban in seconds, 0 to 604800 (7 days); 0 when absent.
     #[serde(default, deserialize_with = "whole_number")]
     #[schema(maximum = 604800)]
     duration_s: u32,
-    /// Sent to the member.
+    /// Sent to the member; at most 256 bytes of UTF-8. It is not stored: `listBans` does not show it.
     #[serde(default)]
     #[schema(max_length = 256)]
     reason: Option<String>,
@@ -209,11 +211,20 @@ struct Kick {
 
 /// Kick a user
 ///
-/// The user is told, its membership ends, and it is banned for `durationS`. A user that is not in the channel is
-/// banned, too, if `durationS` is more than 0.
+/// The user is told, and its membership ends: the `memberLeft` with `kicked` is stored before the answer, but a webhook may
+/// deliver it after the answer. If it was the last membership, the channel ends, unless `keepEmpty` is set.
+///
+/// For `durationS` seconds the user cannot join a channel of this name, with any token (`banned`). Tokens that were issued
+/// before the kick, or less than about 60 s after it (clocks may differ), stay refused for this user and channel name
+/// (`tokenRevoked`), also after the ban. So with `durationS` 0 the user can come back with a token that is issued a minute
+/// after the kick, or at once after `liftBan`. In an app in debug mode only the duration counts. A shorter ban does not
+/// shorten a longer one.
+///
+/// A user that is not in the channel is banned, too, if `durationS` is more than 0, also if the channel does not exist. With
+/// `durationS` 0 the error is then 404 `noSuchMember`.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}/kick", operation_id = "kickMember", tag = "members",
-    params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)), request_body = Kick,
+    params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path, description = "The user to kick; it need not be in the channel")), request_body = Kick,
     responses((status = 200, body = Done))
 )]
 async fn kick(
@@ -234,10 +245,12 @@ struct SetRole {
 
 /// Move a member to another role
 ///
-/// A member that becomes audience stops publishing, and does not become a broadcaster again by itself.
+/// A member that becomes audience stops publishing, and cannot become a broadcaster by itself until this request, or a
+/// moderator, makes it one. Its membership goes on: webhooks get `roleChanged`, not `memberLeft`. 409 `forbidden`: its token
+/// does not grant `broadcast`.
 #[utoipa::path(
     put, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}/role", operation_id = "setMemberRole", tag = "members",
-    params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)), request_body = SetRole,
+    params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path, description = "The member whose role is set")), request_body = SetRole,
     responses((status = 200, body = Done))
 )]
 async fn set_role(
@@ -263,7 +276,7 @@ struct SetBarred {
 /// it.
 #[utoipa::path(
     put, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}/barred", operation_id = "setBarredKinds", tag = "members",
-    params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)), request_body = SetBarred,
+    params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path, description = "The user to bar; it need not be in the channel")), request_body = SetBarred,
     responses((status = 200, body = Done))
 )]
 async fn set_barred(

@@ -110,6 +110,6 @@ fn secret_response<T: Serialize>(status: StatusCode, value: &T) -> Response {
 /// The result of lifting bans or a hold.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Lifted {
-    /// How many were lifted.
+    /// How many were lifted; 0 if there were none.
     lifted: usize,
 }
