@@ -24,14 +24,15 @@ pub(crate) struct Problem {
     pub(crate) title: String,
     /// The status of the answer.
     pub(crate) status: u16,
-    /// The error, for people.
+    /// The error, for people. It may change.
     pub(crate) detail: String,
-    /// The error, for programs.
+    /// The error, for programs. Each operation lists its errors; the description of the API explains those of all
+    /// operations, and the table of errors in docs/protocol.md those that clients have, too.
     pub(crate) name: String,
-    /// The invalid parameter.
+    /// The invalid parameter: its path in the body, such as `kinds[0]`, or its name in the query or path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) field: Option<String>,
-    /// Time in milliseconds after which the same request may succeed.
+    /// Time in milliseconds after which the same request may succeed. Absent if the server does not know it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
 }

@@ -31,7 +31,7 @@ pub(super) const LINES: &str = "application/x-ndjson";
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageQuery {
-    /// Maximum number of items, 1 to 1000.
+    /// Maximum number of items, 1 to 1000; 100 when absent.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub(super) limit: Option<u64>,
     /// The `nextCursor` of an earlier answer, to continue after it.

@@ -32,16 +32,19 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct KeyDto {
+    /// Its id: it is part of the text of the key, and names the key in the paths of this API.
     id: String,
     /// The only app; absent for a key for all apps.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     appkey: Option<Appkey>,
+    /// A label for people.
     name: String,
+    /// Its scopes; the greatest counts.
     scopes: Vec<Scope>,
-    /// In Unix milliseconds.
+    /// When it was made, in Unix milliseconds.
     created_at: u64,
-    /// When it expires, in Unix milliseconds.
+    /// When it expires, in Unix milliseconds; absent if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<u64>,
 }
@@ -62,6 +65,7 @@ impl From<&ApiKey> for KeyDto {
 /// Keys.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Keys {
+    /// At most 256 keys.
     keys: Vec<KeyDto>,
 }
 
@@ -69,14 +73,14 @@ struct Keys {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewKey {
-    /// A label for people.
+    /// A label for people, at most 128 bytes of UTF-8; empty when absent.
     #[serde(default)]
     #[schema(max_length = 128)]
     name: String,
-    /// `admin` includes `moderate`, and that includes `read`.
+    /// One scope is enough: `admin` includes `moderate`, and `moderate` includes `read`.
     #[schema(min_items = 1, max_items = 3)]
     scopes: Vec<Scope>,
-    /// When it expires, in Unix milliseconds.
+    /// When it expires, in Unix milliseconds, in the future (otherwise 409 `hasPassed`); never when absent.
     #[serde(default, deserialize_with = "optional_whole_number")]
     expires_at: Option<u64>,
 }
@@ -86,7 +90,7 @@ struct NewKey {
 struct KeyWithText {
     #[serde(flatten)]
     key: KeyDto,
-    /// For `Authorization: Bearer`.
+    /// The key itself, for `Authorization: Bearer`. It is given only here; the server stores a hash.
     text: String,
 }
 
@@ -108,7 +112,9 @@ async fn create_key(api: &Api, appkey: Option<Appkey>, new: NewKey) -> ApiResult
     Ok(secret_response(StatusCode::CREATED, &KeyWithText { key: KeyDto::from(&*key), text }))
 }
 
-/// Keys of an app
+/// API keys of an app
+///
+/// Without their texts.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/keys", operation_id = "listKeys", tag = "keys", params(("appkey" = String, Path)),
     responses((status = 200, body = Keys))
@@ -117,7 +123,11 @@ async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> ApiRes
     Ok(listed(&api.service.keys().list(Some(&appkey))))
 }
 
-/// Make a key of an app
+/// Make an API key of an app
+///
+/// For a back end, with as little scope as it needs. It is for requests to this API; it does not sign tokens of clients. The
+/// first key of an app needs the admin token, or a key for all apps. A key can make keys with at most its own scope, that is
+/// `admin`. An app has at most 256 keys.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/keys", operation_id = "createKey", tag = "keys", params(("appkey" = String, Path)),
     request_body = NewKey, responses((status = 201, body = KeyWithText))
@@ -130,12 +140,12 @@ async fn create(
     create_key(&api, Some(appkey), new).await
 }
 
-/// Revoke a key of an app
+/// Revoke an API key of an app
 ///
 /// It is invalid from the answer on.
 #[utoipa::path(
     delete, path = "/v1/apps/{appkey}/keys/{id}", operation_id = "revokeKey", tag = "keys",
-    params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Done))
+    params(("appkey" = String, Path), ("id" = String, Path, description = "The id of the key")), responses((status = 200, body = Done))
 )]
 async fn revoke(
     State(api): State<Arc<Api>>,
@@ -145,13 +155,15 @@ async fn revoke(
     Ok(done())
 }
 
-/// Keys for all apps
+/// API keys for all apps
 #[utoipa::path(get, path = "/v1/keys", operation_id = "listGlobalKeys", tag = "keys", responses((status = 200, body = Keys)))]
 async fn list_all(State(api): State<Arc<Api>>, _: Root) -> ApiResult {
     Ok(listed(&api.service.keys().list(None)))
 }
 
-/// Make a key for all apps
+/// Make an API key for all apps
+///
+/// As `createKey`, but the key is for every app. There are at most 256 of them.
 #[utoipa::path(
     post, path = "/v1/keys", operation_id = "createGlobalKey", tag = "keys", request_body = NewKey,
     responses((status = 201, body = KeyWithText))
@@ -164,9 +176,11 @@ async fn create_for_all(
     create_key(&api, None, new).await
 }
 
-/// Revoke a key for all apps
+/// Revoke an API key for all apps
+///
+/// It is invalid from the answer on.
 #[utoipa::path(
-    delete, path = "/v1/keys/{id}", operation_id = "revokeGlobalKey", tag = "keys", params(("id" = String, Path)),
+    delete, path = "/v1/keys/{id}", operation_id = "revokeGlobalKey", tag = "keys", params(("id" = String, Path, description = "The id of the key")),
     responses((status = 200, body = Done))
 )]
 async fn revoke_for_all(

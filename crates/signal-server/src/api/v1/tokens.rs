@@ -20,15 +20,21 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(mint)).routes(routes!(revoke))
 }
 
-/// The rights of a token; absent ones are not granted.
+/// The rights of a token; absent ones are not granted. An empty object grants nothing.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Granted {
+    /// Kinds of media that it may publish.
     publish: Vec<Kind>,
+    /// Kinds of media of others that it may subscribe to.
     subscribe: Vec<Kind>,
+    /// To be a broadcaster.
     broadcast: bool,
+    /// Own push tasks.
     tasks: bool,
+    /// To send messages, and to change its name and attributes.
     message: bool,
+    /// To kick, close the channel, set its attributes, mute and move other members, and manage all push tasks.
     moderate: bool,
 }
 
@@ -65,14 +71,15 @@ struct NewToken {
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9 !#$%&()+:;<=.,>?@\\[\\]^_{}~\"|-]{1,64}$")]
     channel_name: Option<ChannelName>,
-    /// All rights but `moderate` when absent.
+    /// What the client may do; everything but `moderate` when absent.
     #[serde(default)]
     rights: Option<Granted>,
-    /// Validity in seconds.
+    /// Validity in seconds, 1 to 604800 (7 days). No setting lowers this limit.
     #[serde(deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 604800)]
     ttl_s: u64,
-    /// The token is not valid before this time, in Unix milliseconds.
+    /// The token is not valid before this time, in Unix milliseconds; from now on when absent. The validity counts from now
+    /// all the same.
     #[serde(default, deserialize_with = "optional_whole_number")]
     #[schema(maximum = 253402300799000u64)]
     not_before: Option<u64>,
@@ -82,9 +89,9 @@ struct NewToken {
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct TokenDto {
-    /// For `join`.
+    /// For `join` of a client: the field `token`.
     token: String,
-    /// In Unix milliseconds.
+    /// When it expires, in Unix milliseconds.
     expires_at: u64,
 }
 
@@ -93,7 +100,16 @@ const MAX_TIME: u64 = 253_402_300_799_000;
 
 /// Mint a token
 ///
-/// A JWT, signed with the first key of the app in the configuration.
+/// A token with which a client joins: a JWT, signed with the first signing key of the app in the configuration
+/// (`[[apps.jwt]]`); API keys (`createKey`) have nothing to do with it. Your back end may also sign such tokens itself:
+/// docs/protocol.md, section "Tokens", has the form.
+///
+/// 409 `debugMode`: an app in debug mode, such as `demo`, takes no tokens; clients join it without one. 409 `noSigningKey`:
+/// the app has only a key for NERTC basic tokens.
+///
+/// When the token expires, the membership ends 5 s later (`memberLeft` with `tokenExpired`). The client is told 30 s before
+/// and can send a new token with `renewToken`. The token is in no list: to make it invalid, use `revokeTokens`. A client
+/// also needs the address of the public listener, which this answer does not have; see the description of the API.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/tokens", operation_id = "mintToken", tag = "tokens", params(("appkey" = String, Path)),
     request_body = NewToken, responses((status = 201, body = TokenDto))
@@ -119,11 +135,12 @@ async fn mint(
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Revoke {
-    /// Only tokens of this uid; of all when absent.
+    /// Only tokens of this uid, and joins of this uid with a token that names none; of all users when absent.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: Option<UserId>,
-    /// Tokens that were issued before this time, in Unix milliseconds; before now when absent.
+    /// Tokens that were issued before this time, in Unix milliseconds; before now when absent. Not in the future (409
+    /// `inFuture`).
     #[serde(default, deserialize_with = "optional_whole_number")]
     not_before: Option<u64>,
 }
@@ -139,7 +156,9 @@ struct Revoked {
 
 /// Revoke tokens
 ///
-/// They can no longer be used to join or to renew a membership. Members stay in their channels: kick them to end that.
+/// They can no longer be used to join or to renew a membership. Members stay in their channels: kick them to end that. At
+/// most 10,000 uids of an app can have revoked tokens at a time (409 `tooManyRevocations`); a revocation is forgotten after
+/// 14 days, when no token is left that it concerns.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/tokens/revoke", operation_id = "revokeTokens", tag = "tokens", params(("appkey" = String, Path)),
     request_body = Revoke, responses((status = 200, body = Revoked))
