@@ -155,7 +155,7 @@ impl Session {
                 self.covers(answer.seq)?;
                 let expires_in_ms = answer.token_expires_in_ms;
                 if let Phase::Member(member) = &mut self.phase {
-                    member.entry.token = Some(asked.token.clone());
+                    member.join.token = Some(asked.token.clone());
                     member.urls.keep_pulls(|(_, kind)| answer.rights.subscribe.contains(kind));
                 }
                 let expires_at = expires_in_ms.map(|ms| self.now + ms);

@@ -145,7 +145,7 @@ impl Hub {
     fn note<T>(&self, request: &StreamRequest, result: Result<T, Denied>) -> Result<T, Denied> {
         match &result {
             Ok(_) => {
-                if self.inner.lines.allow(request.peer.ip()) {
+                if self.inner.log_limiter.allow(request.peer.ip()) {
                     tracing::info!(?request, "admitted");
                 }
             }

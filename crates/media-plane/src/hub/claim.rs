@@ -91,7 +91,7 @@ impl Claim {
         let Some(viewer) = &self.confirmed else { return };
         let inner = &self.hub.inner;
         for older in inner.viewers.begin(viewer, &self.core) {
-            if inner.lines.allow(self.core.peer) {
+            if inner.log_limiter.allow(self.core.peer) {
                 tracing::info!(stream = ?self.core.stream, code = "tooManyPlays", "player cut");
             }
             self.stream.release(inner, &older);
