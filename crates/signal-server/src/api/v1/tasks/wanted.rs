@@ -15,6 +15,7 @@ use crate::api::extract::{optional_whole_number, whole_number};
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct WantedTasks {
+    /// The tasks, 1 to 64.
     #[schema(min_items = 1, max_items = 64)]
     rtmp_tasks: Vec<WantedTask>,
 }
@@ -23,46 +24,55 @@ pub(super) struct WantedTasks {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WantedTask {
-    /// Unique in the channel.
+    /// The id of the task: 1 to 64 letters, digits or `_`, unique in the channel.
     #[schema(value_type = String, pattern = "^[A-Za-z0-9_]{1,64}$")]
     task_id: TaskId,
-    /// Where to push, `rtmp://` or `rtmps://`. A secret, which is not given again.
+    /// The address to push to: `rtmp://` or `rtmps://`, with a host, an app and a stream, at most 2048 bytes. A secret,
+    /// which is not given again.
     #[schema(max_length = 2048, pattern = "^[Rr][Tt][Mm][Pp][Ss]?://")]
     stream_url: String,
-    /// Whether to write a file as well.
+    /// Whether to write a file as well; false when absent.
     #[serde(default)]
     record: bool,
-    /// The member of the large picture.
+    /// The uid of the member of the large picture: it gets the major pane of a set of panes. When absent, the first
+    /// member that publishes a picture gets it.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     host_uid: Option<UserId>,
-    /// For an update: greater than that of the task; the next one when absent.
+    /// For an update: the new revision, from 1 to 2^53 - 1 and greater than that of the task; the next one when absent.
     #[serde(default, deserialize_with = "optional_whole_number")]
     #[schema(minimum = 1, maximum = 9007199254740991u64)]
     revision: Option<u64>,
+    /// The content of the composed picture.
     layout: WantedLayout,
+    /// How the task is encoded; the defaults of its fields when absent.
     #[serde(default)]
     config: Option<WantedConfig>,
-    /// Passed on unchanged.
+    /// Any text, at most 1024 bytes; it is passed on unchanged.
     #[serde(default)]
     #[schema(max_length = 1024)]
     extra_info: Option<String>,
-    /// A size with its frame rate and bit rate: `180p`, `360p`, `480p`, `720p` or `1080p`. The canvas has this size if
-    /// its own is 0.
+    /// A size with its frame rate and bit rate: `180p` (15 fps, 200 kbit/s), `360p` (15 fps, 600 kbit/s), `480p` (25
+    /// fps, 1000 kbit/s), `720p` (25 fps, 1800 kbit/s) or `1080p` (25 fps, 3500 kbit/s). The canvas has this size if
+    /// its own is 0. When absent, the smallest profile that has as many pixels as the canvas sets frame rate and bit
+    /// rate.
     #[serde(default)]
     profile: Option<String>,
-    /// Frames per second.
+    /// Frames per second, 5 to 60; that of the profile when absent.
     #[serde(default, deserialize_with = "optional_whole_number")]
     #[schema(minimum = 5, maximum = 60)]
     fps: Option<u32>,
+    /// Bit rate of the picture in kbit/s, 50 to 20000; that of the profile when absent.
     #[serde(default, deserialize_with = "optional_whole_number")]
     #[schema(minimum = 50, maximum = 20000)]
     video_kbps: Option<u32>,
-    /// Instead of `layout.users`: sets of panes. The set with as many panes as there are members to show is used.
+    /// Instead of `layout.users`: 1 to 16 sets of 1 to 16 panes, no two with the same number of panes. The smallest set
+    /// with a pane for each member whose picture is published is used; if there is none, the largest set.
     #[serde(default)]
     #[schema(min_items = 1, max_items = 16)]
     pane_sets: Option<Vec<Vec<WantedPane>>>,
-    /// How members are fitted into panes: 0 fit, 1 crop, 2 stretch.
+    /// How pictures are fitted into panes: 0 fit (whole picture, with bars), 1 crop (the excess is cut off), 2 stretch
+    /// (distorted); 1 when absent.
     #[serde(default, deserialize_with = "optional_whole_number")]
     #[schema(maximum = 2)]
     pane_adaption: Option<u32>,
@@ -72,12 +82,14 @@ struct WantedTask {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WantedLayout {
+    /// Size and colour of the whole picture.
     canvas: WantedCanvas,
-    /// The place of each member.
+    /// The rectangles of members: at most 21, of which at most 7 have `pushVideo`. A member without one is neither seen
+    /// nor heard.
     #[serde(default)]
     #[schema(max_items = 21)]
     users: Vec<WantedUser>,
-    /// Images behind or instead of members.
+    /// Images behind the members, the rearmost first; at most 8.
     #[serde(default)]
     #[schema(max_items = 8)]
     images: Vec<WantedImage>,
@@ -87,15 +99,16 @@ struct WantedLayout {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WantedCanvas {
-    /// Pixels, 16 to 1920, or 0 for sound only; an odd number is rounded down to an even one.
+    /// Width in pixels: 16 to 1920, or 0 together with the height for sound only. An odd number is rounded down to an
+    /// even one.
     #[serde(deserialize_with = "whole_number")]
     #[schema(maximum = 1920)]
     width: u32,
-    /// Like the width; both together 1920 x 1080 at most.
+    /// Height in pixels, like the width. Width times height is at most 1920 x 1080.
     #[serde(deserialize_with = "whole_number")]
     #[schema(maximum = 1920)]
     height: u32,
-    /// 65536 R + 256 G + B.
+    /// Background colour: 65536 R + 256 G + B, each of them 0 to 255; 0 (black) when absent.
     #[serde(default, deserialize_with = "whole_number")]
     #[schema(maximum = 16777215)]
     color: u32,
@@ -109,29 +122,36 @@ fn crop() -> u32 {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WantedUser {
-    /// The member; only once in a layout.
+    /// The uid of the member; only once in a layout.
     #[schema(value_type = String, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: UserId,
+    /// Distance of the left edge from that of the canvas in pixels; 0 when absent. Here and below, an odd number is
+    /// rounded down to an even one, and the rectangle must not exceed the canvas.
     #[serde(default, deserialize_with = "whole_number")]
     x: u32,
+    /// Distance of the top edge from that of the canvas in pixels; 0 when absent.
     #[serde(default, deserialize_with = "whole_number")]
     y: u32,
+    /// Width in pixels; 0 when absent. More than 0 if the member is seen.
     #[serde(default, deserialize_with = "whole_number")]
     width: u32,
+    /// Height in pixels; 0 when absent. More than 0 if the member is seen.
     #[serde(default, deserialize_with = "whole_number")]
     height: u32,
-    /// 0 fit, 1 crop, 2 stretch.
+    /// How the picture is fitted into the rectangle: 0 fit (whole picture, with bars), 1 crop (the excess is cut off),
+    /// 2 stretch (distorted); 1 when absent.
     #[serde(default = "crop", deserialize_with = "whole_number")]
     #[schema(maximum = 2)]
     adaption: u32,
-    /// Greater numbers are in front.
+    /// Order from back to front, 0 to 100; 0 when absent. Greater numbers are in front, and of equal ones the later
+    /// member.
     #[serde(default, deserialize_with = "whole_number")]
     #[schema(maximum = 100)]
     z_order: u32,
-    /// Whether the member is heard.
+    /// Whether the member is heard; false when absent.
     #[serde(default)]
     push_audio: bool,
-    /// Whether the member is seen.
+    /// Whether the member is seen; false when absent.
     #[serde(default)]
     push_video: bool,
 }
@@ -140,18 +160,24 @@ struct WantedUser {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WantedImage {
-    /// `http://` or `https://`.
+    /// The address of the image: `http://` or `https://`, at most 2048 bytes.
     #[schema(max_length = 2048)]
     url: String,
+    /// Distance of the left edge from that of the canvas in pixels; 0 when absent. Here and below, an odd number is
+    /// rounded down to an even one, and the rectangle must not exceed the canvas.
     #[serde(default, deserialize_with = "whole_number")]
     x: u32,
+    /// Distance of the top edge from that of the canvas in pixels; 0 when absent.
     #[serde(default, deserialize_with = "whole_number")]
     y: u32,
+    /// Width in pixels, more than 0.
     #[serde(default, deserialize_with = "whole_number")]
     width: u32,
+    /// Height in pixels, more than 0.
     #[serde(default, deserialize_with = "whole_number")]
     height: u32,
-    /// 0 fit, 1 crop, 2 stretch.
+    /// How the image is fitted into the rectangle: 0 fit (whole image, with bars), 1 crop (the excess is cut off), 2
+    /// stretch (distorted); 1 when absent.
     #[serde(default = "crop", deserialize_with = "whole_number")]
     #[schema(maximum = 2)]
     adaption: u32,
@@ -161,9 +187,11 @@ struct WantedImage {
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WantedConfig {
-    /// Pass a single video through without transcoding.
+    /// Whether to pass the picture of the only member that is seen on without transcoding; false when absent. Only
+    /// allowed if one member has `pushVideo` and there is no image.
     #[serde(default)]
     single_video_no_trans: bool,
+    /// The audio encoder; the defaults of its fields when absent.
     #[serde(default)]
     audio_param: Option<WantedAudio>,
 }
@@ -172,17 +200,18 @@ struct WantedConfig {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WantedAudio {
-    /// kbit/s.
+    /// Bit rate in kbit/s, 10 to 192; 64 when absent.
     #[serde(default = "WantedAudio::bit_rate", deserialize_with = "whole_number")]
     #[schema(minimum = 10, maximum = 192)]
     bit_rate: u32,
-    /// 32000, 44100 or 48000.
+    /// Sample rate in Hz: 32000, 44100 or 48000; 48000 when absent.
     #[serde(default = "WantedAudio::sample_rate", deserialize_with = "whole_number")]
     sample_rate: u32,
+    /// Number of audio channels: 1 mono, 2 stereo; 2 when absent.
     #[serde(default = "WantedAudio::channels", deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 2)]
     channels: u32,
-    /// 0 LC-AAC, 1 HE-AAC.
+    /// Profile of the codec: 0 LC-AAC, 1 HE-AAC; 0 when absent.
     #[serde(default, deserialize_with = "whole_number")]
     #[schema(maximum = 1)]
     codec_profile: u32,
@@ -206,19 +235,23 @@ impl WantedAudio {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WantedPane {
+    /// Distance of the left edge from that of the canvas, as a fraction of its width: 0 to 1.
     #[schema(minimum = 0, maximum = 1)]
     x: f64,
+    /// Distance of the top edge from that of the canvas, as a fraction of its height: 0 to 1.
     #[schema(minimum = 0, maximum = 1)]
     y: f64,
+    /// Width as a fraction of that of the canvas: more than 0, and together with `x` at most 1.
     #[schema(minimum = 0, maximum = 1)]
     width: f64,
+    /// Height as a fraction of that of the canvas: more than 0, and together with `y` at most 1.
     #[schema(minimum = 0, maximum = 1)]
     height: f64,
-    /// Greater numbers are in front.
+    /// Order from back to front, 0 to 100; 0 when absent. Greater numbers are in front.
     #[serde(default, deserialize_with = "whole_number")]
     #[schema(maximum = 100)]
     z_order: u32,
-    /// Whether it is for the host.
+    /// Whether the pane is for the member `hostUid`; at most one pane of a set. False when absent.
     #[serde(default)]
     major: bool,
 }
