@@ -141,7 +141,7 @@ const EXACT_UID: &str = "^(0|[1-9][0-9]{0,18}|1[0-7][0-9]{18}|18[0-3][0-9]{17}|1
                          18446744073709551[0-5][0-9]{2}|1844674407370955160[0-9]|1844674407370955161[0-5])$";
 
 /// Replaces the short pattern of uids by the exact one.
-fn bound_uids(value: &mut Value) {
+pub(super) fn bound_uids(value: &mut Value) {
     match value {
         Value::Object(object) => {
             if let Some(pattern) = object.get_mut("pattern").filter(|it| **it == UID) {

@@ -136,8 +136,14 @@ pub(crate) fn schema() -> Value {
         ],
         "$defs": defined,
     });
-    name_the_file_of_rules(&mut document);
+    finish(&mut document);
     document
+}
+
+/// What both documents need at their end.
+fn finish(document: &mut Value) {
+    name_the_file_of_rules(document);
+    super::docs::bound_uids(document);
 }
 
 /// Makes descriptions readable outside this repository: names the file of each rule, and removes links of Rust.
@@ -302,7 +308,7 @@ pub(crate) fn asyncapi() -> Value {
         "operations": operations,
         "components": { "messages": messages, "schemas": schemas },
     });
-    name_the_file_of_rules(&mut document);
+    finish(&mut document);
     document
 }
 
