@@ -19,7 +19,7 @@ use crate::{Result, page, tools};
 
 const CHANNEL: &str = "demo";
 /// Lines of the log that are shown if a program does not start.
-const SHOWN: usize = 5;
+const SHOWN_LOG_LINES: usize = 5;
 
 /// The options of the hosts: each has another picture and tone.
 const HOSTS: [&[&str]; 3] = [
@@ -40,7 +40,7 @@ const HOSTS: [&[&str]; 3] = [
 ];
 
 /// Settings that make the server stop at once: members of a demo need no notice of its end.
-const AT_ONCE: [(&str, &str); 2] =
+const STOP_AT_ONCE: [(&str, &str); 2] =
     [("LIANMAI_DRAIN__NOTICE_MS", "0"), ("LIANMAI_DRAIN__JITTER_MS", "0")];
 
 pub(crate) fn execute(arguments: &[String]) -> Result {
@@ -81,8 +81,8 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     let mut server = Command::new(program("signal-server"));
     server.arg("run").arg("--data-dir").arg(folder.join("data")).args(server_flags);
     let mut settings: Vec<(&str, String)> =
-        AT_ONCE.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    settings.extend(lan.map(in_network).into_iter().flatten());
+        STOP_AT_ONCE.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    settings.extend(lan.map(network_settings).into_iter().flatten());
     for (name, value) in settings {
         if std::env::var_os(name).is_none() {
             server.env(name, value);
@@ -136,7 +136,7 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
 
 /// Settings that open a demo to the network of this address of the machine. Everyone in that network may do
 /// everything in the demo.
-fn in_network(address: IpAddr) -> [(&'static str, String); 5] {
+fn network_settings(address: IpAddr) -> [(&'static str, String); 5] {
     let range = match address {
         IpAddr::V4(ip) => {
             let [a, b, c, _] = ip.octets();
@@ -198,7 +198,7 @@ impl Log {
         found.ok_or_else(|| {
             let text = fs::read_to_string(&self.path).unwrap_or_default();
             let lines: Vec<_> = text.lines().collect();
-            let last = &lines[lines.len().saturating_sub(SHOWN)..];
+            let last = &lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..];
             format!("{problem}; the end of {}:\n{}", self.path.display(), last.join("\n"))
         })
     }
@@ -207,28 +207,28 @@ impl Log {
 type Lines = mpsc::Receiver<String>;
 
 /// A child process that ends when this process ends or when this is dropped.
-struct Held {
+struct ChildProcess {
     child: Child,
     /// The child's standard input. Dropping it ends the child; if this process is killed, the system closes it. It is
     /// taken out of `child`, because waiting for the child would close it.
-    hold: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
 }
 
-impl Held {
+impl ChildProcess {
     fn wait(&mut self) -> Result {
         self.child.wait().map(drop).map_err(|error| error.to_string())
     }
 }
 
-impl Drop for Held {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
-        drop(self.hold.take());
+        drop(self.stdin.take());
         let _ = self.child.wait();
     }
 }
 
 /// Starts a child. Its standard output is printed and can be searched for lines.
-fn start(command: &mut Command, log: &Log) -> Result<(Held, Lines)> {
+fn start(command: &mut Command, log: &Log) -> Result<(ChildProcess, Lines)> {
     let shown = command.get_program().to_string_lossy().into_owned();
     let problem = |error| format!("cannot start {shown}: {error}");
     let mut child = command
@@ -238,8 +238,8 @@ fn start(command: &mut Command, log: &Log) -> Result<(Held, Lines)> {
         .stderr(log.file.try_clone().map_err(problem)?)
         .spawn()
         .map_err(problem)?;
-    let hold = child.stdin.take();
-    let output = child.stdout.take().ok_or("a piped child has an output")?;
+    let stdin = child.stdin.take();
+    let output = child.stdout.take().ok_or("the child process has no stdout")?;
     let (sender, lines) = mpsc::channel();
     // Reads as long as the child runs, so that the child never blocks on a full pipe.
     thread::spawn(move || {
@@ -248,7 +248,7 @@ fn start(command: &mut Command, log: &Log) -> Result<(Held, Lines)> {
             let _ = sender.send(line);
         }
     });
-    Ok((Held { child, hold }, lines))
+    Ok((ChildProcess { child, stdin }, lines))
 }
 
 #[cfg(test)]
@@ -256,12 +256,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_demo_is_opened_to_one_network() {
+    fn the_demo_is_opened_to_one_network() {
         for (address, listen, range) in [
             ("192.168.1.77", "192.168.1.77:8600", "[\"192.168.1.0/24\"]"),
             ("2001:db8:1:2:3::4", "[2001:db8:1:2:3::4]:8600", "[\"2001:db8:1:2::/64\"]"),
         ] {
-            let settings = in_network(address.parse().unwrap());
+            let settings = network_settings(address.parse().unwrap());
             let of = |name| &settings.iter().find(|(key, _)| *key == name).unwrap().1;
             assert_eq!(of("LIANMAI_SERVER__LISTEN"), listen);
             assert_eq!(of("LIANMAI_SERVER__PUBLIC_HOST"), address);

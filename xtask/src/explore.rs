@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::process::{cargo, root, run, target, told};
+use crate::process::{cargo, combined_output, root, run, target};
 
 /// Folders with packages that may have property tests.
 const TREES: &[&str] = &["crates", "tests"];
@@ -25,10 +25,10 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     let time = match arguments {
         [name, minutes] if name == "--minutes" => {
             let minutes = minutes.parse().ok().filter(|minutes: &f64| *minutes > 0.0);
-            let minutes = minutes.ok_or("how long? cargo xtask explore --minutes N")?;
+            let minutes = minutes.ok_or("no time given: cargo xtask explore --minutes N")?;
             Duration::from_secs_f64(minutes * 60.0)
         }
-        _ => return Err("how long? cargo xtask explore --minutes N".to_owned()),
+        _ => return Err("no time given: cargo xtask explore --minutes N".to_owned()),
     };
     let modules = property_tests()?;
     build(&modules)?;
@@ -43,8 +43,7 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     Err(format!("found:\n{}", findings.join("\n")))
 }
 
-/// A random seed.
-fn fresh() -> u64 {
+fn random_seed() -> u64 {
     // The standard library seeds its hash maps with randomness of the system.
     RandomState::new().hash_one(Instant::now())
 }
@@ -104,7 +103,7 @@ fn properties(modules: &Modules, time: Duration) -> Vec<String> {
     let start = Instant::now();
     let (mut rounds, mut findings) = (0, BTreeMap::new());
     while start.elapsed() < time && findings.len() < modules.len() {
-        let seed = fresh();
+        let seed = random_seed();
         for (package, modules) in modules {
             if findings.contains_key(package) {
                 continue;
@@ -112,7 +111,7 @@ fn properties(modules: &Modules, time: Duration) -> Vec<String> {
             let mut test = cargo();
             test.args(["test", "-p", package, "--test", "it", "--"]).args(modules);
             test.env("PROPTEST_RNG_SEED", seed.to_string()).env("RUST_BACKTRACE", "0");
-            if let Err(text) = told(&mut test) {
+            if let Err(text) = combined_output(&mut test) {
                 findings.insert(package.clone(), finding(package, seed, &text));
             }
         }
@@ -151,10 +150,10 @@ fn worlds(time: Duration) -> Result<Option<String>> {
     let start = Instant::now();
     let mut count = 0;
     while start.elapsed() < time {
-        let from = fresh() % SEEDS;
+        let from = random_seed() % SEEDS;
         let mut simulator = Command::new(target().join("sim/lianmai-sim"));
         simulator.args(["--seeds", &WORLDS.to_string(), "--from", &from.to_string()]);
-        if let Err(text) = told(&mut simulator) {
+        if let Err(text) = combined_output(&mut simulator) {
             return Ok(Some(format!(
                 "the simulator, from seed {from}:\n{text}\n  for the repository: the seed as a line of \
                  tests/sim/seeds/regressions.txt, or the scenario as a file tests/sim/seeds/NAME.scenario"
@@ -167,14 +166,14 @@ fn worlds(time: Duration) -> Result<Option<String>> {
 }
 
 fn bodies(time: Duration) -> Result<Option<String>> {
-    let seed = fresh();
+    let seed = random_seed();
     println!("== fuzz bodies: {} s, seed {seed}", time.as_secs());
     let mut roam = Command::new(target().join("sim/roam"));
     roam.args(["--seconds", &time.as_secs().to_string(), "--seed", &seed.to_string()]);
     roam.arg("--corpus").arg(root().join("tests/fuzz/corpus"));
     roam.arg("--found").arg(target().join("explore"));
     roam.env("RUST_BACKTRACE", "0");
-    match told(&mut roam) {
+    match combined_output(&mut roam) {
         Ok(text) => {
             print!("{text}");
             Ok(None)
@@ -201,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn of_a_failed_run_the_least_input_is_told() {
+    fn a_failed_run_shows_the_minimal_input() {
         let text = "test a::b ... FAILED\nthread 'a::b' panicked at x:\nTest failed: no.\n\
                     minimal failing input: n = 3\n\tsuccesses: 0\n\tlocal rejects: 0\n";
-        let told = finding("p", 7, text);
-        assert!(told.contains("minimal failing input: n = 3"), "{told}");
-        assert!(!told.contains("panicked") && !told.contains("rejects"), "{told}");
-        assert!(told.contains("PROPTEST_RNG_SEED=7 cargo test -p p --test it a::b"), "{told}");
+        let text = finding("p", 7, text);
+        assert!(text.contains("minimal failing input: n = 3"), "{text}");
+        assert!(!text.contains("panicked") && !text.contains("rejects"), "{text}");
+        assert!(text.contains("PROPTEST_RNG_SEED=7 cargo test -p p --test it a::b"), "{text}");
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::Result;
-use crate::process::{Running, cargo, output, root, run, target};
+use crate::process::{KillOnDrop, cargo, output, root, run, target};
 
 /// Bounds for one input: its time in seconds, its length, one allocation, and the memory in total.
 const LIMITS: &[&str] = &[
@@ -27,7 +27,7 @@ const ASAN: &str = "ASAN_OPTIONS=detect_odr_violation=0";
 
 pub(crate) fn execute(arguments: &[String]) -> Result {
     let known = targets()?;
-    let Asked { minutes, target } = parse(arguments)?;
+    let Options { minutes, target } = parse(arguments)?;
     if let Some(unknown) = target.as_ref().filter(|target| !known.contains(target)) {
         return Err(format!("no such target: {unknown}. There are: {}", known.join(" ")));
     }
@@ -73,12 +73,12 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     }
 }
 
-struct Asked {
+struct Options {
     minutes: f64,
     target: Option<String>,
 }
 
-fn parse(arguments: &[String]) -> Result<Asked> {
+fn parse(arguments: &[String]) -> Result<Options> {
     let (mut minutes, mut target) = (None, None);
     let mut rest = arguments.iter();
     while let Some(name) = rest.next() {
@@ -92,8 +92,8 @@ fn parse(arguments: &[String]) -> Result<Asked> {
             other => return Err(format!("no such option: {other}")),
         }
     }
-    let minutes = minutes.ok_or("how long? cargo xtask fuzz --minutes N [--target NAME]")?;
-    Ok(Asked { minutes, target })
+    let minutes = minutes.ok_or("no time given: cargo xtask fuzz --minutes N [--target NAME]")?;
+    Ok(Options { minutes, target })
 }
 
 /// All targets, named after their files.
@@ -121,28 +121,32 @@ fn nightly(words: &[&str]) -> Command {
 
 /// Checks that the tools exist. A missing tool is a failure: this command does not install a toolchain.
 fn tools() -> Result {
-    let there = |command: &mut Command| {
+    let is_installed = |command: &mut Command| {
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         quiet.status().is_ok_and(|status| status.success())
     };
-    for (there, name, hint) in [
-        (there(Command::new("rustup").arg("--version")), "rustup", "see https://rustup.rs"),
+    for (is_installed, name, hint) in [
+        (is_installed(Command::new("rustup").arg("--version")), "rustup", "see https://rustup.rs"),
         (
-            there(&mut nightly(&["cargo", "--version"])),
+            is_installed(&mut nightly(&["cargo", "--version"])),
             "nightly",
             "rustup toolchain install nightly",
         ),
         (
-            there(&mut nightly(&["cargo", "fuzz", "--version"])),
+            is_installed(&mut nightly(&["cargo", "fuzz", "--version"])),
             "cargo-fuzz",
             "cargo install cargo-fuzz",
         ),
-        (there(Command::new("c++").arg("--version")), "a C++ compiler", "apt-get install g++"),
+        (
+            is_installed(Command::new("c++").arg("--version")),
+            "a C++ compiler",
+            "apt-get install g++",
+        ),
     ] {
-        if !there {
+        if !is_installed {
             return Err(format!(
-                "libFuzzer needs nightly Rust, cargo-fuzz and a C++ compiler on this machine. What is \
-                 missing: {name}. Get it: {hint}\n\
+                "libFuzzer needs nightly Rust, cargo-fuzz and a C++ compiler on this machine. \
+                 Missing: {name}. Get it: {hint}\n\
                  Stable Rust replays the corpus: cargo test -p lianmai-fuzz-bodies"
             ));
         }
@@ -167,9 +171,9 @@ fn directory() -> PathBuf {
 }
 
 fn host() -> Result<String> {
-    let told = output(&mut nightly(&["rustc", "-vV"]))?;
-    let host = told.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).ok_or_else(|| "rustc does not say its host".to_owned())
+    let text = output(&mut nightly(&["rustc", "-vV"]))?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| "`rustc -vV` does not print its host".to_owned())
 }
 
 #[derive(Default)]
@@ -198,12 +202,12 @@ fn fuzz(program: &Path, target: &str, seconds: u64, directory: &Path) -> Result<
     command.args([format!("-max_total_time={seconds}"), "-print_final_stats=1".to_owned()]);
     command.envs(ASAN.split_once('='));
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut child = Running(child.map_err(problem)?);
-    let told = child.0.stderr.take().ok_or("a piped child has an output")?;
+    let mut child = KillOnDrop(child.map_err(problem)?);
+    let stderr = child.0.stderr.take().ok_or("the child process has no stderr")?;
     let mut log = fs::File::create(logs.join("log")).map_err(problem)?;
     let mut report = Report::default();
     let mut show = 0;
-    for line in BufReader::new(told).split(b'\n') {
+    for line in BufReader::new(stderr).split(b'\n') {
         let line = line.map_err(problem)?;
         let line = String::from_utf8_lossy(&line);
         writeln!(log, "{line}").map_err(problem)?;
@@ -253,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_read_and_a_failing_input_is_noticed() {
+    fn statistics_and_a_failing_input_are_read() {
         let mut report = Report::default();
         report.read("#1675\tINITED cov: 8436 ft: 30433 corp: 1186/57Kb exec/s: 837 rss: 305Mb");
         report.read("stat::number_of_executed_units: 93103");

@@ -3,6 +3,7 @@
 
 mod api;
 mod bench;
+mod cycles;
 mod demo;
 mod explore;
 mod fuzz;
@@ -11,7 +12,6 @@ mod page;
 mod process;
 mod purity;
 mod references;
-mod rooms;
 mod rules;
 mod sim;
 mod test;
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask test [PART..]   install what is missing, then check everything (or some parts:
-                            rules rooms format lints docs purity build unit js page e2e
+                            rules cycles format lints docs purity build unit js page e2e
                             api)
 cargo xtask demo [--no-media] [--lan ADDRESS] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with its page and three hosts, and print what to

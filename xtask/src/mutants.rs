@@ -29,7 +29,7 @@ struct Mutant {
 }
 
 /// How a run of the simulator ended.
-enum Ended {
+enum Outcome {
     Passed,
     /// A checker failed: its name, and the seed.
     Found(String, String),
@@ -46,22 +46,22 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
         }
     }
     tools::git()?;
-    let place = target().join("mutants");
-    let copy = place.join("src");
+    let directory = target().join("mutants");
+    let copy = directory.join("src");
     let mut mutants = read()?;
     mutants.retain(|mutant| only.is_empty() || only.contains(&mutant.name.as_str()));
     if mutants.is_empty() {
         return Err("no such mutant".to_owned());
     }
     restore(&copy)?;
-    if let Ended::Found(checker, seed) = run(&place, &seeds)? {
-        return Err(format!("what is not broken fails: seed {seed}, checker {checker}"));
+    if let Outcome::Found(checker, seed) = run(&directory, &seeds)? {
+        return Err(format!("the unbroken sources fail: seed {seed}, checker {checker}"));
     }
     println!("unbroken: {seeds} seeds pass");
     let (mut rows, mut failed) = (Vec::new(), Vec::new());
     for mutant in &mutants {
         let start = Instant::now();
-        let verdict = look(mutant, &place, &copy, &seeds);
+        let verdict = test_mutant(mutant, &directory, &copy, &seeds);
         let seconds = start.elapsed().as_secs();
         match verdict {
             Ok((checker, seed)) => {
@@ -77,55 +77,64 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     }
     restore(&copy)?;
     if !failed.is_empty() {
-        return Err(format!("not found as they should be: {}", failed.join(", ")));
+        return Err(format!("not found, or found by another checker: {}", failed.join(", ")));
     }
     if write { record(&rows) } else { Ok(()) }
 }
 
-fn look(mutant: &Mutant, place: &Path, copy: &Path, seeds: &str) -> Result<(String, String)> {
+fn test_mutant(
+    mutant: &Mutant,
+    directory: &Path,
+    copy: &Path,
+    seeds: &str,
+) -> Result<(String, String)> {
     restore(copy)?;
     // Without the ceiling, git would take the paths of the patch as relative to this repository.
     let mut apply = Command::new("git");
-    apply.arg("apply").arg(&mutant.file).current_dir(copy).env("GIT_CEILING_DIRECTORIES", place);
+    apply
+        .arg("apply")
+        .arg(&mutant.file)
+        .current_dir(copy)
+        .env("GIT_CEILING_DIRECTORIES", directory);
     output(&mut apply).map_err(|_| "the patch does not apply any more".to_owned())?;
-    match run(place, seeds)? {
-        Ended::Passed => Err(format!("survives {seeds} seeds")),
-        Ended::Found(checker, seed)
+    match run(directory, seeds)? {
+        Outcome::Passed => Err(format!("survives {seeds} seeds")),
+        Outcome::Found(checker, seed)
             if mutant.checkers.iter().any(|named| *named == checker || named == "any") =>
         {
             Ok((checker, seed))
         }
-        Ended::Found(checker, seed) => {
-            Err(format!("found by `{checker}` at seed {seed}, which is not among those named"))
+        Outcome::Found(checker, seed) => {
+            Err(format!("found by `{checker}` at seed {seed}, which the patch does not name"))
         }
     }
 }
 
 /// Builds the simulator in the copy and runs it.
-fn run(place: &Path, seeds: &str) -> Result<Ended> {
-    let target = place.join("target");
+fn run(directory: &Path, seeds: &str) -> Result<Outcome> {
+    let target = directory.join("target");
     let mut build = cargo();
     build.args(["build", "--quiet", "--profile", "sim", "-p", "lianmai-sim"]);
-    build.current_dir(place.join("src")).env("CARGO_TARGET_DIR", &target);
+    build.current_dir(directory.join("src")).env("CARGO_TARGET_DIR", &target);
     // A mutant changes a few lines of one crate, so an incremental build reuses most of the previous one.
     build.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_SIM_DEBUG", "0");
     output(&mut build)?;
     let mut simulate = Command::new(target.join("sim").join("lianmai-sim"));
-    let shown = simulate.args(["--seeds", seeds, "--no-shrink"]).output();
-    let shown = shown.map_err(|error| format!("cannot run the simulator: {error}"))?;
-    let text = String::from_utf8_lossy(&shown.stdout);
+    let finished = simulate.args(["--seeds", seeds, "--no-shrink"]).output();
+    let finished = finished.map_err(|error| format!("cannot run the simulator: {error}"))?;
+    let text = String::from_utf8_lossy(&finished.stdout);
     let failure = text.lines().find_map(|line| line.strip_prefix("FAILED ["));
     let Some(failure) = failure else {
-        return if shown.status.success() {
-            Ok(Ended::Passed)
+        return if finished.status.success() {
+            Ok(Outcome::Passed)
         } else {
-            Err("the simulator failed without a failure".to_owned())
+            Err("the simulator failed and printed no failure".to_owned())
         };
     };
     let checker = failure.split(']').next().unwrap_or_default().to_owned();
     let seed = text.lines().rfind(|line| line.starts_with("seed ")).unwrap_or_default();
     let seed = seed.split_whitespace().nth(1).unwrap_or("?").to_owned();
-    Ok(Ended::Found(checker, seed))
+    Ok(Outcome::Found(checker, seed))
 }
 
 /// Makes the copy equal to the tree. Equal files are not written, so that they are not built again.

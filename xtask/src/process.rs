@@ -66,7 +66,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 }
 
 /// Runs a command to its end and returns everything that it printed, as an error if it failed.
-pub(crate) fn told(command: &mut Command) -> std::result::Result<String, String> {
+pub(crate) fn combined_output(command: &mut Command) -> std::result::Result<String, String> {
     let shown = shown(command);
     let output = command.stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("cannot run `{shown}`: {error}"))?;
@@ -93,9 +93,9 @@ fn shown(command: &Command) -> String {
 
 /// A child process that is killed when this is dropped. Ctrl-C reaches it directly, because it is in the same process
 /// group.
-pub(crate) struct Running(pub(crate) Child);
+pub(crate) struct KillOnDrop(pub(crate) Child);
 
-impl Drop for Running {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -32,14 +32,14 @@ pub(crate) fn check() -> Result {
         let path = target.join(TARGET).join("debug/lianmai_purity.wasm");
         let module = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let Counts { imports, exports } =
-            count(&module).ok_or_else(|| format!("{} is no wasm module", path.display()))?;
+            count(&module).ok_or_else(|| format!("{} is not a wasm module", path.display()))?;
         if imports != 0 {
             return Err(format!("a module of {package} has {imports} imports"));
         }
         // Memory and two globals are always exported. Without a function, the check would prove nothing.
         if exports < 4 {
             return Err(format!(
-                "the module of {package} exports nothing: the check proves nothing"
+                "the module of {package} exports no function, so the check proves nothing"
             ));
         }
         println!("{package}: no tokio, no imports, {} kB of code", module.len() / 1000);

@@ -24,13 +24,13 @@ const PACKETS: &[&str] = &["C0", "C1", "C2"];
 pub(crate) fn check() -> Result {
     let document = fs::read_to_string(root().join("docs/protocol.md"))
         .map_err(|error| format!("docs/protocol.md: {error}"))?;
-    let known = Known { rules: defined(&document), records: records()? };
+    let citable = Citable { rules: defined(&document), decisions: decision_records()? };
     let files = output(
         std::process::Command::new("git")
             .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
             .current_dir(root()),
     )?;
-    let mut wrong = Vec::new();
+    let mut problems = Vec::new();
     for file in files.split('\0').filter(|file| !file.is_empty()) {
         // The hashes in a lock file can look like ids.
         let is_lock = file.ends_with("package-lock.json");
@@ -40,34 +40,39 @@ pub(crate) fn check() -> Result {
         // Binary files and deleted files cite nothing.
         let Ok(text) = fs::read_to_string(root().join(file)) else { continue };
         for (number, line) in (1..).zip(text.lines()) {
-            wrong
-                .extend(known.wrong(line).into_iter().map(|why| format!("{file}:{number}: {why}")));
+            problems.extend(
+                citable.problems(line).into_iter().map(|why| format!("{file}:{number}: {why}")),
+            );
         }
     }
-    if wrong.is_empty() {
+    if problems.is_empty() {
         return Ok(());
     }
-    Err(format!("{} references to what is not there:\n{}", wrong.len(), wrong.join("\n")))
+    Err(format!(
+        "{} references to rules or records that do not exist:\n{}",
+        problems.len(),
+        problems.join("\n")
+    ))
 }
 
 /// What may be cited.
-struct Known {
+struct Citable {
     rules: BTreeSet<String>,
     /// Numbers of the decision records, for example `0007`.
-    records: BTreeSet<String>,
+    decisions: BTreeSet<String>,
 }
 
-fn records() -> Result<BTreeSet<String>> {
+fn decision_records() -> Result<BTreeSet<String>> {
     let entries = fs::read_dir(root().join("docs/adr")).map_err(|e| format!("docs/adr: {e}"))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     Ok(names.filter_map(|name| Some(name.split_once('-')?.0.to_owned())).collect())
 }
 
-impl Known {
-    fn wrong(&self, line: &str) -> Vec<String> {
+impl Citable {
+    fn problems(&self, line: &str) -> Vec<String> {
         let groups: BTreeSet<&str> =
             self.rules.iter().filter_map(|id| Some(id.split_once('-')?.0)).collect();
-        let mut wrong = Vec::new();
+        let mut problems = Vec::new();
         let words: Vec<&str> = words(line).collect();
         for (at, word) in words.iter().enumerate() {
             let next = words.get(at + 1).copied().unwrap_or_default();
@@ -76,31 +81,31 @@ impl Known {
                 && !self.rules.contains(*word)
                 && group.is_some_and(|it| groups.contains(it))
             {
-                wrong.push(format!("docs/protocol.md has no rule `{word}`"));
+                problems.push(format!("docs/protocol.md has no rule `{word}`"));
             }
             if *word == "ADR"
                 && next.starts_with(|c: char| c.is_ascii_digit())
-                && !self.records.contains(next)
+                && !self.decisions.contains(next)
             {
-                wrong.push(format!("docs/adr has no record `{next}`"));
+                problems.push(format!("docs/adr has no record `{next}`"));
             }
             if is_foreign_id(word) && !PACKETS.contains(word) && !line.contains(&format!("%{word}"))
             {
-                wrong.push(format!("`{word}` is of a text that is not in the repository"));
+                problems.push(format!("`{word}` cites a text outside the repository"));
             }
         }
         // A section sign needs the name of a public text on the same line.
         if line.contains('§') && !PUBLIC.iter().any(|name| line.contains(name)) {
-            wrong.push("`§` of which text?".to_owned());
+            problems.push("`§` without the name of a public text".to_owned());
         }
         for word in ["contract rule", "Contract rule", "DESIGN"] {
             if line.contains(word) {
-                wrong.push(format!(
-                    "`{word}`: cite a rule of docs/protocol.md or an ADR, or say it in words"
+                problems.push(format!(
+                    "`{word}`: cite a rule of docs/protocol.md or an ADR, or write it out"
                 ));
             }
         }
-        wrong
+        problems
     }
 }
 
@@ -122,16 +127,16 @@ fn is_foreign_id(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn wrong(line: &str) -> usize {
-        let known = Known {
+    fn problems(line: &str) -> usize {
+        let citable = Citable {
             rules: BTreeSet::from(["JOI-1".to_owned()]),
-            records: BTreeSet::from(["0007".to_owned()]),
+            decisions: BTreeSet::from(["0007".to_owned()]),
         };
-        known.wrong(line).len()
+        citable.problems(line).len()
     }
 
     #[test]
-    fn what_is_there_may_be_cited() {
+    fn valid_citations_are_accepted() {
         for line in [
             "/// As JOI-1 says.",
             "(JOI-1, ADR 0007)",
@@ -143,12 +148,12 @@ mod tests {
             "C0, C1 and C2",
             "what is `%C3%A9` in a URL",
         ] {
-            assert_eq!(wrong(line), 0, "{line}");
+            assert_eq!(problems(line), 0, "{line}");
         }
     }
 
     #[test]
-    fn what_is_not_there_is_found() {
+    fn invalid_citations_are_found() {
         for line in [
             "JOI-2",
             "ADR 0008",
@@ -163,7 +168,7 @@ mod tests {
             "B7: a lost answer",
             "section §5",
         ] {
-            assert_eq!(wrong(line), 1, "{line}");
+            assert_eq!(problems(line), 1, "{line}");
         }
     }
 }

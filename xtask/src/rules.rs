@@ -125,7 +125,7 @@ impl Tests {
     fn test(&mut self, place: &str, proof: Option<&BTreeSet<String>>) {
         self.all += 1;
         match proof {
-            None => self.wrong.push(format!("{place} says nothing of what it proves")),
+            None => self.wrong.push(format!("{place} does not state what it proves")),
             Some(ids) => {
                 self.of_rules += usize::from(!ids.is_empty());
                 self.proved.extend(ids.iter().cloned());
@@ -151,7 +151,7 @@ fn add(proof: &mut Proof, list: &str) -> Result {
     let list = list.strip_suffix('.').ok_or("`Proves` and ids end with a full stop")?;
     for id in list.split(", ") {
         if !is_id(id) {
-            return Err(format!("`{id}` is no id of a rule"));
+            return Err(format!("`{id}` is not a rule id"));
         }
         ids.insert(id.to_owned());
     }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_no_test_proves_is_found() {
+    fn a_rule_without_a_test_is_found() {
         let one = "/// Proves JOI-1.\n#[test]\nfn a() {}\n";
         assert_eq!(complaints(one), ["JOI-2: no test proves it"]);
         let both = "/// Why.\n/// Proves JOI-1, JOI-2.\n#[test]\nfn a() {}\n";
@@ -183,10 +183,10 @@ mod tests {
     }
 
     #[test]
-    fn a_test_says_it_itself_or_its_file_does() {
+    fn a_test_or_its_file_states_what_it_proves() {
         let silent =
             "/// Proves JOI-1, JOI-2.\n#[test]\nfn a() {}\n\n#[tokio::test]\nasync fn b() {}\n";
-        assert_eq!(complaints(silent), ["a.rs:6: async fn b() {} says nothing of what it proves"]);
+        assert_eq!(complaints(silent), ["a.rs:6: async fn b() {} does not state what it proves"]);
         assert!(complaints(&format!("//! Proves JOI-2.\n{silent}")).is_empty());
         assert!(
             complaints(&format!("//! Proves no rule of the protocol: a.\n{silent}")).is_empty()
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_exists_and_is_well_written() {
+    fn unknown_and_malformed_ids_are_refused() {
         let all = "/// Proves JOI-1, JOI-2, JOI-3.\n#[test]\nfn a() {}\n";
         assert_eq!(complaints(all), ["JOI-3: docs/protocol.md has no such rule"]);
         for wrong in ["JOI-1, JOI-2", "JOI-1 JOI-2.", "JOI-01.", "no rule of the protocol: ", "it."]

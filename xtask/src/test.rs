@@ -6,13 +6,13 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::process::{cargo, root, run, target};
-use crate::{Result, api, page, purity, rooms, rules, tools, wasm};
+use crate::{Result, api, cycles, page, purity, rules, tools, wasm};
 
 type Part = (&'static str, fn() -> Result);
 
 const PARTS: &[Part] = &[
     ("rules", rules::check),
-    ("rooms", rooms::check),
+    ("cycles", cycles::check),
     ("format", format),
     ("lints", lints),
     ("docs", docs),
@@ -29,7 +29,7 @@ const PARTS: &[Part] = &[
 const END_TO_END: &[&str] = &["lianmai-e2e"];
 
 /// Tests with hundreds of clients, and those with encoders and decoders by the dozen.
-const CROWDS: &[&str] = &["storm::", "rolling::", "tasks"];
+const HEAVY_TESTS: &[&str] = &["storm::", "rolling::", "tasks"];
 
 fn run_part((name, part): &Part, times: &mut Vec<(&'static str, f32)>) -> Result {
     println!("== {name}");
@@ -39,12 +39,12 @@ fn run_part((name, part): &Part, times: &mut Vec<(&'static str, f32)>) -> Result
     Ok(())
 }
 
-pub(crate) fn execute(asked: &[String]) -> Result {
-    if let Some(unknown) = asked.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
+pub(crate) fn execute(names: &[String]) -> Result {
+    if let Some(unknown) = names.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
         return Err(format!("no such part: {unknown}"));
     }
     let mut times = Vec::new();
-    let wanted = |part: &str| asked.is_empty() || asked.iter().any(|name| name == part);
+    let wanted = |part: &str| names.is_empty() || names.iter().any(|name| name == part);
     if wanted("purity") {
         run_part(&("target", tools::wasm_target), &mut times)?;
     }
@@ -135,11 +135,11 @@ fn e2e() -> Result {
         run(test.arg("--").args(arguments))
     };
     // Real time and real encoders: four at once fill two cores without starving each other.
-    let crowds = CROWDS.iter().flat_map(|crowd| ["--skip", crowd]);
+    let crowds = HEAVY_TESTS.iter().flat_map(|crowd| ["--skip", crowd]);
     let others: Vec<&str> = ["--test-threads", "4"].into_iter().chain(crowds).collect();
     test(&others)?;
     // A crowd takes the machine for itself.
     let alone: Vec<&str> =
-        ["--test-threads", "1"].into_iter().chain(CROWDS.iter().copied()).collect();
+        ["--test-threads", "1"].into_iter().chain(HEAVY_TESTS.iter().copied()).collect();
     test(&alone)
 }

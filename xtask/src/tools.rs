@@ -123,16 +123,16 @@ pub(crate) fn javascript(directory: &Path) -> Result {
 pub(crate) fn python(requirements: &Path, environment: &Path) -> Result {
     ensure(PYTHON)?;
     let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    // Written last: without it the environment is not whole.
-    let whole = environment.join("whole");
-    if changed(&whole) >= changed(requirements) {
+    // Written last: without it the environment is not complete.
+    let finished = environment.join("finished");
+    if changed(&finished) >= changed(requirements) {
         return Ok(());
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(environment))?;
     let mut install = Command::new(environment.join("bin/pip"));
     install.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
     run(install.arg(requirements))?;
-    std::fs::write(&whole, "").map_err(|error| format!("{}: {error}", whole.display()))
+    std::fs::write(&finished, "").map_err(|error| format!("{}: {error}", finished.display()))
 }
 
 /// The toolchain file names the target, but rustup does not always install it by itself.

@@ -159,7 +159,7 @@ fn budget(table: &str) -> Result {
     let weight = |entry: &str, column: usize| -> Result<usize> {
         let line = table.lines().find_map(|line| line.strip_prefix(entry));
         let number = line.and_then(|line| line.split_whitespace().nth(column)?.parse().ok());
-        number.ok_or_else(|| format!("build.mjs does not say what `{entry}` weighs"))
+        number.ok_or_else(|| format!("build.mjs prints no size for `{entry}`"))
     };
     let script = weight("wechat JavaScript", 1)?;
     let together = weight("wechat together", 2)?;
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_older_than_its_parts_is_made_again() {
+    fn an_output_older_than_an_input_is_rebuilt() {
         let path =
             |name| env::temp_dir().join(format!("lianmai-xtask-{}-{name}", std::process::id()));
         let (part, made) = (path("part"), path("made"));
@@ -189,13 +189,13 @@ mod tests {
             File::create(path).unwrap().set_modified(time).unwrap();
         };
         write(&part, 1);
-        assert!(!is_newer(&made, &[&part]), "it is not there");
+        assert!(!is_newer(&made, &[&part]), "the output is missing");
         write(&made, 2);
         assert!(is_newer(&made, &[&part]));
         write(&part, 2);
-        assert!(!is_newer(&made, &[&part]), "who knows");
+        assert!(!is_newer(&made, &[&part]), "equal times");
         std::fs::remove_file(&part).unwrap();
-        assert!(!is_newer(&made, &[&part]), "a part is missing");
+        assert!(!is_newer(&made, &[&part]), "an input is missing");
         std::fs::remove_file(&made).unwrap();
     }
 

@@ -4,8 +4,8 @@
 //! In: the paths that sources name. Out: each cycle, with a place for every step of it. Absent: a parser of Rust;
 //! tests, which may name anything.
 //!
-//! A room is a top-level module of a crate: a folder, or a file beside `lib.rs`. In the simulator only folders count:
-//! its world holds all actors, and each actor is given the world.
+//! A module here is a top-level module of a crate: a folder, or a file beside `lib.rs`. In the simulator only folders
+//! count: its world holds all actors, and each actor is given the world.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,104 +19,112 @@ use crate::rules::all_sources;
 const TREES: &[&str] = &["crates", "tests/sim"];
 
 pub(crate) fn check() -> Result {
-    let mut crates: BTreeMap<PathBuf, Uses> = BTreeMap::new();
+    let mut crates: BTreeMap<PathBuf, Dependencies> = BTreeMap::new();
     for file in all_sources(TREES)? {
-        let Some((home, inside)) = split(&file) else { continue };
+        let Some((crate_root, module_path)) = split(&file) else { continue };
         let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
         let shown = file.strip_prefix(root()).unwrap_or(&file).display().to_string();
-        crates.entry(home).or_default().add(&inside, &shown, &text);
+        crates.entry(crate_root).or_default().add(&module_path, &shown, &text);
     }
-    let knots: Vec<String> = crates.values().flat_map(Uses::knots).collect();
-    if knots.is_empty() {
-        println!("{} crates without a circle", crates.len());
+    let cycles: Vec<String> = crates.values().flat_map(Dependencies::cycles).collect();
+    if cycles.is_empty() {
+        println!("{} crates without a cycle", crates.len());
         return Ok(());
     }
-    Err(format!("modules that need each other:\n{}", knots.join("\n")))
+    Err(format!("modules that depend on each other:\n{}", cycles.join("\n")))
 }
 
 /// The crate of a source file, and the path of its module. `None` for tests in files of their own.
 fn split(file: &Path) -> Option<(PathBuf, Vec<String>)> {
     let text: Vec<&str> = file.iter().filter_map(|part| part.to_str()).collect();
     let at = text.iter().rposition(|part| *part == "src")?;
-    let home = text[..at].iter().collect();
-    let mut inside: Vec<String> = text[at + 1..].iter().map(|part| (*part).to_owned()).collect();
-    let last = inside.pop()?;
+    let crate_root = text[..at].iter().collect();
+    let mut module_path: Vec<String> =
+        text[at + 1..].iter().map(|part| (*part).to_owned()).collect();
+    let last = module_path.pop()?;
     let stem = last.strip_suffix(".rs")?.to_owned();
-    if stem == "tests" || stem.ends_with("_tests") || inside.first().is_some_and(|it| it == "bin") {
+    if stem == "tests"
+        || stem.ends_with("_tests")
+        || module_path.first().is_some_and(|it| it == "bin")
+    {
         return None;
     }
-    if !(stem == "mod" || inside.is_empty() && (stem == "lib" || stem == "main")) {
-        inside.push(stem);
+    if !(stem == "mod" || module_path.is_empty() && (stem == "lib" || stem == "main")) {
+        module_path.push(stem);
     }
-    let is_file = last != "mod.rs" && inside.len() == 1;
-    (!(is_file && text.contains(&"sim"))).then_some((home, inside))
+    let is_file = last != "mod.rs" && module_path.len() == 1;
+    (!(is_file && text.contains(&"sim"))).then_some((crate_root, module_path))
 }
 
-/// Which room of a crate names which other room, and where.
+/// Which module of a crate names which other module, and where.
 #[derive(Default)]
-struct Uses {
-    rooms: BTreeSet<String>,
-    /// For each room: the names after `crate::`, and where each of them stands first.
-    named: BTreeMap<String, BTreeMap<String, String>>,
-    /// The names that the root of the crate re-exports, and the room of each.
-    given: BTreeMap<String, String>,
+struct Dependencies {
+    modules: BTreeSet<String>,
+    /// For each module: the names after `crate::`, and where each of them stands first.
+    names: BTreeMap<String, BTreeMap<String, String>>,
+    /// The names that the root of the crate re-exports, and the module of each.
+    reexported: BTreeMap<String, String>,
 }
 
-impl Uses {
-    fn add(&mut self, inside: &[String], shown: &str, text: &str) {
+impl Dependencies {
+    fn add(&mut self, module_path: &[String], shown: &str, text: &str) {
         let code = code(text);
-        let Some(room) = inside.first() else {
-            self.given.extend(given(&code));
+        let Some(module) = module_path.first() else {
+            self.reexported.extend(reexported(&code));
             return;
         };
-        self.rooms.insert(room.clone());
-        for (at, name) in named(&code, inside.len()) {
+        self.modules.insert(module.clone());
+        for (at, name) in paths_out(&code, module_path.len()) {
             let number = code[..at].lines().count().max(1);
-            let places = self.named.entry(room.clone()).or_default();
+            let places = self.names.entry(module.clone()).or_default();
             places.entry(name).or_insert_with(|| format!("{shown}:{number}"));
         }
     }
 
-    /// The rooms that a room names, with one place for each.
-    fn next(&self, room: &str) -> BTreeMap<&str, &str> {
-        let names = self.named.get(room).into_iter().flatten();
-        let rooms = names.filter_map(|(name, place)| {
-            let other = if self.rooms.contains(name) { name } else { self.given.get(name)? };
-            (other != room).then_some((other.as_str(), place.as_str()))
+    /// The modules that a module names, with one place for each.
+    fn dependencies(&self, module: &str) -> BTreeMap<&str, &str> {
+        let names = self.names.get(module).into_iter().flatten();
+        let modules = names.filter_map(|(name, place)| {
+            let other =
+                if self.modules.contains(name) { name } else { self.reexported.get(name)? };
+            (other != module).then_some((other.as_str(), place.as_str()))
         });
-        rooms.collect()
+        modules.collect()
     }
 
-    /// All rooms that can be reached from a room.
-    fn reached<'a>(&'a self, room: &'a str) -> BTreeSet<&'a str> {
-        let (mut reached, mut left) = (BTreeSet::new(), vec![room]);
-        while let Some(room) = left.pop() {
-            left.extend(self.next(room).into_keys().filter(|other| reached.insert(*other)));
+    /// All modules that can be reached from a module.
+    fn reachable<'a>(&'a self, module: &'a str) -> BTreeSet<&'a str> {
+        let (mut reachable, mut left) = (BTreeSet::new(), vec![module]);
+        while let Some(module) = left.pop() {
+            left.extend(
+                self.dependencies(module).into_keys().filter(|other| reachable.insert(*other)),
+            );
         }
-        reached
+        reachable
     }
 
-    /// The sets of rooms that can reach each other, with every step between them.
-    fn knots(&self) -> Vec<String> {
+    /// The sets of modules that can reach each other, with every step between them.
+    fn cycles(&self) -> Vec<String> {
         let all: BTreeMap<&str, BTreeSet<&str>> =
-            self.rooms.iter().map(|room| (room.as_str(), self.reached(room))).collect();
-        let mut knots = BTreeSet::new();
-        for (room, reached) in &all {
-            let back = |other: &&&str| all.get(**other).is_some_and(|theirs| theirs.contains(room));
-            let knot: BTreeSet<&str> = reached.iter().filter(back).copied().collect();
-            if !knot.is_empty() {
-                knots.insert(knot);
+            self.modules.iter().map(|module| (module.as_str(), self.reachable(module))).collect();
+        let mut cycles = BTreeSet::new();
+        for (module, reachable) in &all {
+            let back =
+                |other: &&&str| all.get(**other).is_some_and(|theirs| theirs.contains(module));
+            let cycle: BTreeSet<&str> = reachable.iter().filter(back).copied().collect();
+            if !cycle.is_empty() {
+                cycles.insert(cycle);
             }
         }
-        knots.iter().map(|knot| self.told(knot)).collect()
+        cycles.iter().map(|cycle| self.describe(cycle)).collect()
     }
 
-    fn told(&self, knot: &BTreeSet<&str>) -> String {
-        let mut lines = vec![knot.iter().copied().collect::<Vec<_>>().join(", ")];
-        for room in knot {
-            for (other, place) in self.next(room) {
-                if knot.contains(other) {
-                    lines.push(format!("  {room} names {other}: {place}"));
+    fn describe(&self, cycle: &BTreeSet<&str>) -> String {
+        let mut lines = vec![cycle.iter().copied().collect::<Vec<_>>().join(", ")];
+        for module in cycle {
+            for (other, place) in self.dependencies(module) {
+                if cycle.contains(other) {
+                    lines.push(format!("  {module} names {other}: {place}"));
                 }
             }
         }
@@ -145,15 +153,15 @@ fn code(text: &str) -> String {
                 break;
             }
         }
-        let (gone, kept) = after.split_at(end);
-        code.extend(gone.chars().filter(|c| *c == '\n'));
+        let (removed, kept) = after.split_at(end);
+        code.extend(removed.chars().filter(|c| *c == '\n'));
         rest = kept;
     }
     code + rest
 }
 
-/// The names after `crate::`, or after as many `super::` as lead out of the room, and where they stand.
-fn named(code: &str, depth: usize) -> Vec<(usize, String)> {
+/// The names after `crate::`, or after as many `super::` as lead out of the module, and where they stand.
+fn paths_out(code: &str, depth: usize) -> Vec<(usize, String)> {
     let out = "super::".repeat(depth);
     let mut names = Vec::new();
     for start in ["crate::", out.as_str()] {
@@ -168,19 +176,19 @@ fn named(code: &str, depth: usize) -> Vec<(usize, String)> {
     names
 }
 
-/// The names that the root of a crate re-exports from its rooms, as in `pub use room::{A, b::C}`.
-fn given(code: &str) -> BTreeMap<String, String> {
-    let mut given = BTreeMap::new();
+/// The names that the root of a crate re-exports from its modules, as in `pub use module::{A, b::C}`.
+fn reexported(code: &str) -> BTreeMap<String, String> {
+    let mut reexported = BTreeMap::new();
     for (at, _) in code.match_indices("use ") {
         let path = code[at + 4..].trim_start_matches("crate::").trim_start_matches("self::");
-        let room = name(path);
+        let module = name(path);
         let path = path.split(';').next().unwrap_or_default();
         let leaves = path.split(['{', '}', ',']).filter_map(|part| part.rsplit("::").next());
         for leaf in leaves.map(|leaf| leaf.rsplit(" as ").next().unwrap_or(leaf).trim()) {
-            given.insert(leaf.to_owned(), room.to_owned());
+            reexported.insert(leaf.to_owned(), module.to_owned());
         }
     }
-    given
+    reexported
 }
 
 /// The path that follows, or each path in the braces that follow.
@@ -216,17 +224,17 @@ fn name(path: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn uses(files: &[(&str, &str)]) -> Uses {
-        let mut uses = Uses::default();
+    fn dependencies_of(files: &[(&str, &str)]) -> Dependencies {
+        let mut dependencies = Dependencies::default();
         for (file, text) in files {
-            let (_, inside) = split(Path::new(&format!("crates/a/src/{file}"))).unwrap();
-            uses.add(&inside, file, text);
+            let (_, module_path) = split(Path::new(&format!("crates/a/src/{file}"))).unwrap();
+            dependencies.add(&module_path, file, text);
         }
-        uses
+        dependencies
     }
 
     #[test]
-    fn a_circle_is_found_with_its_places() {
+    fn a_cycle_is_found_with_its_places() {
         let files = [
             ("low.rs", "use crate::mid::Thing;\n"),
             ("mid/mod.rs", "mod part;\n"),
@@ -234,23 +242,26 @@ mod tests {
             ("high.rs", "use crate::{\n    low::{Low, Lower},\n    Other,\n};\n"),
             ("above.rs", "use crate::high::High;\n"),
         ];
-        let knots = uses(&files).knots();
+        let cycles = dependencies_of(&files).cycles();
         let steps = "\n  high names low: high.rs:1\n  low names mid: low.rs:1\n  mid names high: mid/part.rs:2";
-        assert_eq!(knots, [format!("high, low, mid{steps}")]);
+        assert_eq!(cycles, [format!("high, low, mid{steps}")]);
     }
 
     #[test]
-    fn what_the_root_gives_out_is_of_its_room() {
+    fn a_re_exported_name_belongs_to_its_module() {
         let files = [
             ("lib.rs", "mod a;\nmod b;\npub use crate::a::{A, part::C as D};\npub use b::B;\n"),
             ("a.rs", "use crate::B;\n"),
             ("b.rs", "use crate::{D, E};\n"),
         ];
-        assert_eq!(uses(&files).knots(), ["a, b\n  a names b: a.rs:1\n  b names a: b.rs:1"]);
+        assert_eq!(
+            dependencies_of(&files).cycles(),
+            ["a, b\n  a names b: a.rs:1\n  b names a: b.rs:1"]
+        );
     }
 
     #[test]
-    fn layers_are_no_circle() {
+    fn layers_are_not_a_cycle() {
         let tests = "#[cfg(test)]\nfn test() {\n    if x { crate::high::y() }\n}\n";
         let low = format!(
             "// crate::high is above\n#[cfg(test)]\nuse crate::high::High;\n{tests}fn low() {{}}\n"
@@ -262,11 +273,11 @@ mod tests {
             ("high.rs", "use crate::{low::Low, mid::{A, B}};\npub(crate) use crate::mid::C;\n"),
             ("lib.rs", "pub use crate::high::High;\n"),
         ];
-        assert!(uses(&files).knots().is_empty());
+        assert!(dependencies_of(&files).cycles().is_empty());
     }
 
     #[test]
-    fn tests_in_files_of_their_own_are_left_out() {
+    fn test_files_are_skipped() {
         assert!(split(Path::new("crates/a/src/b/tests.rs")).is_none());
         assert!(split(Path::new("crates/a/src/b_tests.rs")).is_none());
         assert!(split(Path::new("crates/a/tests/it/main.rs")).is_none());
