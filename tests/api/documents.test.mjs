@@ -64,6 +64,12 @@ test('the JSON Schema is valid, and every block of the protocol is as it says', 
     count += 1
   }
   assert.ok(count > 50, `only ${count} blocks`)
+  // The whole schema takes the body of a webhook, too.
+  const webhook = { id: 'evt_1', type: 'channelOpened', at: 1, appkey: 'demo', channelName: 'room', cid: '1', seq: 1, data: {} }
+  for (const body of [webhook, { id: 'ping_1', type: 'ping', at: 1, appkey: 'demo', data: {} }]) {
+    is('webhookEvent', body)
+    assert.ok(ajv.getSchema('lianmai')(body), body.type)
+  }
   const wrong = { jsonrpc: '2.0', id: 1, method: 'kick', params: { durationS: 60 } }
   assert.ok(!ajv.compile({ $ref: 'lianmai#/$defs/kickRequest' })(wrong), 'a uid is needed')
 })

@@ -1,6 +1,6 @@
-//! The document of the API (OpenAPI 3.1), generated from the types and routes that serve it. Comes in: the routes. Goes
-//! out: the document, as it is served and as it is in `docs/api/openapi.json`. Deliberately absent: hand-written parts
-//! that could differ from what is served.
+//! The document of the API (OpenAPI 3.1), generated from the types and routes that serve it. Comes in: the routes, and
+//! `about.md`, which describes what concerns all of them. Goes out: the document, as it is served and as it is in
+//! `docs/api/openapi.json`. Deliberately absent: scopes and errors of operations (`operation_docs`).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};

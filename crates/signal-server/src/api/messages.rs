@@ -1,6 +1,6 @@
 //! The documents of what is not requested by HTTP: the messages of members and of the server (`docs/protocol.md`), and
-//! the events for webhooks. Comes in: the types that are sent. Goes out: an AsyncAPI document, and a JSON Schema of all
-//! of them. Deliberately absent: hand-written parts that could differ from what is sent.
+//! the events for webhooks. Comes in: the types that are sent, and `hooks/delivery.md`, which describes deliveries. Goes
+//! out: an AsyncAPI document, and a JSON Schema of all of them. Deliberately absent: the API (`docs`).
 
 use lianmai_protocol::message::{call, event, notice};
 use lianmai_protocol::message_schemas::error_answer;
