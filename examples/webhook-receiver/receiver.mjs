@@ -27,19 +27,19 @@ const key = Buffer.from(secret.slice('whsec_'.length), 'base64')
 const seen = new Map()
 
 /** Why a delivery is not genuine; nothing if it is. */
-export function refusal(headers, body, nowS) {
+export function verify(headers, body, nowS) {
   const id = headers['webhook-id']
   const timestamp = headers['webhook-timestamp']
   const signatures = headers['webhook-signature']
   if (!id || !timestamp || !signatures) return 'a header is missing'
   if (!/^\d{1,12}$/.test(timestamp) || Math.abs(nowS - Number(timestamp)) > TOLERANCE_S) return 'it is too old'
   const expected = createHmac('sha256', key).update(`${id}.${timestamp}.`).update(body).digest()
-  const genuine = signatures.split(' ').some((signature) => {
+  const isGenuine = signatures.split(' ').some((signature) => {
     const [version, text] = signature.split(',')
-    const given = Buffer.from(text ?? '', 'base64')
-    return version === 'v1' && given.length === expected.length && timingSafeEqual(given, expected)
+    const presented = Buffer.from(text ?? '', 'base64')
+    return version === 'v1' && presented.length === expected.length && timingSafeEqual(presented, expected)
   })
-  if (!genuine) return 'the signature is wrong'
+  if (!isGenuine) return 'the signature is wrong'
   for (const [delivery, at] of seen) if (nowS - at > 2 * TOLERANCE_S) seen.delete(delivery)
   const delivery = `${id} ${timestamp}`
   if (seen.has(delivery)) return 'it was delivered before'
@@ -54,7 +54,7 @@ const totals = { events: 0, again: 0, joined: 0, left: 0, gaps: 0, unpaired: 0, 
 if (values.state) {
   try {
     const { known, counts } = JSON.parse(readFileSync(values.state, 'utf8'))
-    channels = new Map(known.map(([name, of]) => [name, { ...of, members: new Map(of.members) }]))
+    channels = new Map(known.map(([name, channel]) => [name, { ...channel, members: new Map(channel.members) }]))
     Object.assign(totals, counts)
   } catch {
     // The first time there is none.
@@ -63,40 +63,40 @@ if (values.state) {
 
 function save() {
   if (!values.state) return
-  const known = [...channels].map(([name, of]) => [name, { ...of, members: [...of.members] }])
+  const known = [...channels].map(([name, channel]) => [name, { ...channel, members: [...channel.members] }])
   writeFileSync(values.state, JSON.stringify({ known, counts: totals }))
 }
 
-/** Takes an event in: once, and in order. */
-function take(event) {
+/** Applies an event: once, and in order. */
+function apply(event) {
   const name = `${event.appkey}/${event.channelName}`
-  let of = channels.get(name)
-  if (!of) channels.set(name, (of = { lastSeq: undefined, members: new Map() }))
-  if (of.lastSeq !== undefined && event.seq <= of.lastSeq) {
+  let channel = channels.get(name)
+  if (!channel) channels.set(name, (channel = { lastSeq: undefined, members: new Map() }))
+  if (channel.lastSeq !== undefined && event.seq <= channel.lastSeq) {
     totals.again += 1
     return
   }
   const { uid, mid, from } = event.data
   const next = event.type === 'lost' ? from : event.seq
-  if (of.lastSeq !== undefined && !event.first && next > of.lastSeq + 1) {
+  if (channel.lastSeq !== undefined && !event.first && next > channel.lastSeq + 1) {
     totals.gaps += 1
-    console.log(`GAP ${name}: ${event.seq} behind ${of.lastSeq}`)
+    console.log(`GAP ${name}: ${event.seq} behind ${channel.lastSeq}`)
   }
-  of.lastSeq = event.seq
+  channel.lastSeq = event.seq
   totals.events += 1
   switch (event.type) {
     case 'memberJoined':
       totals.joined += 1
-      if (of.members.has(mid)) totals.unpaired += 1
-      of.members.set(mid, uid)
+      if (channel.members.has(mid)) totals.unpaired += 1
+      channel.members.set(mid, uid)
       break
     case 'memberLeft':
       totals.left += 1
-      if (!of.members.delete(mid)) totals.unpaired += 1
+      if (!channel.members.delete(mid)) totals.unpaired += 1
       break
     case 'channelEnded':
-      totals.unpaired += of.members.size
-      of.members.clear()
+      totals.unpaired += channel.members.size
+      channel.members.clear()
       break
     case 'lost':
       totals.lost += event.seq - from + 1
@@ -115,23 +115,23 @@ const server = createServer((request, response) => {
   })
   request.on('end', () => {
     const body = Buffer.concat(chunks)
-    const why = refusal(request.headers, body, Math.floor(Date.now() / 1000))
-    if (why) {
+    const refusal = verify(request.headers, body, Math.floor(Date.now() / 1000))
+    if (refusal) {
       totals.refused += 1
-      console.log(`REFUSED ${why}`)
+      console.log(`REFUSED ${refusal}`)
       response.writeHead(401).end()
       return
     }
     const event = JSON.parse(body.toString('utf8'))
-    if (event.type !== 'ping') take(event)
-    // What was taken in is written down before it is acknowledged.
+    if (event.type !== 'ping') apply(event)
+    // What was applied is written down before it is acknowledged.
     save()
     response.writeHead(200).end()
   })
 })
 
 function end() {
-  const here = [...channels.values()].reduce((sum, of) => sum + of.members.size, 0)
+  const here = [...channels.values()].reduce((sum, channel) => sum + channel.members.size, 0)
   console.log(`SUMMARY ${JSON.stringify({ ...totals, here })}`)
   process.exit(totals.gaps + totals.unpaired === 0 ? 0 : 1)
 }

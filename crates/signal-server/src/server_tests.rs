@@ -232,6 +232,33 @@ async fn idle_connections_do_not_silence_the_admin_listener() {
     }
 }
 
+/// Proves no rule of the protocol: a connection whose request has no body yet gives way, also with a valid token.
+#[tokio::test]
+async fn requests_without_their_bodies_do_not_silence_the_admin_listener() {
+    let server = TestServer::start("bodies").await;
+    let token = &server.token;
+    let mut waiting = Vec::new();
+    // More than the admin listener accepts at the same time.
+    for number in 0..80 {
+        let head = format!(
+            "POST /v1/apps/demo/channels/a/close HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
+             Idempotency-Key: {number}\r\n{JSON}Content-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+        );
+        let mut socket = TcpStream::connect(server.addresses.admin).await.unwrap();
+        socket.write_all(head.as_bytes()).await.unwrap();
+        // The server reads the body from now on.
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 100", "number {number}");
+        waiting.push(socket);
+    }
+    for first in ["GET /readyz", "GET /v1/apps/demo/channels"] {
+        let request = Request { first: first.to_owned(), headers: "", body: String::new() };
+        let (status, head, body) = server.ask(Listener::Admin, &request).await;
+        assert_eq!(status, 200, "{first}: {head} {body}");
+    }
+}
+
 /// Proves no rule of the protocol: the scheme of a token is case-insensitive, and content types are not guessed.
 #[tokio::test]
 async fn operators_are_answered_whatever_their_tools_write() {

@@ -24,9 +24,9 @@ pub(crate) async fn run(command: &[OsString]) -> anyhow::Result<()> {
     }
 }
 
-/// Completes when standard input ends; never if `matters` is false.
-pub(crate) async fn input_ends(matters: bool) {
-    if !matters {
+/// Completes when standard input ends; never if `enabled` is false.
+pub(crate) async fn input_ends(enabled: bool) {
+    if !enabled {
         return std::future::pending().await;
     }
     let (end, ended) = oneshot::channel();

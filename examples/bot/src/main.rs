@@ -84,26 +84,26 @@ async fn main() -> anyhow::Result<()> {
     let client = Client::new(ClientConfig::new(&args.server, &args.appkey))?;
     let mut events = client.events();
 
-    let mut joined = enter(&client, &args).await?;
+    let mut joined = join(&client, &args).await?;
     println!("in channel {} as {}", joined.picture.channel, joined.uid);
     // `None` while nothing is pushed.
-    let mut pusher = Some(go_on_air(&client, &args).await?);
+    let mut pusher = Some(publish(&client, &args).await?);
     // Time at which to publish again after ffmpeg ended.
-    let mut again = None;
+    let mut restart_at = None;
     println!("publishing audio and video");
     // Created once: a signal that arrives while the loop is busy waits for its turn.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut alone = pin!(guard::input_ends(args.stop_with_stdin));
+    let mut stdin_closed = pin!(guard::input_ends(args.stop_with_stdin));
     let mut restless = Restless::new(args.restless.map(Duration::from_secs));
     // True between leaving and returning.
-    let mut away = false;
+    let mut has_left = false;
 
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
-            () = &mut alone => break,
+            () = &mut stdin_closed => break,
             event = events.next() => match event {
                 Some(Event::Message { uid, data, .. }) if is_greeting(&data) => {
                     println!("{uid} says hello");
@@ -122,12 +122,12 @@ async fn main() -> anyhow::Result<()> {
                         .is_none_or(|own| !own.published.contains_key(&media_type)) =>
                 {
                     println!("{media_type} was taken off the air");
-                    (pusher, again) = (None, None);
+                    (pusher, restart_at) = (None, None);
                 }
                 Some(Event::SyncDone(sync))
                     if sync.direction == Direction::Push && sync.uid == joined.uid =>
                 {
-                    again = None;
+                    restart_at = None;
                     // An answer to one of our calls may have contained this URL already.
                     if pusher.as_ref().is_none_or(|pusher| !pusher.is_for(&sync.url, &sync.urls)) {
                         println!("publishing to another URL");
@@ -138,41 +138,41 @@ async fn main() -> anyhow::Result<()> {
                         pusher = Some(Pusher::start(&args, &sync.url, &sync.urls)?);
                     }
                 }
-                Some(Event::Disconnected { code, reason, .. }) if !away => {
+                Some(Event::Disconnected { code, reason, .. }) if !has_left => {
                     bail!("disconnected: {reason} ({code})")
                 }
                 Some(_) => {}
                 None => break,
             },
-            status = wait(&mut pusher) => {
+            status = wait_for_ffmpeg(&mut pusher) => {
                 println!("ffmpeg ended ({}), starting again", status?);
                 pusher = None;
-                again = Some(Instant::now() + PAUSE);
+                restart_at = Some(Instant::now() + PAUSE);
             }
             step = restless.step() => match step {
-                Step::Mute(kind) => tell(client.mute(MediaSelector::Kind(kind)).await),
-                Step::Unmute(kind) => tell(client.unmute(MediaSelector::Kind(kind)).await),
+                Step::Mute(kind) => print_error(client.mute(MediaSelector::Kind(kind)).await),
+                Step::Unmute(kind) => print_error(client.unmute(MediaSelector::Kind(kind)).await),
                 Step::Leave => {
-                    (away, again) = (true, None);
+                    (has_left, restart_at) = (true, None);
                     if let Some(old) = pusher.take() {
                         old.stop().await?;
                     }
                     client.leave().await.context("cannot leave")?;
                 }
                 Step::Return => {
-                    joined = enter(&client, &args).await?;
-                    pusher = Some(go_on_air(&client, &args).await?);
-                    away = false;
+                    joined = join(&client, &args).await?;
+                    pusher = Some(publish(&client, &args).await?);
+                    has_left = false;
                 }
             },
-            () = due(again) => {
-                again = None;
+            () = wait_until(restart_at) => {
+                restart_at = None;
                 // The media is still published: the server returns the same URL, or a new one if it had to change.
                 match client.publish(MediaSelector::Both).await {
                     Ok(push) => pusher = Some(Pusher::start(&args, &push.url, &push.urls)?),
                     // The server may be out of reach for longer than a call waits; the client keeps trying.
                     Err(PublishError::Timeout | PublishError::OutcomeUnknown) => {
-                        again = Some(Instant::now() + PAUSE);
+                        restart_at = Some(Instant::now() + PAUSE);
                     }
                     Err(error) => return Err(error).context("cannot publish"),
                 }
@@ -194,7 +194,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn enter(client: &Client, args: &Args) -> anyhow::Result<Joined> {
+async fn join(client: &Client, args: &Args) -> anyhow::Result<Joined> {
     let mut options = JoinOptions::new(&args.channel).name(&args.name);
     options.token.clone_from(&args.token);
     if let Some(uid) = args.uid {
@@ -203,13 +203,13 @@ async fn enter(client: &Client, args: &Args) -> anyhow::Result<Joined> {
     client.join(options).await.context("cannot join")
 }
 
-async fn go_on_air(client: &Client, args: &Args) -> anyhow::Result<Pusher> {
+async fn publish(client: &Client, args: &Args) -> anyhow::Result<Pusher> {
     let push = client.publish(MediaSelector::Both).await.context("cannot publish")?;
     Pusher::start(args, &push.url, &push.urls)
 }
 
 /// Prints the error of a mute; muting is not essential for the bot.
-fn tell(outcome: Result<(), CommandError>) {
+fn print_error(outcome: Result<(), CommandError>) {
     if let Err(error) = outcome {
         println!("{error}");
     }
@@ -219,7 +219,7 @@ fn tell(outcome: Result<(), CommandError>) {
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Waits for the end of ffmpeg; forever if there is none.
-async fn wait(pusher: &mut Option<Pusher>) -> std::io::Result<std::process::ExitStatus> {
+async fn wait_for_ffmpeg(pusher: &mut Option<Pusher>) -> std::io::Result<std::process::ExitStatus> {
     match pusher {
         Some(pusher) => pusher.ffmpeg.wait().await,
         None => std::future::pending().await,
@@ -227,7 +227,7 @@ async fn wait(pusher: &mut Option<Pusher>) -> std::io::Result<std::process::Exit
 }
 
 /// Waits until `at`; forever if it is `None`.
-async fn due(at: Option<Instant>) {
+async fn wait_until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,

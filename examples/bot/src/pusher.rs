@@ -33,9 +33,9 @@ impl Picture {
 
 /// A running ffmpeg and its push URL. It ends soon after this value is dropped, and when this process ends in any way.
 pub(crate) struct Pusher {
-    /// The guard of ffmpeg, which ends it when `hold` is dropped.
+    /// The guard of ffmpeg, which ends it when `stdin` is dropped.
     pub(crate) ffmpeg: Child,
-    hold: ChildStdin,
+    stdin: ChildStdin,
     /// The push URL, which is secret.
     url: String,
 }
@@ -69,14 +69,14 @@ impl Pusher {
         ffmpeg.process_group(0);
         let mut ffmpeg = ffmpeg.spawn().context("cannot start the guard of ffmpeg")?;
         // Taken out, because waiting for the end would drop it.
-        let hold = ffmpeg.stdin.take().context("a piped child has an input")?;
-        Ok(Pusher { ffmpeg, hold, url })
+        let stdin = ffmpeg.stdin.take().context("the guard of ffmpeg has no stdin")?;
+        Ok(Pusher { ffmpeg, stdin, url })
     }
 
     /// Ends ffmpeg and waits for that.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        let Pusher { mut ffmpeg, hold, .. } = self;
-        drop(hold);
+        let Pusher { mut ffmpeg, stdin, .. } = self;
+        drop(stdin);
         ffmpeg.wait().await.context("cannot stop ffmpeg")?;
         Ok(())
     }

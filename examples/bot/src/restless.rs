@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn everything_is_taken_back_before_it_begins_again() {
+    async fn every_step_is_undone_before_the_cycle_repeats() {
         let start = Instant::now();
         let mut restless = Restless::new(Some(Duration::from_secs(10)));
         let mut taken = Vec::new();

@@ -66,11 +66,11 @@ async fn main() -> anyhow::Result<()> {
     }
     // Created once: a signal that arrives while the loop is busy waits for its turn.
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut alone = pin!(input_ends(args.stop_with_stdin));
+    let mut stdin_closed = pin!(input_ends(args.stop_with_stdin));
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
-            () = &mut alone => break,
+            () = &mut stdin_closed => break,
             event = events.next() => match event {
                 Some(Event::StreamAdded(stream)) => {
                     show(&client, stream.uid, &stream.media_type).await?;
@@ -91,9 +91,9 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Completes when standard input ends; never if `matters` is false.
-async fn input_ends(matters: bool) {
-    if !matters {
+/// Completes when standard input ends; never if `enabled` is false.
+async fn input_ends(enabled: bool) {
+    if !enabled {
         return std::future::pending().await;
     }
     let (end, ended) = oneshot::channel();

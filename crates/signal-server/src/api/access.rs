@@ -2,13 +2,13 @@
 //! member or other object of a route, as a type that only a caller with the scope of the route gets. Deliberately
 //! absent: what is done with it.
 //!
-//! The checks have this order: is the key valid (401), does it have the scope (403), is it for this app (403), does the
-//! app exist (404), and only then the rest of the request.
+//! The checks have this order: is the key valid (401), is the body too large for all routes (413), does the key have the
+//! scope (403), is it for this app (403), does the app exist (404), and only then the rest of the request.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -21,6 +21,7 @@ use lianmai_signal_engine::ChannelKey;
 use super::Api;
 use super::docs::takes_query;
 use super::error::ApiError;
+use super::extract::{MAX_TASKS_BODY, too_large};
 use super::keys::{Caller, Scope};
 use crate::clock::wall_now;
 use crate::socket::idle_connections::TrackedConnection;
@@ -75,10 +76,10 @@ pub(super) struct Root;
 /// A caller that may see all apps.
 pub(super) struct AllApps;
 
-/// Identifies the caller, or answers 401.
+/// Identifies the caller, or answers 401. Reads the body of a request whose caller is known.
 pub(super) async fn identify(
     State(api): State<Arc<Api>>,
-    mut request: Request<Body>,
+    request: Request<Body>,
     next: Next,
 ) -> Result<Response, ApiError> {
     let caller = bearer(request.headers()).and_then(|given| {
@@ -89,10 +90,13 @@ pub(super) async fn identify(
         }
     });
     if let Some(caller) = caller {
-        let _busy =
-            request.extensions().get::<TrackedConnection>().map(TrackedConnection::mark_busy);
-        request.extensions_mut().insert(caller);
-        return Ok(next.run(request).await);
+        let (mut parts, body) = request.into_parts();
+        // The maximum of all routes. Each route checks its own limit again. A connection whose body has not arrived is
+        // idle, because its client decides when it arrives.
+        let body = to_bytes(body, MAX_TASKS_BODY).await.map_err(|_| too_large())?;
+        let _busy = parts.extensions.get::<TrackedConnection>().map(TrackedConnection::mark_busy);
+        parts.extensions.insert(caller);
+        return Ok(next.run(Request::from_parts(parts, Body::from(body))).await);
     }
     let text = "The header Authorization must be `Bearer` and a key, or the token in <data-dir>/admin.token.";
     Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", text)

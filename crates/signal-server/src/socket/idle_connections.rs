@@ -81,7 +81,7 @@ impl IdleConnections {
 }
 
 impl TrackedConnection {
-    /// Marks the connection as busy: its request is authenticated.
+    /// Marks the connection as busy: its request is authenticated, and all of it has arrived.
     pub(crate) fn mark_busy(&self) -> BusyGuard {
         self.0.remove();
         BusyGuard(self.clone())

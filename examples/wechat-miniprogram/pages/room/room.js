@@ -73,14 +73,14 @@ Page({
     })
     client.on('unpublished', page.showPusher)
     client.on('role-Changed', function (event) {
-      if (event.uid === client._info.uid) page.becomes(event.role)
+      if (event.uid === client._info.uid) page.applyRole(event.role)
     })
     client.on('member-count', function (event) {
       page.setData({ memberCount: event.count })
     })
     client.on('message', function (event) {
-      const member = client.members().filter(function (of) { return of.uid === event.uid })[0]
-      page.keep((member && member.name) || String(event.uid), event.data)
+      const member = client.members().filter(function (other) { return other.uid === event.uid })[0]
+      page.addMessage((member && member.name) || String(event.uid), event.data)
     })
     client.on('willreconnect', function () {
       page.setData({ banner: '连接已断开，正在恢复 Coming back …' })
@@ -91,18 +91,18 @@ Page({
       show()
     })
     client.on('kicked', function (event) {
-      page.endedBy((event.reason === 'kicked' ? '你被踢出了频道 You were kicked. ' : '同一 uid 在别处加入 The same uid joined elsewhere. ') + event.text)
+      page.showEnd((event.reason === 'kicked' ? '你被踢出了频道 You were kicked. ' : '同一 uid 在别处加入 The same uid joined elsewhere. ') + event.text)
     })
     client.on('liveRoomClose', function (event) {
-      page.endedBy('频道已关闭 The channel was closed. ' + event.text)
+      page.showEnd('频道已关闭 The channel was closed. ' + event.text)
     })
     client.on('disconnect', function (event) {
-      page.endedBy('已断开 Disconnected: ' + event.reason)
+      page.showEnd('已断开 Disconnected: ' + event.reason)
     })
   },
 
   /** The first reason says most. */
-  endedBy: function (text) {
+  showEnd: function (text) {
     if (!this.client) return
     this.setData({ banner: '', ended: this.data.ended || text, players: [], pusher: this.client.pusherAttributes() })
   },
@@ -131,13 +131,13 @@ Page({
     this.setData({ players: players, memberCount: channel ? channel.memberCount : 0 })
   },
 
-  keep: function (who, text) {
-    this.said = (this.said || 0) + 1
-    const message = { key: String(this.said), who: who, text: text }
+  addMessage: function (who, text) {
+    this.messageCount = (this.messageCount || 0) + 1
+    const message = { key: String(this.messageCount), who: who, text: text }
     this.setData({ messages: this.data.messages.concat(message).slice(-MAX_MESSAGES) })
   },
 
-  becomes: function (role) {
+  applyRole: function (role) {
     this.setData({ role: role, isMicMuted: false, isCameraMuted: false, pusher: this.client.pusherAttributes() })
   },
 
@@ -155,7 +155,7 @@ Page({
     const client = page.client
     const role = page.data.role === 'audience' ? 'broadcaster' : 'audience'
     return page.attempt(client.setRole(role).then(function () {
-      page.becomes(role)
+      page.applyRole(role)
       if (role === 'broadcaster') return client.publish().then(page.showPusher)
     }))
   },
@@ -192,7 +192,7 @@ Page({
     if (!text) return Promise.resolve()
     return page.attempt(page.client.sendMessage(text).then(function () {
       // One does not hear oneself.
-      page.keep('我 You', text)
+      page.addMessage('我 You', text)
       page.setData({ draft: '' })
     }))
   },
@@ -227,9 +227,9 @@ Page({
     const action = YunXinMiniappSDK.playerAdvice(event).action
     if (action === 'restart') wx.createLivePlayerContext(event.currentTarget.id).play()
     if (action !== 'refresh') return
-    const member = page.client.members().filter(function (of) { return String(of.uid) === uid })[0]
-    const asked = member ? member.streams.map(function (kind) { return page.client.subscribe(member.uid, kind) }) : []
-    Promise.all(asked).then(function () { page.showPlayers() }, function () {})
+    const member = page.client.members().filter(function (other) { return String(other.uid) === uid })[0]
+    const subscriptions = member ? member.streams.map(function (kind) { return page.client.subscribe(member.uid, kind) }) : []
+    Promise.all(subscriptions).then(function () { page.showPlayers() }, function () {})
   },
 
   onPlayerNet: function (event) {
