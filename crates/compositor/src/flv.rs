@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_flv_is_refused() {
+    fn other_data_than_flv_is_refused() {
         for bytes in [&b"HTTP/1.1 "[..], b"FLV\x01\x05\xFF\0\0\x09", b"FLV\x01\x05\0\0\0\x08"] {
             let mut reader = Reader::default();
             reader.push(bytes);

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_the_inside_are_not_public() {
+    fn internal_addresses_are_not_public() {
         for text in [
             "0.0.0.0",
             "10.1.2.3",

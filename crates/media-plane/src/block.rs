@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_come_out_as_they_went_in() {
+    fn bytes_are_read_back_unchanged() {
         let cases = [(0, 3), (10, 70_000), (LONG, 1), (LONG + 7, 50_000), (0, 90_000)];
         for (capacity, pieces) in cases {
             let mut block = Block::with_capacity(capacity);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_long_one_has_pages_of_its_own() {
+    fn only_long_blocks_have_separate_pages() {
         assert!(matches!(Block::with_capacity(LONG - 1), Block::Short(_)));
         assert!(matches!(Block::with_capacity(LONG), Block::Long { .. }));
         let mut block = Block::default();

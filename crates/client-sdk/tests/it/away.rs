@@ -415,7 +415,7 @@ fn another_network_is_used_at_once() {
 
 /// Proves LIV-4.
 #[test]
-fn an_app_that_is_shown_again_makes_sure() {
+fn an_app_that_is_shown_again_sends_a_ping() {
     let mut rig = joined(config(1));
     rig.input(Input::Foreground);
     assert_eq!(methods(&rig.drain()), ["ping"]);
@@ -440,7 +440,7 @@ fn an_app_that_is_shown_again_makes_sure() {
 }
 
 #[test]
-fn nothing_is_heard_of_a_client_that_is_in_no_channel() {
+fn a_client_outside_a_channel_emits_nothing() {
     let mut rig = Rig::with(config(1));
     let unreadable = Input::Unreadable { socket: SocketId(0) };
     for input in [Input::NetworkChanged, Input::Foreground, unreadable, Input::Timeout] {

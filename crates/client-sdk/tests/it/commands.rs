@@ -152,7 +152,7 @@ fn ids_grow_and_ack_follows_the_answers() {
 
 /// Proves RES-1.
 #[test]
-fn what_the_session_says_itself_no_app_can_say() {
+fn apps_cannot_send_session_requests() {
     let ping = Command::Ping(Ping { k: None, n: None });
     let (ticket, attempt, epoch, seq) = ("t".to_owned(), 1, EPOCH, 10);
     let reconnect = Command::Reconnect(Reconnect { ticket, attempt, epoch, seq, n: 0, want: None });
@@ -188,7 +188,7 @@ fn an_end_settles_every_call() {
 
 /// Proves LIM-1.
 #[test]
-fn what_would_cost_the_connection_is_not_sent() {
+fn requests_that_would_end_the_connection_are_not_sent() {
     let mut rig = Rig::joined(Role::Broadcaster);
     let call = rig.call(message(&"x".repeat(70_000)));
     let error = outcome(&rig.drain(), call).unwrap_err();

@@ -129,7 +129,7 @@ fn news_again(rig: &mut Rig) {
 
 /// Proves no rule of the protocol: a reader that received no event does not block the queue forever.
 #[test]
-fn changes_that_nobody_hears_are_taken_by_reading() {
+fn changes_without_events_are_applied_by_reading() {
     let (mut rig, mut delivery) = joined(2);
     let mut reader = delivery.attach();
     let (_, request) = rig.send(publish());

@@ -298,7 +298,7 @@ proptest! {
 
     /// Proves CLI-1, CLI-2, CLI-4, CLI-8, IDS-7, ORD-3, SES-7.
     #[test]
-    fn everybody_agrees_in_the_end(seed in any::<u64>(), steps in prop::collection::vec(any::<(u8, u8)>(), 0..150)) {
+    fn all_clients_agree_in_the_end(seed in any::<u64>(), steps in prop::collection::vec(any::<(u8, u8)>(), 0..150)) {
         let mut world = World::new(seed);
         world.join();
         world.deliver(64, 64);
@@ -312,7 +312,7 @@ proptest! {
 /// A client that never reconnects would satisfy the property, too; this test shows that every way back occurs.
 /// Proves CLI-3, RES-9.
 #[test]
-fn the_world_of_the_property_sees_every_way_back() {
+fn the_simulated_world_covers_every_reconnect_outcome() {
     let mut world = World::new(1);
     world.join();
     world.deliver(64, 64);

@@ -311,7 +311,7 @@ proptest! {
 
     /// Proves CLI-8.
     #[test]
-    fn what_is_said_of_another_socket_changes_nothing(
+    fn reports_of_another_socket_change_nothing(
         joined in any::<Option<u8>>(),
         steps in steps(),
         late in prop::collection::vec((any::<u64>(), any::<u8>()), 1..60),

@@ -26,7 +26,7 @@ fn left() -> Rig {
 }
 
 #[test]
-fn a_leave_is_delivered_by_a_resume_of_which_the_app_hears_nothing() {
+fn a_leave_is_delivered_by_a_resume_without_events() {
     let mut rig = left();
     let begin = rig.now;
     let (outputs, request) = rig.reopen();
@@ -47,7 +47,7 @@ fn a_leave_is_delivered_by_a_resume_of_which_the_app_hears_nothing() {
 }
 
 #[test]
-fn a_refusal_is_a_delivery() {
+fn a_refusal_counts_as_delivery() {
     for reason in [ResumeReason::Left, ResumeReason::Gone, ResumeReason::Invalid] {
         let mut rig = left();
         let (_, request) = rig.reopen();

@@ -43,7 +43,7 @@ fn a_server_that_is_silent_for_too_long_is_dead() {
 
 /// Proves LIV-4.
 #[test]
-fn any_frame_shows_life() {
+fn any_frame_counts_as_sign_of_life() {
     let mut rig = Rig::joined(Role::Audience);
     for seq in 11..20 {
         rig.advance(20_000);
@@ -69,7 +69,7 @@ fn silence_does_not_count_while_nobody_listens() {
 
 /// Proves CLI-2, PIN-1.
 #[test]
-fn a_pong_with_another_head_is_a_gap() {
+fn a_pong_with_another_position_is_a_gap() {
     for (epoch, seq, gap) in
         [(EPOCH, 10, false), (EPOCH, 11, true), (EPOCH, 9, true), (Epoch([2; 12]), 10, true)]
     {

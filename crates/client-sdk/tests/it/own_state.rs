@@ -191,7 +191,7 @@ fn messages_of_others_are_heard_and_ones_own_are_not() {
 
 /// Proves NOT-1.
 #[test]
-fn notices_change_what_they_tell() {
+fn notices_change_the_picture() {
     let mut rig = Rig::joined(Role::Audience);
     rig.frame(&notice(Notice::MemberCount(MemberCount { count: 99 })));
     assert_eq!(told(&rig.drain()), ["memberCount"]);

@@ -97,7 +97,7 @@ fn a_call_behind_a_stream_that_came_does_not_cost_the_connection() {
 }
 
 #[test]
-fn what_the_app_decides_itself_is_not_restored() {
+fn own_decisions_of_the_app_are_not_undone() {
     let mut rig = without_bob();
     let stream = Subscribe { uid: BOB, media_type: VIDEO };
     let (_, request) = rig.send(Command::Unsubscribe(stream));

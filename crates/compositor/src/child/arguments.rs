@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_wanted_is_not_made() {
+    fn unwanted_kinds_are_not_decoded_or_encoded() {
         let decoding = DecoderOptions {
             pictures: false,
             sound: true,

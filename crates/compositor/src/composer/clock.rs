@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_left_out() {
+    fn a_pause_is_skipped() {
         let mut clock = Clock::new(10, 1000, 0);
         clock.tick(0).unwrap();
         let tick = clock.tick(60 * SECOND).unwrap();

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_is_seen_through() {
+    fn transparent_images_show_the_background() {
         let clear = file(4, 4, [255, 0, 0, 0], ImageFormat::Png);
         let blue = Yuv::from_rgb(0x00_00FF);
         assert_eq!(decode(&clear, 1280, 0x00_00FF), Ok(Picture::filled(4, 4, blue).unwrap()));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_that_of_all_steps() {
+    fn the_memory_limit_covers_all_steps() {
         let (side, pixels) = (MAX_SIDE, u64::from(MAX_SIDE) * u64::from(MAX_SIDE));
         assert!(memory((side, side), 4 * pixels, 1920) <= MAX_MEMORY, "any of the usual depth");
         assert!(memory((side, side), 4 * pixels, 1920) > 4 * pixels + 16 * 4096 * 1920);

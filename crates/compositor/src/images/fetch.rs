@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_are_seen_from_where_they_stand() {
+    fn relative_references_are_resolved() {
         let base = parse("https://a.example:444/b/c?d").unwrap();
         let to = |text: &str| resolve(&base, text).map(|uri| uri.to_string());
         assert_eq!(to("/x?y#z").unwrap(), "https://a.example:444/x?y");

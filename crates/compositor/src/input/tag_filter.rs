@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_header_or_kind_is_another_decoder() {
+    async fn another_header_or_kind_needs_another_decoder() {
         let mut filter = filter(true);
         let now = Instant::now();
         filter.apply(video(0, AVC), now);
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_kept_for_another_decoder_is_bounded() {
+    async fn media_kept_for_another_decoder_is_bounded() {
         let mut filter = filter(true);
         let now = Instant::now();
         filter.apply(video(0, AVC), now);

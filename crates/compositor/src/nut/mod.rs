@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_however_it_is_cut() {
+    fn written_data_is_read_back_in_any_pieces() {
         let (bytes, frames) = written();
         for size in [1, 7, 4096, bytes.len()] {
             let mut reader = Reader::new(1 << 20);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_bytes_cause_a_panic() {
         let (bytes, _) = written();
         for at in 0..bytes.len().min(600) {
             for value in [0, 1, 0x7F, 0x80, 0xFF, b'N'] {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_too_long_is_no_frame() {
+    fn a_frame_that_is_too_long_is_an_error() {
         let writer = Writer::new(None, (48_000, 2));
         let mut reader = Reader::new(1000);
         reader.push(&writer.header());
@@ -165,7 +165,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn harm_anywhere_is_an_error_or_other_frames(
+        fn a_changed_byte_causes_an_error_or_other_frames(
             harm in proptest::collection::vec((0..40_000_usize, proptest::num::u8::ANY), 1..40),
             size in 1..5000_usize,
         ) {

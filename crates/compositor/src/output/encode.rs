@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_go_on_after_31_bits() {
+    fn times_continue_after_31_bits() {
         let mut last = 0;
         let mut put = |time: i64| {
             last = unwrapped(last, (time & 0x7FFF_FFFF) as u32);

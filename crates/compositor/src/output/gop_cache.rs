@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_of_now() {
+    fn headers_have_the_newest_time() {
         let mut cache = GopCache::default();
         cache.put(&tag(MediaKind::Audio, 0, b"\xAF\0\x12\x10"));
         cache.put(&tag(MediaKind::Audio, 9_000_000, b"\xAF\x01\x21"));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded() {
+    fn the_gop_cache_is_bounded() {
         let mut cache = GopCache::default();
         cache.put(&tag(MediaKind::Video, 0, b"\x17\x01\0\0\0\x01"));
         for time in 0..20_000 {

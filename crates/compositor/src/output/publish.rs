@@ -360,7 +360,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_shape_soon_after_the_last_takes_a_pause() {
+    fn a_video_change_soon_after_the_last_one_is_delayed() {
         let mut backoff = Backoff::default();
         let mut after = |ended: &AttemptEnd, seconds: Option<u64>| {
             backoff.after(ended, seconds.map(Duration::from_secs)).map(|pause| pause.as_secs())
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_receiver_that_never_answers_is_tried_less_and_less() {
+    async fn a_receiver_that_never_answers_is_tried_less_often() {
         // The kernel accepts; nobody answers.
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("rtmp://{}/app/key", silent.local_addr().unwrap());

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_painted_ends_at_its_edges() {
+    fn painting_ends_at_the_edges() {
         let mut canvas = Picture::filled(16, 8, RED).unwrap();
         canvas.paint(&Picture::filled(4, 4, BLUE).unwrap(), 6, 2);
         for y in 0..8 {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_is_left_out() {
+    fn parts_outside_are_ignored() {
         let mut canvas = Picture::filled(8, 8, RED).unwrap();
         canvas.paint(&Picture::filled(16, 16, BLUE).unwrap(), 6, 6);
         canvas.paint(&Picture::filled(2, 2, BLUE).unwrap(), 8, 100);

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_color_stays_what_it_is() {
+    fn a_flat_color_stays_unchanged() {
         let mut scaler = Scaler::default();
         let flat = Picture::filled(64, 32, BLUE).unwrap();
         for (width, height) in [(2, 2), (6, 100), (640, 360), (64, 32)] {

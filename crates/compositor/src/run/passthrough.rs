@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn they_leave_in_time_from_a_keyframe_on() {
+    fn tags_are_released_in_time_from_a_keyframe_on() {
         let (out, mut sent) = mpsc::channel(16);
         let mut passthrough = Passthrough::default();
         passthrough.put("a", tag(0, b"\x17\x01\0\0\0\x01"));

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_is_heard_as_it_came() {
+    fn continuous_sound_is_unchanged() {
         let mut queue = SampleQueue::new(1000, 2);
         queue.push(100, &[1, -1, 2, -2]);
         queue.push(102, &[3, -3]);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_are_a_little_off_are_no_gap() {
+    fn small_time_errors_cause_no_gap() {
         let mut queue = SampleQueue::new(1000, 1);
         queue.push(0, &[1; 20]);
         queue.push(21, &[2; 20]);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_silence_and_what_comes_twice_is_heard_once() {
+    fn a_gap_is_silence_and_repeated_samples_are_heard_once() {
         let mut queue = SampleQueue::new(1000, 1);
         queue.push(0, &[1; 10]);
         queue.push(110, &[2; 10]);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn far_times_begin_anew_and_memory_is_bounded() {
+    fn far_times_reset_the_queue_and_memory_is_bounded() {
         let mut queue = SampleQueue::new(1000, 1);
         queue.push(0, &[1; 10]);
         queue.push(i64::MAX - 5, &[2; 10]);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_moves_fades() {
+    fn a_reader_that_jumps_is_cross_faded() {
         let mut queue = SampleQueue::new(1000, 1);
         queue.push(0, &[1000; 50]);
         queue.push(50, &[-1000; 50]);

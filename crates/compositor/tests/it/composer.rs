@@ -178,7 +178,7 @@ fn adaptions_fit_crop_and_stretch() {
 }
 
 #[test]
-fn the_higher_is_in_front_and_of_equals_the_later() {
+fn the_higher_layer_is_in_front_and_of_equals_the_later() {
     let (a, b, c) = (rect(0, 0, 100, 100), rect(50, 50, 100, 100), rect(80, 0, 100, 100));
     let tiles = |z: [u32; 3]| {
         vec![
@@ -208,7 +208,7 @@ fn an_update_is_in_force_at_the_next_frame() {
 }
 
 #[test]
-fn images_are_behind_or_stand_for_somebody() {
+fn images_are_background_or_placeholder() {
     let (whole, place) = (rect(0, 0, 320, 180), rect(40, 40, 80, 80));
     let mut with_images = scene(
         vec![tile("big", whole, Adaption::Crop, 0), tile("a", place, Adaption::Crop, 1)],
@@ -297,7 +297,7 @@ fn a_canvas_on_which_nothing_changed_is_the_same_one() {
 }
 
 #[test]
-fn without_a_picture_there_is_sound() {
+fn sound_plays_without_a_picture() {
     let mut quiet = scene(Vec::new(), &["a"]);
     quiet.canvas = Canvas { width: 0, height: 0, color: 0 };
     assert_eq!(quiet.check(), Ok(()));

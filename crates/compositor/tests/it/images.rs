@@ -90,7 +90,7 @@ async fn an_image_is_fetched_and_redirects_are_followed() {
 }
 
 #[tokio::test]
-async fn no_image_comes_from_the_inside() {
+async fn images_of_internal_addresses_are_refused() {
     let base = server(vec![("/a.png", ok(&png()))]).await;
     let url = format!("{base}/a.png");
     assert_eq!(fetch(&url, &options(is_public)).await, Err(ImageError::Address));
@@ -105,7 +105,7 @@ async fn no_image_comes_from_the_inside() {
 
 /// Of two addresses of this machine, one stands for the internal network.
 #[tokio::test]
-async fn no_redirect_leads_inside() {
+async fn redirects_to_internal_addresses_are_refused() {
     let inside = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let address = inside.local_addr().unwrap();
     let asked = Arc::new(AtomicUsize::new(0));

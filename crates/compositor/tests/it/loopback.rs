@@ -309,7 +309,7 @@ async fn a_receiver_that_is_away_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_of_one_input_is_its_own_matter() {
+async fn garbage_of_one_input_affects_no_other() {
     let relay = Relay::start().await;
     let _red = pusher(&relay.push_url("red"), "red", 440);
     let garbage = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

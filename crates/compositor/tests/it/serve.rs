@@ -95,7 +95,7 @@ async fn it_answers_and_stops_when_told() {
 }
 
 #[tokio::test]
-async fn what_is_no_start_is_told_and_fails() {
+async fn an_invalid_start_is_reported_and_fails() {
     for line in [
         "{}".to_owned(),
         start().replace(r#""v":1"#, r#""v":2"#),

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn aac_gets_heads() {
+    fn aac_gets_headers() {
         // LC, 44,100 Hz, two channels.
         let aac = Audio::aac(&[0x12, 0x10]).unwrap();
         let frame = aac.frame(&[7; 9]).unwrap();

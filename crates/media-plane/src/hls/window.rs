@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_has_the_newest_and_numbers_go_on() {
+    fn the_playlist_has_the_newest_segments_and_numbers_continue() {
         let mut window = Window::new(100);
         window.push(segment(true));
         window.push(segment(false));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_lasts_three_times_as_long_as_the_longest_segment() {
+    fn the_playlist_lasts_three_times_the_longest_segment() {
         let mut window = Window::new(0);
         let mut before = 0..0;
         let mut push = |window: &mut Window, span| {

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_has_what_came_since_the_one_before() {
+    fn a_sample_covers_the_time_since_the_last_sample() {
         let (mut meter, from) = (PushMeter::default(), Instant::now());
         assert_eq!(meter.sample(from), PushSample::default());
         for (ms, body) in

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_are_taken_off() {
+    fn headers_are_removed() {
         let video = |body: &'static [u8]| coded(MediaKind::Video, body);
         let audio = |body: &'static [u8]| coded(MediaKind::Audio, body);
         assert_eq!(video(b"\x17\0\0\0\0ab"), Some(at(0, b"ab")));

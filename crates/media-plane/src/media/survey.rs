@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_is_told_of_once() {
+    fn a_push_is_logged_once() {
         let (mut survey, from) = (Survey::default(), Instant::now());
         let key = [&b"\x17\x01\0\0\0"[..], &[0; 12_495]].concat();
         let mut told = Vec::new();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_waited_for() {
+    fn the_summary_does_not_wait_for_unknown_values() {
         let (mut survey, from) = (Survey::default(), Instant::now());
         assert_eq!(survey.finish(from), None, "no media");
         feed(&mut survey, MediaKind::Metadata, &metadata(f64::NAN), from, 0);

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn announced_counts_are_not_believed() {
+    fn announced_counts_are_not_trusted() {
         assert_eq!(decode_all(&[0x0A, 0xFF, 0xFF, 0xFF, 0xFF]), Err(RtmpError::Amf0Truncated));
         assert_eq!(decode_all(&[0x0C, 0xFF, 0xFF, 0xFF, 0xFF]), Err(RtmpError::Amf0String));
         assert_eq!(decode_all(&[0x05; 2000]), Err(RtmpError::Amf0Elements));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_a_value_of_which_nothing_is_known() {
+    fn a_reference_is_an_unknown_value() {
         assert_eq!(decode_all(&[0x07, 0, 0, 0x05]), Ok(vec![Value::Undefined, Value::Null]));
         assert_eq!(decode_all(&[0x07, 0]), Err(RtmpError::Amf0Truncated));
     }

@@ -63,7 +63,7 @@ mod tests {
 
     /// Enough addresses to fill all slots, if only the bound for each address applied.
     #[tokio::test(start_paused = true)]
-    async fn addresses_that_take_all_they_can_leave_slots_for_others() {
+    async fn addresses_at_their_limit_leave_slots_for_others() {
         let mut admission = ConnectionAdmission::new(&RelayConfig::default());
         let mut places = Vec::new();
         for number in 0..17 {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_comes_no_faster_than_its_rate() {
+    async fn an_address_connects_no_faster_than_its_rate() {
         let config = RelayConfig { connection_burst: 3, ..RelayConfig::default() };
         let mut admission = ConnectionAdmission::new(&config);
         let six = |text: &str| text.parse::<IpAddr>().unwrap();

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_listeners_are_known_by_their_addresses() {
+    fn own_listeners_are_recognized_by_address() {
         let case = |to: &str, from: &str, own: &str| {
             is_own(to.parse().unwrap(), from.parse().unwrap(), &[own.parse().unwrap()])
         };

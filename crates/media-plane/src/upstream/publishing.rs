@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_is_bounded_once_the_first_are_written() {
+    fn waiting_is_bounded_after_the_first_bytes() {
         let begin = Instant::now();
         let at = |ms| begin + Duration::from_millis(ms);
         let mut queue = queue(1 << 20, 1000);

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_taken_apart_at_its_last_slash() {
+    fn a_url_is_split_at_its_last_slash() {
         let url = UpstreamUrl::parse("rtmp://a.example/live/room/7?key=s/e?c").unwrap();
         assert_eq!((url.is_tls(), url.host(), url.port()), (false, "a.example", 1935));
         assert_eq!(url.target().app(), "live/room");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_is_refused_with_a_reason() {
+    fn an_invalid_url_is_refused_with_a_reason() {
         for (text, error) in [
             ("http://h/a/b", BadUrl::Scheme),
             ("h/a/b", BadUrl::Scheme),

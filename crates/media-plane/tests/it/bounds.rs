@@ -60,7 +60,7 @@ fn bodies(events: &[Event]) -> Vec<usize> {
 }
 
 #[test]
-fn a_player_has_no_room_for_media() {
+fn a_player_connection_has_no_buffer_for_media() {
     let part = MAX_IDLE_PARTIAL_BYTES / 2;
     let two = |more| {
         let second = unfinished(7, MAX_COMMAND_MESSAGE, part + more);
@@ -84,7 +84,7 @@ fn a_player_has_no_room_for_media() {
 
 /// Media that is under way when the publish ends is dropped and not kept.
 #[test]
-fn the_room_of_a_publisher_ends_with_its_publish() {
+fn the_buffer_of_a_publisher_ends_with_its_publish() {
     let stop = Command {
         name: "closeStream".into(),
         transaction: 0.0,
@@ -253,7 +253,7 @@ async fn an_flv_play_that_is_not_read_is_known_after_the_time_for_it() {
 
 /// A slow reader may need longer for a large tag than the timeout for one piece.
 #[tokio::test(start_paused = true)]
-async fn who_takes_a_large_tag_piece_by_piece_reads() {
+async fn reading_a_large_tag_in_pieces_counts_as_progress() {
     let hub = Hub::new(RelayConfig::default());
     let publisher = hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap();
     let asked = request(Direction::Play, "a", "v=eve");

@@ -135,7 +135,7 @@ fn media_arrives_as_it_was_also_by_enhanced_rtmp() {
 
 /// The text of a refusal may contain the requested stream, as it was sent or decoded.
 #[test]
-fn a_refusal_is_told_without_the_keys() {
+fn a_refusal_is_reported_without_the_keys() {
     let mut line = Line::new(100);
     line.run();
     line.server.refuse(&Refusal {
@@ -156,7 +156,7 @@ fn a_refusal_is_told_without_the_keys() {
 }
 
 #[test]
-fn an_end_by_the_upstream_is_told() {
+fn an_end_by_the_upstream_is_reported() {
     let mut line = Line::publishing(100);
     line.server.fail(&format!("full: {}", "no room ".repeat(100)));
     line.run();
@@ -176,7 +176,7 @@ fn names_are_bounded() {
 }
 
 #[test]
-fn a_play_is_asked_for_and_its_media_told() {
+fn a_play_is_requested_and_its_media_reported() {
     for piece in [1, 7, 1 << 20] {
         let mut line = Line { client: Client::player(target(), [9; 16]), ..Line::new(piece) };
         line.run();

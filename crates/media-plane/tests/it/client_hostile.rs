@@ -64,12 +64,12 @@ fn sent(client: &mut Client) -> Vec<u8> {
 }
 
 #[test]
-fn another_protocol_is_seen_at_its_first_byte() {
+fn another_protocol_is_detected_at_its_first_byte() {
     assert_eq!(client().input(b"HTTP/1.1 400"), Err(RtmpError::HandshakeVersion(b'H')));
 }
 
 #[test]
-fn what_an_upstream_may_send_is_bounded_by_what_it_got() {
+fn bytes_from_an_upstream_are_bounded() {
     let mut client = publishing(1.0);
     let ping = message(2, message_type::USER_CONTROL, 0, 0, &[0, 6, 0, 0, 0, 1]);
     let mut pings = 0;
@@ -96,7 +96,7 @@ fn what_an_upstream_may_send_is_bounded_by_what_it_got() {
 }
 
 #[test]
-fn a_message_without_end_holds_little() {
+fn an_endless_message_holds_little_memory() {
     let mut client = client();
     client.input(&hello()).unwrap();
     // A command that announces 16 MB is dropped. A control message of that size is an error.

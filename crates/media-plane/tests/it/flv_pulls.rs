@@ -55,7 +55,7 @@ async fn flv_pulls() {
 /// For players that come before the push, just after its start, and late.
 /// Proves URL-14.
 #[tokio::test(start_paused = true)]
-async fn an_flv_head_says_what_there_is() {
+async fn an_flv_header_names_the_present_kinds() {
     for (kinds, flags) in [("a", 4), ("v", 1), ("av", 5), ("va", 5)] {
         let hub = hub();
         let open =
@@ -92,7 +92,7 @@ async fn an_flv_head_says_what_there_is() {
 
 /// Proves URL-14.
 #[tokio::test(start_paused = true)]
-async fn an_flv_head_does_not_wait_for_ever() {
+async fn an_flv_header_does_not_wait_for_ever() {
     let hub = hub();
     let mut pull = pull::open(&hub, &allow(), request(Direction::Play, "a", "")).await.unwrap();
     let publisher = publish(&hub, "a").await.unwrap();

@@ -169,7 +169,7 @@ async fn an_upstream_that_comes_back_gets_the_stream_again() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_without_the_key_and_tried_again() {
+async fn a_refusal_is_reported_without_the_key_and_retried() {
     let (hub, _publisher) = source().await;
     let server = Server::start(ANY).await;
     let (ended, mut state) = start(tap(&hub), url(server.address, "secret"), options());
@@ -195,7 +195,7 @@ async fn a_stream_without_publisher_has_nothing_to_forward() {
 
 /// What waits for the upstream is charged to the member that publishes.
 #[tokio::test]
-async fn a_forward_that_finds_no_room_begins_anew() {
+async fn a_forward_without_memory_starts_again() {
     let config = RelayConfig { forward_total_bytes: 1 << 20, ..RelayConfig::default() };
     let (hub, publisher) = source_with(config).await;
     // The member has an eighth of all memory, and the stream half of that.
@@ -212,7 +212,7 @@ async fn a_forward_that_finds_no_room_begins_anew() {
 }
 
 #[tokio::test]
-async fn this_server_is_no_upstream() {
+async fn this_server_is_refused_as_upstream() {
     let server = Server::start(ANY).await;
     let own = UpstreamOptions { own: vec![server.address], ..options() };
     let error = Upstream::publish(&url(server.address, "good"), &own).await.unwrap_err();
@@ -234,7 +234,7 @@ async fn this_server_is_no_upstream() {
 
 /// The bytes that wait for an upstream which reads nothing are bounded, and the stream goes on.
 #[tokio::test]
-async fn an_upstream_that_reads_nothing_is_given_up() {
+async fn an_upstream_that_does_not_read_is_abandoned() {
     let (hub, publisher) = source().await;
     let server = Server::start(ANY).await;
     // A proxy that passes everything on until the publish runs, and then reads nothing.

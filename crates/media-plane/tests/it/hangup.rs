@@ -36,7 +36,7 @@ impl Authorizer for Undecided {
 }
 
 #[tokio::test]
-async fn who_hangs_up_takes_its_question_back() {
+async fn hanging_up_cancels_the_authorization() {
     let (asked, mut questions) = mpsc::channel(8);
     let (dropped, mut ends) = mpsc::channel(8);
     // With this timeout, only the hang-up can end a question.

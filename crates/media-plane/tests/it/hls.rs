@@ -98,12 +98,12 @@ async fn ffmpeg_decodes_what_was_pushed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn also_pictures_in_another_order() {
+async fn ffmpeg_decodes_reordered_pictures() {
     comes_out_as_it_went_in(1, 2).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_request_is_judged() {
+async fn each_hls_request_is_authorized() {
     let hub = Hub::new(config());
     let hls = Hls::new(hub.clone());
     let allowed = Arc::new(AtomicBool::new(true));
@@ -132,7 +132,7 @@ async fn each_request_is_judged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_leaves_while_the_first_segment_is_awaited_gets_no_list() {
+async fn a_viewer_that_leaves_before_the_first_segment_gets_no_playlist() {
     let hub = Hub::new(config());
     let hls = Hls::new(hub.clone());
     let answers = Arc::new(AtomicBool::new(true));
@@ -164,7 +164,7 @@ async fn a_request_does_not_wait_for_a_stream_that_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_nobody_asks_for_costs_nothing() {
+async fn a_stream_without_requests_is_not_packaged() {
     let hub = Hub::new(config());
     let hls = Hls::new(hub.clone());
     let tags = encoded(0);
@@ -363,7 +363,7 @@ fn a_second_track_changes_nothing() {
 
 /// Frames of a codec whose parameters the segmenter does not have.
 #[test]
-fn frames_of_another_codec_are_left_out() {
+fn frames_of_another_codec_are_skipped() {
     let mut cut = Cut::new(0);
     cut.send(MediaKind::Video, 0, HEAD_V);
     cut.send(MediaKind::Audio, 0, HEAD_A);

@@ -416,7 +416,7 @@ async fn what_is_accepted_reaches_a_player_that_keeps_up() {
 
 /// Proves URL-13.
 #[tokio::test(start_paused = true)]
-async fn a_large_message_that_was_taken_is_no_lag() {
+async fn a_large_message_that_was_taken_does_not_count_as_lag() {
     let hub = hub();
     let player = play(&hub, "a", "").await.unwrap();
     let publisher = publish(&hub, "a").await.unwrap();
@@ -472,7 +472,7 @@ async fn a_paused_play_holds_nothing_and_goes_on_at_a_keyframe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn headers_beyond_what_is_kept_end_the_publish() {
+async fn too_many_headers_end_the_publish() {
     let hub = hub();
     let long = [VIDEO_HEADER, &[0; 64 << 10]].concat();
     let track = |track: u8| [b"\x96\x00avc1".as_slice(), &[track, 1]].concat();
@@ -495,7 +495,7 @@ async fn headers_beyond_what_is_kept_end_the_publish() {
 
 /// Proves URL-15.
 #[tokio::test(start_paused = true)]
-async fn a_probe_takes_no_place() {
+async fn a_probe_takes_no_slot() {
     let hub = Hub::new(RelayConfig { max_players: 4, ..RelayConfig::default() });
     let mut plays = Vec::new();
     for _ in 0..4 {

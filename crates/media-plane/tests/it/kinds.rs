@@ -114,7 +114,7 @@ fn assert_forward(seen: &[(u32, [u8; 2])]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_published_reaches_nobody() {
+async fn unpublished_media_reaches_no_player() {
     let scene = Scene::new("v=x&audio").await;
     let early = scene.play("v=bob&both").await;
     scene.second(0).await;
@@ -129,7 +129,7 @@ async fn what_is_not_published_reaches_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_player_gets_what_it_may_have_and_others_all() {
+async fn a_restricted_player_gets_its_kinds_and_others_get_all() {
     let scene = Scene::new("v=x&both").await;
     scene.second(0).await;
     let (ear, eye) = (scene.play("v=ear&audio").await, scene.play("v=eye&video").await);
@@ -148,7 +148,7 @@ async fn a_player_gets_what_it_may_have_and_others_all() {
 
 /// The encoder sends its headers once, before the camera is published.
 #[tokio::test(start_paused = true)]
-async fn a_camera_that_goes_on_begins_with_its_head_and_a_keyframe() {
+async fn a_camera_that_resumes_begins_with_its_header_and_a_keyframe() {
     let scene = Scene::new("v=x&audio").await;
     let player = scene.play("v=bob&both").await;
     scene.second(0).await;
@@ -169,7 +169,7 @@ async fn a_camera_that_goes_on_begins_with_its_head_and_a_keyframe() {
 
 /// A microphone goes off and on between two keyframes; the encoder sends its header once, at the beginning.
 #[tokio::test(start_paused = true)]
-async fn a_late_player_gets_the_head_of_sound_that_began_within_the_group() {
+async fn a_late_player_gets_the_header_of_sound_that_began_within_the_group() {
     for query in ["v=x&both", "v=x&video"] {
         let scene = Scene::new(query).await;
         scene.second(0).await;
@@ -193,7 +193,7 @@ async fn a_late_player_gets_the_head_of_sound_that_began_within_the_group() {
 
 /// The player is there before the first sound, so that no sound has come with its head.
 #[tokio::test(start_paused = true)]
-async fn a_player_that_comes_before_the_first_sound_gets_its_head() {
+async fn a_player_that_comes_before_the_first_sound_gets_its_header() {
     for query in ["v=x&both", "v=x&video"] {
         let scene = Scene::new(query).await;
         scene.second(0).await;
@@ -220,7 +220,7 @@ async fn a_player_that_comes_before_the_first_sound_gets_its_head() {
 
 /// Pictures are ahead of the sound. An encoder repeats a head.
 #[tokio::test(start_paused = true)]
-async fn a_head_has_the_time_of_its_own_kind() {
+async fn a_header_has_the_time_of_its_own_kind() {
     let scene = Scene::new("v=x&both").await;
     let early = scene.play("v=bob&both").await;
     scene.audio(900, SOUND);
@@ -236,7 +236,7 @@ async fn a_head_has_the_time_of_its_own_kind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_camera_that_goes_off_and_on_is_not_seen_between() {
+async fn a_camera_is_not_shown_while_it_is_off() {
     let scene = Scene::new("v=x&both").await;
     let heads = scene.hub.stats().media_bytes;
     let player = scene.play("v=bob&both").await;
@@ -325,7 +325,7 @@ async fn a_verdict_that_comes_late_changes_nothing_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_head_of_a_pull_waits_for_what_it_gets_and_for_nothing_else() {
+async fn the_header_of_a_pull_waits_only_for_the_kinds_it_gets() {
     let scene = Scene::new("v=x&both").await;
     let begin = Instant::now();
     let mut ear = scene.pull("v=ear&audio").await;
@@ -343,7 +343,7 @@ async fn the_head_of_a_pull_waits_for_what_it_gets_and_for_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pull_whose_head_lacks_a_kind_ends_when_that_begins() {
+async fn a_pull_whose_header_lacks_a_kind_ends_when_that_kind_begins() {
     let scene = Scene::new("v=x&audio").await;
     let mut pull = scene.pull("v=bob&both").await;
     scene.second(0).await;
@@ -375,7 +375,7 @@ fn has_video(segment: &[u8]) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn viewers_of_hls_share_segments_with_those_who_may_have_the_same() {
+async fn hls_viewers_with_equal_rights_share_segments() {
     let config = RelayConfig { hls_segment: Duration::from_millis(500), ..RelayConfig::default() };
     let hub = Hub::new(config);
     let hls = Hls::new(hub.clone());

@@ -226,7 +226,7 @@ proptest! {
     }
 
     #[test]
-    fn also_without_a_group(pushed in pushes(), join in any::<prop::sample::Index>()) {
+    fn a_late_player_decodes_without_a_stored_group(pushed in pushes(), join in any::<prop::sample::Index>()) {
         let join = join.index(pushed.len());
         judge(&pushed, join, RelayConfig { gop_bytes: 0, ..RelayConfig::default() }, false);
     }
@@ -248,7 +248,7 @@ fn the_model_finds_planted_faults() {
 
 /// After an overflow, a late player gets audio at once, and video from the next keyframe on.
 #[test]
-fn a_group_that_exceeds_its_bounds_is_left_out() {
+fn a_group_that_exceeds_its_bounds_is_not_stored() {
     let pushed: Vec<Kind> = [0, 4, 1, 2, 5, 2, 5, 2, 5, 1, 2].map(|at| KINDS[at]).to_vec();
     let bounds = [
         RelayConfig { gop_bytes: 90, ..RelayConfig::default() },

@@ -67,7 +67,7 @@ fn values(values: &[Value]) -> Vec<u8> {
 }
 
 #[test]
-fn side_commands_and_odd_messages_end_no_publish() {
+fn side_commands_and_odd_messages_do_not_end_a_publish() {
     let side = values(&[text("onFI"), Value::Number(0.0), Value::Null]);
     let amf3 = [&side[..], b"\x11\x0a\x0b\x01\x03a\x06\x03b\x01"].concat();
     let reference = [&values(&[text("x"), Value::Number(0.0)])[..], b"\x03\0\x01a\x07\0\0\0\0\x09"];
@@ -101,7 +101,7 @@ fn side_commands_and_odd_messages_end_no_publish() {
 
 /// Each reason to drop a message is reported once, for the log.
 #[test]
-fn data_messages_of_any_size_and_sense_end_no_publish() {
+fn no_data_message_ends_a_publish() {
     let mut running = Running::publish();
     let art = text(&"x".repeat(70_000));
     let bodies = [
@@ -135,7 +135,7 @@ fn data_messages_of_any_size_and_sense_end_no_publish() {
 }
 
 #[test]
-fn metadata_is_found_behind_what_cameras_write_before_it() {
+fn metadata_is_found_after_leading_values() {
     let fields = Value::Object(vec![("width".into(), Value::Number(160.0))]);
     let expected = values(&[text("onMetaData"), fields.clone()]);
     let set = text("@setDataFrame");
@@ -190,7 +190,7 @@ fn a_second_stream_on_the_connection_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
-fn refusals_are_answered_only_so_often() {
+fn the_number_of_answered_refusals_is_limited() {
     let mut running = Running::publish();
     let again = said("publish", vec![text("b")]).repeat(1000);
     let (events, codes) = running.input(&again);
@@ -199,7 +199,7 @@ fn refusals_are_answered_only_so_often() {
 }
 
 #[test]
-fn an_empty_name_ends_what_runs() {
+fn an_empty_stream_name_ends_the_publish_or_play() {
     for name in [text(""), Value::Boolean(false), Value::Null] {
         let mut running = Running::publish();
         let (events, codes) = running.input(&said("publish", vec![name.clone()]));
@@ -242,7 +242,7 @@ fn an_empty_key_is_taken_from_the_url_or_the_answer_says_so() {
 }
 
 #[test]
-fn a_play_pauses_goes_on_and_does_not_seek() {
+fn a_play_can_pause_and_resume_but_not_seek() {
     let mut running = Running::play();
     let pause = |flag| said("pause", vec![Value::Boolean(flag), Value::Number(1000.0)]);
     let notify = |code: &str| vec![format!("NetStream.{code}.Notify")];
@@ -266,7 +266,7 @@ fn tag(type_id: u8, time: u32, body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn an_aggregate_is_taken_apart() {
+fn an_aggregate_message_is_split() {
     let metadata = values(&[text("onMetaData"), Value::Null]);
     let parts = [
         tag(8, 0x0100_0000, &[0x2F, 1]),
@@ -310,7 +310,7 @@ fn an_aggregate_is_taken_apart() {
 }
 
 #[test]
-fn who_is_refused_is_told_why() {
+fn a_refusal_has_a_reason() {
     let too_long = {
         let mut bytes = vec![6, 0, 0, 0];
         bytes.extend(&u32::try_from(MAX_MEDIA_MESSAGE + 1).unwrap().to_be_bytes()[1..]);

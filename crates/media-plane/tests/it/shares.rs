@@ -84,7 +84,7 @@ async fn a_push_holds_no_more_than_its_share() {
 
 /// One member has ten pushes, and another member has one.
 #[tokio::test(start_paused = true)]
-async fn who_has_many_pushes_hurts_only_itself() {
+async fn a_member_with_many_pushes_affects_only_itself() {
     let hub = Hub::new(config());
     let fill = async |stream: &str, owner: &str| {
         let publisher = publish(&hub, stream, owner).await;
@@ -138,7 +138,7 @@ async fn one_of_several_apps_leaves_a_quarter() {
 
 /// The packets that wait for several players count once.
 #[tokio::test(start_paused = true)]
-async fn slow_players_give_way_before_their_push_does() {
+async fn slow_players_are_cut_before_their_push() {
     let hub = Hub::new(config());
     let publisher = publish(&hub, "a", "demo/1").await;
     send(&publisher, KEY, 10).unwrap();
@@ -186,7 +186,7 @@ async fn messages_that_are_not_whole_count() {
 
 /// A peer that does not read holds what it was given, even if the stream has ended.
 #[tokio::test(start_paused = true)]
-async fn what_a_player_holds_counts_until_it_lets_go() {
+async fn bytes_of_a_player_count_until_it_releases_them() {
     let hub = Hub::new(config());
     let publisher = publish(&hub, "a", "demo/1").await;
     send(&publisher, KEY, MIB).unwrap();
@@ -228,7 +228,7 @@ async fn long_headers_are_not_copied_for_each_player() {
 
 /// Many players wait for a stream whose publisher is gone or never came.
 #[tokio::test(start_paused = true)]
-async fn one_stream_that_is_waited_for_refuses_nobody_else() {
+async fn waiting_for_one_stream_does_not_refuse_others() {
     let hub = Hub::new(RelayConfig { max_waiters: 200, ..config() });
     let mut crowd = Vec::new();
     let denied = loop {
@@ -270,7 +270,7 @@ async fn one_stream_that_is_waited_for_refuses_nobody_else() {
 
 /// Loopback is exempt, because all clients behind a proxy on this machine come from there.
 #[tokio::test(start_paused = true)]
-async fn one_address_that_waits_refuses_no_other() {
+async fn one_waiting_address_does_not_refuse_others() {
     let hub = Hub::new(RelayConfig { max_waiters: 100, ..config() });
     let mut players = Vec::new();
     let mut wait = async |address: &str, count: usize| {
@@ -293,7 +293,7 @@ async fn one_address_that_waits_refuses_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_viewer_of_many_streams_refuses_no_other() {
+async fn one_viewer_of_many_streams_does_not_refuse_others() {
     let hub = Hub::new(RelayConfig { max_players: 400, max_waiters: 400, ..config() });
     let mut publishers = Vec::new();
     let mut players = Vec::new();
@@ -314,7 +314,7 @@ async fn one_viewer_of_many_streams_refuses_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_causes_few_lines() {
+async fn one_address_causes_few_log_lines() {
     let lines = LogLimiter::new(10, 5, false);
     let [one, same, other]: [IpAddr; 3] =
         ["2001:db8::1", "2001:db8::2", "192.0.2.1"].map(|it| it.parse().unwrap());
@@ -334,7 +334,7 @@ async fn an_address_causes_few_lines() {
 
 /// Queued media can still be read when a stream has ended, but not for ever.
 #[tokio::test(start_paused = true)]
-async fn who_does_not_read_holds_nothing_of_an_ended_stream() {
+async fn a_stalled_player_holds_no_memory_of_an_ended_stream() {
     let hub = Hub::new(config());
     let end = async |publisher: Publisher| {
         send(&publisher, KEY, MIB).unwrap();

@@ -196,7 +196,7 @@ async fn plays_leave_connections_for_publishers() {
 /// Each change of a pause takes the lock of the stream, and a play that goes on gets a group of pictures. The bound
 /// grows with the time that the test takes.
 #[tokio::test]
-async fn a_pause_that_flickers_costs_little() {
+async fn frequent_pauses_cost_little() {
     let server = Server::start(RelayConfig::default(), allow()).await;
     let mut player = player(&server, "a").await;
     let mut publisher = publisher(&server, "a").await;
@@ -367,7 +367,7 @@ async fn idle_connections_end() {
 }
 
 #[tokio::test]
-async fn garbage_disturbs_nobody() {
+async fn garbage_affects_no_other_connection() {
     let server = Server::start(RelayConfig::default(), allow()).await;
     let mut player = player(&server, "a").await;
     let mut publisher = publisher(&server, "a").await;
@@ -390,7 +390,7 @@ async fn garbage_disturbs_nobody() {
 }
 
 #[tokio::test]
-async fn what_was_said_before_a_protocol_error_is_read_in_full() {
+async fn messages_before_a_protocol_error_are_processed() {
     let server = Server::start(RelayConfig::default(), allow()).await;
     let bad = message(2, message_type::SET_CHUNK_SIZE, 0, 0, &[0; 4]);
     // Everything in one piece, followed by more bytes than one read takes.
@@ -432,7 +432,7 @@ async fn connections_are_bounded_and_end_with_the_server() {
 
 /// Seventeen addresses open as many connections as they can and send no request.
 #[tokio::test]
-async fn idle_connections_of_many_addresses_leave_places_for_others() {
+async fn idle_connections_of_many_addresses_leave_slots_for_others() {
     let config = RelayConfig {
         max_connections: 256,
         max_connections_per_address: 16,

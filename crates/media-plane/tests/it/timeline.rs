@@ -53,7 +53,7 @@ impl Pair {
 const HOUR: u32 = 3_600_000;
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_is_set_to_the_line() {
+async fn a_clock_that_jumps_is_mapped_to_the_timeline() {
     for (from, to) in
         [(HOUR, 0), (HOUR, 2 * HOUR), (HOUR, HOUR - 5000), (0, HOUR), (9000, u32::MAX)]
     {
@@ -96,7 +96,7 @@ async fn audio_and_video_keep_their_distance_over_a_jump() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_clocks_far_apart_make_one_line() {
+async fn two_clocks_far_apart_share_one_timeline() {
     let pair = Pair::new().await;
     for step in 0..100 {
         let video = pair.frame(MediaKind::Video, step * 40);
@@ -126,7 +126,7 @@ async fn a_clock_that_is_about_to_wrap_begins_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_faster_than_it_lasts_keeps_its_times() {
+async fn media_that_arrives_faster_than_real_time_keeps_its_times() {
     let pair = Pair::new().await;
     for step in 0..1000 {
         assert_eq!(pair.frame(MediaKind::Video, step * 1000), step * 1000);

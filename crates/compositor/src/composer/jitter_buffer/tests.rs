@@ -82,7 +82,7 @@ fn a_burst_at_the_beginning_leads_to_what_is_live() {
 }
 
 #[test]
-fn what_is_frozen_disappears_and_comes_back() {
+fn a_frozen_input_disappears_and_comes_back() {
     let mut buffer = JitterBuffer::new(RATE as u32, 1);
     for number in 0..25 {
         send(&mut buffer, number, number * FRAME, 0);
@@ -210,7 +210,7 @@ fn large_pictures_go_on_in_time_at_a_lower_rate() {
 }
 
 #[test]
-fn no_times_make_it_panic_and_what_waits_is_bounded() {
+fn no_times_cause_a_panic_and_the_queue_is_bounded() {
     let mut buffer = JitterBuffer::new(RATE as u32, 2);
     let odd = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX];
     for (index, time) in odd.iter().cycle().take(500).enumerate() {
