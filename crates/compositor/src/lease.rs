@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(lease.until(), Some(at(2500)), "an old answer");
         lease.grant(77, 2000);
         lease.grant(second, 90_000);
-        assert_eq!(lease.until(), Some(at(2500)), "no ask, and one that was answered");
+        assert_eq!(lease.until(), Some(at(2500)), "an unknown ask and an answered one");
         let third = lease.ask(at(900));
         lease.grant(third, u64::MAX);
         assert_eq!(lease.until(), Some(at(900) + LONGEST));

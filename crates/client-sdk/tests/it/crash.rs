@@ -80,7 +80,7 @@ fn ids_7_after_a_crash_what_sets_a_state_is_sent_again_and_the_rest_is_unknown()
     ];
     assert_eq!(methods(&outputs), names);
     assert!(sent.windows(2).all(|pair| pair[0].id < pair[1].id));
-    assert!(sent[1].id > request.id, "nobody remembers the old ids");
+    assert!(sent[1].id > request.id, "the request gets a new id");
     // The answers settle the waiting calls.
     for (request, call) in sent[1..].iter().zip(again) {
         rig.frame(&refusal(request, ErrorName::Forbidden));

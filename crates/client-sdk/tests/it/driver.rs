@@ -121,7 +121,7 @@ async fn handlers_run_in_order_use_getters_and_call_methods() {
         let Event::Message { data, .. } = event else { panic!("a message") };
         if data == "last" {
             // A handler may remove itself, and may start a call that outlives it.
-            let id = own_id.lock().unwrap().take().expect("set before anything is heard");
+            let id = own_id.lock().unwrap().take().expect("set before the first event");
             assert!(client.off(id));
             let done = done_in.clone();
             tokio::spawn(async move { done.send(client.send_message("heard").await) });

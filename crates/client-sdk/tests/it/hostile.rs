@@ -160,7 +160,11 @@ impl Tally {
                 }
                 Output::Send { socket, .. } if self.gone == Some(socket) => {}
                 Output::Send { socket, .. } => {
-                    assert_eq!(self.present, Some(socket), "nothing is sent into nothing");
+                    assert_eq!(
+                        self.present,
+                        Some(socket),
+                        "frames are only sent on the present socket"
+                    );
                     let id = requests(&[output])[0].id.0;
                     self.entering.get_or_insert(id);
                 }

@@ -140,7 +140,7 @@ fn leave_during_an_attempt_to_come_back() {
     assert_eq!(outcome(&rig.drain(), late).unwrap_err().name(), ErrorName::NotJoined);
     let (outputs, request) = rig.reopen();
     assert!(!app_events(&outputs).contains(&Event::Open {}));
-    assert_eq!(reconnect_of(&request).attempt, 2 + 1, "it goes on growing");
+    assert_eq!(reconnect_of(&request).attempt, 2 + 1, "the attempt number keeps growing");
 }
 
 /// The membership is gone, and the answer to the `join` that replaces it has not come.

@@ -59,7 +59,7 @@ fn silence_does_not_count_while_nobody_listens() {
     rig.input(Input::ReadingPaused);
     let outputs = rig.advance(100_000);
     assert_eq!(rig.session.state(), ConnectionState::Connected);
-    assert_eq!(requests(&outputs).len(), 10, "the server must not take us for dead");
+    assert_eq!(requests(&outputs).len(), 10, "pings keep the connection alive");
     rig.input(Input::ReadingResumed);
     rig.advance(24_999);
     assert_eq!(rig.session.state(), ConnectionState::Connected);

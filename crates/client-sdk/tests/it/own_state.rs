@@ -243,7 +243,7 @@ fn what_a_renewed_token_takes_away_is_gone_before_its_answer() {
     let (_, request) = rig.send(Command::RenewToken(RenewToken { token: "t".to_owned() }));
     rig.events(12, &demotion());
     rig.drain();
-    assert_eq!(rig.picture().own.rights, Rights::MEMBER, "the answer tells the rights");
+    assert_eq!(rig.picture().own.rights, Rights::MEMBER, "only the answer changes the rights");
     let rights = Rights { publish: KindSet::NONE, broadcast: false, ..Rights::MEMBER };
     rig.frame(&result(&request, &TokenRenewed { seq: 14, rights, token_expires_in_ms: None }));
     rig.drain();

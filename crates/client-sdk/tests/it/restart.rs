@@ -113,7 +113,7 @@ fn rst_1_the_jitter_is_added_behind_the_larger_wait() {
         let (first, last) = (*waits.first().unwrap(), *waits.last().unwrap());
         assert!(first >= from && last <= from + 2_000, "{first}..{last}");
         assert!(first < from + 200 && last > from + 1_800, "all of it is used: {first}..{last}");
-        assert!(waits.len() > 150, "they do not come together");
+        assert!(waits.len() > 150, "the attempts are spread");
     }
 }
 
@@ -135,8 +135,8 @@ fn rst_1_attempts_come_soon_until_a_while_after_the_announced_time() {
         }
     }
     assert!((900..=1_000).contains(soon.last().unwrap()), "{soon:?}");
-    assert!(soon.len() > 500, "they do not come together");
-    assert!(*late.last().unwrap() > 10_000, "for good: {late:?}");
+    assert!(soon.len() > 500, "the attempts are spread");
+    assert!(*late.last().unwrap() > 10_000, "the wait never grew: {late:?}");
 }
 
 /// Proves CLI-7, RST-1.

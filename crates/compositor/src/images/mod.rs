@@ -114,7 +114,7 @@ mod tests {
         begun.await.unwrap();
         first.abort();
         assert!(first.await.unwrap_err().is_cancelled());
-        assert_eq!(PERMITS.available_permits(), 0, "it works on");
+        assert_eq!(PERMITS.available_permits(), 0, "the aborted work still runs");
         go_on.send(()).unwrap();
         assert_eq!(run_exclusively(&PERMITS, || Ok(7)).await, Ok(7));
     }

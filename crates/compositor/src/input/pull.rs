@@ -159,7 +159,7 @@ impl HttpPull {
         if answer.status() != StatusCode::OK {
             return Err(PullError::Refused(answer.status()));
         }
-        let connection = pull.0.take().expect("it is taken here only");
+        let connection = pull.0.take().expect("the connection is only taken here");
         Ok(Self { body: answer.into_body(), reader: Reader::default(), connection })
     }
 

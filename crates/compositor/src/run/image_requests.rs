@@ -81,7 +81,7 @@ mod tests {
         let (mut requests, mut tasks) = (ImageRequests::default(), JoinSet::new());
         let mut follow = |urls: &[&'static str]| follow(&mut requests, &mut tasks, urls, VARIANT);
         assert_eq!(follow(&["a", "b", "a"]), ["a", "b"]);
-        assert!(follow(&["b", "a"]).is_empty(), "whatever came of them");
+        assert!(follow(&["b", "a"]).is_empty(), "each URL is fetched once, whatever the result");
         assert_eq!(follow(&["b", "c"]), ["c"]);
         assert_eq!(follow(&["a"]), ["a"], "it was away");
         assert!(requests.is_current("a", VARIANT) && !requests.is_current("b", VARIANT));

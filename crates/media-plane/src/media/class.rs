@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn legacy_video() {
         assert_eq!(video(b"\x17\0\0\0\0\x01"), Role::Config);
-        assert_eq!(video(b"\x27\0\0\0\0\x01"), Role::Config, "its frame type says nothing");
+        assert_eq!(video(b"\x27\0\0\0\0\x01"), Role::Config, "the frame type is irrelevant");
         assert_eq!(video(b"\x17\0\0\0\0"), Role::Void, "an empty one");
         assert_eq!(video(b"\x17\x01\0\0\0\x01"), Role::Key);
         assert_eq!(video(b"\x27\x01\0\0\0\x01"), Role::Inter);

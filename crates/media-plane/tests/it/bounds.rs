@@ -75,7 +75,7 @@ fn a_player_connection_has_no_buffer_for_media() {
     let grown = [two(0), vec![0xC6], vec![0x27; 1]].concat();
     assert_eq!(behind(&play_bytes("a"), &grown).0, Err(RtmpError::PartialBytes));
     assert_eq!(behind(&play_bytes("a"), &long), (Ok(()), vec![]));
-    assert_eq!(behind(&play_bytes("a"), &largest), (Ok(()), vec![]), "left out as it comes");
+    assert_eq!(behind(&play_bytes("a"), &largest), (Ok(()), vec![]), "skipped while it arrives");
     assert_eq!(behind(&publish_bytes("a"), &grown).0, Ok(()));
     assert_eq!(behind(&publish_bytes("a"), &long).0, Ok(()));
     let (result, events) = behind(&publish_bytes("a"), &largest);
@@ -335,7 +335,7 @@ async fn the_log_holds_little_of_what_peers_write() {
     let lines = std::mem::take(&mut *log.0.lock().unwrap());
     assert_eq!(lines.len(), 2);
     for (level, line) in lines {
-        assert_eq!(level, Level::DEBUG, "whoever has no permission cannot fill the log");
+        assert_eq!(level, Level::DEBUG, "unauthorized peers cannot fill the log");
         assert!(line.contains("badUrl") && line.contains(&"长".repeat(64)), "{line}");
         assert!(!line.contains(&"长".repeat(65)) && !line.contains(&"x".repeat(65)), "{line}");
     }

@@ -191,7 +191,7 @@ async fn a_live_publisher_is_not_disturbed_and_a_silent_one_is_replaced() {
     video(&second, 40, KEY);
     video(&second, 80, FRAME);
     let times: Vec<_> = seen(&player).into_iter().map(|(_, time, _)| time).collect();
-    assert_eq!(times, [5000, 5040, 6080, 6120], "the time line goes on, and starts at a keyframe");
+    assert_eq!(times, [5000, 5040, 6080, 6120], "the timeline continues at a keyframe");
     assert_eq!(hub.stats().replaced, 1);
 }
 
@@ -325,7 +325,7 @@ async fn verdicts_and_their_absence() {
     let hub = hub();
     let denied = hub.publish(&Silent, request(Direction::Publish, "a", "")).await.unwrap_err();
     assert_eq!((denied.kind, denied.code), (DeniedKind::Overload, "authTimeout"));
-    assert!(denied.to_string().starts_with("authTimeout: "), "nothing is said of the URL");
+    assert!(denied.to_string().starts_with("authTimeout: "), "the text does not contain the URL");
     let no = Answer(|_: StreamRequest| Verdict::Deny { code: "notYours", message: "no".into() });
     let denied = hub.play(&no, request(Direction::Play, "a", "")).await.unwrap_err();
     assert_eq!(denied.to_string(), "denied.notYours: no");

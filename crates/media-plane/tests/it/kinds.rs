@@ -156,7 +156,7 @@ async fn a_camera_that_resumes_begins_with_its_header_and_a_keyframe() {
     scene.hub.set_published(&stream(), Kinds::BOTH);
     scene.video(1000, INTER);
     scene.audio(1000, SOUND);
-    assert_eq!(seen(&player), [(1000, SOUND)], "nobody can use that picture");
+    assert_eq!(seen(&player), [(1000, SOUND)], "no player can decode that frame");
     let late = scene.play("v=eve&both").await;
     scene.second(1040).await;
     let begun = seen(&player);
@@ -247,7 +247,7 @@ async fn a_camera_is_not_shown_while_it_is_off() {
     assert_eq!(scene.hub.stats().media_bytes, heads, "no picture is kept");
     scene.second(1000).await;
     let late = scene.play("v=eve&both").await;
-    assert_eq!(starts(&seen(&late)), [HEAD_A], "nothing of before");
+    assert_eq!(starts(&seen(&late)), [HEAD_A], "no earlier media");
     let off = seen(&player);
     assert!(off.len() == 24 && off.iter().all(|(_, start)| *start == SOUND), "{off:?}");
     scene.hub.set_published(&stream(), Kinds::BOTH);

@@ -107,7 +107,7 @@ async fn a_member_with_many_pushes_affects_only_itself() {
         assert!(hub.stats().media_bytes <= 128 * MIB);
     }
     assert_eq!(burst(&hub, "honest").await, 2);
-    assert_eq!(burst(&hub, "greedy-0").await, 2, "the first of it has room");
+    assert_eq!(burst(&hub, "greedy-0").await, 2, "its first push is within its share");
     // The others leave room for whoever comes next.
     let late = publish(&hub, "late", "demo/3").await;
     for _ in 0..30 {
@@ -155,7 +155,7 @@ async fn slow_players_are_cut_before_their_push() {
     }
     assert_eq!(slow.each_ref().map(Player::cut_reason), [Some(EndReason::TooSlow); 2]);
     assert_eq!((quick.cut_reason(), hub.stats().slow_players_cut), (None, 2));
-    assert!(hub.stats().media_bytes < MIB, "nothing is left of what they did not get");
+    assert!(hub.stats().media_bytes < MIB, "the queues of cut players are freed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,7 +169,7 @@ async fn messages_that_are_not_whole_count() {
     publisher.hold(3 * MIB).unwrap();
     assert_eq!(hub.stats().media_bytes, group + 3 * MIB);
     publisher.hold(7 * MIB).unwrap();
-    assert_eq!(hub.stats().media_bytes, 7 * MIB, "the group gives way");
+    assert_eq!(hub.stats().media_bytes, 7 * MIB, "the cached group is dropped");
     publisher.hold(0).unwrap();
     assert_eq!(hub.stats().media_bytes, 0);
     let mut others = Vec::new();
@@ -204,7 +204,7 @@ async fn bytes_of_a_player_count_until_it_releases_them() {
     let held = hub.stats().media_bytes;
     assert!((2 * MIB..3 * MIB).contains(&held), "{held}");
     drop(blocks);
-    assert_eq!(hub.stats().media_bytes, held, "the other encoding is held still");
+    assert_eq!(hub.stats().media_bytes, held, "the other encoding is still in memory");
     drop(encoded);
     assert_eq!(hub.stats().media_bytes, 0);
 }
@@ -366,7 +366,7 @@ async fn a_stalled_player_holds_no_memory_of_an_ended_stream() {
         }
         assert!(player.cut_reason().is_some() && hub.stats().media_bytes == 0);
     }
-    assert_eq!(hub.stats().streams, 0, "nothing lingers");
+    assert_eq!(hub.stats().streams, 0, "no stream is left");
 }
 
 /// A peer that is admitted again and again causes only a few lines.
