@@ -19,6 +19,7 @@ use lianmai_protocol::{Appkey, ErrorName, TaskId, UserId};
 use lianmai_signal_engine::ChannelKey;
 
 use super::Api;
+use super::answer_body::marked;
 use super::docs::takes_query;
 use super::error::ApiError;
 use super::extract::{MAX_TASKS_BODY, too_large};
@@ -94,9 +95,15 @@ pub(super) async fn identify(
         // The maximum of all routes. Each route checks its own limit again. A connection whose body has not arrived is
         // idle, because its client decides when it arrives.
         let body = to_bytes(body, MAX_TASKS_BODY).await.map_err(|_| too_large())?;
-        let _busy = parts.extensions.get::<TrackedConnection>().map(TrackedConnection::mark_busy);
+        let tracked = parts.extensions.get::<TrackedConnection>().cloned();
+        let _busy = tracked.as_ref().map(TrackedConnection::mark_busy);
         parts.extensions.insert(caller);
-        return Ok(next.run(Request::from_parts(parts, Body::from(body))).await);
+        let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+        // While its client reads the answer, the connection gives way, but only if no other is idle.
+        return Ok(match tracked {
+            Some(tracked) => response.map(|body| marked(body, tracked.mark_waiting())),
+            None => response,
+        });
     }
     let text = "The header Authorization must be `Bearer` and a key, or the token in <data-dir>/admin.token.";
     Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", text)

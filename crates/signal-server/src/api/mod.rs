@@ -3,6 +3,7 @@
 //! deployment. Deliberately absent: the public listener, see `listen/public.rs`, which shares [`error`].
 
 mod access;
+mod answer_body;
 pub(crate) mod docs;
 pub(crate) mod error;
 mod extract;

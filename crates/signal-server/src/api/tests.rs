@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
+use futures_util::FutureExt;
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use lianmai_media_plane::RelayConfig;
@@ -12,6 +13,7 @@ use lianmai_protocol::{ErrorName, RpcError, UserId};
 use lianmai_signal_engine::output::BanView;
 use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tower::ServiceExt;
 
 use super::keys::ApiKeys;
@@ -24,6 +26,7 @@ use crate::hooks::{Deliverer, Egress, Endpoints, HookMetrics, Poster};
 use crate::records::{self, OpenParams};
 use crate::relay::client_tls;
 use crate::shard::{ShardMsg, Shards};
+use crate::socket::idle_connections::IdleConnections;
 
 const TOKEN: &str = "for the test";
 
@@ -143,7 +146,7 @@ const QUESTIONS: [&str; 9] = [
 
 /// A channel that lives never gives 404, and the list is never incomplete: callers might end what is not in it.
 #[tokio::test]
-async fn a_server_that_stops_says_so_instead_of_less_than_there_is() {
+async fn a_stopping_server_answers_with_an_error_instead_of_a_partial_list() {
     let scratch = Scratch::new("stops");
     let draining = (503, Some("draining".to_owned()));
 
@@ -251,9 +254,41 @@ async fn obliging(scratch: &Scratch) -> (Router, Arc<std::sync::atomic::AtomicUs
     (routes(shards, &scratch.1).await, asked)
 }
 
+/// Proves no rule of the protocol: a connection whose answer is not written yet gives way after all idle ones.
+#[tokio::test]
+async fn an_answer_that_is_being_written_is_not_cut_for_a_new_connection() {
+    fn was_told_to_end(end: &Notify) -> bool {
+        end.notified().now_or_never().is_some()
+    }
+    let scratch = Scratch::new("writing");
+    let (router, _) = obliging(&scratch).await;
+    let connections = IdleConnections::default();
+    let track = || {
+        let end = Arc::new(Notify::new());
+        (connections.track([127, 0, 0, 1].into(), end.clone()), end)
+    };
+    let (reader, reader_end) = track();
+    let request = Request::builder()
+        .uri("/v1/apps/demo/channels")
+        .header(AUTHORIZATION, format!("Bearer {TOKEN}"))
+        .extension(reader.clone())
+        .body(Body::empty())
+        .unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    assert_eq!(bytes, r#"{"channels":[]}"#);
+    let (_younger, younger_end) = track();
+    assert!(connections.make_room(), "one is idle");
+    assert!(was_told_to_end(&younger_end) && !was_told_to_end(&reader_end));
+    drop(bytes);
+    let (_younger, younger_end) = track();
+    assert!(connections.make_room(), "both are idle");
+    assert!(was_told_to_end(&reader_end) && !was_told_to_end(&younger_end));
+}
+
 /// Proves no rule of the protocol: the scopes of a key, and that a revoked key has none.
 #[tokio::test]
-async fn a_key_asks_for_what_it_may_in_its_app() {
+async fn an_api_key_is_limited_to_its_scopes_and_app() {
     let scratch = Scratch::new("keys");
     let (router, _) = obliging(&scratch).await;
     let mut keys = BTreeMap::new();
@@ -321,7 +356,7 @@ async fn a_key_asks_for_what_it_may_in_its_app() {
 
 /// Proves no rule of the protocol: a request with an idempotency key takes effect once.
 #[tokio::test]
-async fn the_same_request_twice_takes_effect_once() {
+async fn a_repeated_request_takes_effect_once() {
     let scratch = Scratch::new("idempotency");
     let (router, asked) = obliging(&scratch).await;
     let kick = "POST /v1/apps/demo/channels/room/members/7/kick";
@@ -368,7 +403,7 @@ async fn the_same_request_twice_takes_effect_once() {
 
 /// Proves no rule of the protocol: errors of a request are reported, and nothing changes.
 #[tokio::test]
-async fn what_is_wrong_with_a_request_is_said() {
+async fn invalid_requests_are_explained() {
     let scratch = Scratch::new("wrong");
     let (router, asked) = obliging(&scratch).await;
     for (first, body, status, name, field) in [
@@ -466,7 +501,7 @@ async fn what_is_wrong_with_a_request_is_said() {
 
 /// Proves no rule of the protocol: tokens are minted and revoked, webhooks made and changed.
 #[tokio::test]
-async fn tokens_and_webhooks_are_made_and_end() {
+async fn tokens_and_webhooks_are_created_and_removed() {
     let scratch = Scratch::new("made");
     let (router, _) = obliging(&scratch).await;
     let body = r#"{"uid": "7", "channelName": "room", "ttlS": 60, "rights": {"publish": ["audio"], "broadcast": true}}"#;
@@ -510,7 +545,7 @@ async fn tokens_and_webhooks_are_made_and_end() {
 
 /// Proves no rule of the protocol: the document describes all that is served.
 #[tokio::test]
-async fn the_document_is_served_and_whole() {
+async fn the_complete_document_is_served() {
     let scratch = Scratch::new("document");
     let (router, _) = obliging(&scratch).await;
     let (status, document) = send(&router, "GET /openapi.json", "").await;

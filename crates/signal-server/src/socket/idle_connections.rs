@@ -1,11 +1,11 @@
-//! Connections that are closed to make room for new ones. Comes in: connections, and when they are busy. Goes out:
-//! which of them must close. Deliberately absent: how it closes, and the limit of connections, see
+//! Connections that are closed to make room for new ones. Comes in: connections, when they are busy, and when they wait
+//! for others. Goes out: which of them must close. Deliberately absent: how it closes, and the limit of connections, see
 //! `connection_limit.rs`.
 //!
 //! This is for a listener with few connections, where a share for each address does not help: operators come from one
 //! address, and on loopback all clients do. A new connection is never refused because others are idle. The connection
 //! that closes is an idle one of the address with the most idle connections, and among those the one that has waited
-//! longest.
+//! longest. If none is idle, a waiting one is chosen by the same rule: its client decides how long it waits.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,14 +19,38 @@ use super::connection_limit::address_group;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct IdleConnections(Arc<Mutex<IdleTable>>);
 
+/// What a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Activity {
+    /// It closes first.
+    Idle,
+    /// It closes after all idle ones.
+    Waiting,
+    /// It does not close.
+    Busy,
+}
+
+/// Connections by number, which is the order in which they became what they are.
+type Connections = BTreeMap<u64, (IpAddr, Arc<Notify>)>;
+
 #[derive(Debug, Default)]
 struct IdleTable {
     last: u64,
-    /// The idle connections by number, which is the order in which they became idle.
-    idle: BTreeMap<u64, (IpAddr, Arc<Notify>)>,
+    idle: Connections,
+    waiting: Connections,
 }
 
-/// A connection of such a listener. It is idle while no [`BusyGuard`] of it exists, until the last clone is dropped.
+impl IdleTable {
+    fn of(&mut self, activity: Activity) -> Option<&mut Connections> {
+        match activity {
+            Activity::Idle => Some(&mut self.idle),
+            Activity::Waiting => Some(&mut self.waiting),
+            Activity::Busy => None,
+        }
+    }
+}
+
+/// A connection of such a listener. It is idle while no guard of it exists, until the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct TrackedConnection(Arc<Tracked>);
 
@@ -35,13 +59,37 @@ struct Tracked {
     all: IdleConnections,
     address: IpAddr,
     end: Arc<Notify>,
-    /// Its key in [`IdleTable::idle`] while it is idle.
-    number: Mutex<Option<u64>>,
+    state: Mutex<TrackedState>,
 }
 
-/// The connection is not closed to make room while this is held.
+#[derive(Debug, Default)]
+struct TrackedState {
+    /// The number of its [`BusyGuard`]s.
+    busy: usize,
+    /// The number of its [`WaitingGuard`]s.
+    waiting: usize,
+    /// Its place in the table; `None` if it is in none.
+    place: Option<(Activity, u64)>,
+}
+
+impl TrackedState {
+    fn activity(&self) -> Activity {
+        match (self.waiting, self.busy) {
+            (0, 0) => Activity::Idle,
+            (0, _) => Activity::Busy,
+            _ => Activity::Waiting,
+        }
+    }
+}
+
+/// The connection is not closed to make room while this is held, unless it waits.
 #[derive(Debug)]
 pub(crate) struct BusyGuard(TrackedConnection);
+
+/// The connection waits for its client, or for a server that its client has named. It is closed to make room only if no
+/// connection is idle.
+#[derive(Debug)]
+pub(crate) struct WaitingGuard(TrackedConnection);
 
 impl IdleConnections {
     /// Registers an idle connection. The connection must close when `end` is notified.
@@ -51,24 +99,26 @@ impl IdleConnections {
             all: self.clone(),
             address,
             end,
-            number: Mutex::default(),
+            state: Mutex::default(),
         }));
-        tracked.mark_idle();
+        tracked.0.update(|_| {});
         tracked
     }
 
-    /// Tells one idle connection to close. Returns `false` when all are busy.
+    /// Tells one idle or waiting connection to close. Returns `false` when all are busy.
     pub(crate) fn make_room(&self) -> bool {
         let mut table = self.lock();
+        let IdleTable { idle, waiting, .. } = &mut *table;
+        let connections = if idle.is_empty() { waiting } else { idle };
         let mut counts = BTreeMap::<IpAddr, usize>::new();
-        for (address, _) in table.idle.values() {
+        for (address, _) in connections.values() {
             *counts.entry(*address).or_default() += 1;
         }
         let most = counts.values().max().copied();
         let longest =
-            table.idle.iter().find(|(_, (address, _))| counts.get(address).copied() == most);
+            connections.iter().find(|(_, (address, _))| counts.get(address).copied() == most);
         let Some(number) = longest.map(|(number, _)| *number) else { return false };
-        if let Some((_, end)) = table.idle.remove(&number) {
+        if let Some((_, end)) = connections.remove(&number) {
             end.notify_one();
         }
         true
@@ -83,39 +133,62 @@ impl IdleConnections {
 impl TrackedConnection {
     /// Marks the connection as busy: its request is authenticated, and all of it has arrived.
     pub(crate) fn mark_busy(&self) -> BusyGuard {
-        self.0.remove();
+        self.0.update(|state| state.busy += 1);
         BusyGuard(self.clone())
     }
 
-    fn mark_idle(&self) {
-        let Tracked { all, address, end, number } = &*self.0;
-        let mut table = all.lock();
-        table.last += 1;
-        let new = table.last;
-        table.idle.insert(new, (*address, end.clone()));
-        drop(table);
-        *number.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
+    /// Marks the connection as waiting, also if it is busy.
+    pub(crate) fn mark_waiting(&self) -> WaitingGuard {
+        self.0.update(|state| state.waiting += 1);
+        WaitingGuard(self.clone())
     }
 }
 
 impl Tracked {
-    fn remove(&self) {
-        let number = self.number.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(number) = number {
-            self.all.lock().idle.remove(&number);
+    /// Changes the state, and the place in the table if that changes its activity. Ignores poisoning, as
+    /// [`IdleConnections::lock`] does.
+    fn update(&self, change: impl FnOnce(&mut TrackedState)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        let activity = state.activity();
+        if state.place.is_some_and(|(old, _)| old == activity) {
+            return;
+        }
+        let mut table = self.all.lock();
+        Self::remove(&mut table, state.place.take());
+        table.last += 1;
+        let number = table.last;
+        if let Some(connections) = table.of(activity) {
+            connections.insert(number, (self.address, self.end.clone()));
+            state.place = Some((activity, number));
+        }
+    }
+
+    fn remove(table: &mut IdleTable, place: Option<(Activity, u64)>) {
+        if let Some((activity, number)) = place
+            && let Some(connections) = table.of(activity)
+        {
+            connections.remove(&number);
         }
     }
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        self.remove();
+        let place = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).place.take();
+        Self::remove(&mut self.all.lock(), place);
     }
 }
 
 impl Drop for BusyGuard {
     fn drop(&mut self) {
-        self.0.mark_idle();
+        self.0.0.update(|state| state.busy -= 1);
+    }
+}
+
+impl Drop for WaitingGuard {
+    fn drop(&mut self) {
+        self.0.0.update(|state| state.waiting -= 1);
     }
 }
 
@@ -142,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn of_those_that_hold_most_the_one_that_waits_longest_gives_way() {
+    fn the_longest_idle_connection_of_the_largest_holder_is_closed() {
         let fixture = Fixture(IdleConnections::default());
         let monitor = fixture.track("192.0.2.1");
         let greedy: Vec<_> = (0..3).map(|_| fixture.track("192.0.2.2")).collect();
@@ -156,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_busy_does_not_give_way() {
+    fn a_busy_connection_is_not_closed() {
         let fixture = Fixture(IdleConnections::default());
         let (first, first_end) = fixture.track("127.0.0.1");
         let (_second, second_end) = fixture.track("127.0.0.1");
@@ -176,5 +249,24 @@ mod tests {
         );
         drop(third);
         assert!(fixture.0.lock().idle.is_empty(), "nothing is left");
+    }
+
+    #[test]
+    fn who_waits_gives_way_after_all_idle_ones() {
+        let fixture = Fixture(IdleConnections::default());
+        let (first, first_end) = fixture.track("127.0.0.1");
+        let (second, second_end) = fixture.track("127.0.0.1");
+        let (busy, waiting) = (first.mark_busy(), first.mark_waiting());
+        let _busy = second.mark_busy();
+        let (_third, third_end) = fixture.track("192.0.2.1");
+        assert!(fixture.0.make_room() && was_told_to_end(&third_end), "it is idle");
+        assert!(fixture.0.make_room() && was_told_to_end(&first_end), "none is idle");
+        assert!(!fixture.0.make_room() && !was_told_to_end(&second_end), "it is busy");
+        let (fourth, fourth_end) = fixture.track("127.0.0.1");
+        drop(fourth.mark_waiting());
+        assert!(fixture.0.make_room() && was_told_to_end(&fourth_end), "it is idle again");
+        drop((first, busy, waiting));
+        let table = fixture.0.lock();
+        assert!(table.idle.is_empty() && table.waiting.is_empty(), "nothing is left");
     }
 }
