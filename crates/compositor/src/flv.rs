@@ -48,13 +48,13 @@ pub struct BadFlv;
 
 /// Reads tags from a stream.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct FlvReader {
     held: BytesMut,
     begun: bool,
     skip: usize,
 }
 
-impl Reader {
+impl FlvReader {
     /// Adds bytes. Read all tags before adding more.
     pub fn push(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
@@ -137,7 +137,7 @@ mod tests {
             bytes.extend_from_slice(&encode_tag(tag.kind, tag.time, &tag.body));
         }
         for size in [1, 5, bytes.len()] {
-            let mut reader = Reader::default();
+            let mut reader = FlvReader::default();
             let mut read = Vec::new();
             for part in bytes.chunks(size) {
                 reader.push(part);
@@ -161,11 +161,11 @@ mod tests {
     #[test]
     fn other_data_than_flv_is_refused() {
         for bytes in [&b"HTTP/1.1 "[..], b"FLV\x01\x05\xFF\0\0\x09", b"FLV\x01\x05\0\0\0\x08"] {
-            let mut reader = Reader::default();
+            let mut reader = FlvReader::default();
             reader.push(bytes);
             assert_eq!(reader.next(), Err(BadFlv));
         }
-        let mut reader = Reader::default();
+        let mut reader = FlvReader::default();
         reader.push(&file_header(true, true));
         reader.push(b"\x09\x80\0\x01\0\0\0\0\0\0\0");
         assert_eq!(reader.next(), Err(BadFlv), "a tag that is too long");

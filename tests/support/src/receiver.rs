@@ -20,7 +20,7 @@ use crate::TEST_TIMEOUT;
 
 /// A media message.
 #[derive(Clone, Debug)]
-pub struct Tag {
+pub struct ReceivedTag {
     /// Audio, video or metadata.
     pub kind: MediaKind,
     /// Time on the publisher's clock, in milliseconds.
@@ -29,7 +29,7 @@ pub struct Tag {
     pub body: Bytes,
 }
 
-impl Tag {
+impl ReceivedTag {
     /// Whether this is a picture and not a header.
     #[must_use]
     pub fn is_picture(&self) -> bool {
@@ -63,7 +63,7 @@ pub struct Publish {
     /// Time at which it or its connection ended.
     pub ended: Option<Instant>,
     /// All media so far.
-    pub tags: Vec<Arc<Tag>>,
+    pub tags: Vec<Arc<ReceivedTag>>,
 }
 
 /// Everything that was received.
@@ -209,7 +209,7 @@ async fn publishes(
                     session.accept()?;
                 }
                 Output::Event(Event::Media { kind, timestamp, payload }) => {
-                    let tag = Arc::new(Tag { kind, time: timestamp, body: payload });
+                    let tag = Arc::new(ReceivedTag { kind, time: timestamp, body: payload });
                     let own = own.context("media before a publish")?;
                     seen.send_modify(|seen| seen.publishes[own].tags.push(tag));
                 }

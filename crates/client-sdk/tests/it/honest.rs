@@ -11,7 +11,7 @@ use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
 use proptest::prelude::*;
 
-use super::honest_server::Server;
+use super::honest_server::HonestServer;
 use super::support::*;
 
 /// The other members by uid: the membership and its publications.
@@ -98,16 +98,16 @@ impl App {
 
 struct World {
     rig: Rig,
-    server: Server,
+    server: HonestServer,
     app: App,
     up: VecDeque<String>,
-    socket: Socket,
+    socket: SocketPhase,
     texts: BTreeMap<CallId, String>,
     joins: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Socket {
+enum SocketPhase {
     None,
     Opening,
     Open,
@@ -118,10 +118,10 @@ impl World {
         let config = SessionConfig { seed, ..SessionConfig::new("ws://server") };
         World {
             rig: Rig::with(config),
-            server: Server::new(),
+            server: HonestServer::new(),
             app: App::default(),
             up: VecDeque::new(),
-            socket: Socket::None,
+            socket: SocketPhase::None,
             texts: BTreeMap::new(),
             joins: 0,
         }
@@ -150,15 +150,15 @@ impl World {
         while let Some(output) = self.rig.poll() {
             match &output {
                 Output::Connect { .. } => {
-                    assert!(self.socket == Socket::None, "one socket at a time");
-                    self.socket = Socket::Opening;
+                    assert!(self.socket == SocketPhase::None, "one socket at a time");
+                    self.socket = SocketPhase::Opening;
                 }
                 Output::CloseSocket { .. } => {
-                    assert!(self.socket != Socket::None);
+                    assert!(self.socket != SocketPhase::None);
                     self.drop_socket();
                 }
                 Output::Send { text, .. } => {
-                    assert!(self.socket == Socket::Open);
+                    assert!(self.socket == SocketPhase::Open);
                     self.up.push_back(text.clone());
                 }
                 _ => {}
@@ -168,13 +168,13 @@ impl World {
     }
 
     fn drop_socket(&mut self) {
-        self.socket = Socket::None;
+        self.socket = SocketPhase::None;
         self.up.clear();
         self.server.lost();
     }
 
     fn cut(&mut self) {
-        if self.socket != Socket::None {
+        if self.socket != SocketPhase::None {
             self.drop_socket();
             self.rig.closed(1006, "");
             self.poll();
@@ -182,8 +182,8 @@ impl World {
     }
 
     fn deliver(&mut self, up: usize, down: usize) {
-        if self.socket == Socket::Opening {
-            self.socket = Socket::Open;
+        if self.socket == SocketPhase::Opening {
+            self.socket = SocketPhase::Open;
             self.rig.open();
             self.poll();
         }
@@ -202,7 +202,7 @@ impl World {
         let end = self.rig.now + ms;
         loop {
             if talk {
-                while self.socket == Socket::Opening
+                while self.socket == SocketPhase::Opening
                     || !self.up.is_empty()
                     || !self.server.down.is_empty()
                 {
@@ -258,7 +258,7 @@ impl World {
                 self.join();
             }
             // An unreadable frame.
-            15 if detail % 8 == 0 && self.socket == Socket::Open => {
+            15 if detail % 8 == 0 && self.socket == SocketPhase::Open => {
                 self.rig.frame("{");
                 self.poll();
             }

@@ -31,7 +31,7 @@ struct Me {
     whispered: u64,
 }
 
-pub(crate) struct Server {
+pub(crate) struct HonestServer {
     epoch: u8,
     seq: u64,
     floor: u64,
@@ -48,9 +48,9 @@ pub(crate) struct Server {
     pub(crate) down: VecDeque<String>,
 }
 
-impl Server {
-    pub(crate) fn new() -> Server {
-        Server {
+impl HonestServer {
+    pub(crate) fn new() -> HonestServer {
+        HonestServer {
             epoch: 1,
             seq: 0,
             floor: 0,

@@ -65,11 +65,11 @@ fn settled_at(rig: &mut Rig, call: CallId) -> u64 {
 /// Proves CLI-7, RST-1.
 #[test]
 fn rst_1_no_hint_of_the_host_shortens_the_wait_that_the_server_asked_for() {
-    type Hint = fn(&mut Rig);
-    let network: Hint = |rig| rig.input(Input::NetworkChanged);
-    let shown: Hint = |rig| rig.input(Input::Foreground);
+    type HostReport = fn(&mut Rig);
+    let network: HostReport = |rig| rig.input(Input::NetworkChanged);
+    let shown: HostReport = |rig| rig.input(Input::Foreground);
     // Longer than the deadline of a call: this host was frozen.
-    let frozen: Hint = |rig| {
+    let frozen: HostReport = |rig| {
         rig.call(publish());
         rig.now += 15_000;
         rig.input(Input::Timeout);

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::{InputState, Media, MediaSink, Wanted};
 use crate::child::{self, Tools};
 use crate::flv::Tag;
-use crate::nut::{Frame, Reader, Stream};
+use crate::nut::{Frame, NutReader, Stream};
 use crate::picture::{Picture, bytes};
 
 /// Maximum number of tags, and of bytes, that wait for a decoder.
@@ -117,7 +117,7 @@ async fn feed(
 
 async fn read(mut output: ChildStdout, sink: &MediaSink, wanted: Wanted) {
     let side = wanted.longest_side;
-    let mut reader = Reader::new(bytes(side, side).unwrap_or_default().max(1 << 20));
+    let mut reader = NutReader::new(bytes(side, side).unwrap_or_default().max(1 << 20));
     let mut buffer = vec![0; READ_BYTES];
     let mut flows = false;
     loop {

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::flv::{BadFlv, Reader, Tag};
+use crate::flv::{BadFlv, FlvReader, Tag};
 
 /// Maximum length of a URL, in bytes.
 const MAX_URL: usize = 2048;
@@ -134,7 +134,7 @@ impl Pull {
 #[derive(Debug)]
 pub(super) struct HttpPull {
     body: Incoming,
-    reader: Reader,
+    reader: FlvReader,
     connection: JoinHandle<()>,
 }
 
@@ -160,7 +160,7 @@ impl HttpPull {
             return Err(PullError::Refused(answer.status()));
         }
         let connection = pull.0.take().expect("the connection is only taken here");
-        Ok(Self { body: answer.into_body(), reader: Reader::default(), connection })
+        Ok(Self { body: answer.into_body(), reader: FlvReader::default(), connection })
     }
 
     async fn next(&mut self) -> Result<Option<Tag>, PullError> {

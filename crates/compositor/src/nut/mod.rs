@@ -7,7 +7,7 @@
 mod read;
 mod write;
 
-pub use read::{Frame, Reader, Stream};
+pub use read::{Frame, NutReader, Stream};
 pub use write::Writer;
 
 use thiserror::Error;
@@ -117,7 +117,7 @@ mod tests {
     fn written_data_is_read_back_in_any_pieces() {
         let (bytes, frames) = written();
         for size in [1, 7, 4096, bytes.len()] {
-            let mut reader = Reader::new(1 << 20);
+            let mut reader = NutReader::new(1 << 20);
             let mut read = Vec::new();
             for part in bytes.chunks(size) {
                 reader.push(part);
@@ -143,7 +143,7 @@ mod tests {
             for value in [0, 1, 0x7F, 0x80, 0xFF, b'N'] {
                 let mut harmed = bytes[..1200].to_vec();
                 harmed[at] = value;
-                let mut reader = Reader::new(1 << 16);
+                let mut reader = NutReader::new(1 << 16);
                 reader.push(&harmed);
                 for _ in 0..1000 {
                     if !matches!(reader.next(), Ok(Some(_))) {
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn a_frame_that_is_too_long_is_an_error() {
         let writer = Writer::new(None, (48_000, 2));
-        let mut reader = Reader::new(1000);
+        let mut reader = NutReader::new(1000);
         reader.push(&writer.header());
         reader.push(&writer.frame_head(0, 0, 1001));
         assert_eq!(reader.next(), Err(NutError::Frame));
@@ -175,7 +175,7 @@ mod tests {
                     *byte = value;
                 }
             }
-            let mut reader = Reader::new(1 << 16);
+            let mut reader = NutReader::new(1 << 16);
             'all: for part in bytes.chunks(size) {
                 reader.push(part);
                 loop {

@@ -91,7 +91,7 @@ struct Pending {
 
 /// Reads frames from a NUT stream.
 #[derive(Debug)]
-pub struct Reader {
+pub struct NutReader {
     max_frame: usize,
     pub(super) buffered: Vec<u8>,
     /// Number of bytes of `buffered` that were read.
@@ -105,7 +105,7 @@ pub struct Reader {
     pending: Option<Pending>,
 }
 
-impl Reader {
+impl NutReader {
     /// Creates a reader for frames of at most `max_frame` bytes.
     #[must_use]
     pub fn new(max_frame: usize) -> Self {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::child::{self, EncoderOptions, Tools};
 use crate::composer::ComposedFrame;
-use crate::flv::{Reader, Tag};
+use crate::flv::{FlvReader, Tag};
 use crate::nut::Writer;
 
 /// Maximum number of frames that wait for the encoder.
@@ -216,7 +216,7 @@ async fn write(
 
 /// Forwards tags until the encoder stops producing them.
 async fn read(mut output: ChildStdout, base: i64, sink: &TagSink) {
-    let mut reader = Reader::default();
+    let mut reader = FlvReader::default();
     let mut buffer = vec![0; 64 << 10];
     let mut last = 0;
     loop {

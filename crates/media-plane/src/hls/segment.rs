@@ -10,7 +10,7 @@ use bytes::Bytes;
 use mpeg2ts::es::StreamType;
 
 use super::elementary::{Audio, Video};
-use super::transport::{Counters, Frame, PacketWriter, TrackKind};
+use super::transport::{ContinuityCounters, Frame, PacketWriter, TrackKind};
 use crate::hub::SETTLED;
 use crate::media::{Packet, Role, coded, fourcc};
 use crate::rtmp::MediaKind;
@@ -60,7 +60,7 @@ pub struct Segmenter {
     span: u32,
     video: Option<Video>,
     audio: Option<Audio>,
-    counters: Counters,
+    counters: ContinuityCounters,
     open: Option<OpenSegment>,
     /// The codecs of the previous segment, and its end.
     before: Option<([Option<StreamType>; 2], u32)>,
@@ -79,7 +79,7 @@ impl Segmenter {
             span,
             video: None,
             audio: None,
-            counters: Counters::default(),
+            counters: ContinuityCounters::default(),
             open: None,
             before: None,
             waits_since: None,

@@ -48,7 +48,7 @@ pub(super) struct Frame<'a> {
 
 /// Continuity counters, which continue from segment to segment.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(super) struct ContinuityCounters {
     pat: ContinuityCounter,
     map: ContinuityCounter,
     video: ContinuityCounter,
@@ -82,7 +82,11 @@ impl PacketWriter {
     }
 
     /// Appends a frame. It fails only for frames that are longer than the bounds of the relay allow.
-    pub(super) fn push(&mut self, counters: &mut Counters, frame: Frame<'_>) -> Result<(), Error> {
+    pub(super) fn push(
+        &mut self,
+        counters: &mut ContinuityCounters,
+        frame: Frame<'_>,
+    ) -> Result<(), Error> {
         let decoded = i64::from(frame.time) + DELAY;
         let shown = decoded + i64::from(frame.composition);
         let (pid, counter, stream_id) = match frame.track {
@@ -138,7 +142,7 @@ impl PacketWriter {
     /// The complete segment: the tables for its streams, then the packets.
     pub(super) fn finish(
         self,
-        counters: &mut Counters,
+        counters: &mut ContinuityCounters,
         video: Option<StreamType>,
         audio: Option<StreamType>,
     ) -> Result<Vec<u8>, Error> {

@@ -29,11 +29,11 @@ pub(crate) const SETTLED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Stream {
     name: StreamName,
-    state: Mutex<State>,
+    state: Mutex<StreamState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct StreamState {
     /// Claims whose verdict is open or not yet acted on.
     pending: Vec<Arc<ClaimCore>>,
     publisher: Option<CurrentPublisher>,
@@ -405,7 +405,7 @@ impl Stream {
         );
     }
 
-    fn publisher_gone(&self, hub: &Inner, state: &mut State, now: Instant) {
+    fn publisher_gone(&self, hub: &Inner, state: &mut StreamState, now: Instant) {
         let Some(mut current) = state.publisher.take() else { return };
         if let Some(summary) = current.survey.finish(now) {
             self.log_summary(hub, &current.core, &summary);
@@ -420,7 +420,7 @@ impl Stream {
     }
 }
 
-impl State {
+impl StreamState {
     /// Takes memory for a message.
     fn charge(&mut self, hub: &Inner, bytes: usize) -> Option<Charge> {
         let account = self.publisher.as_ref()?.charged.clone();

@@ -20,7 +20,7 @@ pub(crate) fn target() -> Target {
 }
 
 /// A client and a server that exchange bytes in memory, and the events of both.
-struct Line {
+struct ClientHarness {
     client: Client,
     server: Session,
     told: Vec<ClientEvent>,
@@ -31,7 +31,7 @@ struct Line {
     piece: usize,
 }
 
-impl Line {
+impl ClientHarness {
     fn new(piece: usize) -> Self {
         Self {
             client: Client::new(target(), [9; 16]),
@@ -73,23 +73,23 @@ impl Line {
 
     /// A pair whose publish is accepted, so that media may be sent.
     fn publishing(piece: usize) -> Self {
-        let mut line = Self::new(piece);
-        line.run();
-        line.server.accept().unwrap();
-        line.run();
-        assert_eq!(line.told, [ClientEvent::Accepted]);
-        line.heard.clear();
-        line
+        let mut harness = Self::new(piece);
+        harness.run();
+        harness.server.accept().unwrap();
+        harness.run();
+        assert_eq!(harness.told, [ClientEvent::Accepted]);
+        harness.heard.clear();
+        harness
     }
 }
 
 #[test]
 fn a_publish_is_asked_for_accepted_and_ended() {
     for piece in [1, 7, 1 << 20] {
-        let mut line = Line::new(piece);
-        line.run();
+        let mut harness = ClientHarness::new(piece);
+        harness.run();
         assert_eq!(
-            line.heard,
+            harness.heard,
             [Event::Request(Request {
                 kind: RequestKind::Publish,
                 app: "live".into(),
@@ -97,24 +97,24 @@ fn a_publish_is_asked_for_accepted_and_ended() {
                 query: "key=se%2Fcret".into(),
             })]
         );
-        assert!(line.told.is_empty() && !line.client.is_publishing());
+        assert!(harness.told.is_empty() && !harness.client.is_publishing());
         let early = Bytes::from_static(&[0x17, 1]);
-        assert!(!line.client.publish(MediaKind::Video, 0, &early), "not before it is accepted");
-        line.server.accept().unwrap();
-        line.run();
-        assert_eq!(line.told, [ClientEvent::Accepted]);
-        line.heard.clear();
-        line.client.finish();
-        line.run();
-        assert_eq!(line.heard, [Event::Stopped]);
-        assert!(line.closed && !line.client.publish(MediaKind::Video, 0, &early));
-        assert_eq!(line.client.input(&[0; 9]), Ok(()), "bytes after a close are ignored");
+        assert!(!harness.client.publish(MediaKind::Video, 0, &early), "not before it is accepted");
+        harness.server.accept().unwrap();
+        harness.run();
+        assert_eq!(harness.told, [ClientEvent::Accepted]);
+        harness.heard.clear();
+        harness.client.finish();
+        harness.run();
+        assert_eq!(harness.heard, [Event::Stopped]);
+        assert!(harness.closed && !harness.client.publish(MediaKind::Video, 0, &early));
+        assert_eq!(harness.client.input(&[0; 9]), Ok(()), "bytes after a close are ignored");
     }
 }
 
 #[test]
 fn media_arrives_as_it_was_also_by_enhanced_rtmp() {
-    let mut line = Line::publishing(1000);
+    let mut harness = ClientHarness::publishing(1000);
     let mut metadata = Vec::new();
     amf0::encode(&mut metadata, &text("onMetaData"));
     amf0::encode(&mut metadata, &Value::EcmaArray(vec![("width".into(), Value::Number(640.0))]));
@@ -126,45 +126,45 @@ fn media_arrives_as_it_was_also_by_enhanced_rtmp() {
         (MediaKind::Audio, u32::MAX, Bytes::from_static(&[0x91, b'O', b'p', b'u', b's', 3])),
     ];
     for (kind, timestamp, payload) in &sent {
-        assert!(line.client.publish(*kind, *timestamp, payload));
+        assert!(harness.client.publish(*kind, *timestamp, payload));
     }
-    line.run();
+    harness.run();
     let expected = sent.map(|(kind, timestamp, payload)| Event::Media { kind, timestamp, payload });
-    assert_eq!(line.heard, expected);
+    assert_eq!(harness.heard, expected);
 }
 
 /// The text of a refusal may contain the requested stream, as it was sent or decoded.
 #[test]
 fn a_refusal_is_reported_without_the_keys() {
-    let mut line = Line::new(100);
-    line.run();
-    line.server.refuse(&Refusal {
+    let mut harness = ClientHarness::new(100);
+    harness.run();
+    harness.server.refuse(&Refusal {
         code: "NetStream.Publish.BadName",
         description: "denied.bad: room-7?key=se%2Fcret, key=se%2Fcret, se%2Fcret, se/cret\n\x1b[1m"
             .to_owned(),
     });
-    line.run();
+    harness.run();
     assert_eq!(
-        line.told,
+        harness.told,
         [ClientEvent::Refused(Answer {
             code: "NetStream.Publish.BadName".into(),
             description: "denied.bad: ***, ***, ***, ***  [1m".into(),
         })]
     );
-    assert!(line.closed);
-    assert!(!format!("{:?}", line.client).contains("cret"));
+    assert!(harness.closed);
+    assert!(!format!("{:?}", harness.client).contains("cret"));
 }
 
 #[test]
 fn an_end_by_the_upstream_is_reported() {
-    let mut line = Line::publishing(100);
-    line.server.fail(&format!("full: {}", "no room ".repeat(100)));
-    line.run();
-    let [_, ClientEvent::Closed(answer)] = &line.told[..] else { panic!("{:?}", line.told) };
+    let mut harness = ClientHarness::publishing(100);
+    harness.server.fail(&format!("full: {}", "no room ".repeat(100)));
+    harness.run();
+    let [_, ClientEvent::Closed(answer)] = &harness.told[..] else { panic!("{:?}", harness.told) };
     assert_eq!(answer.code, "NetStream.Publish.Failed");
     assert!(answer.description.starts_with("full: no room"));
     assert_eq!(answer.description.chars().count(), 200);
-    assert!(line.closed);
+    assert!(harness.closed);
 }
 
 #[test]
@@ -178,15 +178,18 @@ fn names_are_bounded() {
 #[test]
 fn a_play_is_requested_and_its_media_reported() {
     for piece in [1, 7, 1 << 20] {
-        let mut line = Line { client: Client::player(target(), [9; 16]), ..Line::new(piece) };
-        line.run();
-        let [Event::Request(request)] = &line.heard[..] else { panic!("{:?}", line.heard) };
+        let mut harness = ClientHarness {
+            client: Client::player(target(), [9; 16]),
+            ..ClientHarness::new(piece)
+        };
+        harness.run();
+        let [Event::Request(request)] = &harness.heard[..] else { panic!("{:?}", harness.heard) };
         assert_eq!((request.kind, request.stream.as_str()), (RequestKind::Play, "room-7"));
-        line.server.accept().unwrap();
-        line.run();
-        assert_eq!(line.told, [ClientEvent::Accepted]);
-        assert!(line.client.is_playing() && !line.client.is_publishing());
-        line.told.clear();
+        harness.server.accept().unwrap();
+        harness.run();
+        assert_eq!(harness.told, [ClientEvent::Accepted]);
+        assert!(harness.client.is_playing() && !harness.client.is_publishing());
+        harness.told.clear();
         let payload = Bytes::from(vec![0x17; 90_000]);
         let message = Message {
             timestamp: 5,
@@ -196,9 +199,9 @@ fn a_play_is_requested_and_its_media_reported() {
         };
         let mut bytes = Vec::new();
         encode_message(&mut bytes, chunk_stream::VIDEO, &message, OUT_CHUNK_SIZE);
-        bytes.chunks(piece).for_each(|piece| line.client.input(piece).unwrap());
-        line.run();
+        bytes.chunks(piece).for_each(|piece| harness.client.input(piece).unwrap());
+        harness.run();
         let kind = MediaKind::Video;
-        assert_eq!(line.told, [ClientEvent::Media { kind, timestamp: 5, payload }]);
+        assert_eq!(harness.told, [ClientEvent::Media { kind, timestamp: 5, payload }]);
     }
 }

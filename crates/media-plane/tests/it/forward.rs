@@ -40,14 +40,14 @@ fn url(address: SocketAddr, key: &str) -> UpstreamUrl {
 }
 
 /// An upstream that accepts publishes with the query `good`, and all plays.
-struct Server {
+struct UpstreamServer {
     hub: Hub,
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-impl Server {
+impl UpstreamServer {
     async fn start(address: SocketAddr) -> Self {
         let hub = Hub::new(RelayConfig::default());
         let listener = TcpListener::bind(address).await.unwrap();
@@ -129,7 +129,7 @@ const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr:
 #[tokio::test]
 async fn a_stream_is_published_from_its_last_keyframe_on_until_it_ends() {
     let (hub, publisher) = source().await;
-    let server = Server::start(ANY).await;
+    let server = UpstreamServer::start(ANY).await;
     let watcher = server.play().await;
     let (ended, mut state) = start(tap(&hub), url(server.address, "good"), options());
     reach(&mut state, ForwardPhase::Publishing, 0).await;
@@ -150,7 +150,7 @@ async fn a_stream_is_published_from_its_last_keyframe_on_until_it_ends() {
 #[tokio::test]
 async fn an_upstream_that_comes_back_gets_the_stream_again() {
     let (hub, publisher) = source().await;
-    let server = Server::start(ANY).await;
+    let server = UpstreamServer::start(ANY).await;
     let address = server.address;
     let (_ended, mut state) = start(tap(&hub), url(address, "good"), options());
     reach(&mut state, ForwardPhase::Publishing, 0).await;
@@ -159,7 +159,7 @@ async fn an_upstream_that_comes_back_gets_the_stream_again() {
     // There is no upstream meanwhile, so the forward tries again and again.
     reach(&mut state, ForwardPhase::Waiting, 2).await;
     send(&publisher, 2000, &[0x17, 1, 0, 0, 0, 9]);
-    let server = Server::start(address).await;
+    let server = UpstreamServer::start(address).await;
     let watcher = server.play().await;
     reach(&mut state, ForwardPhase::Publishing, 2).await;
     let got = bodies(&watcher, 2).await;
@@ -171,7 +171,7 @@ async fn an_upstream_that_comes_back_gets_the_stream_again() {
 #[tokio::test]
 async fn a_refusal_is_reported_without_the_key_and_retried() {
     let (hub, _publisher) = source().await;
-    let server = Server::start(ANY).await;
+    let server = UpstreamServer::start(ANY).await;
     let (ended, mut state) = start(tap(&hub), url(server.address, "secret"), options());
     reach(&mut state, ForwardPhase::Waiting, 2).await;
     let error = state.borrow().last_error.clone().unwrap();
@@ -200,7 +200,7 @@ async fn a_forward_without_memory_starts_again() {
     let (hub, publisher) = source_with(config).await;
     // The member has an eighth of all memory, and the stream half of that.
     send(&publisher, 80, &[&[0x27, 1, 0, 0, 0, 3], &[0; 70_000][..]].concat());
-    let server = Server::start(ANY).await;
+    let server = UpstreamServer::start(ANY).await;
     let (_ended, mut state) = start(tap(&hub), url(server.address, "good"), options());
     reach(&mut state, ForwardPhase::Waiting, 1).await;
     assert_eq!(state.borrow().last_error.clone().unwrap().code(), "noRoom");
@@ -213,7 +213,7 @@ async fn a_forward_without_memory_starts_again() {
 
 #[tokio::test]
 async fn this_server_is_refused_as_upstream() {
-    let server = Server::start(ANY).await;
+    let server = UpstreamServer::start(ANY).await;
     let own = UpstreamOptions { own: vec![server.address], ..options() };
     let error = Upstream::publish(&url(server.address, "good"), &own).await.unwrap_err();
     assert!(matches!(error, UpstreamError::OwnListener), "{error}");
@@ -236,7 +236,7 @@ async fn this_server_is_refused_as_upstream() {
 #[tokio::test]
 async fn an_upstream_that_does_not_read_is_abandoned() {
     let (hub, publisher) = source().await;
-    let server = Server::start(ANY).await;
+    let server = UpstreamServer::start(ANY).await;
     // A proxy that passes everything on until the publish runs, and then reads nothing.
     let listener = TcpListener::bind(ANY).await.unwrap();
     let between = listener.local_addr().unwrap();
@@ -322,7 +322,7 @@ async fn hand_over(upstream: &mut Upstream) {
 /// The kernel does not go on with a publish that its owner has given up.
 #[tokio::test]
 async fn a_publish_that_is_dropped_delivers_nothing_more() {
-    let server = Server::start(ANY).await;
+    let server = UpstreamServer::start(ANY).await;
     let (say, words) = mpsc::channel(2);
     let (address, ended) = between(server.address, words).await;
     let mut upstream = Upstream::publish(&url(address, "good"), &options()).await.unwrap();
@@ -339,7 +339,7 @@ async fn a_publish_that_is_dropped_delivers_nothing_more() {
 #[tokio::test]
 async fn a_cut_resets_the_publish() {
     let (hub, publisher) = source().await;
-    let server = Server::start(ANY).await;
+    let server = UpstreamServer::start(ANY).await;
     let (say, words) = mpsc::channel(2);
     let (address, ended) = between(server.address, words).await;
     let (forwarded, mut state) = start(tap(&hub), url(address, "good"), options());
@@ -357,7 +357,7 @@ async fn a_cut_resets_the_publish() {
 /// The good-bye and all media before it arrive.
 #[tokio::test]
 async fn a_publish_that_is_finished_delivers_everything() {
-    let server = Server::start(ANY).await;
+    let server = UpstreamServer::start(ANY).await;
     let (_say, words) = mpsc::channel(2);
     let (address, ended) = between(server.address, words).await;
     let mut upstream = Upstream::publish(&url(address, "good"), &options()).await.unwrap();

@@ -16,7 +16,7 @@ const WATCH: Duration = Duration::from_secs(2);
 pub(crate) const GAP: Duration = Duration::from_millis(200);
 
 /// Uid 1 created and moderates the channel, and plays what uid 2 pushes.
-struct Scene {
+struct CutFixture {
     server: TestServer,
     host: Member,
     guest: Member,
@@ -25,7 +25,7 @@ struct Scene {
     view: Arrivals,
 }
 
-impl Scene {
+impl CutFixture {
     async fn start(env: &[(&str, &str)]) -> Result<Self> {
         let server = TestServer::start_with(env).await?;
         let mut host = server.join("room", 1).await?;
@@ -35,7 +35,7 @@ impl Scene {
         let pull = host.subscribe(2).await?;
         let mut view = Arrivals::open(&pull.flv).await?;
         view.media(TEST_TIMEOUT).await?;
-        Ok(Scene { server, host, guest, url, push, view })
+        Ok(CutFixture { server, host, guest, url, push, view })
     }
 
     /// Checks that the push ended, and that its URL is refused.
@@ -63,101 +63,101 @@ impl Scene {
 /// Proves ROL-1, URL-5.
 #[tokio::test]
 async fn becoming_audience_cuts() -> Result<()> {
-    let mut scene = Scene::start(&[]).await?;
-    scene.guest.call("setRole", json!({"role": "audience"})).await?;
-    scene.assert_cut().await
+    let mut fixture = CutFixture::start(&[]).await?;
+    fixture.guest.call("setRole", json!({"role": "audience"})).await?;
+    fixture.assert_cut().await
 }
 
 /// Proves ROL-3, URL-5.
 #[tokio::test]
 async fn being_made_audience_cuts() -> Result<()> {
-    let mut scene = Scene::start(&[]).await?;
-    scene.host.call("setRole", json!({"role": "audience", "uid": "2"})).await?;
-    scene.assert_cut().await
+    let mut fixture = CutFixture::start(&[]).await?;
+    fixture.host.call("setRole", json!({"role": "audience", "uid": "2"})).await?;
+    fixture.assert_cut().await
 }
 
 /// Proves KIC-1, URL-5.
 #[tokio::test]
 async fn a_kick_cuts() -> Result<()> {
-    let mut scene = Scene::start(&[]).await?;
-    scene.host.call("kick", json!({"uid": "2", "durationS": 60})).await?;
-    scene.assert_cut().await
+    let mut fixture = CutFixture::start(&[]).await?;
+    fixture.host.call("kick", json!({"uid": "2", "durationS": 60})).await?;
+    fixture.assert_cut().await
 }
 
 /// Proves URL-5.
 #[tokio::test]
 async fn a_kick_by_the_admin_cuts() -> Result<()> {
-    let scene = Scene::start(&[]).await?;
+    let fixture = CutFixture::start(&[]).await?;
     let path = "/v1/apps/demo/channels/room/members/2/kick";
-    let answer = scene.server.process.admin_post(path, &json!({"durationS": 60})).await?;
+    let answer = fixture.server.process.admin_post(path, &json!({"durationS": 60})).await?;
     ensure!(answer.status == 200, "{}", answer.head);
-    scene.assert_cut().await
+    fixture.assert_cut().await
 }
 
 /// Proves LEA-1, URL-5.
 #[tokio::test]
 async fn leaving_cuts() -> Result<()> {
-    let mut scene = Scene::start(&[]).await?;
-    scene.guest.call("leave", json!({})).await?;
-    scene.assert_cut().await
+    let mut fixture = CutFixture::start(&[]).await?;
+    fixture.guest.call("leave", json!({})).await?;
+    fixture.assert_cut().await
 }
 
 /// Proves PUB-5, URL-5.
 #[tokio::test]
 async fn unpublishing_both_cuts() -> Result<()> {
-    let mut scene = Scene::start(&[]).await?;
-    scene.guest.call("unpublish", json!({"mediaType": ""})).await?;
-    scene.assert_cut().await
+    let mut fixture = CutFixture::start(&[]).await?;
+    fixture.guest.call("unpublish", json!({"mediaType": ""})).await?;
+    fixture.assert_cut().await
 }
 
 /// Proves PUB-5, URL-5.
 #[tokio::test]
 async fn unpublishing_one_kind_does_not_cut_but_the_second_does() -> Result<()> {
-    let mut scene = Scene::start(&[]).await?;
-    scene.guest.call("unpublish", json!({"mediaType": "audio"})).await?;
+    let mut fixture = CutFixture::start(&[]).await?;
+    fixture.guest.call("unpublish", json!({"mediaType": "audio"})).await?;
     let start = Instant::now();
-    scene.view.goes_on_with(&[TagKind::Video], WATCH).await?;
-    let gap = scene.view.longest_gap_since(start)?;
+    fixture.view.goes_on_with(&[TagKind::Video], WATCH).await?;
+    let gap = fixture.view.longest_gap_since(start)?;
     ensure!(gap < GAP, "{gap:?} of media are missing");
-    ensure!(scene.push.exited()?.is_none(), "{}", scene.push.said());
+    ensure!(fixture.push.exited()?.is_none(), "{}", fixture.push.said());
 
-    scene.guest.call("unpublish", json!({"mediaType": "video"})).await?;
-    scene.assert_cut().await
+    fixture.guest.call("unpublish", json!({"mediaType": "video"})).await?;
+    fixture.assert_cut().await
 }
 
 /// Proves CLS-1, URL-5.
 #[tokio::test]
 async fn closing_the_channel_cuts() -> Result<()> {
-    let mut scene = Scene::start(&[]).await?;
-    scene.host.call("closeChannel", json!({"holdS": 0})).await?;
-    scene.assert_cut().await
+    let mut fixture = CutFixture::start(&[]).await?;
+    fixture.host.call("closeChannel", json!({"holdS": 0})).await?;
+    fixture.assert_cut().await
 }
 
 /// Proves JOI-3, URL-5.
 #[tokio::test]
 async fn the_same_uid_from_another_place_cuts() -> Result<()> {
-    let scene = Scene::start(&[]).await?;
+    let fixture = CutFixture::start(&[]).await?;
     // The join is complete here: after its answer the old push belongs to no member.
-    let _second = scene.server.join("room", 2).await?;
-    scene.assert_cut().await
+    let _second = fixture.server.join("room", 2).await?;
+    fixture.assert_cut().await
 }
 
 /// Proves LIV-3, URL-5, URL-9.
 #[tokio::test]
 async fn the_end_of_grace_cuts_but_not_before_media_held_it_up() -> Result<()> {
-    let mut scene = Scene::start(&[
+    let mut fixture = CutFixture::start(&[
         ("LIANMAI_SESSION__GRACE_MS", "1000"),
         ("LIANMAI_SESSION__MEDIA_CAP_MS", "10000"),
     ])
     .await?;
     // Only the socket of the guest is lost, for good.
     let start = Instant::now();
-    scene.guest = scene.server.join("elsewhere", 9).await?;
-    scene.view.goes_on(WATCH).await?;
-    let gap = scene.view.longest_gap_since(start)?;
+    fixture.guest = fixture.server.join("elsewhere", 9).await?;
+    fixture.view.goes_on(WATCH).await?;
+    let gap = fixture.view.longest_gap_since(start)?;
     ensure!(gap < GAP, "{gap:?} of media are missing");
-    let left = scene.host.hear("clientLeave", |left| left["uid"] == "2").await?;
+    let left = fixture.host.hear("clientLeave", |left| left["uid"] == "2").await?;
     ensure!(left["reason"] == "timeout", "{left}");
     ensure!(start.elapsed() > Duration::from_secs(9), "media did not keep the member");
-    scene.assert_cut().await
+    fixture.assert_cut().await
 }

@@ -14,7 +14,7 @@ use crate::server::{Member, Pull, TEST_TIMEOUT, TestServer};
 const WATCH: Duration = Duration::from_secs(1);
 
 /// Uid 1 created the channel and pushes; uids 2 and 3 play it, uid 2 over both protocols.
-struct Scene {
+struct PlayCutFixture {
     server: TestServer,
     host: Member,
     viewer: Member,
@@ -26,7 +26,7 @@ struct Scene {
     undisturbed: Arrivals,
 }
 
-impl Scene {
+impl PlayCutFixture {
     async fn start() -> Result<Self> {
         let server = TestServer::start().await?;
         let mut host = server.join("room", 1).await?;
@@ -43,7 +43,17 @@ impl Scene {
         // Three plays: two over HTTP-FLV, and the one over RTMP once it is admitted.
         server.players(3).await?;
         let _other = other;
-        Ok(Scene { server, host, viewer, _other, pull, _push: push, rtmp, flv, undisturbed })
+        Ok(PlayCutFixture {
+            server,
+            host,
+            viewer,
+            _other,
+            pull,
+            _push: push,
+            rtmp,
+            flv,
+            undisturbed,
+        })
     }
 
     /// Checks that both plays end and their URLs are refused, and that the other viewer sees no gap.
@@ -65,32 +75,32 @@ impl Scene {
 /// Proves SUB-5, URL-6.
 #[tokio::test]
 async fn unsubscribing_the_last_kind_cuts() -> Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.viewer.call("unsubscribe", json!({"uid": "1", "mediaType": "audio"})).await?;
+    let mut fixture = PlayCutFixture::start().await?;
+    fixture.viewer.call("unsubscribe", json!({"uid": "1", "mediaType": "audio"})).await?;
     let start = Instant::now();
-    scene.flv.goes_on_with(&[TagKind::Video], WATCH).await?;
-    let gap = scene.flv.longest_gap_since(start)?;
+    fixture.flv.goes_on_with(&[TagKind::Video], WATCH).await?;
+    let gap = fixture.flv.longest_gap_since(start)?;
     ensure!(gap < GAP, "{gap:?} of media are missing");
-    ensure!(scene.rtmp.exited()?.is_none(), "{}", scene.rtmp.said());
+    ensure!(fixture.rtmp.exited()?.is_none(), "{}", fixture.rtmp.said());
 
-    scene.viewer.call("unsubscribe", json!({"uid": "1", "mediaType": "video"})).await?;
-    scene.assert_cut().await
+    fixture.viewer.call("unsubscribe", json!({"uid": "1", "mediaType": "video"})).await?;
+    fixture.assert_cut().await
 }
 
 /// Proves URL-6.
 #[tokio::test]
 async fn the_viewers_leave_cuts() -> Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.viewer.call("leave", json!({})).await?;
-    scene.assert_cut().await
+    let mut fixture = PlayCutFixture::start().await?;
+    fixture.viewer.call("leave", json!({})).await?;
+    fixture.assert_cut().await
 }
 
 /// Proves KIC-1, URL-6.
 #[tokio::test]
 async fn the_viewers_kick_cuts() -> Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.host.call("kick", json!({"uid": "2"})).await?;
-    scene.assert_cut().await
+    let mut fixture = PlayCutFixture::start().await?;
+    fixture.host.call("kick", json!({"uid": "2"})).await?;
+    fixture.assert_cut().await
 }
 
 /// Proves no rule of the protocol: a viewer that does not read is disconnected.

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 /// How the bytes of a connection are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+enum PipeMode {
     /// They pass after this delay.
     Flow(Duration),
     /// They are held, in the direction to the server, to the client, or both; nothing ends.
@@ -27,7 +27,7 @@ enum Mode {
     Cut { reset: bool },
 }
 
-type Pipes = Arc<Mutex<Vec<watch::Sender<Mode>>>>;
+type Pipes = Arc<Mutex<Vec<watch::Sender<PipeMode>>>>;
 /// The time of the last bytes to the server.
 type LastSent = Arc<Mutex<Instant>>;
 
@@ -61,11 +61,11 @@ impl FaultProxy {
         Ok(FaultProxy { address, pipes, last_sent, gate, listener })
     }
 
-    fn pipes(&self) -> MutexGuard<'_, Vec<watch::Sender<Mode>>> {
+    fn pipes(&self) -> MutexGuard<'_, Vec<watch::Sender<PipeMode>>> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, mode: Mode) {
+    fn set(&self, mode: PipeMode) {
         let mut pipes = self.pipes();
         pipes.retain(|pipe| !pipe.is_closed());
         for pipe in &*pipes {
@@ -80,26 +80,26 @@ impl FaultProxy {
 
     /// Whether there is a connection that can be disturbed.
     pub(crate) fn is_flowing(&self) -> bool {
-        let flows = |pipe: &watch::Sender<Mode>| {
-            !pipe.is_closed() && matches!(*pipe.borrow(), Mode::Flow(_))
+        let flows = |pipe: &watch::Sender<PipeMode>| {
+            !pipe.is_closed() && matches!(*pipe.borrow(), PipeMode::Flow(_))
         };
         self.pipes().iter().any(flows)
     }
 
     /// Closes the present connections, at both ends.
     pub(crate) fn cut(&self, reset: bool) {
-        self.set(Mode::Cut { reset });
+        self.set(PipeMode::Cut { reset });
     }
 
     /// The present connections fall silent, for ever unless [`FaultProxy::release`] continues them. Neither side is
     /// informed. New ones are served.
     pub(crate) fn stall(&self, up: bool, down: bool) {
-        self.set(Mode::Hold { up, down });
+        self.set(PipeMode::Hold { up, down });
     }
 
     /// Held bytes arrive, and from now on all bytes do, after this delay.
     pub(crate) fn release(&self, delay: Duration) {
-        self.set(Mode::Flow(delay));
+        self.set(PipeMode::Flow(delay));
     }
 
     /// Whether new connections are accepted. Otherwise they wait, and the client is not informed.
@@ -115,7 +115,7 @@ async fn accept(
     open: watch::Receiver<bool>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
-        let (mode, modes) = watch::channel(Mode::Flow(Duration::ZERO));
+        let (mode, modes) = watch::channel(PipeMode::Flow(Duration::ZERO));
         pipes.lock().unwrap_or_else(PoisonError::into_inner).push(mode);
         let (mut open, last_sent) = (open.clone(), Arc::clone(&last_sent));
         tokio::spawn(async move {
@@ -136,20 +136,20 @@ async fn accept(
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut modes: watch::Receiver<Mode>,
+    mut modes: watch::Receiver<PipeMode>,
     up: Option<LastSent>,
 ) {
     let mut bytes = BytesMut::new();
     loop {
         let mode = *modes.borrow_and_update();
         let delay = match mode {
-            Mode::Flow(delay) => Some(delay),
-            Mode::Hold { up: holds_up, down } => {
+            PipeMode::Flow(delay) => Some(delay),
+            PipeMode::Hold { up: holds_up, down } => {
                 let held = if up.is_some() { holds_up } else { down };
                 (!held).then_some(Duration::ZERO)
             }
-            Mode::Cut { reset: false } => break,
-            Mode::Cut { reset: true } => {
+            PipeMode::Cut { reset: false } => break,
+            PipeMode::Cut { reset: true } => {
                 for socket in [from.as_ref(), to.as_ref()] {
                     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
                 }

@@ -17,7 +17,7 @@ const KEYFRAME: [u8; 2] = [0x17, 1];
 const DARK_MS: u32 = 2000;
 
 /// Uid 1 pushes sound and picture and publishes both; uid 2 subscribes to both.
-struct Scene {
+struct KindsFixture {
     server: TestServer,
     host: Member,
     viewer: Member,
@@ -25,14 +25,14 @@ struct Scene {
     push: Ffmpeg,
 }
 
-impl Scene {
+impl KindsFixture {
     async fn start() -> Result<Self> {
         let server = TestServer::start().await?;
         let mut host = server.join("room", 1).await?;
         let mut viewer = server.join("room", 2).await?;
         let push = Ffmpeg::push(&host.publish().await?)?;
         let pull = viewer.subscribe(1).await?;
-        Ok(Scene { server, host, viewer, pull, push })
+        Ok(KindsFixture { server, host, viewer, pull, push })
     }
 
     /// Turns the camera off, and on again when the player has received sound alone for a while. The picture must then
@@ -80,22 +80,22 @@ fn is_dark(arrived: &Arrived) -> bool {
 /// Proves PUB-5, SUB-1, SUB-5, URL-12.
 #[tokio::test]
 async fn a_camera_goes_off_and_on_during_a_play_of_http_flv() -> Result<()> {
-    let mut scene = Scene::start().await?;
-    let mut playing = Arrivals::open(&scene.pull.flv).await?;
-    let begun = scene.off_and_on(&mut playing).await?;
+    let mut fixture = KindsFixture::start().await?;
+    let mut playing = Arrivals::open(&fixture.pull.flv).await?;
+    let begun = fixture.off_and_on(&mut playing).await?;
     ensure!(begun == [HEADER, KEYFRAME], "it begins with {begun:?}");
-    scene.server.finish().await
+    fixture.server.finish().await
 }
 
 /// Proves PUB-5, SUB-1, SUB-5, URL-12.
 #[tokio::test]
 async fn a_camera_goes_off_and_on_during_a_play_of_rtmp() -> Result<()> {
-    let mut scene = Scene::start().await?;
-    let (mut player, mut playing) = Ffmpeg::relay(&scene.pull.rtmp)?;
+    let mut fixture = KindsFixture::start().await?;
+    let (mut player, mut playing) = Ffmpeg::relay(&fixture.pull.rtmp)?;
     // ffmpeg, which passes on what it plays, leaves out a header that it knows already.
-    scene.off_and_on(&mut playing).await.with_context(|| player.said())?;
+    fixture.off_and_on(&mut playing).await.with_context(|| player.said())?;
     ensure!(player.exited()?.is_none(), "{}", player.said());
-    scene.server.finish().await
+    fixture.server.finish().await
 }
 
 /// A viewer that subscribes to sound gets sound. When it also subscribes to the picture, an FLV play whose header

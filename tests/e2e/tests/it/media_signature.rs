@@ -16,7 +16,7 @@ use sha2::Sha256;
 use crate::server::{Member, Pull, TEST_TIMEOUT, TestServer};
 
 /// Uid 1 pushes, uid 2 plays. Both URLs are valid, so a refusal is caused by the change.
-struct Scene {
+struct SignatureFixture {
     server: TestServer,
     _ann: Member,
     bob: Member,
@@ -26,7 +26,7 @@ struct Scene {
     view: Arrivals,
 }
 
-impl Scene {
+impl SignatureFixture {
     async fn start() -> Result<Self> {
         let server = TestServer::start().await?;
         let mut ann = server.join("room", 1).await?;
@@ -36,7 +36,7 @@ impl Scene {
         let pull = bob.subscribe(1).await?;
         let mut view = Arrivals::open(&pull.flv).await?;
         view.media(TEST_TIMEOUT).await?;
-        Ok(Scene { server, _ann: ann, bob, push_url, pull, _push: push, view })
+        Ok(SignatureFixture { server, _ann: ann, bob, push_url, pull, _push: push, view })
     }
 
     /// Checks that the valid URLs are still served.
@@ -86,45 +86,45 @@ fn places(url: &str) -> Result<Vec<usize>> {
 
 #[tokio::test]
 async fn a_changed_byte_is_refused() -> Result<()> {
-    let scene = Scene::start().await?;
-    for at in places(&scene.push_url)? {
-        assert_push_refused(&changed(&scene.push_url, at)?).await?;
+    let fixture = SignatureFixture::start().await?;
+    for at in places(&fixture.push_url)? {
+        assert_push_refused(&changed(&fixture.push_url, at)?).await?;
     }
-    for (rtmp, flv) in places(&scene.pull.rtmp)?.into_iter().zip(places(&scene.pull.flv)?) {
-        let flv = changed(&scene.pull.flv, flv)?;
+    for (rtmp, flv) in places(&fixture.pull.rtmp)?.into_iter().zip(places(&fixture.pull.flv)?) {
+        let flv = changed(&fixture.pull.flv, flv)?;
         assert_flv_refused(&flv, &["badSignature", "badUrl"]).await?;
-        assert_play_refused(&changed(&scene.pull.rtmp, rtmp)?).await?;
+        assert_play_refused(&changed(&fixture.pull.rtmp, rtmp)?).await?;
     }
-    let (unsigned, _) = scene.pull.flv.split_once('?').context("no query")?;
+    let (unsigned, _) = fixture.pull.flv.split_once('?').context("no query")?;
     assert_flv_refused(unsigned, &["badUrl"]).await?;
-    scene.finish().await
+    fixture.finish().await
 }
 
 #[tokio::test]
 async fn a_url_of_the_other_direction_is_refused() -> Result<()> {
-    let mut scene = Scene::start().await?;
-    assert_play_refused(&scene.push_url).await?;
-    let (path, token) = scene.push_url.split_once('?').context("no query")?;
+    let mut fixture = SignatureFixture::start().await?;
+    assert_play_refused(&fixture.push_url).await?;
+    let (path, token) = fixture.push_url.split_once('?').context("no query")?;
     let stream = path.rsplit('/').next().context("no stream")?;
-    let as_flv = format!("http://{}/live/{stream}.flv?{token}", scene.server.process.public);
+    let as_flv = format!("http://{}/live/{stream}.flv?{token}", fixture.server.process.public);
     assert_flv_refused(&as_flv, &["badSignature", "badUrl"]).await?;
 
     // This stream has no push, so a push with a valid URL would be accepted.
-    let mut carl = scene.server.join("room", 3).await?;
+    let mut carl = fixture.server.join("room", 3).await?;
     carl.publish().await?;
-    let pull = scene.bob.subscribe(3).await?;
+    let pull = fixture.bob.subscribe(3).await?;
     assert_push_refused(&pull.rtmp).await?;
     let (base, query) = pull.rtmp.split_once('?').context("no query")?;
     let (_, token) = query.split_once('&').context("no token")?;
     assert_push_refused(&format!("{base}?{token}")).await?;
-    scene.finish().await
+    fixture.finish().await
 }
 
 /// Proves URL-6.
 #[tokio::test]
 async fn the_url_of_a_viewer_that_left_is_refused() -> Result<()> {
-    let scene = Scene::start().await?;
-    let mut gone = scene.server.join("room", 3).await?;
+    let fixture = SignatureFixture::start().await?;
+    let mut gone = fixture.server.join("room", 3).await?;
     let pull = gone.subscribe(1).await?;
     Arrivals::open(&pull.flv).await?.media(TEST_TIMEOUT).await?;
     gone.call("leave", json!({})).await?;
@@ -136,37 +136,37 @@ async fn the_url_of_a_viewer_that_left_is_refused() -> Result<()> {
     let viewer = |url: &str| -> Option<String> {
         Some(url.split_once("?v=")?.1.split_once('&')?.0.to_owned())
     };
-    let (mine, other) = (viewer(&pull.flv), viewer(&scene.pull.flv));
+    let (mine, other) = (viewer(&pull.flv), viewer(&fixture.pull.flv));
     let (mine, other) = (mine.context("no viewer")?, other.context("no viewer")?);
     assert_flv_refused(&pull.flv.replace(&mine, &other), &["badSignature"]).await?;
-    scene.finish().await
+    fixture.finish().await
 }
 
 /// Proves URL-7.
 #[tokio::test]
 async fn an_expired_url_is_refused() -> Result<()> {
-    let scene = Scene::start().await?;
-    let key = std::fs::read(scene.server.data_dir.0.join("url.key"))?;
+    let fixture = SignatureFixture::start().await?;
+    let key = std::fs::read(fixture.server.data_dir.0.join("url.key"))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
 
     // The test's signature must be the server's, otherwise this test would prove nothing.
-    for url in [&scene.push_url, &scene.pull.rtmp, &scene.pull.flv] {
+    for url in [&fixture.push_url, &fixture.pull.rtmp, &fixture.pull.flv] {
         let exp = url.rsplit_once("t=").and_then(|(_, token)| token.split_once('.'));
         let exp: u64 = exp.context("no end")?.0.parse()?;
         ensure!(exp > now && resigned(url, &key, exp)? == **url, "signed in another way: {url}");
     }
     let expired = |url| resigned(url, &key, now - 1);
-    assert_flv_refused(&expired(&scene.pull.flv)?, &["expired"]).await?;
-    assert_play_refused(&expired(&scene.pull.rtmp)?).await?;
-    let mut carl = scene.server.join("room", 3).await?;
+    assert_flv_refused(&expired(&fixture.pull.flv)?, &["expired"]).await?;
+    assert_play_refused(&expired(&fixture.pull.rtmp)?).await?;
+    let mut carl = fixture.server.join("room", 3).await?;
     let push = carl.publish().await?;
     assert_push_refused(&expired(&push)?).await?;
     let mut served = Ffmpeg::push(&resigned(&push, &key, now + 3600)?)?;
-    let mut bob = scene.bob;
+    let mut bob = fixture.bob;
     let mut view = Arrivals::open(&bob.subscribe(3).await?.flv).await?;
     view.media(TEST_TIMEOUT).await?;
     ensure!(served.exited()?.is_none(), "{}", served.said());
-    scene.server.finish().await
+    fixture.server.finish().await
 }
 
 /// The URL with another expiry, signed as the relay's URLs are.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use lianmai_compositor::flv::Reader;
+use lianmai_compositor::flv::FlvReader;
 use lianmai_media_plane::MediaKind;
 use lianmai_test_support::decoding::{DecodedPublish, RATE, loudness};
 use lianmai_test_support::samples::{Beacon, flashing_file};
@@ -19,7 +19,7 @@ const CODED: usize = 5;
 
 /// The encoded pictures of a file.
 fn pictures(file: &[u8]) -> Result<BTreeSet<Bytes>> {
-    let mut reader = Reader::default();
+    let mut reader = FlvReader::default();
     reader.push(file);
     let mut pictures = BTreeSet::new();
     while let Some(tag) = reader.next()? {

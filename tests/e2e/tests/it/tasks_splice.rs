@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use lianmai_compositor::flv::{Reader, Tag};
+use lianmai_compositor::flv::{FlvReader, Tag};
 use lianmai_media_plane::MediaKind;
 use lianmai_media_plane::rtmp::{Client, ClientEvent, ClientOutput};
 use lianmai_media_plane::upstream::UpstreamUrl;
@@ -105,7 +105,7 @@ async fn next(playing: &mut Option<Playing>) -> Result<Tag> {
 /// A file that an ffmpeg reads at the pace of the clock.
 struct Playing {
     output: ChildStdout,
-    reader: Reader,
+    reader: FlvReader,
     buffer: Vec<u8>,
     begin: u32,
     is_spoilt: bool,
@@ -124,7 +124,7 @@ impl Playing {
         let output = ffmpeg.stdout.take().context("no output")?;
         Ok(Playing {
             output,
-            reader: Reader::default(),
+            reader: FlvReader::default(),
             buffer: vec![0; 64 << 10],
             begin,
             is_spoilt: source.is_spoilt,

@@ -3,7 +3,7 @@
 //! In: bodies of command messages. Out: the next step of the client, or its end. Absent: answers to `releaseStream`
 //! and `FCPublish`. Servers that do not know these commands refuse them and accept the publish nevertheless.
 
-use super::{Client, ClientEvent, ClientOutput, State, transaction};
+use super::{Client, ClientEvent, ClientOutput, ClientState, transaction};
 use crate::rtmp::RtmpError;
 use crate::rtmp::amf0::Value;
 use crate::rtmp::command::Command;
@@ -42,8 +42,8 @@ impl Client {
     fn result(&mut self, command: &Command) -> Result<(), RtmpError> {
         let number = command.transaction;
         match self.state {
-            State::Connecting if number == transaction::CONNECT => self.connected(),
-            State::Creating if number == transaction::CREATE_STREAM => {
+            ClientState::Connecting if number == transaction::CONNECT => self.connected(),
+            ClientState::Creating if number == transaction::CREATE_STREAM => {
                 let stream = command.arguments.first().and_then(Value::as_number);
                 self.created(stream.and_then(message_stream).ok_or(RtmpError::Command)?);
             }
@@ -54,10 +54,10 @@ impl Client {
 
     fn refused(&mut self, command: &Command) {
         let awaited = match self.state {
-            State::Connecting => transaction::CONNECT,
-            State::Creating => transaction::CREATE_STREAM,
-            State::Starting(_) => transaction::PUBLISH,
-            State::Publishing(_) | State::Playing | State::Closed => return,
+            ClientState::Connecting => transaction::CONNECT,
+            ClientState::Creating => transaction::CREATE_STREAM,
+            ClientState::Starting(_) => transaction::PUBLISH,
+            ClientState::Publishing(_) | ClientState::Playing | ClientState::Closed => return,
         };
         if command.transaction == awaited {
             self.ended(command);
@@ -68,21 +68,21 @@ impl Client {
         let field = |name| information(command).and_then(|it| it.get(name)).and_then(Value::as_str);
         let (level, code) = (field("level"), field("code"));
         match (self.state, code) {
-            (State::Starting(_), Some("NetStream.Play.Start")) if self.plays => {
-                self.state = State::Playing;
+            (ClientState::Starting(_), Some("NetStream.Play.Start")) if self.plays => {
+                self.state = ClientState::Playing;
                 self.reader.expect_media(true)?;
                 self.out.push_back(ClientOutput::Event(ClientEvent::Accepted));
             }
             (
-                State::Playing,
+                ClientState::Playing,
                 Some(
                     "NetStream.Play.Stop"
                     | "NetStream.Play.Complete"
                     | "NetStream.Play.UnpublishNotify",
                 ),
             ) => self.ended(command),
-            (State::Starting(stream), Some("NetStream.Publish.Start")) if !self.plays => {
-                self.state = State::Publishing(stream);
+            (ClientState::Starting(stream), Some("NetStream.Publish.Start")) if !self.plays => {
+                self.state = ClientState::Publishing(stream);
                 self.out.push_back(ClientOutput::Event(ClientEvent::Accepted));
             }
             (_, Some("NetStream.Unpublish.Success" | "NetConnection.Connect.Closed")) => {
@@ -112,7 +112,7 @@ impl Client {
             .collect();
         let answer = Answer { code, description };
         let event = match self.state {
-            State::Publishing(_) | State::Playing => ClientEvent::Closed(answer),
+            ClientState::Publishing(_) | ClientState::Playing => ClientEvent::Closed(answer),
             _ => ClientEvent::Refused(answer),
         };
         self.out.push_back(ClientOutput::Event(event));

@@ -77,7 +77,7 @@ mod transaction {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ClientState {
     /// The client awaits the end of the handshake, or the answer to `connect`.
     Connecting,
     /// The client awaits the answer to `createStream`.
@@ -96,7 +96,7 @@ pub struct Client {
     plays: bool,
     handshake: Option<ClientHandshake>,
     reader: ChunkReader,
-    state: State,
+    state: ClientState,
     out: VecDeque<ClientOutput>,
     out_chunk_size: usize,
     /// Unparsed input: an incomplete header.
@@ -128,7 +128,7 @@ impl Client {
             plays,
             handshake: Some(ClientHandshake::default()),
             reader: ChunkReader::default(),
-            state: State::Connecting,
+            state: ClientState::Connecting,
             out: VecDeque::new(),
             out_chunk_size: DEFAULT_CHUNK_SIZE,
             held: Vec::new(),
@@ -149,13 +149,13 @@ impl Client {
     /// Whether the upstream has accepted the publish, so that media may be sent.
     #[must_use]
     pub fn is_publishing(&self) -> bool {
-        matches!(self.state, State::Publishing(_))
+        matches!(self.state, ClientState::Publishing(_))
     }
 
     /// Whether the upstream has accepted the play, so that media comes.
     #[must_use]
     pub fn is_playing(&self) -> bool {
-        self.state == State::Playing
+        self.state == ClientState::Playing
     }
 
     /// Takes bytes of the upstream, in pieces of any size. Bytes after a close are ignored.
@@ -164,7 +164,7 @@ impl Client {
     /// If the upstream breaks a rule or a bound. The owner must then close the connection; outputs that are in the
     /// queue stay there.
     pub fn input(&mut self, data: &[u8]) -> Result<(), RtmpError> {
-        if self.state == State::Closed {
+        if self.state == ClientState::Closed {
             return Ok(());
         }
         self.received = self.received.wrapping_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
@@ -184,12 +184,12 @@ impl Client {
             result
         };
         if let Err(error) = result {
-            self.state = State::Closed;
+            self.state = ClientState::Closed;
             self.held = Vec::new();
             return Err(error);
         }
         let unacknowledged = self.received.wrapping_sub(self.acknowledged);
-        if self.state != State::Closed && unacknowledged >= self.window {
+        if self.state != ClientState::Closed && unacknowledged >= self.window {
             self.acknowledged = self.received;
             let received = self.received.to_be_bytes();
             self.send(chunk_stream::CONTROL, &control(message_type::ACK, &received));
@@ -200,7 +200,7 @@ impl Client {
     /// Publishes one message: an FLV tag body, or `onMetaData` with its name. Returns false, without an effect,
     /// before the upstream has accepted and after a close.
     pub fn publish(&mut self, kind: MediaKind, timestamp: u32, payload: &Bytes) -> bool {
-        let State::Publishing(stream_id) = self.state else { return false };
+        let ClientState::Publishing(stream_id) = self.state else { return false };
         let (type_id, chunk_stream, payload) = match kind {
             MediaKind::Audio => (message_type::AUDIO, chunk_stream::AUDIO, payload.clone()),
             MediaKind::Video => (message_type::VIDEO, chunk_stream::VIDEO, payload.clone()),
@@ -217,7 +217,7 @@ impl Client {
 
     /// Ends the publish from this side, then closes.
     pub fn finish(&mut self) {
-        if let State::Publishing(stream) = self.state {
+        if let ClientState::Publishing(stream) = self.state {
             let name = Value::String(self.target.stream().to_owned());
             self.command(0, "FCUnpublish", transaction::FC_UNPUBLISH, Value::Null, vec![name]);
             let number = Value::Number(f64::from(stream));
@@ -227,7 +227,7 @@ impl Client {
     }
 
     fn parse(&mut self, input: &mut &[u8]) -> Result<(), RtmpError> {
-        while !input.is_empty() && self.state != State::Closed {
+        while !input.is_empty() && self.state != ClientState::Closed {
             let before = input.len();
             if let Some(handshake) = &mut self.handshake {
                 let mut reply = Vec::new();
@@ -311,7 +311,7 @@ impl Client {
             self.command(0, "FCPublish", transaction::FC_PUBLISH, Value::Null, publish);
         }
         self.command(0, "createStream", transaction::CREATE_STREAM, Value::Null, Vec::new());
-        self.state = State::Creating;
+        self.state = ClientState::Creating;
     }
 
     fn created(&mut self, stream: u32) {
@@ -324,12 +324,12 @@ impl Client {
             let arguments = vec![name, Value::String("live".to_owned())];
             self.command(stream, "publish", transaction::PUBLISH, Value::Null, arguments);
         }
-        self.state = State::Starting(stream);
+        self.state = ClientState::Starting(stream);
     }
 
     fn close(&mut self) {
-        if self.state != State::Closed {
-            self.state = State::Closed;
+        if self.state != ClientState::Closed {
+            self.state = ClientState::Closed;
             self.held = Vec::new();
             self.out.push_back(ClientOutput::Close);
         }
