@@ -250,7 +250,7 @@ impl<K: Ord + Clone> Reservation<K> {
         let same: (Vec<K>, Vec<K>) = (keys(old), keys(new));
         assert!(
             Arc::ptr_eq(&old.pool, &new.pool) && same.0 == same.1,
-            "an account of the same keys"
+            "both accounts must have the same keys"
         );
         let mut state = new.pool.lock();
         if let Some(more) = amount.checked_sub(self.amount)

@@ -48,7 +48,7 @@ fn the_command_line_is_consistent() {
 }
 
 #[test]
-fn flags_of_run_win_over_the_file() {
+fn flags_of_run_override_the_file() {
     let file = TempFile::new(
         "run",
         "[server]\nlisten = \"127.0.0.1:1\"\nadmin_listen = \"127.0.0.1:2\"\n",
@@ -91,7 +91,7 @@ fn check_config_names_every_problem() {
 }
 
 #[test]
-fn what_is_unwise_is_said_and_refused_by_the_strict() {
+fn warnings_are_printed_and_fail_strict_mode() {
     let text = format!("{APPS}[server]\ntrusted_proxies = [\"0.0.0.0/0\"]\n");
     let file = TempFile::new("unwise", &text);
     let path = file.0.to_str().unwrap();
@@ -111,7 +111,7 @@ fn what_is_unwise_is_said_and_refused_by_the_strict() {
 }
 
 #[test]
-fn gen_config_prints_what_check_config_accepts() {
+fn check_config_accepts_the_output_of_gen_config() {
     let (code, out, _) = run(&["gen-config"]);
     assert_eq!((code, out.as_str()), (ExitCode::SUCCESS, DEFAULT_TOML));
     let file = TempFile::new("gen", &out);
@@ -119,7 +119,7 @@ fn gen_config_prints_what_check_config_accepts() {
 }
 
 #[test]
-fn gen_token_is_what_the_server_accepts() {
+fn the_server_accepts_the_output_of_gen_token() {
     let file = TempFile::new("token", APPS);
     let path = file.0.to_str().unwrap();
     let (code, token, err) = run(&[

@@ -37,7 +37,7 @@ impl Drop for Temp {
 const FILES: [&str; 4] = ["admin.token", "url.key", "ticket.key", "deployment.id"];
 
 #[test]
-fn what_is_missing_is_made_and_stays() {
+fn missing_files_are_created_and_kept() {
     let temp = Temp::new("made");
     let nested = temp.0.join("a/b");
     let dir = DataDir::open(&nested).unwrap();
@@ -67,7 +67,7 @@ fn what_is_missing_is_made_and_stays() {
 }
 
 #[test]
-fn a_token_of_the_operator_is_used() {
+fn the_operators_token_is_used() {
     let temp = Temp::new("own");
     DataDir::open(&temp.0).unwrap();
     let own = "x".repeat(40);
@@ -77,7 +77,7 @@ fn a_token_of_the_operator_is_used() {
 
 /// A user that can write there could choose the secrets.
 #[test]
-fn what_others_can_write_or_read_is_refused() {
+fn files_accessible_to_others_are_refused() {
     let temp = Temp::new("modes");
     DataDir::open(&temp.0).unwrap();
     for mode in [0o720, 0o702, 0o777] {
@@ -124,7 +124,7 @@ fn damaged_files_are_refused_and_never_replaced() {
 
 /// RST-3: two processes on one directory would overwrite each other's data.
 #[test]
-fn rst_3_a_directory_is_for_one_process() {
+fn rst_3_a_directory_belongs_to_one_process() {
     let temp = Temp::new("lock");
     let first = DirLock::take(&temp.0).unwrap();
     assert_eq!(temp.mode("lianmai.lock"), 0o600);
@@ -136,7 +136,7 @@ fn rst_3_a_directory_is_for_one_process() {
 }
 
 #[test]
-fn a_file_is_no_directory() {
+fn a_file_is_refused_as_a_directory() {
     let temp = Temp::new("file");
     fs::create_dir(&temp.0).unwrap();
     let path = temp.0.join("file");

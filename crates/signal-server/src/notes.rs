@@ -94,7 +94,7 @@ mod tests {
     async fn read(reader: &mut NoteReader, count: usize) -> Vec<u64> {
         let mut numbers = Vec::new();
         for _ in 0..count {
-            let note = reader.next().await.expect("somebody still notes");
+            let note = reader.next().await.expect("a sender exists");
             let Note::Closing { conn, .. } = *note else { panic!("{note:?}") };
             numbers.push(conn.0);
         }
@@ -113,13 +113,13 @@ mod tests {
         drop((notes, other));
         for reader in &mut readers {
             assert_eq!(read(reader, 10).await, Vec::from_iter(0..10));
-            assert!(reader.next().await.is_none(), "nobody is left who notes");
+            assert!(reader.next().await.is_none(), "every sender is dropped");
             assert_eq!(reader.missed.get(), 0);
         }
     }
 
     #[tokio::test]
-    async fn a_slow_reader_delays_nobody_and_its_loss_is_counted() {
+    async fn a_slow_reader_delays_nobody_and_its_lost_notes_are_counted() {
         const MORE: u64 = 100;
         let notes = Notes::new();
         let (mut slow, mut quick) =
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_loss_is_logged_once_in_a_while() {
+    async fn lost_notes_are_logged_at_a_limited_rate() {
         let mut reader = Notes::new().reader("slow", Counter::default());
         let start = Instant::now();
         assert!(

@@ -529,18 +529,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_part_that_fails_is_noticed() {
+    async fn a_failed_component_is_noticed() {
         const MOMENT: Duration = Duration::from_millis(50);
         let mut none = JoinSet::new();
         assert!(
             timeout(MOMENT, wait_for_failure("helper", &mut none)).await.is_err(),
-            "nothing can fail"
+            "no component can fail"
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(std::future::pending());
         assert!(
             timeout(MOMENT, wait_for_failure("shard", &mut tasks)).await.is_err(),
-            "all is well"
+            "no component has failed"
         );
         tasks.spawn(async { panic!("for the test") });
         assert!(timeout(MOMENT, wait_for_failure("shard", &mut tasks)).await.is_ok(), "a panic");

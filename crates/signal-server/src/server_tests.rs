@@ -261,7 +261,7 @@ async fn requests_without_their_bodies_do_not_silence_the_admin_listener() {
 
 /// Proves no rule of the protocol: the scheme of a token is case-insensitive, and content types are not guessed.
 #[tokio::test]
-async fn operators_are_answered_whatever_their_tools_write() {
+async fn the_bearer_scheme_is_case_insensitive_and_content_types_are_not_guessed() {
     let server = TestServer::start("bearer").await;
     let token = server.token.clone();
     for (scheme, status) in
@@ -324,7 +324,7 @@ async fn a_target_may_be_absolute() {
 
 /// Proves URL-15.
 #[tokio::test]
-async fn a_page_can_read_every_answer() {
+async fn every_answer_has_cors_headers_for_an_allowed_origin() {
     let server = TestServer::start("cors").await;
     let own: &'static str =
         Box::leak(format!("Origin: http://{}\r\n", server.addresses.public).into_boxed_str());
@@ -382,7 +382,7 @@ async fn comes_and_goes(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
 
 /// Proves CON-10.
 #[tokio::test]
-async fn a_socket_is_taken_back_from_http_with_tls_and_without() {
+async fn an_upgrade_returns_the_socket_with_and_without_tls() {
     let server = TestServer::start("upgrade").await;
     comes_and_goes(TcpStream::connect(server.addresses.public).await.unwrap()).await;
 

@@ -30,7 +30,7 @@ fn sum(held: &[Reservation<Key>]) -> usize {
 }
 
 #[test]
-fn one_that_is_alone_has_its_part() {
+fn a_single_key_gets_its_fraction() {
     let pool = Pool::new(WHOLE);
     let account = member(&pool, 1, 1);
     let held = take_all(&account);
@@ -38,12 +38,12 @@ fn one_that_is_alone_has_its_part() {
     assert_eq!(account.take(1).unwrap_err(), Full { key: Some((1, Some(1))) });
     assert_eq!((pool.used(), account.held()), (sum(&held), sum(&held)));
     drop((held, account));
-    assert_eq!((pool.used(), pool.keys()), (0, 0), "all is given back and forgotten");
+    assert_eq!((pool.used(), pool.keys()), (0, 0), "everything is released");
 }
 
 /// Forty members take all they can, and after each of them another member comes.
 #[test]
-fn the_greedy_leave_something_for_the_next() {
+fn greedy_keys_leave_capacity_for_the_next() {
     let pool = Pool::new(WHOLE);
     let mut greedy = Vec::new();
     let mut left = WHOLE * 3 / 4;
@@ -63,7 +63,7 @@ fn the_greedy_leave_something_for_the_next() {
 }
 
 #[test]
-fn what_is_the_least_is_there_to_the_end_of_the_parent() {
+fn the_minimum_is_granted_until_the_parent_is_full() {
     let pool: Pool<u8> = Pool::new(100);
     let account = |key| pool.account([(key, Share::of(1, 10).at_least(3))]);
     let held: Vec<_> = (0..200).map_while(|key| account(key).take(3).ok()).collect();
@@ -82,21 +82,21 @@ fn a_guard_grows_and_shrinks() {
     let mut held = account.take(10).unwrap();
     held.resize(60).unwrap();
     assert_eq!(held.resize(61).unwrap_err(), Full { key: Some("a") });
-    assert_eq!((held.amount(), account.held()), (60, 60), "what was held is held still");
+    assert_eq!((held.amount(), account.held()), (60, 60), "the amount is unchanged");
     held.resize(5).unwrap();
     // Another account of the same key shares its amount.
     let other = pool.account([("a", Share::capped(60, 100))]);
     let more = other.take(55).unwrap();
     assert!(account.take(1).is_err() && pool.used() == 60);
     drop(account);
-    assert_eq!(pool.keys(), 1, "it holds something");
+    assert_eq!(pool.keys(), 1, "the key still holds some");
     drop((held, more, other));
     assert_eq!((pool.used(), pool.keys()), (0, 0));
 }
 
 /// Seventeen addresses take all the slots they can.
 #[test]
-fn a_place_is_left_for_whoever_comes() {
+fn a_slot_is_left_for_a_new_key() {
     let slots = Slots::new(4096);
     let share = Share::capped(256, 4096);
     let fill = |address: u32| -> Vec<Slot<u32>> {
@@ -104,7 +104,7 @@ fn a_place_is_left_for_whoever_comes() {
     };
     let mut greedy: Vec<_> = (0..17).map(fill).collect();
     let counts: Vec<_> = greedy.iter().map(Vec::len).collect();
-    assert_eq!(counts[..9], [256; 9], "there is enough for some");
+    assert_eq!(counts[..9], [256; 9], "some capacity is left");
     assert!(counts.is_sorted_by(|a, b| a >= b) && counts[16] > 80, "{counts:?}");
     let next = fill(17);
     assert!(next.len() > 70, "{}", next.len());
@@ -114,13 +114,13 @@ fn a_place_is_left_for_whoever_comes() {
     assert_eq!(greedy.iter().map(Vec::len).sum::<usize>() + next.len() + others.len(), 4096);
     assert_eq!(slots.acquire([(9999, share)]).unwrap_err(), Full { key: None });
     greedy.clear();
-    assert_eq!(fill(18).len(), 255, "what is given back can be had, and it had one");
+    assert_eq!(fill(18).len(), 255, "released slots are available, and the key held one");
     drop((next, others));
     assert_eq!((slots.taken(), slots.keys()), (0, 0));
 }
 
 #[test]
-fn a_share_has_its_own_most() {
+fn a_key_has_its_own_maximum() {
     let pool = Pool::new(1000);
     let room = |key, share| pool.account([(key, share)]).room();
     assert_eq!(room(1, Share::capped(2, 1000)), 2);
@@ -129,7 +129,7 @@ fn a_share_has_its_own_most() {
     assert_eq!((room(1, Share::capped(1000, 1000)), room(1, Share::ALL)), (1000, 1000));
     assert_eq!((room(1, Share::of(3, 0)), room(1, Share::of(0, 3))), (1000, 0));
     let _others = pool.account([(2, Share::ALL)]).take(900).unwrap();
-    assert_eq!(room(1, Share::capped(124, 1000)), 12, "an eighth of what is left");
+    assert_eq!(room(1, Share::capped(124, 1000)), 12, "an eighth of the rest");
     assert_eq!(room(1, Share::capped(500, 1000)), 50);
     assert_eq!(room(1, Share::capped(2, 1000).at_least(5)), 2);
 }
@@ -215,7 +215,7 @@ proptest! {
 
     /// However much other keys hold, a key that holds nothing gets its part of what is left.
     #[test]
-    fn who_holds_nothing_is_refused_for_a_full_pool_only(
+    fn a_key_that_holds_nothing_is_refused_by_a_full_pool_only(
         takers in proptest::collection::vec((0u8..3, 0u8..30, 1usize..20_000), 0..100),
     ) {
         let pool = Pool::new(100_000);

@@ -27,7 +27,7 @@ fn a_burst_at_once_and_then_the_rate() {
 }
 
 #[test]
-fn odd_rates_are_bounds_all_the_same() {
+fn zero_rates_and_backward_clocks_are_handled() {
     let mut none = RateLimiter::new(Rate { interval: Duration::ZERO, burst: 0 }, 1);
     assert!((0..1000).all(|_| none.take(&1, ms(0)).is_ok()) && none.is_empty());
     let mut one = RateLimiter::new(Rate { interval: ms(5), burst: 0 }, 0);
@@ -38,16 +38,16 @@ fn odd_rates_are_bounds_all_the_same() {
 }
 
 #[test]
-fn who_used_most_is_remembered_longest() {
+fn the_heaviest_user_is_remembered_longest() {
     let mut rates = RateLimiter::new(Rate::per_second(1, 5), 10);
     while rates.take(&0, ms(0)).is_ok() {}
     for other in 1..10_000 {
         assert_eq!(rates.take(&other, ms(0)), Ok(()), "a new key is not refused");
         assert!(rates.len() <= 10);
     }
-    assert!(rates.take(&0, ms(0)).is_err(), "a crowd does not hide it");
+    assert!(rates.take(&0, ms(0)).is_err(), "other keys do not displace it");
     assert_eq!(rates.take(&1, ms(6000)), Ok(()));
-    assert_eq!(rates.len(), 1, "whose budget is whole is forgotten");
+    assert_eq!(rates.len(), 1, "a key with a full budget is dropped");
 }
 
 proptest! {
@@ -90,11 +90,11 @@ proptest! {
 }
 
 #[test]
-fn what_is_owed_is_told_and_goes_with_whoever_takes_it() {
+fn a_release_returns_and_removes_the_debt() {
     let mut rates = RateLimiter::new(Rate::per_second(10, 3), 100);
     assert_eq!((rates.owed(&"a", ms(0)), rates.release(&"a", ms(0))), (ms(0), ms(0)));
     rates.charge(&"a", ms(0), ms(0));
-    assert!(rates.is_empty(), "nothing is owed");
+    assert!(rates.is_empty(), "there is no debt");
     // The key is charged more than a burst, in addition to what it owes already.
     rates.charge(&"a", ms(400), ms(0));
     rates.charge(&"a", ms(200), ms(100));
@@ -103,5 +103,5 @@ fn what_is_owed_is_told_and_goes_with_whoever_takes_it() {
     assert_eq!(rates.release(&"a", ms(350)), ms(250));
     assert!(rates.is_empty());
     rates.charge(&"b", ms(100), ms(0));
-    assert_eq!((rates.owed(&"b", ms(100)), rates.len()), (ms(0), 0), "earned again");
+    assert_eq!((rates.owed(&"b", ms(100)), rates.len()), (ms(0), 0), "the debt is paid off");
 }

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_struct_is_an_object_however_deep() {
+    fn nested_structs_are_read_from_objects_only() {
         let inner = Outer { number: 7, colour: Some(Colour::Red), ..Outer::default() };
         let whole = Outer {
             many: vec![Outer::default()],

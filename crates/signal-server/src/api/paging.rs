@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_good_for_its_list_only() {
+    fn a_cursor_is_valid_for_its_list_only() {
         let page = |after: &str| PageQuery { limit: None, after: Some(after.to_owned()) };
         let text = cursor("members", &7);
         assert_eq!(page(&text).after::<u64>("members").unwrap(), Some(7));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_bounds() {
+    fn page_sizes_are_bounded() {
         let limit = |limit| PageQuery { limit, after: None }.limit();
         assert_eq!((limit(None).unwrap(), limit(Some(1)).unwrap()), (100, 1));
         assert!(

@@ -155,7 +155,9 @@ async fn a_stopping_server_answers_with_an_error_instead_of_a_partial_list() {
     for (frozen, mut mailbox) in [false, true].into_iter().zip(mailboxes) {
         tokio::spawn(async move {
             while let Some(message) = mailbox.recv().await {
-                let ShardMsg::Admin { answer, .. } = message else { panic!("something else") };
+                let ShardMsg::Admin { answer, .. } = message else {
+                    panic!("expected a command of the API")
+                };
                 let reply = if frozen {
                     Err(ErrorName::Draining.into())
                 } else {
@@ -166,14 +168,16 @@ async fn a_stopping_server_answers_with_an_error_instead_of_a_partial_list() {
         });
     }
     let router = routes(shards, &scratch.1).await;
-    assert_eq!(ask(&router, QUESTIONS[0]).await, draining, "a part of the channels is no list");
+    assert_eq!(ask(&router, QUESTIONS[0]).await, draining, "a partial list must not be sent");
 
     // All shards are frozen.
     let (shards, mailboxes) = Shards::new(2);
     for mut mailbox in mailboxes {
         tokio::spawn(async move {
             while let Some(message) = mailbox.recv().await {
-                let ShardMsg::Admin { answer, .. } = message else { panic!("something else") };
+                let ShardMsg::Admin { answer, .. } = message else {
+                    panic!("expected a command of the API")
+                };
                 answer.send(Err::<_, RpcError>(ErrorName::Draining.into())).unwrap();
             }
         });
@@ -190,7 +194,7 @@ async fn a_stopping_server_answers_with_an_error_instead_of_a_partial_list() {
     for question in QUESTIONS.into_iter().chain(["GET /metrics"]) {
         assert_eq!(ask(&router, question).await, draining, "ended: {question}");
     }
-    assert_eq!(ask(&router, "GET /healthz").await.0, 200, "it lives");
+    assert_eq!(ask(&router, "GET /healthz").await.0, 200, "the shard is alive");
 }
 
 /// One of two shards has a ban, made by a moderator.
@@ -203,7 +207,9 @@ async fn operators_see_and_lift_bans() {
     for (bans, mut mailbox) in [vec![ban], Vec::new()].into_iter().zip(mailboxes) {
         tokio::spawn(async move {
             while let Some(message) = mailbox.recv().await {
-                let ShardMsg::Admin { command, answer } = message else { panic!("something else") };
+                let ShardMsg::Admin { command, answer } = message else {
+                    panic!("expected a command of the API")
+                };
                 let reply = match command {
                     AdminCommand::ListBans(_) => AdminReply::Bans(bans.clone()),
                     AdminCommand::LiftBan { .. } => AdminReply::Lifted(1),
@@ -239,7 +245,9 @@ async fn obliging(scratch: &Scratch) -> (Router, Arc<std::sync::atomic::AtomicUs
         let asked = asked.clone();
         tokio::spawn(async move {
             while let Some(message) = mailbox.recv().await {
-                let ShardMsg::Admin { command, answer } = message else { panic!("something else") };
+                let ShardMsg::Admin { command, answer } = message else {
+                    panic!("expected a command of the API")
+                };
                 asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let reply = match command {
                     AdminCommand::PageChannels { .. } => AdminReply::Channels(Vec::new()),
@@ -384,7 +392,11 @@ async fn a_repeated_request_takes_effect_once() {
     assert_eq!((bad.0, bad.1.as_str(), bad.2), (400, "invalidParams", true));
     assert_eq!(ask(kick, "", "{}").await.1, "badIdempotencyKey");
     assert_eq!(ask(kick, &"x".repeat(129), "{}").await.1, "badIdempotencyKey");
-    assert_eq!(ask("GET /v1/apps/demo/channels", "a", "").await.0, 200, "a read has no need");
+    assert_eq!(
+        ask("GET /v1/apps/demo/channels", "a", "").await.0,
+        200,
+        "a read ignores the idempotency key"
+    );
     // A secret is given once, and the file does not hold it.
     let make = "POST /v1/apps/demo/keys";
     let scopes = r#"{"scopes": ["read"]}"#;
@@ -398,7 +410,7 @@ async fn a_repeated_request_takes_effect_once() {
     let key = made["text"].as_str().unwrap();
     let headers = [("idempotency-key", "a")];
     let (status, ..) = send_as(&router, key, kick, &headers, r#"{"durationS": 5}"#).await;
-    assert_eq!((status, count()), (200, 3), "a kick, a read, a kick");
+    assert_eq!((status, count()), (200, 3), "expected a kick, a read and a kick");
 }
 
 /// Proves no rule of the protocol: errors of a request are reported, and nothing changes.
@@ -529,9 +541,13 @@ async fn tokens_and_webhooks_are_created_and_removed() {
     let (_, letters) = send(&router, &format!("GET {path}/deadLetters"), "").await;
     assert_eq!(letters, json!({"deadLetters": []}));
     let (status, _) = send(&router, &format!("GET {}", path.replace("demo", "other")), "").await;
-    assert_eq!(status, 404, "of another app");
+    assert_eq!(status, 404, "the webhook of another app");
     let again = Endpoints::load(scratch.1.database()).await.unwrap();
-    assert_eq!(again.of(&"demo".parse().unwrap())[0].secrets.len(), 2, "the old one signs still");
+    assert_eq!(
+        again.of(&"demo".parse().unwrap())[0].secrets.len(),
+        2,
+        "the old secret still signs"
+    );
     assert_eq!(send(&router, &format!("DELETE {path}"), "").await.0, 200);
     let (_, none) = send(&router, "GET /v1/apps/demo/webhooks", "").await;
     assert_eq!(none, json!({"webhooks": []}));

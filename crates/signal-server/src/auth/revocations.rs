@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_issued_before_is_refused_of_one_or_of_all() {
+    fn tokens_issued_before_a_revocation_are_refused() {
         let app = |text: &str| text.parse::<Appkey>().unwrap();
         let issued = |at| Grant { issued_at: Some(WallTime(at)), ..Grant::debug() };
         let revoked = RevocationList::default();
@@ -50,11 +50,14 @@ mod tests {
         revoked.revoke(app("a"), Some(UserId(7)), WallTime(5_000));
         assert!(is(7, 4_999) && !is(7, 5_000) && !is(8, 0));
         revoked.revoke(app("a"), Some(UserId(7)), WallTime(4_000));
-        assert!(is(7, 4_999), "it does not go back");
+        assert!(is(7, 4_999), "an earlier time changes nothing");
         revoked.revoke(app("a"), None, WallTime(6_000));
         assert!(is(7, 5_999) && is(8, 5_999) && !is(8, 6_000));
         assert!(!revoked.is_revoked(&app("b"), Some(UserId(7)), &issued(0)));
-        assert!(!revoked.is_revoked(&app("a"), Some(UserId(7)), &Grant::debug()), "no token");
+        assert!(
+            !revoked.is_revoked(&app("a"), Some(UserId(7)), &Grant::debug()),
+            "debug mode has no token"
+        );
         let named = Grant { uid: Some(UserId(7)), ..issued(5_999) };
         assert!(revoked.is_revoked(&app("a"), None, &named));
     }

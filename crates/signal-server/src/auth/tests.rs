@@ -100,7 +100,7 @@ fn with(changes: Value) -> Value {
 
 /// Proves AUT-1, TOK-2.
 #[test]
-fn debug_apps_take_no_token() {
+fn debug_apps_need_no_token() {
     let authenticator = authenticator();
     let enter = |token: Option<&str>| {
         authenticator.verify_join(&join("demo", "room", None, token.map(str::to_owned)))
@@ -119,7 +119,7 @@ fn debug_apps_take_no_token() {
 
 /// Proves AUT-1.
 #[test]
-fn safe_apps_need_one() {
+fn safe_apps_need_a_token() {
     let authenticator = authenticator();
     assert_eq!(
         authenticator.verify_join(&join("live", "room", Some(7), None)),
@@ -139,7 +139,7 @@ fn safe_apps_need_one() {
 /// Another implementation of HMAC and base64 made the token.
 /// Proves AUT-3.
 #[test]
-fn a_foreign_jwt_is_understood() {
+fn a_jwt_of_another_library_is_accepted() {
     let token = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImsxIiwidHlwIjoiSldUIn0.eyJhcHBrZXkiOiJsaXZlIiwiY2hhbm5lbCI6InJvb20iLCJ1aWQiOiI3IiwiaWF0IjoxNzAwMDAwMDAwLCJleHAiOjE3MDAwMDM2MDB9.L0uv_vuySTpMgJY0wOSWl0beQ0uRW991k2MXcwEkmz8";
     let expected = Grant {
         rights: Rights::MEMBER,
@@ -225,7 +225,7 @@ fn the_algorithm_is_pinned() {
 
 /// Proves AUT-3.
 #[test]
-fn the_key_id_chooses_the_key() {
+fn the_kid_selects_the_key() {
     let token = |app: &str, kid: Value, secret: &str| {
         let header = match kid {
             Value::Null => json!({"alg": "HS256"}),
@@ -341,7 +341,7 @@ fn nim_json(json: impl Fn(&str) -> String) -> String {
 /// Another implementation made the signature and base64, for appkey `nim`.
 /// Proves AUT-2, AUT-6.
 #[test]
-fn a_foreign_basic_token_is_understood() {
+fn a_basic_token_of_another_library_is_accepted() {
     let token = "eyJzaWduYXR1cmUiOiAiMDdiOTNhYWEzZGUyNDEzZDYxOGQ4OGVmOWEyMTBjYTI1YmMwYjUxYyIsICJjdXJUaW1lIjogMTcwMDAwMDAwMDEyMywgInR0bCI6IDM2MDB9";
     let expected = Grant {
         rights: Rights::MEMBER,

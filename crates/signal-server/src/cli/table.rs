@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_they_must_be_and_nothing_escapes() {
+    fn columns_fit_their_content_and_control_characters_are_escaped() {
         let rows = [
             json!({"uid": "7", "name": "\u{1b}[2J", "kinds": ["audio", "video"], "at": {"x": 1}}),
             json!({"uid": "12345", "kinds": [], "name": "x".repeat(100)}),

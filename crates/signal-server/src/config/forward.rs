@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_filled_in_and_cannot_leave_their_place() {
+    fn values_are_filled_in_and_escaped() {
         assert_eq!(
             stream("rtmp://h/app/{channel}-{uid}-{kind}?k={channel}", "room"),
             "room-7-av?k=room"
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_forwards_is_told() {
+    fn problems_of_forwards_are_reported() {
         let paths = |forwards: &str| -> Vec<String> {
             let found = problems(forwards, &[]);
             assert!(!found.iter().any(|(_, text)| text.contains("secret")), "{found:?}");

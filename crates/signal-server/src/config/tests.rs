@@ -169,7 +169,7 @@ fn later_sources_win() {
 }
 
 #[test]
-fn text_that_looks_like_a_number_is_text_where_text_is_wanted() {
+fn a_number_is_read_as_text_for_a_text_setting() {
     let flags = [("server.data_dir", "2026".to_owned())];
     let config = Config::load(None, std::iter::empty(), &flags).unwrap();
     assert_eq!(config.data_dir, PathBuf::from("2026"));
@@ -190,7 +190,7 @@ fn the_environment_is_checked_like_the_file() {
 }
 
 #[test]
-fn every_problem_is_named_at_once() {
+fn all_problems_are_reported_together() {
     let text = r#"
 surprise = true
 [server]
@@ -275,7 +275,7 @@ filter = "lianmai=loud=quiet"
 }
 
 #[test]
-fn a_broken_or_missing_file_is_one_problem() {
+fn a_malformed_or_missing_file_is_one_problem() {
     let found = problems("syntax", &format!("[server]\n\n[[apps]]\nsecret = \"{SECRET}\n"));
     let [(_, text)] = &found[..] else { panic!("{found:?}") };
     assert!(text.starts_with("line 4, column ") && !text.contains(SECRET), "{text}");
@@ -289,7 +289,7 @@ fn safe(rest: &str) -> String {
 }
 
 #[test]
-fn a_safe_app_is_read_whole() {
+fn all_settings_of_a_safe_app_are_read() {
     let file = TempFile::new("jwt-secret", &format!("{SECRET}\n"));
     let text = safe(&format!(
         "duplicate = \"rejectNew\"\ndissolve_on_creator_leave = true\n\
@@ -322,7 +322,7 @@ fn a_safe_app_is_read_whole() {
 }
 
 #[test]
-fn what_is_wrong_with_apps_is_told() {
+fn problems_of_apps_are_reported() {
     let jwt = format!("[[apps.jwt]]\nkid = \"a\"\nsecret = \"{SECRET}\"\n");
     let basic = |ttls: &str| {
         safe(&format!("[apps.basic]\nsecret = \"{SECRET}\"\nallowed_ttls_s = {ttls}\n"))
@@ -398,7 +398,7 @@ fn problems_hold_no_secret() {
 
 /// Access from other machines must be configured: safe mode, or the addresses that may use debug mode.
 #[test]
-fn listeners_beyond_loopback_need_consent() {
+fn listeners_beyond_loopback_need_a_safe_app_or_allow_from() {
     let jwt = format!("[[apps.jwt]]\nkid = \"a\"\nsecret = \"{SECRET}\"\n");
     let case = |name: &str, server: &str, rest: &str| {
         let text = format!("[server]\n{server}\n{rest}");
@@ -411,7 +411,7 @@ fn listeners_beyond_loopback_need_consent() {
         assert_eq!(case("lan", &lan, ""), [path.as_str()], "debug");
         assert!(case("lan-safe", &lan, &safe(&jwt)).is_empty(), "safe");
         let consent = "[debug]\nallow_from = [\"192.0.2.0/24\"]";
-        assert!(case("lan-consent", &lan, consent).is_empty(), "debug with consent");
+        assert!(case("lan-consent", &lan, consent).is_empty(), "debug with allow_from");
 
         let any = format!("{key} = \"[::]:9000\"");
         let expected: &[&str] = if key == "admin_listen" { &[] } else { &[&path] };
@@ -426,7 +426,7 @@ fn listeners_beyond_loopback_need_consent() {
 }
 
 #[test]
-fn tls_needs_two_files_that_are_there() {
+fn tls_needs_two_existing_files() {
     let file = TempFile::new("cert", "");
     let there = file.0.display();
     let cases = [
@@ -465,7 +465,7 @@ fn tls_needs_two_files_that_are_there() {
 }
 
 #[test]
-fn hosts_and_origins_are_normal() {
+fn hosts_and_origins_are_normalized() {
     let config = load(
         "normal",
         "[server]\nhosts = [\"LIVE.example\", \"10.0.0.1\", \"2001:DB8:0::1\"]\n\
@@ -487,7 +487,7 @@ fn hosts_and_origins_are_normal() {
 }
 
 #[test]
-fn ranges_contain_what_they_say() {
+fn ip_ranges_contain_the_right_addresses() {
     let contains =
         |range: &str, ip: &str| range.parse::<Cidr>().unwrap().contains(ip.parse().unwrap());
     assert!(contains("10.0.0.0/8", "10.255.0.1") && !contains("10.0.0.0/8", "11.0.0.0"));
@@ -517,7 +517,7 @@ fn ranges_contain_what_they_say() {
 }
 
 #[test]
-fn secrets_compare_and_hide() {
+fn secrets_compare_equal_and_are_hidden_in_debug_output() {
     let secret = Secret::new("abc");
     assert!(secret.equals("abc"));
     for other in ["", "ab", "abcd", "abd", "Abc"] {
@@ -527,7 +527,7 @@ fn secrets_compare_and_hide() {
 }
 
 #[test]
-fn rst_1_a_drain_leaves_room_between_notice_and_freeze() {
+fn rst_1_a_drain_leaves_time_between_notice_and_freeze() {
     let drain = builtin().drain;
     assert_eq!((drain.freeze_ms(), drain.notice_ms), (8_000, 1_000));
     for (name, text, path) in [
@@ -543,7 +543,7 @@ fn rst_1_a_drain_leaves_room_between_notice_and_freeze() {
 }
 
 #[test]
-fn an_address_without_a_rate_has_no_budget() {
+fn a_connection_rate_of_zero_means_no_limit() {
     let Rate { per_second, burst } = builtin().rate().unwrap();
     assert_eq!((per_second, burst), (50, 200));
     let config = load("rate", "[limits]\nconnections_per_second = 0", &[]).unwrap();

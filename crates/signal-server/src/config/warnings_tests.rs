@@ -53,7 +53,7 @@ fn app(name: &str, secret: &str) -> String {
 }
 
 #[test]
-fn what_is_open_is_said() {
+fn open_settings_are_warned_of() {
     let files = Files::new("open");
     let safe = app("live", &format!("{GOOD:?}"));
     let pem = files.write("pem", "", 0o600);
@@ -77,7 +77,7 @@ fn what_is_open_is_said() {
 }
 
 #[test]
-fn files_of_secrets_are_for_their_owner() {
+fn secret_files_must_not_be_accessible_to_others() {
     let files = Files::new("modes");
     let inline = app("live", &format!("{GOOD:?}"));
     for (mode, expected) in [
@@ -89,7 +89,7 @@ fn files_of_secrets_are_for_their_owner() {
     ] {
         assert_eq!(files.warnings(&inline, mode), expected, "{mode:o}");
     }
-    assert!(files.warnings("[server]\n", 0o644).is_empty(), "it holds no secret");
+    assert!(files.warnings("[server]\n", 0o644).is_empty(), "the file holds no secret");
     assert_eq!(files.warnings("[server]\n", 0o646), ["config.toml"], "debug mode can be set");
     let forward = "[[apps.forward]]\nurl = \"rtmp://cdn.example/app/{uid}?key=secret\"\n";
     let debug = format!("[[apps]]\nappkey = \"live\"\nmode = \"debug\"\n{forward}");
@@ -112,7 +112,7 @@ fn files_of_secrets_are_for_their_owner() {
 }
 
 #[test]
-fn a_secret_is_for_one_app() {
+fn a_secret_shared_by_two_apps_is_warned_of() {
     let files = Files::new("shared");
     let [good, other] = [GOOD, OTHER].map(|secret| format!("{secret:?}"));
     let text = app("one", &good) + &app("two", &other) + &app("three", &good);
@@ -123,7 +123,7 @@ fn a_secret_is_for_one_app() {
 }
 
 #[test]
-fn a_secret_that_repeats_itself_is_none() {
+fn a_repetitive_secret_is_refused() {
     for weak in [
         "0123456789abcdef0123456789abcdef",
         "abcdefghijklmnopqrstuvwxyz012345",

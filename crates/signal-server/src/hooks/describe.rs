@@ -216,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn every_event_is_described_as_it_is_written() {
+    fn every_event_description_matches_its_json() {
         let mut described = BTreeSet::new();
         for sample in samples() {
             let Ok(Value::Object(mut written)) = serde_json::to_value(&sample) else { panic!() };
             written.remove("type");
             let of_kind = ALL.iter().copied().find(|(kind, _, _)| *kind == sample.kind());
-            let (kind, _, data) = of_kind.expect("described");
+            let (kind, _, data) = of_kind.expect("every event kind is described");
             described.insert(kind);
             for (name, _, required, _) in data {
                 assert!(!required || written.contains_key(*name), "{kind} {name}");

@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_urls_are_read() {
+    fn only_complete_urls_are_accepted() {
         let target = Target::read("https://a.example/hook?x=1").unwrap();
         assert_eq!((target.port, target.path.as_str(), target.tls), (443, "/hook?x=1", true));
         let target = Target::read("http://[::1]:8080").unwrap();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn inside_is_not_reached_unless_it_is_allowed() {
+    fn internal_addresses_need_permission() {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         let none = Egress::default();
         for inside in [

@@ -44,7 +44,7 @@ async fn receiver(answer: Vec<u8>) -> (String, tokio::task::JoinHandle<String>) 
 }
 
 #[tokio::test]
-async fn a_2xx_is_taken_and_nothing_else_is() {
+async fn only_a_2xx_answer_counts_as_delivered() {
     let poster = poster(&["127.0.0.1"], &[]);
     let large =
         [&b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n"[..], &[b'x'; 1 << 20]].concat();
@@ -77,7 +77,7 @@ async fn a_2xx_is_taken_and_nothing_else_is() {
 }
 
 #[tokio::test]
-async fn what_is_inside_is_not_asked() {
+async fn internal_addresses_are_not_called() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let inside = Err(PostError::Egress(EgressError::Internal));
@@ -93,11 +93,14 @@ async fn what_is_inside_is_not_asked() {
     assert_eq!(metadata, inside);
     let none = post(&poster(&[], &[]), "https://nobody.invalid/").await;
     assert_eq!(none, Err(PostError::Egress(EgressError::Resolve)));
-    assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none(), "somebody came");
+    assert!(
+        futures_util::FutureExt::now_or_never(listener.accept()).is_none(),
+        "the server was called"
+    );
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_trusts_is_refused() {
+async fn an_untrusted_certificate_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -114,7 +117,7 @@ async fn a_certificate_that_nobody_trusts_is_refused() {
     tokio::spawn(async move {
         let (socket, _) = listener.accept().await.unwrap();
         let accepted = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(socket).await;
-        assert!(accepted.is_err(), "it was trusted");
+        assert!(accepted.is_err(), "the certificate was trusted");
     });
     let refused = post(&poster(&["127.0.0.1"], &[]), &format!("https://{address}/")).await;
     assert_eq!(refused, Err(PostError::Tls));

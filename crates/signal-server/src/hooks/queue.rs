@@ -128,7 +128,7 @@ impl Queue {
                 let wait = FIRST_WAIT_MS.checked_shl(*refusals).unwrap_or(MAX_WAIT_MS);
                 let until = now + wait.min(MAX_WAIT_MS);
                 *refusals = (*refusals + 1).min(20);
-                endpoint.lanes.get_mut(&key.channel).expect("it was just there").0 = Lane::Waiting;
+                endpoint.lanes.get_mut(&key.channel).expect("the lane exists").0 = Lane::Waiting;
                 endpoint.waiting.insert((until, key.channel.clone()));
             }
         }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_runs_once_and_again_where_there_was_news() {
+    fn a_lane_runs_again_if_events_came_while_it_ran() {
         let mut queue = Queue::default();
         for _ in 0..3 {
             queue.enqueue(key("a", "1"));
@@ -200,16 +200,16 @@ mod tests {
         queue.enqueue(key("a", "1"));
         queue.finish(&key("a", "1"), Outcome::Empty, 0);
         queue.finish(&key("a", "2"), Outcome::Empty, 0);
-        assert_eq!(served(&mut queue, 0), ["a1"], "news came while it ran");
+        assert_eq!(served(&mut queue, 0), ["a1"], "an event came while the lane ran");
         queue.finish(&key("a", "1"), Outcome::Advanced { accepted: true }, 0);
-        assert_eq!(served(&mut queue, 0), ["a1"], "there may be more");
+        assert_eq!(served(&mut queue, 0), ["a1"], "more events may wait");
         queue.finish(&key("a", "1"), Outcome::Empty, 0);
         queue.finish(&key("b", "1"), Outcome::Empty, 0);
         assert_eq!((queue.lanes(), queue.endpoints.len(), queue.running), (0, 0, 0));
     }
 
     #[test]
-    fn what_is_refused_waits_longer_each_time_until_something_is_taken() {
+    fn retries_back_off_until_a_delivery_succeeds() {
         let mut queue = Queue::default();
         let (one, other) = (key("a", "1"), key("a", "2"));
         queue.enqueue(one.clone());
@@ -225,17 +225,17 @@ mod tests {
         served(&mut queue, now);
         queue.finish(&one, Outcome::Refused, now);
         queue.enqueue(other.clone());
-        assert_eq!(served(&mut queue, now), ["a2"], "another channel does not wait");
+        assert_eq!(served(&mut queue, now), ["a2"], "the lane of another channel does not wait");
         queue.finish(&other, Outcome::Advanced { accepted: true }, now);
-        assert_eq!(served(&mut queue, now), ["a2", "a1"], "the endpoint is well again");
+        assert_eq!(served(&mut queue, now), ["a2", "a1"], "the endpoint has recovered");
         queue.finish(&one, Outcome::Advanced { accepted: true }, now);
         served(&mut queue, now);
         queue.finish(&one, Outcome::Refused, now);
-        assert_eq!(queue.deadline(), Some(now + 500), "from the beginning");
+        assert_eq!(queue.deadline(), Some(now + 500), "the backoff starts again");
     }
 
     #[test]
-    fn no_endpoint_has_all_attempts() {
+    fn no_endpoint_takes_all_attempts() {
         let mut queue = Queue::default();
         for channel in 0..200 {
             queue.enqueue(key("a", &channel.to_string()));

@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn every_secret_signs_and_what_is_none_does_not() {
+    fn every_secret_signs_and_malformed_ones_do_not() {
         let secrets = [new_secret().unwrap(), new_secret().unwrap(), Secret::new("none")];
         let signed = signature(&secrets, "a", 1, b"").unwrap();
         assert_eq!(signed.split(' ').count(), 2);

@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_of_an_answer_loses_its_connection() {
+    async fn a_client_that_reads_nothing_of_an_answer_is_disconnected() {
         let router = Router::new().route("/", get(async || vec![b' '; 1 << 20]));
         let (near, mut far) = duplex(1024);
         let (_phase, stop) = watch::channel(Phase::Serving);
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_counts_once_for_each_client_that_it_goes_over_to() {
+    async fn a_connection_counts_once_for_each_client_it_serves() {
         let rate = ConnectionRate { per_second: 1, burst: 2 };
         let proxied = service(Router::new(), Some(ConnectLimiter::new(Some(rate), false)));
         let admit_client =
@@ -420,25 +420,25 @@ mod tests {
         assert!(
             admit_client("192.0.2.2") && admit_client("192.0.2.1") && admit_client("192.0.2.2")
         );
-        assert!(!admit_client("192.0.2.1") && !admit_client("192.0.2.1"), "it comes too often");
-        assert!(!admit_client("192.0.2.2"), "the refused one was another client");
+        assert!(!admit_client("192.0.2.1") && !admit_client("192.0.2.1"), "the rate is exceeded");
+        assert!(!admit_client("192.0.2.2"), "the refused request came from another client");
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(admit_client("192.0.2.1") && admit_client("192.0.2.1"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_take_an_answer_loses_its_connection() {
+    async fn a_client_that_does_not_read_an_answer_is_disconnected() {
         const LIMIT: Duration = Duration::from_secs(30);
         let hangup = Hangup::default();
         let hung_up = async |hangup: &Hangup| timeout(LIMIT * 2, hangup.0.notified()).await.is_ok();
         let mut written = hangup.clone().unless_written(Bytes::from_static(b"abc"), LIMIT);
         assert_eq!(written.split_to(2), "ab");
         drop(written);
-        assert!(!hung_up(&hangup).await, "all of it was written");
+        assert!(!hung_up(&hangup).await, "the whole answer was written");
         let held = hangup.clone().unless_written(Bytes::from_static(b"abc"), LIMIT);
         let rest = held.slice(2..);
         drop(held);
-        assert!(hung_up(&hangup).await, "a part of it is not written");
+        assert!(hung_up(&hangup).await, "a part of the answer is unwritten");
         drop(rest);
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_comes_at_once_and_then_at_its_rate() {
+    fn an_address_has_a_burst_and_then_its_rate() {
         let (limiter, start) = (limiter(10, 3), Instant::now());
         let come =
             |address: &str, ms| limiter.allow(ip(address), start + Duration::from_millis(ms));
@@ -82,7 +82,7 @@ mod tests {
         assert!(come("192.0.2.2", 0), "another address");
         assert!(come("192.0.2.1", 100) && !come("192.0.2.1", 100));
         for _ in 0..3 {
-            assert!(come("192.0.2.1", 10_000), "all is earned again");
+            assert!(come("192.0.2.1", 10_000), "the burst is refilled");
         }
         assert!(!come("192.0.2.1", 10_000));
         for _ in 0..3 {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn the_number_of_tracked_addresses_is_bounded() {
         let (limiter, start) = (limiter(1, 2), Instant::now());
         let address = |n: u32| IpAddr::V4(n.into());
         assert!(limiter.allow(address(0), start) && limiter.allow(address(0), start));
@@ -113,8 +113,8 @@ mod tests {
             assert!(limiter.allow(address(n), start));
         }
         assert_eq!(remembered(&limiter), MAX_ADDRESSES);
-        assert!(!limiter.allow(address(0), start), "who came most is still remembered");
+        assert!(!limiter.allow(address(0), start), "the most frequent address is still tracked");
         assert!(limiter.allow(address(70_000), start + Duration::from_secs(60)));
-        assert_eq!(remembered(&limiter), 1, "the rest is forgotten");
+        assert_eq!(remembered(&limiter), 1, "the other addresses are dropped");
     }
 }

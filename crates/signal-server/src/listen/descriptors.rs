@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_is_left_alone() {
+    fn fitting_limits_are_unchanged() {
         let wanted = Connections { public: 50_000, rtmp: 4096, admin: 64 };
         let enough = 50_000 + 4096 + 64 + OWN + 2 * MAX_REFUSALS;
         for limit in [enough, 1 << 20, usize::MAX] {
@@ -117,30 +117,34 @@ mod tests {
     }
 
     #[test]
-    fn tasks_and_forwards_take_theirs_first() {
+    fn tasks_and_forwards_are_reserved_first() {
         let mut config = Config::load(None, std::iter::empty(), &[]).unwrap();
         let left = |config: &Config| for_connections(1600, config);
         config.tasks.serve = Some(false);
         assert_eq!(left(&config), 1600);
         config.tasks.serve = Some(true);
         (config.tasks.cpu_percent, config.tasks.memory_bytes) = (100_000, 1400 << 20);
-        assert_eq!(left(&config), 1600 - 10 * PER_RUN, "as many as fit into the memory");
+        assert_eq!(left(&config), 1600 - 10 * PER_RUN, "tasks are bounded by memory");
         config.tasks.cpu_percent = 20;
-        assert_eq!(left(&config), 1600 - 5 * PER_RUN, "as many as fit into the processor");
+        assert_eq!(left(&config), 1600 - 5 * PER_RUN, "tasks are bounded by the processor");
         (config.tasks.cpu_percent, config.tasks.memory_bytes) = (100_000, 1 << 40);
-        assert_eq!(left(&config), 1200, "most of it is for those who connect");
+        assert_eq!(left(&config), 1200, "most descriptors are for connections");
     }
 
     #[test]
-    fn the_bound_for_one_address_stays_a_part() {
+    fn the_limit_per_address_stays_a_fraction() {
         assert_eq!(fit_per_address(256, 4096, 4096), 256);
         assert_eq!(fit_per_address(256, 4096, 220), 27);
         assert_eq!(fit_per_address(256, 4096, 1), 1);
-        assert_eq!(fit_per_address(4096, 4096, 220), 4096, "behind a proxy it is no part");
+        assert_eq!(
+            fit_per_address(4096, 4096, 220),
+            4096,
+            "behind a proxy the limit is not reduced"
+        );
     }
 
     #[test]
-    fn everybody_gets_something_and_the_sum_fits() {
+    fn every_listener_gets_some_and_the_sum_fits() {
         let wanted = Connections { public: 50_000, rtmp: 4096, admin: 64 };
         for limit in [80, 128, 256, 1024, 4096, 20_000] {
             let Connections { public, rtmp, admin } = divide(limit, wanted);
@@ -148,7 +152,7 @@ mod tests {
             assert!(public > rtmp && rtmp > 0 && admin > 0, "{limit}: {public} {rtmp} {admin}");
         }
         let few = Connections { public: 10, rtmp: 500, admin: 64 };
-        assert_eq!(divide(1024, few), few, "RTMP takes what the public listener leaves");
+        assert_eq!(divide(1024, few), few, "RTMP gets what the public listener leaves");
         assert_eq!(divide(0, wanted), Connections { public: 1, rtmp: 1, admin: 1 });
     }
 }

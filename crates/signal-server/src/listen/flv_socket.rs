@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_file_comes_in_messages_of_whole_tags() {
+    async fn each_message_holds_complete_tags() {
         let mut play_test = TestPlay::new(RelayConfig::default()).await;
         play_test.send(MediaKind::Audio, &[0x2F]);
         play_test.send(MediaKind::Video, KEY);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_player_may_ping_for_as_long_as_it_plays() {
+    async fn a_player_may_ping_while_it_plays() {
         let mut play_test = TestPlay::new(RelayConfig::default()).await;
         play_test.send(MediaKind::Audio, &[0x2F]);
         play_test.send(MediaKind::Video, KEY);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_end_has_its_code() {
+    async fn each_end_has_its_close_code() {
         let begun = async |config| {
             let mut play_test = TestPlay::new(config).await;
             play_test.send(MediaKind::Audio, &[0x2F]);
@@ -265,7 +265,7 @@ mod tests {
         let publisher = hub.publish(&Allow, request(Direction::Publish)).await.unwrap();
         let mut play_test = TestPlay { hub, publisher, socket, phase };
         assert_eq!(play_test.frame().await, (0x88, 1000_u16.to_be_bytes().to_vec()));
-        assert_eq!(play_test.hub.stats().players, 0, "its place is free");
+        assert_eq!(play_test.hub.stats().players, 0, "the connection permit is released");
     }
 
     /// A TLS connection over loopback: the stream of the client, and the halves of the server.
@@ -301,7 +301,7 @@ mod tests {
 
     /// A cut ends a play at once, even within a message, with TLS as well as without.
     #[tokio::test]
-    async fn a_cut_ends_a_play_by_tls_within_its_message() {
+    async fn a_cut_ends_a_tls_play_within_a_message() {
         const LARGE: usize = 12 << 20;
         let hub = Hub::new(RelayConfig::default());
         let publisher = hub.publish(&Allow, request(Direction::Publish)).await.unwrap();
@@ -316,6 +316,6 @@ mod tests {
         play.await.unwrap();
         let mut rest = Vec::new();
         let _ = client.read_to_end(&mut rest).await;
-        assert!(rest.len() < LARGE, "it got everything");
+        assert!(rest.len() < LARGE, "the player got the whole message");
     }
 }

@@ -122,7 +122,7 @@ fn the_public_host_is_allowed() {
 
 /// Proves CON-3.
 #[test]
-fn there_is_one_host() {
+fn exactly_one_host_header_is_required() {
     expect(&debug(), LOOPBACK, &[], BAD);
     expect(&debug(), LOOPBACK, &[("host", "localhost"), ("host", "localhost")], BAD);
 }
@@ -168,7 +168,7 @@ fn origins_are_own_or_listed() {
 /// Host and Origin name the same foreign host, so comparing them would prove nothing.
 /// Proves CON-3.
 #[test]
-fn rebinding_is_refused_whatever_the_origin() {
+fn dns_rebinding_is_refused_for_every_origin() {
     let headers = [("host", "evil.example:8600"), ("origin", "http://evil.example:8600")];
     expect(&debug(), LOOPBACK, &headers, HOST_REFUSED);
     expect(&Guard::admin(&config(&[])), LOOPBACK, &headers, HOST_REFUSED);

@@ -277,7 +277,7 @@ mod tests {
 
     /// Each joined member has this task: its size is the memory of an idle member.
     #[tokio::test]
-    async fn the_task_of_an_idle_connection_is_small() {
+    async fn the_future_of_an_idle_connection_is_small() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let permit = ConnectionLimit::new(1, 1).try_acquire([127, 0, 0, 1].into()).unwrap();
@@ -319,12 +319,12 @@ mod tests {
     fn sender_of(message: Option<&ShardMsg>) -> u64 {
         match message {
             Some(ShardMsg::Frame { conn, .. }) => conn.0,
-            _ => panic!("something else than a frame"),
+            _ => panic!("expected a frame"),
         }
     }
 
     #[tokio::test]
-    async fn a_connection_waits_behind_one_long_frame_of_each_other() {
+    async fn each_other_connection_delays_a_frame_by_one_long_frame_at_most() {
         const GREEDY: u64 = 10;
         const FRAMES: usize = 20;
         let (shard, mut mailbox) = mpsc::channel(4096);
@@ -349,7 +349,11 @@ mod tests {
         assert_eq!(senders, (0..GREEDY).collect::<Vec<_>>());
         let mut witness = pumped(GREEDY, &shard).await;
         witness.write_all(&text(2)).await.unwrap();
-        assert_eq!(sender_of(mailbox.recv().await.as_ref()), GREEDY, "it waits behind more");
+        assert_eq!(
+            sender_of(mailbox.recv().await.as_ref()),
+            GREEDY,
+            "it waits behind more than one frame of each"
+        );
         // All frames arrive, one after the other.
         let mut count = held.len();
         held.clear();

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_browser_gets_the_smallest_form_that_it_reads() {
+    async fn a_browser_gets_the_smallest_encoding_that_it_accepts() {
         for (accepted, encoding, body) in [
             ("", None, "plain"),
             ("*", None, "plain"),
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_browser_has_is_not_sent_again() {
+    async fn a_matching_etag_is_answered_304() {
         for (given, status) in [
             ("W/\"a1\"", StatusCode::NOT_MODIFIED),
             ("\"a1\"", StatusCode::NOT_MODIFIED),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_answer_carries_the_policy() {
+    async fn every_answer_has_the_content_security_policy() {
         let unbuilt = serve(PageAssets { files: &[], facts: Bytes::new() });
         for (router, path) in [
             (built(), "/"),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_other_path_leads_to_a_file() {
+    async fn other_paths_serve_no_file() {
         for path in ["/page/", "/page/index.html", "/page/..", "/page/%2e%2e%2fsecret", "/page/a/b"]
         {
             assert_eq!(ask(built(), path, &[]).await.0.status(), StatusCode::NOT_FOUND, "{path}");
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_without_its_page_says_how_to_build_it() {
+    async fn a_server_without_a_page_shows_how_to_build_it() {
         let unbuilt = serve(PageAssets { files: &[], facts: Bytes::new() });
         let (response, bytes) = ask(unbuilt, "/", &[]).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn safe_mode_has_no_page_unless_it_is_asked_for() {
+    async fn safe_mode_serves_no_page_unless_configured() {
         let safe = "[[apps]]\nappkey = \"live\"\n[[apps.jwt]]\nkid = \"a\"\n\
                     secret = \"0123456789abcdef0123456789abcdef\"\n";
         for (text, status, debug_apps) in [

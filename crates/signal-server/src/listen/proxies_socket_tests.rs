@@ -100,7 +100,7 @@ async fn read_until(socket: &mut TcpStream, end: &str) -> String {
 /// Invalid tickets block no address: many clients share one, tickets cannot be guessed, and a server that has lost its
 /// keys refuses each ticket once.
 #[tokio::test]
-async fn a_ticket_that_is_none_bars_nobody() {
+async fn an_invalid_ticket_blocks_nobody() {
     let server =
         TestServer::start("forged", &[("server.trusted_proxies", "[\"127.0.0.0/8\"]")]).await;
     for client in ["192.0.2.1", "unknown"] {
@@ -110,7 +110,7 @@ async fn a_ticket_that_is_none_bars_nobody() {
 }
 
 #[tokio::test]
-async fn a_client_is_whom_its_proxy_names() {
+async fn a_trusted_proxy_names_the_client() {
     let settings = [
         ("server.trusted_proxies", "[\"127.0.0.0/8\"]"),
         ("limits.max_connections_per_address", "2"),
@@ -120,14 +120,14 @@ async fn a_client_is_whom_its_proxy_names() {
     let two = server.connect("192.0.2.1").await;
     assert!(one.0.starts_with("http/1.1 101") && two.0.starts_with("http/1.1 101"));
     assert!(!server.lets_in("192.0.2.1").await);
-    assert!(!server.lets_in("203.0.113.10, 192.0.2.1").await, "what it claims is not believed");
+    assert!(!server.lets_in("203.0.113.10, 192.0.2.1").await, "the claimed address is ignored");
     for other in ["203.0.113.9", "192.0.2.2", "192.0.2.1, 203.0.113.9", "", "unknown"] {
         assert!(server.lets_in(other).await, "{other}");
     }
 }
 
 #[tokio::test]
-async fn who_is_not_trusted_speaks_for_itself_only() {
+async fn an_untrusted_peer_counts_for_itself() {
     let settings = [
         ("server.trusted_proxies", "[\"10.0.0.1\"]"),
         ("limits.connections_per_second", "1"),
@@ -144,7 +144,7 @@ async fn who_is_not_trusted_speaks_for_itself_only() {
 }
 
 #[tokio::test]
-async fn each_client_has_its_own_rate_and_its_own_places() {
+async fn each_client_has_its_own_rate_and_connection_limit() {
     let settings = [
         ("server.trusted_proxies", "[\"127.0.0.1\"]"),
         ("limits.connections_per_second", "1"),
@@ -161,7 +161,7 @@ async fn each_client_has_its_own_rate_and_its_own_places() {
     }
     let (answer, _second) = server.connect("192.0.2.1").await;
     assert!(answer.starts_with("http/1.1 101"), "{answer}");
-    assert!(!server.lets_in("192.0.2.1").await, "it holds two");
+    assert!(!server.lets_in("192.0.2.1").await, "the client holds two connections");
 
     // One client connects repeatedly: the burst is accepted, then hardly any.
     let settings = [settings[0], settings[1], settings[2]];
@@ -176,7 +176,7 @@ async fn each_client_has_its_own_rate_and_its_own_places() {
 
 /// Proves CON-5.
 #[tokio::test]
-async fn debug_mode_refuses_what_a_trusted_proxy_passes_on() {
+async fn debug_mode_refuses_requests_of_a_trusted_proxy() {
     let apps = "[{ appkey = \"demo\", mode = \"debug\" }]";
     let settings = [("apps", apps), ("server.trusted_proxies", "[\"127.0.0.1\"]")];
     let server = TestServer::start("debug", &settings).await;

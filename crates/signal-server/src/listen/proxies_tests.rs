@@ -28,7 +28,7 @@ fn forwarded(value: &str) -> String {
 }
 
 #[test]
-fn the_right_most_address_that_is_no_proxy_is_the_client() {
+fn the_rightmost_address_that_is_not_a_proxy_is_the_client() {
     for (value, expected) in [
         ("192.0.2.1", "192.0.2.1:0"),
         ("198.51.100.9,192.0.2.1", "192.0.2.1:0"),
@@ -51,7 +51,7 @@ fn the_right_most_address_that_is_no_proxy_is_the_client() {
 }
 
 #[test]
-fn forwarded_is_read_where_the_other_is_absent() {
+fn forwarded_is_read_if_x_forwarded_for_is_absent() {
     for (value, expected) in [
         ("for=192.0.2.1", "192.0.2.1:0"),
         ("For=\"192.0.2.1:80\";proto=https;by=10.0.0.1", "192.0.2.1:0"),
@@ -71,11 +71,11 @@ fn forwarded_is_read_where_the_other_is_absent() {
         [("forwarded", b"for=198.51.100.9"), ("x-forwarded-for", b"192.0.2.1")];
     assert_eq!(client(PEER, &both), "192.0.2.1:0");
     let both: [(_, &[u8]); 2] = [("forwarded", b"for=198.51.100.9"), ("x-forwarded-for", b"-")];
-    assert_eq!(client(PEER, &both), PEER, "an unreadable one is not made up for");
+    assert_eq!(client(PEER, &both), PEER, "a readable header does not replace an unreadable one");
 }
 
 #[test]
-fn who_is_no_trusted_proxy_is_not_believed() {
+fn headers_of_an_untrusted_peer_are_ignored() {
     for peer in ["192.0.2.7:1", "10.0.1.1:1", "[2001:db8::7]:1"] {
         let headers: [(_, &[u8]); 2] =
             [("x-forwarded-for", b"198.51.100.9"), ("forwarded", b"for=198.51.100.9")];
@@ -88,7 +88,7 @@ fn who_is_no_trusted_proxy_is_not_believed() {
 }
 
 #[test]
-fn what_cannot_be_read_counts_for_the_peer() {
+fn unreadable_headers_count_for_the_peer() {
     assert_eq!(client(PEER, &[]), PEER);
     for value in ["", ",", "192.0.2.1,", "unknown", "192.0.2.1, x", "192.0.2", "fe80::1%eth0"] {
         assert_eq!(xff(value), PEER, "{value}");
@@ -98,12 +98,12 @@ fn what_cannot_be_read_counts_for_the_peer() {
     }
     let garbage: &[u8] = b"\xff\xfe \"(, 192.0.2.1";
     let in_front = client(PEER, &[("x-forwarded-for", garbage)]);
-    assert_eq!(in_front, "192.0.2.1:0", "what the client wrote in front is not read");
+    assert_eq!(in_front, "192.0.2.1:0", "entries in front, written by the client, are ignored");
     assert_eq!(client(PEER, &[("x-forwarded-for", b"192.0.2.1, \xff")]), PEER);
 }
 
 #[test]
-fn what_is_looked_at_is_bounded() {
+fn the_number_of_parsed_hops_is_bounded() {
     let hops = |n: usize| format!("192.0.2.1{}", ", 10.0.0.2".repeat(n));
     assert_eq!(xff(&hops(MAX_HOPS - 1)), "192.0.2.1:0");
     assert_eq!(xff(&hops(MAX_HOPS)), PEER);

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_is_not_read_hears_the_same() {
+    async fn unread_requests_get_the_same_answer() {
         let written = str::from_utf8(UNAVAILABLE).unwrap();
         let (head, body) = written.split_once("\r\n\r\n").unwrap();
         let response = unavailable(Duration::from_secs(5)).into_response();

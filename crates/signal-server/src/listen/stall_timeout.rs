@@ -100,7 +100,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_some_bytes_now_and_then_is_waited_for() {
+    async fn a_slow_but_reading_peer_does_not_time_out() {
         const PIECES: usize = 8;
         let (near, mut far) = tokio::io::duplex(16);
         let mut near = StallTimeout::new(TokioIo::new(near), LIMIT);
@@ -120,7 +120,7 @@ mod tests {
             }
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(written, 16 * (PIECES + 1), "what was taken, and what the pipe holds");
+        assert_eq!(written, 16 * (PIECES + 1), "the bytes read, and those in the pipe");
         let silent = start.elapsed() - LIMIT / 2 * PIECES as u32;
         assert!(silent >= LIMIT && silent < LIMIT * 2, "{silent:?}");
         drop(slow.await);

@@ -57,7 +57,7 @@ impl DrainTest {
             let mut asked = Vec::new();
             for mailbox in &mut mailboxes {
                 let Some(ShardMsg::Drain { drained, .. }) = mailbox.recv().await else {
-                    panic!("something else than a drain");
+                    panic!("expected a drain");
                 };
                 asked.push(drained);
             }
@@ -107,12 +107,12 @@ const LONG_MS: u64 = 60_000;
 
 /// Proves RST-2.
 #[tokio::test]
-async fn rst_2_what_every_shard_hands_over_is_taken() {
+async fn rst_2_the_handover_of_every_shard_is_accepted() {
     let play = async |[one, other]: [oneshot::Sender<bool>; 2], phase: watch::Receiver<Phase>| {
         assert_eq!(*phase.borrow(), Phase::Draining);
         one.send(true).unwrap();
         tokio::task::yield_now().await;
-        assert_eq!(*phase.borrow(), Phase::Draining, "one is not through");
+        assert_eq!(*phase.borrow(), Phase::Draining, "one shard is not done");
         other.send(true).unwrap();
     };
     let drain_test = DrainTest::new("all", LONG_MS);
@@ -121,7 +121,7 @@ async fn rst_2_what_every_shard_hands_over_is_taken() {
 
 /// Proves RST-2.
 #[tokio::test]
-async fn rst_2_a_shard_that_could_not_hand_over_or_died_spoils_it() {
+async fn rst_2_a_shard_that_fails_or_dies_makes_the_handover_incomplete() {
     let refused = async |[one, other]: [oneshot::Sender<bool>; 2], _| {
         one.send(true).unwrap();
         other.send(false).unwrap();

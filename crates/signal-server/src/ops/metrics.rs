@@ -163,7 +163,7 @@ impl Metrics {
             phase as u64,
         );
         let mut text = String::new();
-        encode(&mut text, &registry).expect("a String takes everything");
+        encode(&mut text, &registry).expect("writing to a String cannot fail");
         text
     }
 }

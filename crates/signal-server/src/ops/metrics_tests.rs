@@ -7,7 +7,7 @@ use crate::notes::Notes;
 use crate::tasks::CapacityStats;
 
 #[tokio::test]
-async fn what_was_noted_before_is_counted_when_it_is_asked_for() {
+async fn earlier_notes_are_counted_before_a_scrape() {
     let notes = Notes::new();
     let (metrics, flush_requests) = Metrics::new();
     let reader = notes.reader("metrics", metrics.missed_by("metrics"));

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_noted_is_of_the_address_of_its_connection_or_member() {
+    fn notes_map_to_the_address_of_their_connection_or_member() {
         let peers = PeerAddresses::default();
         let [one, other]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|it| it.parse().unwrap());
         let entries = [peers.insert(ConnId(1), one), peers.insert(ConnId(2), other)];
@@ -119,7 +119,7 @@ mod tests {
         let reason = LeaveReason::Left;
         let left = Note::MemberLeft { channel: channel.clone(), cid, uid, mid, reason };
         let closing = Note::Closing { conn: ConnId(2), code: CloseCode::GOING_AWAY };
-        assert_eq!(note_addresses.of(&changed), None, "before it is known");
+        assert_eq!(note_addresses.of(&changed), None, "the member is not known yet");
         assert_eq!(
             (note_addresses.of(&joined(1)), note_addresses.of(&changed)),
             (Some(one), Some(one))

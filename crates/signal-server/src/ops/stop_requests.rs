@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_input_and_the_first_signal_are_one_request() {
+    fn end_of_input_and_the_first_signal_count_as_one_request() {
         for input_first in [true, false] {
             let requests = StopRequests::default();
             assert_eq!(received(&requests), (false, false));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_hears_of_it() {
+    async fn waiters_are_notified() {
         let requests = StopRequests::default();
         let (asked, at_once) =
             (tokio::spawn(requests.requested()), tokio::spawn(requests.at_once()));

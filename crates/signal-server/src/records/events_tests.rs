@@ -49,7 +49,7 @@ fn kept(channel: &str, seq: u64) -> (String, u64, Option<u64>) {
 }
 
 #[tokio::test]
-async fn events_are_read_in_the_order_of_commits() {
+async fn events_are_read_in_commit_order() {
     let temp = Temp::new("events-order");
     let store = open(&temp);
     let (database, mut appended) = (store.database(), store.appended());
@@ -76,7 +76,7 @@ async fn events_are_read_in_the_order_of_commits() {
 }
 
 #[tokio::test]
-async fn an_endpoint_hears_each_event_of_a_channel_once() {
+async fn an_endpoint_gets_each_event_of_a_channel_once() {
     let temp = Temp::new("events-heard");
     let store = open(&temp);
     let database = store.database();
@@ -91,7 +91,7 @@ async fn an_endpoint_hears_each_event_of_a_channel_once() {
     assert_eq!(behind(0).await, ["a", "b"]);
     assert!(
         behind(database.last_pos().await.unwrap()).await.is_empty(),
-        "it is not told of before"
+        "no notification before the commit"
     );
     let next = async |channel: &'static str| {
         let next = database.next_event("e", &demo(), channel, 0).await.unwrap();
@@ -118,7 +118,7 @@ async fn an_endpoint_hears_each_event_of_a_channel_once() {
 }
 
 #[tokio::test]
-async fn what_is_too_old_or_too_much_goes_and_is_said_to_be_gone() {
+async fn old_and_surplus_events_are_deleted_and_reported_as_lost() {
     let temp = Temp::new("events-prune");
     let store = open(&temp);
     let database = store.database();
@@ -140,7 +140,11 @@ async fn what_is_too_old_or_too_much_goes_and_is_said_to_be_gone() {
     let gone = |channel: &str| (channel.to_owned(), 4, Some(1));
     assert_eq!(told(&events), [gone("b"), gone("a"), kept("b", 5), kept("a", 5)]);
     let after = database.events_after(&demo(), events[1].pos, 20).await.unwrap();
-    assert_eq!(told(&after), [kept("b", 5), kept("a", 5)], "who has read so far misses nothing");
+    assert_eq!(
+        told(&after),
+        [kept("b", 5), kept("a", 5)],
+        "a reader at this position misses nothing"
+    );
     // A gap is reported as long as its events would have been kept.
     assert_eq!(prune(u64::MAX >> 1, 2).await, (2, true));
     assert_eq!(prune(u64::MAX >> 1, 2).await, (0, true));
@@ -149,7 +153,7 @@ async fn what_is_too_old_or_too_much_goes_and_is_said_to_be_gone() {
 
 /// The states of a request with an idempotency key.
 #[tokio::test]
-async fn a_request_is_noted_once() {
+async fn an_idempotency_key_is_stored_once() {
     let temp = Temp::new("idempotency");
     let store = open(&temp);
     let database = store.database();
@@ -164,14 +168,14 @@ async fn a_request_is_noted_once() {
     let answered = Some(IdempotencyState::Answered { status: 200, body: "{}".to_owned() });
     assert_eq!(begin("a", "h", 110).await, answered);
     assert_eq!(begin("b", "h", 110).await, Some(IdempotencyState::New));
-    assert_eq!(begin("c", "h", 110).await, None, "too many");
+    assert_eq!(begin("c", "h", 110).await, None, "the key limit is reached");
     database.store_answer(id("b"), None).await.unwrap();
-    assert_eq!(begin("b", "other", 110).await, Some(IdempotencyState::New), "it was forgotten");
-    assert_eq!(begin("a", "h", 111).await, Some(IdempotencyState::New), "it was too long ago");
+    assert_eq!(begin("b", "other", 110).await, Some(IdempotencyState::New), "the key was removed");
+    assert_eq!(begin("a", "h", 111).await, Some(IdempotencyState::New), "the answer has expired");
 }
 
 #[test]
-fn what_the_disk_takes_too_long_for_is_one_event_of_its_channel() {
+fn surplus_pending_events_become_one_lost_event_of_their_channel() {
     let mut pending = Pending::default();
     for seq in 1..=MAX_EVENTS as u64 {
         pending.apply(append("a", seq, seq));

@@ -49,7 +49,7 @@ fn times(found: &HistoryPage) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn entries_of_a_channel_are_read_in_the_order_of_the_clock_and_in_pages() {
+async fn entries_of_a_channel_are_read_in_time_order_and_in_pages() {
     let temp = Temp::new("history-order");
     let other = entry("b", 15, HistoryEntry::Event(Event::ChannelOpened));
     let ops = vec![connected(1, 10), other, connected(1, 30), connected(1, 20), connected(1, 20)];
@@ -71,7 +71,7 @@ async fn entries_of_a_channel_are_read_in_the_order_of_the_clock_and_in_pages() 
 }
 
 #[tokio::test]
-async fn what_is_about_others_is_left_out() {
+async fn entries_about_others_are_filtered_out() {
     let temp = Temp::new("history-search");
     let opened = entry("a", 1, HistoryEntry::Event(Event::ChannelOpened));
     let ops = vec![
@@ -101,7 +101,7 @@ async fn what_is_about_others_is_left_out() {
 }
 
 #[tokio::test]
-async fn what_is_too_old_or_too_much_goes() {
+async fn old_and_surplus_entries_are_deleted() {
     let temp = Temp::new("history-prune");
     let ops = (1..=10).map(|at| connected(1, at)).collect();
     let store = written(&temp, ops).await;
@@ -113,7 +113,7 @@ async fn what_is_too_old_or_too_much_goes() {
 }
 
 #[test]
-fn a_place_is_read_as_it_was_written() {
+fn a_cursor_survives_encoding_and_decoding() {
     let place = HistoryCursor { at: 5, pos: 7 };
     assert_eq!(place.to_string().parse(), Ok(place));
     for text in ["", "5", "5.", ".7", "5.7.9", "a.b"] {

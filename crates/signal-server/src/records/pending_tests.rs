@@ -82,7 +82,7 @@ impl Model {
 
 /// Whatever happens between two commits, and however often a commit fails: the file holds the state at the last commit.
 #[test]
-fn a_commit_is_a_prefix_of_what_was_said() {
+fn every_commit_holds_the_latest_state() {
     let temp = Temp::new("prefix");
     drop(crate::data_dir::DirLock::take(&temp.0).unwrap());
     let mut connection = schema::open(&temp.0.join(FILE)).unwrap();
@@ -122,7 +122,7 @@ fn a_commit_is_a_prefix_of_what_was_said() {
 }
 
 #[test]
-fn what_waits_is_bounded() {
+fn pending_removals_are_bounded() {
     let mut pending = Pending::default();
     for uid in 0..MAX_ROWS as u64 + 10 {
         pending.apply(put_ban(key("room"), UserId(uid), ban(1)));
@@ -135,11 +135,15 @@ fn what_waits_is_bounded() {
     assert_eq!((pending.len(), pending.forgotten()), (MAX_ROWS, 10));
     pending.apply(RowOp::DropChannel(key("room")));
     pending.apply(put_channel(key("room"), channel(1)));
-    assert_eq!((pending.len(), pending.forgotten()), (MAX_ROWS + 1, 11), "what lives is written");
+    assert_eq!(
+        (pending.len(), pending.forgotten()),
+        (MAX_ROWS + 1, 11),
+        "a live channel is written"
+    );
 }
 
 #[test]
-fn what_is_there_does_not_count_as_a_removal() {
+fn existing_rows_do_not_count_as_removals() {
     let mut pending = Pending::default();
     for uid in 0..MAX_ROWS as u64 {
         pending.apply(put_member(key("room"), member(uid, "m")));

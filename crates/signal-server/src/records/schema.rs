@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_goes_through_every_version_once() {
+    fn every_migration_runs_once() {
         let mut connection = Connection::open_in_memory().unwrap();
         let steps = ["CREATE TABLE a (x)", "ALTER TABLE a ADD COLUMN y", "CREATE TABLE b (z)"];
         assert_eq!(migrate(&mut connection, &steps[..1]).unwrap(), 1);
@@ -199,12 +199,16 @@ mod tests {
         let row = connection.query_row("SELECT x, y FROM a", [], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?))
         });
-        assert_eq!(row.unwrap(), (1, None), "what was there stays");
-        assert_eq!(migrate(&mut connection, &steps[..2]).unwrap(), 3, "newer, and left alone");
+        assert_eq!(row.unwrap(), (1, None), "existing rows stay");
+        assert_eq!(
+            migrate(&mut connection, &steps[..2]).unwrap(),
+            3,
+            "a newer file is not changed"
+        );
     }
 
     #[test]
-    fn a_step_that_fails_leaves_nothing() {
+    fn a_failed_migration_changes_nothing() {
         let mut connection = Connection::open_in_memory().unwrap();
         let steps = ["CREATE TABLE a (x)", "CREATE TABLE b (x); nonsense"];
         migrate(&mut connection, &steps).unwrap_err();

@@ -154,7 +154,7 @@ fn names(restored: &Restored) -> Vec<(&str, Vec<u64>)> {
 
 /// Proves RST-3.
 #[test]
-fn rst_3_what_was_acknowledged_survives_a_kill() {
+fn rst_3_acknowledged_writes_survive_a_kill() {
     let temp = Temp::new("kill");
     let (store, restored) = temp.open();
     assert_eq!(restored, [Restored { clean: true, ..Restored::default() }]);
@@ -191,7 +191,7 @@ fn rst_3_what_was_acknowledged_survives_a_kill() {
 
 /// Proves RST-2.
 #[tokio::test]
-async fn rst_2_a_hand_over_is_taken_once_and_while_it_is_fresh() {
+async fn rst_2_a_handover_is_used_once_and_only_while_fresh() {
     let temp = Temp::new("hand-over");
     let live = |record: &Restored| {
         let (_, channel, members) = &record.channels[0];
@@ -220,15 +220,22 @@ async fn rst_2_a_hand_over_is_taken_once_and_while_it_is_fresh() {
         store.write(vec![put_member(key("room"), Box::new(member))], None);
         assert!(store.close(Some(NOW)).await);
         // Too late, so it has no effect.
-        store.write(vec![RowOp::DropChannel(key("room"))], Some(Box::new(|_| panic!("heard"))));
-        assert!(store.close(None).await, "all hear the same");
-        assert!(!temp.0.join("lianmai.db-wal").exists(), "all is in the file");
+        store.write(
+            vec![RowOp::DropChannel(key("room"))],
+            Some(Box::new(|_| panic!("the callback must not run"))),
+        );
+        assert!(store.close(None).await, "all callbacks get the same result");
+        assert!(!temp.0.join("lianmai.db-wal").exists(), "every row is in the file");
     };
     hand_over().await;
     let (store, restored) = temp.open_at(WallTime(NOW.0 + GRACE_MS));
     assert_eq!(live(&only(restored)), (true, true, true));
     let copy = temp.killed("hand-over-copy");
-    assert_eq!(live(&only(copy.open().1)), (false, false, false), "a kill, and the mark was gone");
+    assert_eq!(
+        live(&only(copy.open().1)),
+        (false, false, false),
+        "a kill, with the clean mark removed"
+    );
     assert!(store.close(None).await);
     for (later, fresh) in [(GRACE_MS, true), (GRACE_MS + 1, false)] {
         hand_over().await;
@@ -243,7 +250,7 @@ async fn rst_2_a_hand_over_is_taken_once_and_while_it_is_fresh() {
 }
 
 #[test]
-fn what_waits_is_written_when_nobody_is_left() {
+fn pending_rows_are_written_when_the_last_handle_is_dropped() {
     let temp = Temp::new("drop");
     let (store, _) = temp.open();
     store.write(vec![put_channel(key("room"), channel(1))], None);
@@ -255,7 +262,7 @@ fn what_waits_is_written_when_nobody_is_left() {
 }
 
 #[tokio::test]
-async fn the_directory_is_held_until_the_file_is_closed() {
+async fn the_directory_stays_locked_until_the_file_is_closed() {
     let temp = Temp::new("held");
     let (store, _) = temp.open();
     DirLock::take(&temp.0).unwrap_err();
@@ -338,7 +345,7 @@ fn a_row_of_an_unknown_kind_stays() {
 }
 
 #[test]
-fn files_of_others_and_of_the_future_are_refused() {
+fn foreign_and_newer_files_are_refused() {
     let temp = Temp::new("refused");
     let (store, _) = temp.open();
     assert!(flush(&store));
@@ -369,7 +376,7 @@ fn files_of_others_and_of_the_future_are_refused() {
 
 /// Proves RST-5.
 #[test]
-fn rst_5_a_full_disk_is_told_and_memory_and_file_meet_again() {
+fn rst_5_a_full_disk_is_reported_and_the_file_catches_up_later() {
     let temp = Temp::new("full");
     drop(DirLock::take(&temp.0).unwrap());
     let connection = schema::open(&temp.0.join(FILE)).unwrap();
@@ -383,18 +390,18 @@ fn rst_5_a_full_disk_is_told_and_memory_and_file_meet_again() {
     let large = "x".repeat(50_000);
     store.write(vec![put_member(key("room"), member(1, &large))], None);
     store.write(vec![put_member(key("room"), member(2, "small"))], None);
-    assert!(!flush(&store) && !flush(&store), "whoever waits hears of it");
+    assert!(!flush(&store) && !flush(&store), "waiters are notified");
     assert_eq!(store.stats().waiting, 2);
     assert!(store.stats().failures >= 2);
     store.write(vec![drop_row(key("room"), Row::Member(UserId(1)))], None);
-    assert!(flush(&store), "what does not fit is not wanted any more");
+    assert!(flush(&store), "rows that do not fit are dropped");
     assert_eq!(store.stats().waiting, 0);
     assert_eq!(names(&only(temp.killed("full-copy").open().1)), [("room", vec![2])]);
 }
 
 /// Proves RST-5.
 #[test]
-fn rst_5_a_locked_file_is_tried_again() {
+fn rst_5_writes_to_a_locked_file_are_retried() {
     let temp = Temp::new("locked");
     drop(DirLock::take(&temp.0).unwrap());
     let connection = schema::open(&temp.0.join(FILE)).unwrap();
@@ -448,18 +455,18 @@ fn each_shard_gets_its_channels() {
 
 /// Proves RES-9.
 #[test]
-fn a_crash_is_told_to_every_shard_and_a_first_start_is_none() {
+fn every_shard_learns_of_a_crash_and_a_first_start_is_not_one() {
     let temp = Temp::new("first");
     let (store, first) = temp.open();
-    assert!(only(first).clean, "nobody was here");
+    assert!(only(first).clean, "no process ran before");
     store.write(vec![put_channel(key("room"), channel(1))], None);
     assert!(flush(&store));
     let (_, shards) = temp.killed("first-copy").try_open(params(3)).unwrap();
-    assert!(shards.iter().all(|shard| !shard.clean), "also to those without a channel");
+    assert!(shards.iter().all(|shard| !shard.clean), "also to shards without a channel");
 }
 
 #[test]
-fn nothing_of_a_record_is_shown() {
+fn debug_output_shows_no_record() {
     let (store, _) = Temp::new("debug").open();
     store.write(vec![put_member(key("room"), member(1, "Ann"))], None);
     let shown = format!("{store:?}");
@@ -469,7 +476,7 @@ fn nothing_of_a_record_is_shown() {
 /// A file of the first version, made with the statements of that version.
 /// Proves RST-2.
 #[test]
-fn a_file_of_an_earlier_version_is_taken_over() {
+fn a_file_of_an_earlier_version_is_migrated() {
     let temp = Temp::new("earlier");
     drop(DirLock::take(&temp.0).unwrap());
     drop(fs::OpenOptions::new().write(true).create_new(true).open(temp.0.join(FILE)).unwrap());

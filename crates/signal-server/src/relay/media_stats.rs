@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn plays_of_one_viewer_are_one() {
+    fn plays_of_one_viewer_count_once() {
         let generation = Gen { route: 7, random: [1; 12] };
         let (one, two) = (Mid([1; 12]), Mid([2; 12]));
         let stream = StreamSample {

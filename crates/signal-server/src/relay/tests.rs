@@ -24,7 +24,7 @@ fn play(url: &str) -> StreamRequest {
 
 /// While the engine is asked, the URL is all that is known about a play. A cut in this time must still end the play.
 #[tokio::test]
-async fn a_cut_finds_a_play_that_waits_for_its_verdict() {
+async fn a_cut_ends_a_play_that_waits_for_admission() {
     let bases = UrlBases {
         push: "rtmp://host/live".to_owned(),
         pull_rtmp: "rtmp://host/live".to_owned(),
@@ -57,7 +57,7 @@ async fn a_cut_finds_a_play_that_waits_for_its_verdict() {
         let Some(ShardMsg::Authorize { generation: of, access, answer }) =
             mailboxes[0].recv().await
         else {
-            panic!("the engine is not asked")
+            panic!("expected an authorization request")
         };
         assert_eq!((of, access), (generation, Access::Play { viewer }));
         answers.push(answer);

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_connection_one_long_frame_waits_or_some_short_ones() {
+    fn a_connection_may_queue_one_long_frame_or_some_short_ones() {
         let mut quota = MailboxQuota::default();
         let long = acquire(&mut quota, MAX_CLIENT_FRAME_BYTES).unwrap().unwrap();
         assert!(acquire(&mut quota, 1).is_none());
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn who_waits_is_told_of_every_room() {
+    async fn a_waiter_is_woken_when_quota_is_released() {
         const FRAMES: usize = 20_000;
         let mut quota = MailboxQuota::default();
         let (shard, mut mailbox) = tokio::sync::mpsc::unbounded_channel();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_told_of_the_end() {
+    async fn a_waiter_is_woken_by_the_close() {
         let mut quota = MailboxQuota::default();
         let permit = quota.acquire(MAX_WAITING_BYTES).await.unwrap();
         let reader = tokio::spawn(async move { quota.acquire(1).await.is_none() });
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_was_closed_has_no_more_turns() {
+    fn a_closed_connection_gets_no_permit() {
         let mut quota = MailboxQuota::default();
         acquire(&mut quota, 1).unwrap().unwrap().close();
         assert!(matches!(acquire(&mut quota, 1), Some(None)));

@@ -33,9 +33,9 @@ fn stats(times: u64) -> Stats {
 }
 
 #[tokio::test]
-async fn every_number_of_every_shard_is_in_the_sum() {
+async fn statistics_are_summed_over_all_shards() {
     let shards = shards(|number, message| {
-        let ShardMsg::Stats(answer) = message else { panic!("something else than stats") };
+        let ShardMsg::Stats(answer) = message else { panic!("expected a request for statistics") };
         answer.send(stats(number)).unwrap();
     });
     assert_eq!(shards.stats().await, Some(stats(3)));

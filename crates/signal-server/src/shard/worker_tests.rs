@@ -166,7 +166,7 @@ impl Member {
 }
 
 #[tokio::test]
-async fn no_shard_waits_for_a_provider_that_asks_others() {
+async fn a_shard_does_not_wait_for_a_slow_provider() {
     let provider = Arc::new(SlowProvider::default());
     let shard_test = TestShard::new("slow", provider.clone());
     let (mut one, mut other) = (shard_test.join(1).await, shard_test.join(2).await);
@@ -188,7 +188,7 @@ async fn no_shard_waits_for_a_provider_that_asks_others() {
 }
 
 #[tokio::test]
-async fn what_comes_on_a_connection_that_was_closed_is_dropped() {
+async fn messages_of_a_closed_connection_are_dropped() {
     let shard_test = TestShard::new("closed", Arc::new(SlowProvider::default()));
     let (mut one, mut other) = (shard_test.join(1).await, shard_test.join(2).await);
     one.send("no JSON").await;

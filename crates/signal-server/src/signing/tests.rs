@@ -66,7 +66,7 @@ fn minted_urls_verify() {
 /// Scheme and host are not signed, so the RTMP and the RTMPS URL are valid on both listeners.
 /// Proves URL-1.
 #[test]
-fn rtmps_is_told_beside_rtmp_and_preferred_where_that_is_wanted() {
+fn rtmps_is_offered_beside_rtmp_and_preferred_if_configured() {
     let plain = signer();
     for prefer_rtmps in [false, true] {
         let rtmps = Some("rtmps://127.0.0.1:1936/live".into());
@@ -79,21 +79,24 @@ fn rtmps_is_told_beside_rtmp_and_preferred_where_that_is_wanted() {
             assert_eq!(plain.mint(&request(viewer), NOW).urls.rtmps, None);
         }
         let (old, new) = (plain.address(), signer.address());
-        assert!(old.push != new.push && old.pull != new.pull, "who holds a URL is told (URL-10)");
+        assert!(
+            old.push != new.push && old.pull != new.pull,
+            "holders of a URL are notified (URL-10)"
+        );
     }
 }
 
 /// The signature must not change: URLs outlive the process that issued them.
 /// Proves RST-4.
 #[test]
-fn the_signature_is_what_it_was() {
+fn the_signature_stays_the_same() {
     let url = signer().mint(&request(None), NOW).url;
     assert_eq!(parts(&url).1, "t=1700003600.mEu4hV5X_iIvM5KQHrLDGQ");
 }
 
 /// Proves URL-7.
 #[test]
-fn validity_ends_and_is_renewed_in_its_last_third() {
+fn a_url_expires_and_is_renewed_in_the_last_third_of_its_validity() {
     let signer = signer();
     let minted = signer.mint(&request(None), NOW);
     let (stream, query) = parts(&minted.url);
@@ -120,7 +123,7 @@ fn a_url_serves_one_direction_only() {
 }
 
 #[test]
-fn another_stream_viewer_time_or_key_is_refused() {
+fn a_url_of_another_stream_viewer_time_or_key_is_refused() {
     let signer = signer();
     let url = signer.mint(&request(Some(VIEWER)), NOW).url;
     let (stream, query) = parts(&url);

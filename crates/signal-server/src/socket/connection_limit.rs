@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_its_share() {
+    fn an_address_has_its_own_limit() {
         let limit = ConnectionLimit::new(100, 2);
         let first = limit.try_acquire(ip("192.0.2.1")).unwrap();
         // The same address through an IPv6 socket.
@@ -138,15 +138,15 @@ mod tests {
     }
 
     #[test]
-    fn a_place_goes_from_client_to_client() {
+    fn a_permit_moves_from_client_to_client() {
         let limit = ConnectionLimit::new(10, 1);
         let (one, other) =
             (limit.try_acquire_unassigned().unwrap(), limit.try_acquire_unassigned().unwrap());
-        assert!(limit.addresses.slots.keys() == 0, "the proxy has no share");
+        assert!(limit.addresses.slots.keys() == 0, "the proxy has no limit of its own");
         assert!(one.try_assign(ip("192.0.2.1")) && one.try_assign(ip("192.0.2.1")), "again");
-        assert!(!other.try_assign(ip("192.0.2.1")), "it has its share");
+        assert!(!other.try_assign(ip("192.0.2.1")), "the client has reached its limit");
         assert!(other.try_assign(ip("192.0.2.2")) && one.try_assign(ip("192.0.2.3")));
-        assert!(other.try_assign(ip("192.0.2.1")), "given back");
+        assert!(other.try_assign(ip("192.0.2.1")), "the permit is released");
         assert!(
             limit.try_acquire(ip("192.0.2.2")).is_some()
                 && limit.try_acquire(ip("192.0.2.3")).is_none()
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn greedy_addresses_leave_places_for_others() {
+    fn greedy_addresses_leave_permits_for_others() {
         let limit = ConnectionLimit::new(50_000, 1024);
         let address = |number: u32| IpAddr::V4((0x0A00_0000 + number).into());
         let fill = |number| -> Vec<_> {
@@ -166,11 +166,11 @@ mod tests {
         let held: Vec<_> = (0..60).map(fill).collect();
         assert_eq!(held[0].len(), 1024);
         assert!(limit.free.available_permits() > 600);
-        assert!(fill(60).len() > 70, "enough for whoever comes");
+        assert!(fill(60).len() > 70, "enough for new addresses");
     }
 
     #[test]
-    fn loopback_is_bound_by_the_whole_only() {
+    fn loopback_is_bound_by_the_total_limit_only() {
         let limit = ConnectionLimit::new(4, 1);
         let loopback = ["127.0.0.1", "127.0.0.1", "::1", "::ffff:127.0.0.1"];
         let held = loopback.map(|local| limit.try_acquire(ip(local)).unwrap());

@@ -141,7 +141,7 @@ mod tests {
 
     /// Proves CON-10.
     #[test]
-    fn a_close_is_answered_by_its_code_where_it_may_have_it() {
+    fn a_close_is_echoed_if_its_code_is_valid() {
         let reply = |payload: &[u8]| close_reply(payload).to_vec();
         for code in [1000, 1001, 1002, 1003, 1007, 1011, 1012, 1014, 3000, 3999, 4000, 4005, 4999] {
             let bytes = u16::to_be_bytes(code);
@@ -151,14 +151,14 @@ mod tests {
         for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, u16::MAX] {
             assert_eq!(reply(&u16::to_be_bytes(code)), [0x88, 2, 0x03, 0xea], "{code}");
         }
-        assert_eq!(reply(b""), [0x88, 0], "no code is answered by none");
+        assert_eq!(reply(b""), [0x88, 0], "a close without a code is answered without one");
         assert_eq!(reply(b"x"), [0x88, 2, 0x03, 0xea], "half a code");
-        assert_eq!(reply(&[0x03, 0xe8, 0xff]), [0x88, 2, 0x03, 0xef], "a reason that is no text");
+        assert_eq!(reply(&[0x03, 0xe8, 0xff]), [0x88, 2, 0x03, 0xef], "a reason that is not UTF-8");
     }
 
     /// Proves no rule of the protocol: one payload is framed once.
     #[test]
-    fn one_payload_is_framed_once() {
+    fn a_payload_is_framed_once() {
         let mut framer = Framer::default();
         let payload = Bytes::from_static(b"hello");
         let (a, b) = (framer.text(payload.clone()), framer.text(payload));

@@ -356,7 +356,7 @@ mod tests {
 
     /// Progress prevents a stall, even when the whole write takes longer.
     #[tokio::test(start_paused = true)]
-    async fn only_silence_is_a_stall() {
+    async fn only_a_silent_peer_is_stalled() {
         const STALL: Duration = Duration::from_millis(300);
         let (mut near, mut far) = tokio::io::duplex(16);
         let start = Instant::now();
@@ -376,7 +376,7 @@ mod tests {
 
     /// A peer that reads slowly does not hold a closed connection for ever.
     #[tokio::test(start_paused = true)]
-    async fn what_is_left_of_a_closed_connection_has_a_total_time() {
+    async fn flushing_a_closed_connection_has_a_total_timeout() {
         let (near, mut far) = tokio::io::duplex(16);
         let (batches, waiting) = mpsc::channel(1);
         let (open, closed) = oneshot::channel();
@@ -389,15 +389,15 @@ mod tests {
             }
         });
         sleep(WRITE_STALL * 10).await;
-        assert!(!writing.is_finished(), "while it is open it may take its time");
+        assert!(!writing.is_finished(), "an open connection has no total timeout");
         drop(open);
-        assert!(timeout(WRITE_STALL * 2, writing).await.is_ok(), "it goes on and on");
+        assert!(timeout(WRITE_STALL * 2, writing).await.is_ok(), "the write does not end");
         // A sender still exists, so the channel closes because the writer has ended.
         assert!(batches.is_closed());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_is_closed_as_soon_as_that_is_asked_for() {
+    async fn a_connection_closes_as_soon_as_requested() {
         let (batches, mut waiting) = mpsc::channel(1);
         let (open, closed) = oneshot::channel();
         let writer = tokio::spawn(std::future::pending::<()>()).abort_handle();
@@ -410,7 +410,7 @@ mod tests {
         let start = Instant::now();
         let finishing = tokio::spawn(sink.finish(outbox));
         assert!(closed.await.is_err() && !finishing.is_finished());
-        assert_eq!(start.elapsed(), Duration::ZERO, "before the last word is taken");
+        assert_eq!(start.elapsed(), Duration::ZERO, "before the last message is read");
         drop(wait);
         assert_eq!(waiting.recv().await.unwrap()[0], "first");
         assert_eq!(waiting.recv().await.unwrap()[0], "last");

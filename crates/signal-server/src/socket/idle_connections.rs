@@ -222,7 +222,7 @@ mod tests {
         assert!(fixture.0.make_room() && fixture.0.make_room());
         let ended: Vec<bool> = greedy.iter().map(|(_, end)| was_told_to_end(end)).collect();
         assert_eq!(ended, [true, true, false]);
-        assert!(!was_told_to_end(&monitor.1), "it has fewer");
+        assert!(!was_told_to_end(&monitor.1), "the holder has fewer");
         // One connection each: the older one closes first.
         assert!(fixture.0.make_room() && was_told_to_end(&monitor.1));
         assert!(fixture.0.make_room() && was_told_to_end(&greedy[2].1) && !fixture.0.make_room());
@@ -237,15 +237,15 @@ mod tests {
         assert!(fixture.0.make_room() && was_told_to_end(&second_end));
         assert!(!fixture.0.make_room() && !was_told_to_end(&first_end));
         drop(first);
-        assert!(!fixture.0.make_room(), "it is busy still");
+        assert!(!fixture.0.make_room(), "the connection is still busy");
         drop(busy);
-        assert!(!fixture.0.make_room(), "it has gone");
+        assert!(!fixture.0.make_room(), "the connection is closed");
         let (third, third_end) = fixture.track("127.0.0.1");
         let (_fourth, fourth_end) = fixture.track("127.0.0.1");
         drop(third.mark_busy());
         assert!(
             fixture.0.make_room() && was_told_to_end(&fourth_end) && !was_told_to_end(&third_end),
-            "it waits anew"
+            "its idle time has started again"
         );
         drop(third);
         assert!(fixture.0.lock().idle.is_empty(), "nothing is left");

@@ -73,7 +73,7 @@ async fn the_lobby_takes_16_kib() {
 
 /// No part of a message that will be refused is kept, however it is fragmented.
 #[tokio::test]
-async fn more_is_refused_before_it_is_read() {
+async fn longer_frames_are_refused_before_they_are_read() {
     let two = [frame(0x01, LOBBY / 2), head(0x80, LOBBY / 2 + 1)].concat();
     for bytes in [head(0x81, LOBBY + 1), head(0x81, 65_536), head(0x81, usize::MAX >> 1), two] {
         let (texts, end, reader) = lobby(bytes.clone()).await;
@@ -88,7 +88,7 @@ async fn more_is_refused_before_it_is_read() {
 }
 
 #[tokio::test]
-async fn what_holds_no_text_counts_too() {
+async fn control_frames_count_too() {
     for (first, length) in [(0x89, 0), (0x89, 125), (0x8a, 0)] {
         let one = frame(first, length);
         let fit = LOBBY / one.len();
@@ -104,7 +104,7 @@ async fn what_holds_no_text_counts_too() {
 
 /// A peer that listens to a stream for a day sends pings all the time.
 #[tokio::test(start_paused = true)]
-async fn who_listens_may_ping_for_ever_and_not_all_at_once() {
+async fn a_listener_may_ping_forever_but_not_in_bulk() {
     let (mut reader, _sink, mut peer) = pair(b"").await;
     reader.set_listener();
     let ping = frame(0x89, 125);
@@ -126,7 +126,7 @@ async fn who_listens_may_ping_for_ever_and_not_all_at_once() {
 }
 
 #[tokio::test]
-async fn who_listens_may_not_say_nothing_for_ever() {
+async fn a_listener_must_not_send_empty_texts_forever() {
     let (mut reader, _sink, mut peer) = pair(b"").await;
     reader.set_listener();
     let nothing = frame(0x81, 0);
@@ -142,7 +142,7 @@ async fn who_listens_may_not_say_nothing_for_ever() {
 /// The limits of a joined peer count texts, so fragments without end would be at most one text.
 /// Proves CON-11.
 #[tokio::test]
-async fn a_text_of_fragments_without_anything_in_them_ends() {
+async fn too_many_empty_fragments_are_refused() {
     let empty = usize::from(MAX_EMPTY_FRAGMENTS);
     let text = |empty| [frame(0x01, 0), frame(0x00, 0).repeat(empty - 1)].concat();
     let whole = [text(empty), frame(0x00, 7), frame(0x89, 0), frame(0x80, 0)].concat();
@@ -161,7 +161,7 @@ async fn a_text_of_fragments_without_anything_in_them_ends() {
 
 /// Proves CON-11.
 #[tokio::test]
-async fn whoever_joined_sends_64_kib() {
+async fn a_member_may_send_64_kib() {
     let (mut reader, _sink, mut peer) = pair(&frame(0x81, 7)).await;
     assert!(matches!(reader.next().await, Some(Incoming::Text(text)) if text.len() == 7));
     reader.set_joined();

@@ -101,7 +101,7 @@ async fn serves_both_versions_and_http1() {
 }
 
 #[tokio::test]
-async fn a_new_pair_is_used_and_a_bad_one_is_not() {
+async fn a_new_pair_is_used_and_an_invalid_one_is_not() {
     let files = Files::new("reload");
     let first = files.issue();
     let tls = TlsReloader::load(&files.config()).unwrap();
@@ -112,7 +112,7 @@ async fn a_new_pair_is_used_and_a_bad_one_is_not() {
     assert!(tls.reload_if_changed().unwrap());
     assert!(!tls.reload_if_changed().unwrap());
     assert_eq!(connect(&tls, &second, version).await.unwrap().0, second.to_vec());
-    assert!(connect(&tls, &first, version).await.is_err(), "the old one is gone");
+    assert!(connect(&tls, &first, version).await.is_err(), "the old certificate is not used");
 
     // Half a change: the new certificate does not fit the key.
     let good_key = fs::read_to_string(files.config().key).unwrap();
@@ -137,7 +137,7 @@ async fn a_new_pair_is_used_and_a_bad_one_is_not() {
 
 /// Mode and owner can prevent reading a file, but are not part of its stamp.
 #[test]
-fn a_pair_that_could_not_be_used_is_tried_again() {
+fn an_invalid_pair_is_tried_again() {
     let files = Files::new("again");
     files.issue();
     let tls = TlsReloader::load(&files.config()).unwrap();
@@ -146,7 +146,7 @@ fn a_pair_that_could_not_be_used_is_tried_again() {
     let good = fs::read_to_string(&cert).unwrap();
     files.write_unseen(&cert, "none");
     assert!(matches!(tls.reload_if_changed(), Err(TlsError::Pem { .. })));
-    assert!(matches!(tls.reload_if_changed(), Ok(false)), "it is said once");
+    assert!(matches!(tls.reload_if_changed(), Ok(false)), "it is reported once");
     files.write_unseen(&cert, &good);
     assert!(tls.reload_if_changed().unwrap());
     assert!(!tls.reload_if_changed().unwrap(), "nothing changed");
@@ -157,11 +157,11 @@ fn a_pair_that_could_not_be_used_is_tried_again() {
     assert!(matches!(tls.reload_if_changed(), Err(TlsError::Pem { path, .. }) if path == key));
     files.write_unseen(&cert, "none");
     assert!(matches!(tls.reload_if_changed(), Err(TlsError::Pem { path, .. }) if path == cert));
-    assert!(matches!(tls.reload_if_changed(), Ok(false)), "it is said once");
+    assert!(matches!(tls.reload_if_changed(), Ok(false)), "it is reported once");
 }
 
 #[test]
-fn who_asks_for_it_has_the_files_read() {
+fn a_reload_request_reads_the_files() {
     let files = Files::new("asked");
     files.issue();
     let cert = files.config().cert;
@@ -170,9 +170,9 @@ fn who_asks_for_it_has_the_files_read() {
     let tls = TlsReloader::load(&files.config()).unwrap();
     tls.reload().unwrap();
     files.write_unseen(&cert, "none");
-    assert!(!tls.reload_if_changed().unwrap(), "nothing is seen");
+    assert!(!tls.reload_if_changed().unwrap(), "no change is noticed");
     for _ in 0..2 {
-        assert!(matches!(tls.reload(), Err(TlsError::Pem { .. })), "it is said each time");
+        assert!(matches!(tls.reload(), Err(TlsError::Pem { .. })), "it is reported each time");
     }
     files.write_unseen(&cert, &good);
     tls.reload().unwrap();

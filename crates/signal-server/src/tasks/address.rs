@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_push_does_not_come_back() {
+    async fn a_push_to_this_server_is_refused() {
         for url in [
             "rtmp://127.0.0.1/live/a",
             "RTMP://127.0.0.1:1935/live/a?x",
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_push_leads_to_public_addresses_only() {
+    async fn a_push_goes_to_public_addresses_only() {
         for url in [
             "rtmp://127.0.0.1:1940/live/a",
             "rtmp://localhost:1940/live/a",

@@ -267,19 +267,19 @@ mod tests {
     }
 
     #[test]
-    fn one_user_has_a_half_and_everybody_one_task() {
+    fn a_user_gets_at_most_half_but_always_one_task() {
         let (capacity, now) = (capacity(), Instant::now());
         let admit = |task, owner, cpu| capacity.reserve(&[demand(task, owner, cpu)], now);
         assert_eq!(admit("a", 1, 300), Ok(()));
         assert_eq!(admit("b", 1, 300), Err(0), "more than a half");
         assert_eq!(admit("c", 2, 600), Ok(()), "one task, however large");
-        assert_eq!(admit("d", 3, 300), Err(0), "there is no room at all");
+        assert_eq!(admit("d", 3, 300), Err(0), "the capacity is used up");
         assert_eq!(admit("e", 0, 100), Ok(()), "the app's server has no share of its own");
         assert_eq!(capacity.stats().cpu, 1000);
     }
 
     #[test]
-    fn the_only_task_of_a_user_may_grow_as_large_as_a_new_one_may_be() {
+    fn a_single_task_may_grow_as_large_as_a_new_one() {
         let (capacity, now) = (capacity(), Instant::now());
         assert_eq!(capacity.reserve(&[demand("a", 1, 141)], now), Ok(()));
         assert_eq!(capacity.allocate(&demand("a", 1, 141), now), Ok(()));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_update_was_promised_is_given_back_if_nothing_comes_of_it() {
+    fn the_reservation_of_a_failed_update_is_released() {
         let (capacity, now) = (capacity(), Instant::now());
         assert_eq!(capacity.allocate(&demand("a", 0, 100), now), Ok(()));
         for at in [now, now + PROMISE / 2] {
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(
             capacity.reserve(&[demand("b", 0, 200)], now + PROMISE),
             Err(0),
-            "promised again"
+            "the reservation is renewed"
         );
         let later = now + PROMISE + PROMISE / 2;
         assert_eq!(capacity.reserve(&[demand("b", 0, 200)], later), Ok(()));
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn all_have_room_or_none() {
+    fn tasks_are_admitted_together_or_not_at_all() {
         let (capacity, now) = (capacity(), Instant::now());
         let demands = [demand("a", 0, 500), demand("b", 0, 400), demand("c", 0, 200)];
         assert_eq!(capacity.reserve(&demands, now), Err(2));
@@ -334,12 +334,12 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_ends_and_a_run_does_not() {
+    fn a_reservation_expires_and_an_allocation_does_not() {
         let (capacity, now) = (capacity(), Instant::now());
         assert_eq!(capacity.reserve(&[demand("a", 0, 500), demand("b", 0, 500)], now), Ok(()));
         assert_eq!(capacity.allocate(&demand("a", 0, 400), now), Ok(()));
         let later = now + PROMISE;
-        assert_eq!(capacity.reserve(&[demand("c", 0, 600)], later), Ok(()), "b was never begun");
+        assert_eq!(capacity.reserve(&[demand("c", 0, 600)], later), Ok(()), "b never started");
         // An update of a run does not turn its room into a promise.
         assert_eq!(capacity.reserve(&[demand("a", 0, 300)], later), Ok(()));
         assert_eq!(capacity.reserve(&[demand("d", 0, 100)], later + PROMISE), Ok(()));

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_does_not_start_or_ends_at_once_is_known() {
+    async fn a_child_that_fails_to_start_or_exits_at_once_is_reported() {
         assert!(start("/nowhere/compositor").is_err());
         let (running, _mailbox) = start("/bin/true").unwrap();
         let ended = ended(running).await;
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_talks_too_much_is_killed() {
+    async fn a_child_that_writes_too_much_is_killed() {
         let (running, _mailbox) = start("/usr/bin/yes").unwrap();
         let ended = ended(running).await;
         assert!(matches!(ended, RunEnd::Broken), "{ended:?}");
@@ -268,7 +268,7 @@ mod tests {
 
     /// The program repeats its input: the orders of a run, in order, and then the end.
     #[tokio::test]
-    async fn its_input_ends_behind_the_order_to_stop() {
+    async fn stdin_closes_after_the_stop_order() {
         let (mut running, orders) = start("/bin/cat").unwrap();
         assert_eq!(running.next().await.unwrap(), message::Report::Unknown);
         orders.lease(Lease { ask: 1, ms: 2000 });
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_does_not_end_is_killed() {
+    async fn a_child_that_does_not_exit_is_killed() {
         let (running, orders) = start("/bin/cat").unwrap();
         let pid = running.child.id().unwrap().to_string();
         let stopped = Command::new("kill").args(["-STOP", &pid]).status().await.unwrap();
@@ -287,6 +287,6 @@ mod tests {
         orders.stop(StopReason::Ordered);
         let ended = ended(running).await;
         assert!(matches!(ended, RunEnd::Killed), "{ended:?}");
-        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it was waited for");
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "the child was reaped");
     }
 }

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_shown_makes_a_job_that_is_taken() {
+    fn every_composition_makes_a_valid_job() {
         let spec = spec_of(
             r#"{"canvas": {"width": 640, "height": 360, "color": 255},
                 "users": [{"uid": "1", "width": 320, "height": 180, "adaption": 0, "zOrder": 7, "pushVideo": true}],

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_newest_of_each_kind_is_told() {
+    async fn the_newest_order_of_each_kind_is_delivered() {
         let orders = OrderQueue::new();
         assert_eq!(orders.next().now_or_never(), None);
         orders.lease(Lease { ask: 1, ms: 2 });

@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn profiles_panes_and_a_third_adaption_are_for_the_apps_server() {
+    fn profiles_panes_and_stretch_are_accepted() {
         let draft = draft_of(
             r#""layout": {"canvas": {"width": 0, "height": 0}}, "profile": "480p", "fps": 30,
                "paneAdaption": 2, "hostUid": "7",
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_fields_are_named() {
         let canvas = r#""layout": {"canvas": {"width": 640, "height": 360}"#;
         let pane = |pane: &str| format!(r#"{canvas}}}, "paneSets": [[{{{pane}}}]]"#);
         for (text, name, field) in [
