@@ -204,7 +204,7 @@ async fn read(
     (width, height): (u32, u32),
     media: mpsc::Sender<Media>,
 ) -> Result<()> {
-    let mut reader = nut::Reader::new(16 << 20);
+    let mut reader = nut::NutReader::new(16 << 20);
     let mut buffer = vec![0; 256 << 10];
     loop {
         while let Some(frame) = reader.next()? {
