@@ -1,5 +1,6 @@
-//! A repeated request takes effect once. Comes in: requests that change something and have the header
-//! `Idempotency-Key`. Goes out: the first answer again for each repetition. Deliberately absent: the routes.
+//! A request that changes something runs to its end, and a repeated one takes effect once. Comes in: such requests, with
+//! or without the header `Idempotency-Key`. Goes out: the answer, or the first answer again for each repetition.
+//! Deliberately absent: the routes.
 //!
 //! A request is stored before it is carried out, and its answer afterwards. If a process did not finish a request, its
 //! repetition is answered `idempotencyInProgress`: it may have taken effect, and the caller must check that (ADR 0054).
@@ -14,7 +15,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use lianmai_protocol::ErrorName;
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use super::Api;
 use super::error::ApiError;
@@ -34,26 +37,63 @@ const RETENTION_MS: u64 = 24 * 3600 * 1000;
 const MAX_ANSWERS: usize = 10_000;
 /// Maximum size of a stored answer in bytes. Answers to requests that change something are short.
 const MAX_ANSWER: usize = 64 * 1024;
+/// Maximum number of requests that run at the same time, including those whose clients have gone. Further ones wait.
+const MAX_RUNNING: usize = 128;
 
 /// Marks an answer that holds a secret. It is given once and not stored: the file holds only hashes of keys.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HoldsSecret;
 
+/// The state of the middleware. Clones share it.
+#[derive(Clone)]
+pub(super) struct Requests {
+    api: Arc<Api>,
+    running: Arc<Semaphore>,
+}
+
+impl Requests {
+    pub(super) fn new(api: Arc<Api>) -> Self {
+        Requests { api, running: Arc::new(Semaphore::new(MAX_RUNNING)) }
+    }
+}
+
 /// The middleware; see the module.
 pub(super) async fn replay_or_run(
-    State(api): State<Arc<Api>>,
+    State(Requests { api, running }): State<Requests>,
     request: Request<Body>,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let Some(key) = request.headers().get(KEY) else { return Ok(next.run(request).await) };
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(next.run(request).await);
     }
+    let key = request.headers().get(KEY).map(read_key).transpose()?;
+    let permit = running.acquire_owned().await.map_err(|_| ErrorName::InternalError)?;
+    // A task of its own: a client that goes away must leave neither a part of the change nor a key without an answer.
+    let done = tokio::spawn(async move {
+        let _permit = permit;
+        match key {
+            Some(key) => once(&api, key, request, next).await,
+            None => Ok(next.run(request).await),
+        }
+    });
+    done.await.map_err(|_| ErrorName::InternalError)?
+}
+
+fn read_key(key: &HeaderValue) -> Result<String, ApiError> {
     let good = |key: &&str| (1..=MAX_KEY).contains(&key.len());
-    let key = key.to_str().ok().filter(good).map(ToOwned::to_owned).ok_or_else(|| {
+    key.to_str().ok().filter(good).map(ToOwned::to_owned).ok_or_else(|| {
         let text = "Idempotency-Key is 1 to 128 visible characters.";
         ApiError::new(StatusCode::BAD_REQUEST, "badIdempotencyKey", text)
-    })?;
+    })
+}
+
+/// Carries out a request, unless its key is known.
+async fn once(
+    api: &Api,
+    key: String,
+    request: Request<Body>,
+    next: Next,
+) -> Result<Response, ApiError> {
     let caller = request.extensions().get::<Caller>().map_or("", Caller::id).to_owned();
     let (parts, body) = request.into_parts();
     // The maximum of all routes. Each route checks its own limit again.
@@ -83,25 +123,20 @@ pub(super) async fn replay_or_run(
         Some(IdempotencyState::Answered { status, body }) => return Ok(replayed(status, body)),
         Some(IdempotencyState::New) => {}
     }
-    // Runs to its end, even if the caller no longer waits for the answer.
-    let request = Request::from_parts(parts, Body::from(body));
-    let done = tokio::spawn(async move {
-        let response = next.run(request).await;
-        let (parts, body) = response.into_parts();
-        let body = to_bytes(body, MAX_ANSWER).await.unwrap_or_default();
-        let answer = if parts.extensions.get::<HoldsSecret>().is_some() {
-            Some(secret_not_repeated())
-        } else {
-            // A request that failed may be repeated.
-            let text = String::from_utf8(body.to_vec()).ok();
-            let text = text.filter(|_| !parts.status.is_server_error());
-            text.map(|text| (parts.status.as_u16(), text))
-        };
-        // The answer is right even if it cannot be stored.
-        let _ = database.store_answer(id, answer).await;
-        Response::from_parts(parts, Body::from(body))
-    });
-    done.await.map_err(|_| lianmai_protocol::ErrorName::InternalError.into())
+    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, MAX_ANSWER).await.unwrap_or_default();
+    let answer = if parts.extensions.get::<HoldsSecret>().is_some() {
+        Some(secret_not_repeated())
+    } else {
+        // A request that failed may be repeated.
+        let text = String::from_utf8(body.to_vec()).ok();
+        let text = text.filter(|_| !parts.status.is_server_error());
+        text.map(|text| (parts.status.as_u16(), text))
+    };
+    // The answer is right even if it cannot be stored.
+    let _ = database.store_answer(id, answer).await;
+    Ok(Response::from_parts(parts, Body::from(body)))
 }
 
 /// The answer to a repeated request whose first answer held a secret.

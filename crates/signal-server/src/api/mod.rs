@@ -51,14 +51,15 @@ pub(crate) struct Api {
 
 pub(crate) fn router(api: Api) -> Router {
     let api = Arc::new(api);
-    let (v1, document) = docs::described().split_for_parts();
+    let (v1, document) = docs::documented_routes().split_for_parts();
     let document: Arc<str> = docs::complete(document).to_string().into();
     let json = |document: Arc<str>| {
         get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()))
     };
+    let requests = idempotency::Requests::new(api.clone());
     // The last layer is the outermost: the caller is identified before a request is stored.
     let guarded = v1
-        .layer(middleware::from_fn_with_state(api.clone(), idempotency::replay_or_run))
+        .layer(middleware::from_fn_with_state(requests, idempotency::replay_or_run))
         .merge(health::routes())
         .route("/openapi.json", json(document))
         .route("/asyncapi.json", json(messages::asyncapi().to_string().into()))

@@ -52,7 +52,10 @@ impl Drop for Scratch {
 }
 
 async fn routes(shards: Shards, store: &Arc<dyn Records>) -> Router {
-    let (_, phase) = watch::channel(Phase::Frozen);
+    routes_of(service(shards, store).await, store)
+}
+
+async fn service(shards: Shards, store: &Arc<dyn Records>) -> Service {
     let endpoints = Endpoints::load(store.database()).await.unwrap();
     let deliverer = Deliverer {
         database: store.database(),
@@ -71,18 +74,23 @@ async fn routes(shards: Shards, store: &Arc<dyn Records>) -> Router {
     let safe = AppMode::Safe(TokenKeys { basic: None, jwt: vec![jwt] });
     let apps = [("demo", AppMode::Debug), ("other", safe)];
     let apps = apps.map(|(appkey, mode)| (appkey.parse().unwrap(), mode));
+    Service {
+        shards,
+        database: store.database(),
+        store: Arc::clone(store),
+        keeps_history: true,
+        keys: ApiKeys::load(store.database()).await.unwrap(),
+        endpoints,
+        deliverer,
+        revocations: RevocationList::default(),
+        apps: Arc::new(BTreeMap::from(apps)),
+    }
+}
+
+fn routes_of(service: Service, store: &Arc<dyn Records>) -> Router {
+    let (_, phase) = watch::channel(Phase::Frozen);
     router(Api {
-        service: Service {
-            shards,
-            database: store.database(),
-            store: Arc::clone(store),
-            keeps_history: true,
-            keys: ApiKeys::load(store.database()).await.unwrap(),
-            endpoints,
-            deliverer,
-            revocations: RevocationList::default(),
-            apps: Arc::new(BTreeMap::from(apps)),
-        },
+        service,
         hub: Hub::new(RelayConfig::default()),
         forwards: Arc::default(),
         tasks: None,
@@ -106,14 +114,7 @@ async fn send(router: &Router, first: &str, body: &str) -> (u16, Value) {
     (status, body)
 }
 
-/// Status, head and body of the answer to a request with this key.
-async fn send_as(
-    router: &Router,
-    key: &str,
-    first: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> (u16, Response<()>, Value) {
+fn request(key: &str, first: &str, headers: &[(&str, &str)], body: &str) -> Request<Body> {
     let (method, path) = first.split_once(' ').unwrap();
     let mut request = Request::builder()
         .method(method)
@@ -123,8 +124,18 @@ async fn send_as(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Body::from(body.to_owned())).unwrap();
-    let response = router.clone().oneshot(request).await.unwrap();
+    request.body(Body::from(body.to_owned())).unwrap()
+}
+
+/// Status, head and body of the answer to a request with this key.
+async fn send_as(
+    router: &Router,
+    key: &str,
+    first: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, Response<()>, Value) {
+    let response = router.clone().oneshot(request(key, first, headers, body)).await.unwrap();
     let (parts, body) = response.into_parts();
     let status = parts.status.as_u16();
     let body = to_bytes(body, 1 << 20).await.unwrap();
@@ -411,6 +422,43 @@ async fn a_repeated_request_takes_effect_once() {
     let headers = [("idempotency-key", "a")];
     let (status, ..) = send_as(&router, key, kick, &headers, r#"{"durationS": 5}"#).await;
     assert_eq!((status, count()), (200, 3), "expected a kick, a read and a kick");
+}
+
+/// Proves no rule of the protocol: a client that goes away leaves no key in progress and no part of a change.
+#[tokio::test]
+async fn a_request_is_finished_after_its_client_has_gone() {
+    let scratch = Scratch::new("gone");
+    let kick = "POST /v1/apps/demo/channels/room/members/7/kick";
+    let headers = [("idempotency-key", "a")];
+    let (shards, mut mailboxes) = Shards::new(1);
+    let router = routes(shards, &scratch.1).await;
+    let mut asking = Box::pin(router.oneshot(request(TOKEN, kick, &headers, "{}")));
+    assert!(asking.as_mut().now_or_never().is_none(), "its key is not stored yet");
+    drop(asking);
+    let asked = mailboxes[0].recv().await;
+    let Some(ShardMsg::Admin { answer, .. }) = asked else { panic!("it is not carried out") };
+    answer.send(Ok(AdminReply::Done)).unwrap();
+    // The request holds the last handle to the shards.
+    assert!(mailboxes[0].recv().await.is_none());
+    let (router, asked) = obliging(&scratch).await;
+    let (status, head, _) = send_as(&router, TOKEN, kick, &headers, "{}").await;
+    assert!(status == 200 && head.headers().contains_key("idempotent-replayed"));
+    assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 0);
+
+    // A request without a key: what is in memory is what is stored.
+    let (shards, mut mailboxes) = Shards::new(1);
+    let service = service(shards, &scratch.1).await;
+    let keys = service.keys.clone();
+    let router = routes_of(service, &scratch.1);
+    let scopes = r#"{"scopes": ["read"]}"#;
+    let (_, made) = send(&router, "POST /v1/apps/demo/keys", scopes).await;
+    let text = made["text"].as_str().unwrap();
+    let revoke = format!("DELETE /v1/apps/demo/keys/{}", made["id"].as_str().unwrap());
+    let mut asking = Box::pin(router.oneshot(request(TOKEN, &revoke, &[], "")));
+    assert!(asking.as_mut().now_or_never().is_none(), "it is not written yet");
+    drop(asking);
+    assert!(mailboxes[0].recv().await.is_none());
+    assert!(keys.caller(text, wall_now()).is_none());
 }
 
 /// Proves no rule of the protocol: errors of a request are reported, and nothing changes.
