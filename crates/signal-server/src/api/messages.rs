@@ -53,7 +53,7 @@ impl MessageDocs {
                 method.answer(definitions),
             ));
         }
-        all.answers.push(sent(
+        all.answers.push(message_doc(
             "",
             "refusal",
             "An answer with an error.",

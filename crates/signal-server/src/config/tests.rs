@@ -544,9 +544,9 @@ fn rst_1_a_drain_leaves_time_between_notice_and_freeze() {
 
 #[test]
 fn a_connection_rate_of_zero_means_no_limit() {
-    let Rate { per_second, burst } = builtin().rate().unwrap();
+    let ConnectionRate { per_second, burst } = builtin().connection_rate().unwrap();
     assert_eq!((per_second, burst), (50, 200));
     let config = load("rate", "[limits]\nconnections_per_second = 0", &[]).unwrap();
-    assert_eq!(config.rate(), None);
+    assert_eq!(config.connection_rate(), None);
     assert_eq!(paths("burst", "[limits]\nconnection_burst = 0"), ["limits.connection_burst"]);
 }
