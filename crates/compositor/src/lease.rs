@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// Maximum number of remembered requests; an answer to an older one comes too late to be useful.
 const REMEMBERED: usize = 64;
 /// Maximum duration of a lease; a longer grant is shortened to it.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_LEASE: Duration = Duration::from_secs(60);
 
 /// A lease and the requests for it.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Lease {
         let Some(at) = self.asked.iter().position(|(number, _)| *number == ask) else { return };
         let (_, asked) = self.asked[at];
         self.asked.drain(..=at);
-        let until = asked + Duration::from_millis(ms).min(LONGEST);
+        let until = asked + Duration::from_millis(ms).min(MAX_LEASE);
         self.until = Some(self.until.map_or(until, |before| before.max(until)));
     }
 
@@ -74,6 +74,6 @@ mod tests {
         assert_eq!(lease.until(), Some(at(2500)), "an unknown ask and an answered one");
         let third = lease.ask(at(900));
         lease.grant(third, u64::MAX);
-        assert_eq!(lease.until(), Some(at(900) + LONGEST));
+        assert_eq!(lease.until(), Some(at(900) + MAX_LEASE));
     }
 }

@@ -21,7 +21,7 @@ use crate::message::{Failure, Job, MAX_LINE, Order, Policy, Report, VERSION};
 use crate::run::{RunEnvironment, run};
 
 /// Maximum number of orders, and of reports, that wait.
-const WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 
 /// Runs the compositor process until its run has ended.
 #[must_use]
@@ -47,7 +47,7 @@ where
     O: AsyncWrite + Send + Unpin + 'static,
 {
     let mut lines = Lines { input: BufReader::new(input), line: Vec::new() };
-    let (said, reports) = mpsc::channel(WAITING);
+    let (said, reports) = mpsc::channel(MAX_WAITING);
     let writer = tokio::spawn(write(reports, output));
     let (number, job, environment) = match start(&mut lines).await {
         Ok(start) => start,
@@ -59,7 +59,7 @@ where
             return Err(io::ErrorKind::InvalidInput.into());
         }
     };
-    let (orders, queue) = mpsc::channel(WAITING);
+    let (orders, queue) = mpsc::channel(MAX_WAITING);
     let reader = tokio::spawn(async move {
         while let Some(line) = lines.next().await {
             let order = match serde_json::from_slice(line) {

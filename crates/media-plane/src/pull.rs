@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::auth::{Authorizer, Denied, StreamRequest};
 use crate::flv::file_header;
-use crate::hub::{EndReason, Hub, Player, SETTLED};
+use crate::hub::{EndReason, Hub, KINDS_SETTLE_TIME, Player};
 use crate::kinds::Kinds;
 use crate::media::Packet;
 use crate::rtmp::MediaKind;
@@ -145,7 +145,7 @@ impl FlvStream {
     }
 
     /// Takes packets until the kinds of the stream are known: media of all kinds that the pull gets has come, or
-    /// media of one of them has come and no other followed within [`SETTLED`].
+    /// media of one of them has come and no other followed within [`KINDS_SETTLE_TIME`].
     async fn learn_tracks(&mut self) -> Result<(), EndReason> {
         // The headers and the group of a live stream are queued already.
         self.player.take_ready(&mut self.batch, BATCH);
@@ -239,7 +239,7 @@ impl FlvStream {
                 self.buffered_bytes += packet.flv().len();
                 self.tracks.add(kind);
                 if kind != MediaKind::Metadata {
-                    self.settled.get_or_insert_with(|| Instant::now() + SETTLED);
+                    self.settled.get_or_insert_with(|| Instant::now() + KINDS_SETTLE_TIME);
                 }
             }
             self.ready.push_back(packet.flv().clone());

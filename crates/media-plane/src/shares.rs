@@ -24,7 +24,7 @@ const MEMBER: Share = Share::of(1, 8);
 /// The share of one push within its member.
 const STREAM: Share = Share::of(1, 2);
 /// Slots that a viewer always gets: room for all its plays of one stream, including ended plays that still exist.
-const LEAST_PLAYS: usize = 8;
+const MIN_PLAYS_PER_VIEWER: usize = 8;
 /// The share of one stream in the slots to wait for a publisher.
 const STREAM_WAITERS: Share = Share::of(1, 2);
 /// The share of one address in the slots to wait for a publisher.
@@ -114,7 +114,7 @@ impl Shares {
         // All clients behind a proxy on this machine come from loopback.
         let address =
             (!address.is_loopback()).then(|| (ShareHolder::Address(group(address)), self.address));
-        let stream_share = STREAM_WAITERS.at_least(LEAST_PLAYS);
+        let stream_share = STREAM_WAITERS.at_least(MIN_PLAYS_PER_VIEWER);
         let enter = || -> Result<WaitingSlots, Full<ShareHolder>> {
             Ok([
                 self.viewers_waiting.acquire(self.viewer(stream.app(), viewer))?,
@@ -134,7 +134,7 @@ impl Shares {
         let app = viewer.map_or_else(|| app.into(), |viewer| viewer.app.clone());
         let member = viewer.map(|viewer| {
             let key = ShareHolder::Member(viewer.app.clone(), viewer.member.clone());
-            (key, MEMBER.at_least(LEAST_PLAYS))
+            (key, MEMBER.at_least(MIN_PLAYS_PER_VIEWER))
         });
         [(ShareHolder::App(app), self.app)].into_iter().chain(member)
     }

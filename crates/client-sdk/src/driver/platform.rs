@@ -24,8 +24,8 @@ impl Clock {
     /// The instant of `at`, or one far in the future if `at` cannot be expressed. A timer must not fire before the
     /// session considers it due.
     pub(super) fn instant(self, at: MonoTime) -> Instant {
-        const FAR_MS: u64 = 365 * 24 * 3600 * 1000;
-        self.origin + Duration::from_millis(at.0.min(FAR_MS))
+        const MAX_AHEAD_MS: u64 = 365 * 24 * 3600 * 1000;
+        self.origin + Duration::from_millis(at.0.min(MAX_AHEAD_MS))
     }
 }
 

@@ -17,9 +17,9 @@ use super::{Session, StateReason};
 use crate::error::CallError;
 
 /// Number of attempts.
-const TRIES: u32 = 3;
+const MAX_ATTEMPTS: u32 = 3;
 /// Time limit for all attempts; after that the membership ends with the server's grace period.
-const WITHIN_MS: u64 = 10_000;
+const TIME_LIMIT_MS: u64 = 10_000;
 /// The random part of each pause, and the fixed part of the pause after the first attempt, which doubles.
 const PAUSE_MS: u64 = 500;
 /// The first attempt waits at most this long for a restarting server.
@@ -71,8 +71,8 @@ impl Session {
             if unknown { CallError::OutcomeUnknown } else { CallError::Closed { code, reason } };
         self.end_entry(End::left(), join);
         if let Some(route) = route {
-            let until = self.now + WITHIN_MS;
-            self.phase = Phase::Leaving(Box::new(LateLeave { route, tries: TRIES, until }));
+            let until = self.now + TIME_LIMIT_MS;
+            self.phase = Phase::Leaving(Box::new(LateLeave { route, tries: MAX_ATTEMPTS, until }));
             let pause = self.backoff.asked(0, PAUSE_MS);
             self.state = State::Backoff { until: planned.max(self.now + pause) };
         }
@@ -81,7 +81,7 @@ impl Session {
     /// An attempt to deliver `leave` failed.
     pub(super) fn retry_late_leave(&mut self) {
         let Phase::Leaving(late) = &self.phase else { return };
-        let tried = TRIES.saturating_sub(late.tries);
+        let tried = MAX_ATTEMPTS.saturating_sub(late.tries);
         if late.tries == 0 {
             return self.end_late_leave();
         }

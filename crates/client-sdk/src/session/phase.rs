@@ -116,7 +116,7 @@ const GAP_WINDOW_MS: u64 = 60_000;
 /// A restarting server may close this much later than announced.
 const RESTART_SLACK_MS: u64 = 5_000;
 /// A restarting server may be back this much later than announced.
-const LATE_MS: u64 = 10_000;
+const RESTART_LATE_MS: u64 = 10_000;
 /// One restart extends a call by at most this, so that a wrong value from the server does not keep the call open.
 const RESTART_MS: u64 = 60_000;
 
@@ -229,7 +229,7 @@ impl Membership {
         }
         restarting.waited = true;
         restarting.retry_after_ms = restarting.retry_after_ms.max(at_least);
-        restarting.until = now + restarting.time_ms() + LATE_MS;
+        restarting.until = now + restarting.time_ms() + RESTART_LATE_MS;
         Some((restarting.retry_after_ms, restarting.jitter_ms))
     }
 

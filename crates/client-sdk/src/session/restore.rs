@@ -17,13 +17,13 @@ use super::urls::Urls;
 pub(super) type StreamKey = (UserId, MediaKind);
 
 /// A lost subscription is restored if its stream returns within this time.
-const WANTED_MS: u64 = 60_000;
+const RESTORE_WINDOW_MS: u64 = 60_000;
 /// Number of commands that are sent at once. A server allows 40, and the app needs some of them.
 const BURST: usize = 32;
 /// Pause between the other commands: half the rate that a server allows.
 const PACE_MS: u64 = 100;
 /// The shortest pause after the server answered `rateLimited`.
-const SLOWER_MS: u64 = 1_000;
+const RATE_LIMITED_PACE_MS: u64 = 1_000;
 
 /// The state that the app wants.
 pub(super) struct Intent {
@@ -202,7 +202,7 @@ impl Restore {
     /// Records that a stream is wanted that does not exist.
     pub(super) fn want(&mut self, stream: StreamKey, now: MonoTime) {
         self.wanted.retain(|_, until| now <= *until);
-        self.wanted.insert(stream, now + WANTED_MS);
+        self.wanted.insert(stream, now + RESTORE_WINDOW_MS);
     }
 
     /// A stream was added: subscribes to it if it is wanted.
@@ -234,7 +234,7 @@ impl Restore {
     pub(super) fn slow_down(&mut self, call: Call, after_ms: u64, now: MonoTime) {
         self.queue.insert(0, call);
         self.burst = 0;
-        self.next_at = self.next_at.max(now + after_ms.max(SLOWER_MS));
+        self.next_at = self.next_at.max(now + after_ms.max(RATE_LIMITED_PACE_MS));
     }
 
     /// The next command, if one is due.

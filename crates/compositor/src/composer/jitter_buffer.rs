@@ -31,17 +31,17 @@ const SLACK: Micros = 40_000;
 const STEP: (Micros, Micros) = (5_000, 250_000);
 /// Differences from which an offset jumps: to a larger offset, since late media leaves a gap in the sound anyway; to a
 /// smaller one.
-const JUMPS: (Micros, Micros) = (100_000, 400_000);
+const JUMP_THRESHOLDS: (Micros, Micros) = (100_000, 400_000);
 /// A new input first delivers buffered media in a burst; its sound is not played until this time has passed.
 const SETTLING: Micros = 200_000;
 /// If the delays of picture and sound differ by more than this, only that of the sound counts.
-const APART: Micros = 1_500_000;
+const MAX_DELAY_DIFFERENCE: Micros = 1_500_000;
 /// Times that go back by more than this start again.
-const BACK: Micros = SECOND;
+const MAX_BACKWARD_STEP: Micros = SECOND;
 /// A picture is hidden if no other came for this time.
 const FROZEN: Micros = 3 * SECOND;
 /// Maximum number of pictures that wait, and of their bytes.
-const WAITING: (usize, usize) = (40, 24 << 20);
+const MAX_WAITING: (usize, usize) = (40, 24 << 20);
 
 /// The kind of media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ struct DelayEstimate {
 impl DelayEstimate {
     /// Records an arrival. Returns false if the times have started again.
     fn observe(&mut self, now: Micros, time: Micros) -> bool {
-        if self.last.is_some_and(|(_, last)| time < last.saturating_sub(BACK)) {
+        if self.last.is_some_and(|(_, last)| time < last.saturating_sub(MAX_BACKWARD_STEP)) {
             return false;
         }
         self.last = Some((now, time));
@@ -157,8 +157,8 @@ impl JitterBuffer {
         let size = |waiting: &VecDeque<(Micros, Arc<Picture>)>| {
             waiting.iter().map(|(_, picture)| picture.data().len()).sum::<usize>()
         };
-        while self.waiting.len() > WAITING.0
-            || self.waiting.len() > 1 && size(&self.waiting) > WAITING.1
+        while self.waiting.len() > MAX_WAITING.0
+            || self.waiting.len() > 1 && size(&self.waiting) > MAX_WAITING.1
         {
             self.thin_out();
         }
@@ -249,7 +249,9 @@ impl JitterBuffer {
     /// The offset that the delays call for.
     fn target(&self, now: Micros) -> Option<Micros> {
         let took = match (self.picture.shortest(now), self.sound.shortest(now)) {
-            (Some(picture), Some(sound)) if picture.abs_diff(sound) <= APART.unsigned_abs() => {
+            (Some(picture), Some(sound))
+                if picture.abs_diff(sound) <= MAX_DELAY_DIFFERENCE.unsigned_abs() =>
+            {
                 picture.max(sound)
             }
             (_, Some(sound)) => sound,
@@ -275,7 +277,7 @@ impl JitterBuffer {
                 self.settled = Some(now + SETTLING);
             }
             self.offset = Some(target);
-        } else if off > JUMPS.0 || off < -JUMPS.1 {
+        } else if off > JUMP_THRESHOLDS.0 || off < -JUMP_THRESHOLDS.1 {
             self.offset = Some(target);
         } else if distance > SLACK.unsigned_abs() && now.saturating_sub(self.moved) >= STEP.1 {
             self.offset = Some(offset.saturating_add(STEP.0 * off.signum()));

@@ -24,7 +24,7 @@ use crate::picture::Picture;
 /// One image is decoded at a time, so the memory of decoding is that of one.
 static DECODING: Semaphore = Semaphore::const_new(1);
 /// From the beginning until the picture is there.
-const LIMIT: Duration = Duration::from_secs(15);
+const TIME_LIMIT: Duration = Duration::from_secs(15);
 
 /// Options for fetching images.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub async fn image(url: &str, options: &ImageOptions) -> Result<Picture, ImageEr
         let (side, background) = (options.longest_side, options.background);
         run_exclusively(&DECODING, move || decode::decode(&bytes, side, background)).await
     };
-    timeout(LIMIT, whole).await.unwrap_or(Err(ImageError::Timeout))
+    timeout(TIME_LIMIT, whole).await.unwrap_or(Err(ImageError::Timeout))
 }
 
 /// Runs the work once a permit is free. The work keeps its permit until its end, even if nobody waits for it any more.

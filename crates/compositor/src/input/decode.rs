@@ -25,11 +25,11 @@ use crate::nut::{Frame, NutReader, Stream};
 use crate::picture::{Picture, bytes};
 
 /// Maximum number of tags, and of bytes, that wait for a decoder.
-const WAITING: (usize, usize) = (8192, 24 << 20);
+const MAX_WAITING: (usize, usize) = (8192, 24 << 20);
 /// A decoder that accepts nothing for this time has failed.
-const STUCK: Duration = Duration::from_secs(10);
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A decoder that produces nothing for this time after its start cannot decode the stream.
-const FIRST: Duration = Duration::from_secs(10);
+const FIRST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of bytes per read.
 const READ_BYTES: usize = 256 << 10;
 
@@ -48,7 +48,7 @@ impl Decoder {
         wanted: Wanted,
         kinds: Kinds,
     ) -> io::Result<Self> {
-        let (tags, queue) = mpsc::channel(WAITING.0);
+        let (tags, queue) = mpsc::channel(MAX_WAITING.0);
         let waiting = Arc::new(AtomicUsize::new(0));
         let mut process = child::decoder(
             tools,
@@ -79,7 +79,8 @@ impl Decoder {
     pub(super) fn feed(&self, tag: &Tag) -> bool {
         let tag = flv::encode_tag(tag.kind, tag.time, &tag.body);
         let size = tag.len();
-        self.waiting.fetch_add(size, Relaxed) + size <= WAITING.1 && self.tags.try_send(tag).is_ok()
+        self.waiting.fetch_add(size, Relaxed) + size <= MAX_WAITING.1
+            && self.tags.try_send(tag).is_ok()
     }
 }
 
@@ -108,7 +109,7 @@ async fn feed(
         return;
     }
     while let Some(tag) = queue.recv().await {
-        if !matches!(timeout(STUCK, input.write_all(&tag)).await, Ok(Ok(()))) {
+        if !matches!(timeout(STALL_TIMEOUT, input.write_all(&tag)).await, Ok(Ok(()))) {
             return;
         }
         waiting.fetch_sub(tag.len(), Relaxed);
@@ -147,7 +148,7 @@ async fn read(mut output: ChildStdout, sink: &MediaSink, wanted: Wanted) {
 }
 
 async fn first(reading: impl Future<Output = io::Result<usize>>) -> io::Result<usize> {
-    timeout(FIRST, reading).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+    timeout(FIRST_OUTPUT_TIMEOUT, reading).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Converts a frame; `None` if it does not match what was requested.

@@ -19,7 +19,7 @@ use crate::flv::Tag;
 /// After the first kind has started, the decoder waits this long for the second.
 const SECOND_KIND: Duration = Duration::from_millis(300);
 /// Maximum number of bytes, and of tags, since the last keyframe that are stored for another decoder.
-const KEPT: (usize, usize) = (8 << 20, 2000);
+const MAX_KEPT: (usize, usize) = (8 << 20, 2000);
 /// A time that differs by more than this from the newest one is a jump, in milliseconds.
 const JUMP: i64 = 5000;
 /// A jump is replaced by this step, in milliseconds.
@@ -192,7 +192,7 @@ impl TagFilter {
     fn keep(&mut self, tag: &Tag) {
         self.kept_bytes += tag.body.len();
         self.kept.push(tag.clone());
-        if self.kept_bytes > KEPT.0 || self.kept.len() > KEPT.1 {
+        if self.kept_bytes > MAX_KEPT.0 || self.kept.len() > MAX_KEPT.1 {
             // The group is too long to be stored: another decoder starts with the next keyframe.
             self.forget();
         }
@@ -478,7 +478,7 @@ mod tests {
         filter.apply(video(0, KEY), now);
         for time in 0..10_000 {
             filter.apply(video(time, INTER), now);
-            assert!(filter.kept.len() <= KEPT.1);
+            assert!(filter.kept.len() <= MAX_KEPT.1);
         }
     }
 }

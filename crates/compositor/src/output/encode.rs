@@ -22,9 +22,9 @@ use crate::flv::{FlvReader, Tag};
 use crate::nut::Writer;
 
 /// Maximum number of frames that wait for the encoder.
-const WAITING: usize = 8;
+const MAX_WAITING: usize = 8;
 /// An encoder that accepts or produces nothing for this time has failed.
-const STUCK: Duration = Duration::from_secs(10);
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before the next encoder starts; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause.
@@ -62,7 +62,7 @@ impl Encoder {
         tags: mpsc::Sender<Tag>,
         events: mpsc::Sender<EncoderEvent>,
     ) -> Self {
-        let (frames, queue) = mpsc::channel(WAITING);
+        let (frames, queue) = mpsc::channel(MAX_WAITING);
         let sink = TagSink { tags, metadata };
         let task = tokio::spawn(run(tools, encoding, queue, sink, events));
         Self { frames, encoding, task }
@@ -154,7 +154,7 @@ async fn feed(
     let mut frame = Some(first);
     while let Some(next) = frame {
         let writing = write(&mut input, &writer, &clock, encoding, next);
-        if !matches!(timeout(STUCK, writing).await, Ok(Ok(()))) {
+        if !matches!(timeout(STALL_TIMEOUT, writing).await, Ok(Ok(()))) {
             return;
         }
         frame = frames.recv().await;
@@ -220,7 +220,7 @@ async fn read(mut output: ChildStdout, base: i64, sink: &TagSink) {
     let mut buffer = vec![0; 64 << 10];
     let mut last = 0;
     loop {
-        match timeout(STUCK, output.read(&mut buffer)).await {
+        match timeout(STALL_TIMEOUT, output.read(&mut buffer)).await {
             Ok(Ok(count)) if count > 0 => reader.push(&buffer[..count]),
             _ => return,
         }

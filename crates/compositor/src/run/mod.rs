@@ -37,7 +37,7 @@ use image_requests::{ImageRequests, ImageVariant};
 use passthrough::Passthrough;
 
 /// Interval between requests for a lease: several fit into the two seconds of a lease.
-const RENEW: Duration = Duration::from_millis(400);
+const RENEW_INTERVAL: Duration = Duration::from_millis(400);
 /// A run that gets no lease for this time ends.
 const FIRST_LEASE: Duration = Duration::from_secs(10);
 /// Interval between reports of the counters.
@@ -49,7 +49,7 @@ const MEDIA: usize = 32;
 /// Maximum number of tags that wait for the publisher.
 const TAGS: usize = 1024;
 /// Maximum duration of the sound that waits for an encoder without room, in seconds; more of it is lost.
-const CARRIED: usize = 2;
+const MAX_CARRIED_SECONDS: usize = 2;
 
 /// The environment of a run.
 #[derive(Clone, Debug)]
@@ -189,7 +189,7 @@ impl Run {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         };
-        let (mut renew, mut count) = (ticks(RENEW), ticks(STATS));
+        let (mut renew, mut count) = (ticks(RENEW_INTERVAL), ticks(STATS));
         renew.reset();
         count.reset();
         loop {
@@ -437,7 +437,7 @@ impl Run {
     fn carry(&mut self, frame: ComposedFrame) {
         self.stats.dropped += 1;
         let sound = self.job.scene.sound;
-        let most = CARRIED * (sound.sample_rate * sound.channels) as usize;
+        let most = MAX_CARRIED_SECONDS * (sound.sample_rate * sound.channels) as usize;
         if frame.sound.len() <= most {
             self.carried = Some((frame.epoch, frame.sound_at, frame.sound));
         }

@@ -12,7 +12,7 @@ use crate::flv::Tag;
 use crate::output::OUTPUT_START_MS;
 
 /// Maximum number of tags, and of bytes, that wait for their time.
-const WAITING: (usize, usize) = (1024, 8 << 20);
+const MAX_WAITING: (usize, usize) = (1024, 8 << 20);
 
 #[derive(Debug, Default)]
 pub(super) struct Passthrough {
@@ -51,7 +51,7 @@ impl Passthrough {
         }
         self.bytes += tag.body.len();
         self.waiting.push_back(tag);
-        if self.waiting.len() > WAITING.0 || self.bytes > WAITING.1 {
+        if self.waiting.len() > MAX_WAITING.0 || self.bytes > MAX_WAITING.1 {
             self.forget();
         }
     }
@@ -167,7 +167,7 @@ mod tests {
         passthrough.put("a", tag(120, KEY));
         assert_eq!(release(&mut passthrough, 8), [other, KEY]);
         // Too much waits.
-        for body in [HEADER, KEY].into_iter().chain([INTER; WAITING.0]).chain([KEY]) {
+        for body in [HEADER, KEY].into_iter().chain([INTER; MAX_WAITING.0]).chain([KEY]) {
             passthrough.put("a", tag(160, body));
         }
         assert_eq!(release(&mut passthrough, 2000), [HEADER, KEY]);

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use super::Mix;
 
 /// Maximum duration of the stored sound, in seconds.
-const KEPT: i64 = 4;
+const MAX_KEPT_SECONDS: i64 = 4;
 /// A chunk that begins at most 1/[`TOLERANCE`] s before or after the end of the last one follows it directly.
 const TOLERANCE: i64 = 25;
 /// Gaps up to this many seconds are filled with silence; after a longer gap the queue starts again.
@@ -90,7 +90,7 @@ impl SampleQueue {
             let known = distance as usize * self.channels;
             self.samples.extend(samples.get(known..).unwrap_or_default());
         }
-        let excess = self.len() - KEPT * self.rate;
+        let excess = self.len() - MAX_KEPT_SECONDS * self.rate;
         self.forget(excess);
     }
 
@@ -224,7 +224,7 @@ mod tests {
         for index in 0..100 {
             queue.push(index * 1000, &[4; 1000]);
         }
-        assert_eq!((queue.len(), queue.end()), (KEPT * 1000, 100_000));
+        assert_eq!((queue.len(), queue.end()), (MAX_KEPT_SECONDS * 1000, 100_000));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use mpeg2ts::es::StreamType;
 
 use super::elementary::{Audio, Video};
 use super::transport::{ContinuityCounters, Frame, PacketWriter, TrackKind};
-use crate::hub::SETTLED;
+use crate::hub::KINDS_SETTLE_TIME;
 use crate::media::{Packet, Role, coded, fourcc};
 use crate::rtmp::MediaKind;
 use crate::rtmp::limits::MAX_MEDIA_MESSAGE;
@@ -28,7 +28,7 @@ const GAP: u32 = 1000;
 const MAX_PAUSE: u32 = 5000;
 /// Time that the first audio waits for video that is announced. It leaves time for a segment before a request for the
 /// playlist is given up.
-const ANNOUNCED: Duration = Duration::from_secs(5);
+const ANNOUNCED_VIDEO_WAIT: Duration = Duration::from_secs(5);
 
 /// A complete segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -272,8 +272,8 @@ impl Segmenter {
             TrackKind::Audio => {
                 let since = *self.waits_since.get_or_insert(frame.time);
                 let is_first = self.before.is_none() && self.video.is_some();
-                let patience = if is_first { ANNOUNCED } else { SETTLED };
-                u128::from(passed(since, frame.time)) >= patience.as_millis()
+                let max_wait = if is_first { ANNOUNCED_VIDEO_WAIT } else { KINDS_SETTLE_TIME };
+                u128::from(passed(since, frame.time)) >= max_wait.as_millis()
             }
         }
     }

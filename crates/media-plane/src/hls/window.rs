@@ -9,14 +9,14 @@ use bytes::Bytes;
 
 use super::segment::Segment;
 
-/// Segments in the playlist. There are more while they last less than [`TARGETS`] target durations.
+/// Segments in the playlist. There are more while they last less than [`MIN_TARGET_DURATIONS`] target durations.
 const LISTED: usize = 6;
 /// Most segments in the playlist, however short they are.
 const MAX_LISTED: usize = 64;
 /// Shortest playlist of which a segment may be removed, in target durations (RFC 8216, section 6.2.2).
-const TARGETS: u64 = 3;
+const MIN_TARGET_DURATIONS: u64 = 3;
 /// Segments kept in addition, for players that still read them.
-const BEHIND: usize = 3;
+const EXTRA_SEGMENTS: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Window {
@@ -49,7 +49,7 @@ impl Window {
         while self.has_more_than_needed() {
             self.behind += 1;
         }
-        while self.behind > BEHIND {
+        while self.behind > EXTRA_SEGMENTS {
             self.drop_oldest();
         }
     }
@@ -59,7 +59,7 @@ impl Window {
         let others = self.segments.iter().skip(self.behind + 1);
         let count = others.len();
         let span: u64 = others.map(|segment| u64::from(segment.span)).sum();
-        let is_long = span >= TARGETS * 1000 * u64::from(self.longest);
+        let is_long = span >= MIN_TARGET_DURATIONS * 1000 * u64::from(self.longest);
         count >= MAX_LISTED || count >= LISTED && is_long
     }
 

@@ -46,7 +46,7 @@ pub use player::Player;
 pub use publisher::Publisher;
 pub use samples::{PlaySample, PushSample, StreamSample};
 pub use stats::HubStats;
-pub(crate) use stream::SETTLED;
+pub(crate) use stream::KINDS_SETTLE_TIME;
 
 /// The registry of streams. Clones share it.
 #[derive(Clone, Debug)]

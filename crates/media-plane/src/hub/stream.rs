@@ -24,7 +24,7 @@ use crate::rtmp::MediaKind;
 use crate::shares::{BytesAccount, Charge};
 
 /// The kinds that came so long after the first one are those that the publisher sends.
-pub(crate) const SETTLED: Duration = Duration::from_secs(1);
+pub(crate) const KINDS_SETTLE_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -467,7 +467,7 @@ impl StreamState {
     fn tracks(&self, gets: Kinds) -> Option<Kinds> {
         let first = self.publisher.as_ref().and_then(|current| current.first_payload)?;
         let known = self.cache.has.and(gets);
-        let is_settled = known == gets || first.elapsed() >= SETTLED;
+        let is_settled = known == gets || first.elapsed() >= KINDS_SETTLE_TIME;
         (is_settled && known != Kinds::NONE).then_some(known)
     }
 }

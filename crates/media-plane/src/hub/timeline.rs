@@ -12,11 +12,11 @@ use crate::rtmp::MediaKind;
 
 /// A timestamp further behind the previous one is a jump of the publisher's clock, ms. A smaller step back gets the
 /// timestamp of the previous packet.
-const BACK: i64 = 500;
+const MAX_BACKWARD_STEP_MS: i64 = 500;
 /// A timestamp further ahead of the previous one than the time that has really passed plus this value is a jump, ms.
-const AHEAD: i64 = 3000;
+const MAX_FORWARD_STEP_MS: i64 = 3000;
 /// Largest distance between the first packet of one kind and the other kind, ms, if both have a common clock.
-const APART: i64 = 10_000;
+const MAX_KIND_DISTANCE_MS: i64 = 10_000;
 /// Shortest distance from the last packet of a publisher to the first packet of the next, ms. It is larger than the
 /// interleaving of audio and video.
 const RESUME_STEP: i64 = 100;
@@ -106,8 +106,8 @@ impl Timeline {
         if let Some(sent) = other.publisher {
             let distance = ahead(time.wrapping_add(sent.offset), here);
             let (back, ahead) = match track.publisher {
-                None => (APART, APART),
-                Some(_) => (BACK, AHEAD),
+                None => (MAX_KIND_DISTANCE_MS, MAX_KIND_DISTANCE_MS),
+                Some(_) => (MAX_BACKWARD_STEP_MS, MAX_FORWARD_STEP_MS),
             };
             if (-back..=ahead).contains(&distance) {
                 return sent.offset;
@@ -122,7 +122,9 @@ impl KindTimeline {
     fn goes_on(&self, sent: Sent, time: u32, now: Instant) -> bool {
         let behind = self.last.map_or(0, |last| ahead(last, time.wrapping_add(sent.offset)));
         let step = ahead(time, sent.time);
-        step >= -BACK && behind <= BACK && step <= passed(sent.at, now) + AHEAD
+        step >= -MAX_BACKWARD_STEP_MS
+            && behind <= MAX_BACKWARD_STEP_MS
+            && step <= passed(sent.at, now) + MAX_FORWARD_STEP_MS
     }
 }
 

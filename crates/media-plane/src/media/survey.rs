@@ -12,7 +12,7 @@ use crate::rtmp::MediaKind;
 use crate::rtmp::amf0;
 
 /// Time since the first media after which the bitrate is representative.
-const ENOUGH: Duration = Duration::from_secs(5);
+const MIN_BITRATE_TIME: Duration = Duration::from_secs(5);
 /// Time since the first media after which nothing further is awaited. No usual encoder has longer keyframe intervals.
 const MAX_DURATION: Duration = Duration::from_secs(15);
 
@@ -75,7 +75,7 @@ impl Survey {
         }
         let passed = now - *self.begin.get_or_insert(now);
         let is_whole = self.findings.video.is_none() || self.findings.keyframes.is_some();
-        if passed >= MAX_DURATION || passed >= ENOUGH && is_whole {
+        if passed >= MAX_DURATION || passed >= MIN_BITRATE_TIME && is_whole {
             return self.finish(now);
         }
         // The message that ends the measured time is not counted: it would belong to the next interval.

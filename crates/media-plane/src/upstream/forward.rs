@@ -22,7 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// After a publish of at least this duration, the pauses begin with the first one again.
-const STEADY: Duration = Duration::from_secs(30);
+const STABLE_AFTER: Duration = Duration::from_secs(30);
 /// Packets taken from the hub at once.
 const BATCH: usize = 64;
 
@@ -96,7 +96,7 @@ pub async fn forward(
                     }
                     Ended::Upstream(error) => {
                         player.pause(true);
-                        if begun.elapsed() >= STEADY {
+                        if begun.elapsed() >= STABLE_AFTER {
                             attempt = 0;
                         }
                         error

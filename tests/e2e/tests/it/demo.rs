@@ -152,7 +152,7 @@ impl Demo {
     }
 
     /// Waits until none of its processes is left.
-    async fn is_gone(&mut self, family: &[Process]) -> Result<()> {
+    async fn wait_until_gone(&mut self, family: &[Process]) -> Result<()> {
         timeout(TEST_TIMEOUT, self.child.wait()).await.context("the demo does not end")??;
         gone(family).await
     }
@@ -235,7 +235,7 @@ async fn the_demo_is_on_air_and_ends_without_a_trace() -> Result<()> {
         named(&family, program)?;
     }
     kill("INT", &format!("-{}", demo.pid))?;
-    demo.is_gone(&family).await?;
+    demo.wait_until_gone(&family).await?;
     let log = demo.log();
     ensure!(!log.iter().any(|line| line.contains("panicked")), "{log:#?}");
     let logged = std::fs::read_to_string(folder.0.join("log"))?;
@@ -262,7 +262,7 @@ async fn a_demo_that_is_killed_leaves_nothing_behind() -> Result<()> {
         let family = demo.family()?;
         named(&family, "ffmpeg")?;
         kill(signal, &named(&family, "xtask")?.pid.to_string())?;
-        demo.is_gone(&family).await.context(signal)?;
+        demo.wait_until_gone(&family).await.context(signal)?;
     }
     // An ffmpeg does not outlive the bot that uses it.
     let mut demo = Demo::start(&folder, ports)?;
@@ -281,5 +281,5 @@ async fn a_demo_that_is_killed_leaves_nothing_behind() -> Result<()> {
     gone(&workers).await?;
     named(&demo.family()?, "signal-server")?;
     kill("KILL", &named(&family, "xtask")?.pid.to_string())?;
-    demo.is_gone(&family).await
+    demo.wait_until_gone(&family).await
 }

@@ -197,7 +197,7 @@ fn large_pictures_go_on_in_time_at_a_lower_rate() {
         let picture = Picture::filled(1920, 1080, color).unwrap();
         buffer.picture(now, now, Arc::new(picture));
         let size: usize = buffer.waiting.iter().map(|(_, picture)| picture.data().len()).sum();
-        assert!(size <= WAITING.1 && buffer.waiting.len() <= WAITING.0);
+        assert!(size <= MAX_WAITING.1 && buffer.waiting.len() <= MAX_WAITING.0);
         buffer.advance(now, now, SECOND / fps);
         if now >= SECOND {
             let (sound, picture) = (i64::from(heard(&mut buffer, now)), shown(&buffer).unwrap());
@@ -222,6 +222,6 @@ fn no_times_cause_a_panic_and_the_queue_is_bounded() {
         let mut mix = Mix::silence(200);
         buffer.mix(now, now * RATE / SECOND, 100, &mut mix);
         buffer.advance(now, now, FRAME);
-        assert!(buffer.waiting.len() <= WAITING.0);
+        assert!(buffer.waiting.len() <= MAX_WAITING.0);
     }
 }
