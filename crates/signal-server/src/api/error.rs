@@ -45,8 +45,14 @@ pub(crate) struct ApiError {
     message: Cow<'static, str>,
     field: Option<String>,
     retry_after_ms: Option<u64>,
+    may_succeed_later: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
+
+/// Marks the answer to a request that changed nothing and may succeed later, as it is or with another header. Server
+/// errors need no mark.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MaySucceedLater;
 
 impl ApiError {
     pub(crate) fn new(
@@ -55,7 +61,15 @@ impl ApiError {
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
         let (name, message) = (name.into(), message.into());
-        ApiError { status, name, message, field: None, retry_after_ms: None, headers: Vec::new() }
+        ApiError {
+            status,
+            name,
+            message,
+            field: None,
+            retry_after_ms: None,
+            may_succeed_later: false,
+            headers: Vec::new(),
+        }
     }
 
     /// Its name.
@@ -67,6 +81,18 @@ impl ApiError {
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
+    }
+
+    /// The same error of a request that changed nothing and may succeed later.
+    pub(crate) fn may_succeed_later(mut self) -> Self {
+        self.may_succeed_later = true;
+        self
+    }
+
+    /// The same error of a request that may succeed after this time.
+    pub(crate) fn retry_after_ms(mut self, ms: u64) -> Self {
+        self.retry_after_ms = Some(ms);
+        self.may_succeed_later()
     }
 
     /// The same error, about this parameter.
@@ -188,6 +214,7 @@ impl From<RpcError> for ApiError {
         ApiError {
             field: error.data.field.clone(),
             retry_after_ms: error.data.retry_after_ms,
+            may_succeed_later: error.data.retryable,
             ..Self::new(status, name, error.message)
         }
     }
@@ -214,6 +241,9 @@ impl IntoResponse for ApiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
         }
         headers.extend(self.headers);
+        if self.may_succeed_later {
+            response.extensions_mut().insert(MaySucceedLater);
+        }
         response
     }
 }

@@ -43,7 +43,8 @@ impl<T: DeserializeOwned, S: Send + Sync, const MAX: usize> FromRequest<S> for J
         let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
         if !kind.trim().eq_ignore_ascii_case("application/json") {
             let text = "The body must be application/json.";
-            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "notJson", text));
+            let error = ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "notJson", text);
+            return Err(error.may_succeed_later());
         }
         let body = to_bytes(request.into_body(), MAX).await.map_err(|_| too_large())?;
         let mut reader = serde_json::Deserializer::from_slice(&body);

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use super::Api;
-use super::error::ApiError;
+use super::error::{ApiError, MaySucceedLater};
 use super::extract::{MAX_TASKS_BODY, too_large};
 use super::keys::Caller;
 use crate::clock::wall_now;
@@ -33,8 +33,8 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const MAX_KEY: usize = 128;
 /// Retention of an answer in milliseconds.
 const RETENTION_MS: u64 = 24 * 3600 * 1000;
-/// Maximum number of stored answers of one caller.
-const MAX_ANSWERS: usize = 10_000;
+/// Maximum number of stored answers of one caller: one each second, with some to spare. Most answers are `{}`.
+const MAX_ANSWERS: usize = 100_000;
 /// Maximum size of a stored answer in bytes. Answers to requests that change something are short.
 const MAX_ANSWER: usize = 64 * 1024;
 /// Maximum number of requests that run at the same time, including those whose clients have gone. Further ones wait.
@@ -103,25 +103,23 @@ async fn once(
     let now = wall_now().0;
     let times = (now, now.saturating_sub(RETENTION_MS));
     match database.begin_request(id.clone(), hash, times, MAX_ANSWERS).await? {
-        None => {
+        IdempotencyState::TooManyKeys { oldest } => {
             let text = "Too many idempotency keys of this caller are remembered.";
-            return Err(ApiError::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "tooManyIdempotencyKeys",
-                text,
-            ));
+            let error =
+                ApiError::new(StatusCode::TOO_MANY_REQUESTS, "tooManyIdempotencyKeys", text);
+            return Err(error.retry_after_ms((oldest + RETENTION_MS + 1).saturating_sub(now)));
         }
-        Some(IdempotencyState::KeyReused) => {
+        IdempotencyState::KeyReused => {
             let text = "The idempotency key was used for another request.";
             return Err(ApiError::new(StatusCode::CONFLICT, "idempotencyKeyReused", text));
         }
-        Some(IdempotencyState::InProgress) => {
+        IdempotencyState::InProgress => {
             let text = "The request is being done, or the server ended while it was: look before you ask again with \
                         another key.";
             return Err(ApiError::new(StatusCode::CONFLICT, "idempotencyInProgress", text));
         }
-        Some(IdempotencyState::Answered { status, body }) => return Ok(replayed(status, body)),
-        Some(IdempotencyState::New) => {}
+        IdempotencyState::Answered { status, body } => return Ok(replayed(status, body)),
+        IdempotencyState::New => {}
     }
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     let (parts, body) = response.into_parts();
@@ -129,10 +127,11 @@ async fn once(
     let answer = if parts.extensions.get::<HoldsSecret>().is_some() {
         Some(secret_not_repeated())
     } else {
-        // A request that failed may be repeated.
+        // A request that may succeed later may be repeated.
+        let repeatable =
+            parts.status.is_server_error() || parts.extensions.get::<MaySucceedLater>().is_some();
         let text = String::from_utf8(body.to_vec()).ok();
-        let text = text.filter(|_| !parts.status.is_server_error());
-        text.map(|text| (parts.status.as_u16(), text))
+        text.filter(|_| !repeatable).map(|text| (parts.status.as_u16(), text))
     };
     // The answer is right even if it cannot be stored.
     let _ = database.store_answer(id, answer).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use futures_util::FutureExt;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{Request, Response};
 use lianmai_media_plane::RelayConfig;
 use lianmai_protocol::{ErrorName, RpcError, UserId};
@@ -422,6 +422,39 @@ async fn a_repeated_request_takes_effect_once() {
     let headers = [("idempotency-key", "a")];
     let (status, ..) = send_as(&router, key, kick, &headers, r#"{"durationS": 5}"#).await;
     assert_eq!((status, count()), (200, 3), "expected a kick, a read and a kick");
+}
+
+/// Proves no rule of the protocol: a refusal of what may succeed later is not stored for its idempotency key.
+#[tokio::test]
+async fn what_may_succeed_later_is_carried_out_again() {
+    let scratch = Scratch::new("later");
+    let (shards, mut mailboxes) = Shards::new(1);
+    let mut mailbox = mailboxes.remove(0);
+    tokio::spawn(async move {
+        let mut replies = [
+            Err(RpcError::from(ErrorName::StreamUrlBusy).retry_after_ms(30_000)),
+            Ok(AdminReply::Done),
+        ]
+        .into_iter();
+        while let Some(message) = mailbox.recv().await {
+            let ShardMsg::Admin { answer, .. } = message else { panic!("something else") };
+            answer.send(replies.next().expect("it was carried out before")).unwrap();
+        }
+    });
+    let router = routes(shards, &scratch.1).await;
+    let kick = "POST /v1/apps/demo/channels/room/members/7/kick";
+    let headers = [("idempotency-key", "a")];
+    let mut bare = request(TOKEN, kick, &headers, "{}");
+    bare.headers_mut().remove(CONTENT_TYPE);
+    assert_eq!(router.clone().oneshot(bare).await.unwrap().status(), 415);
+    let ask = async || {
+        let (status, head, _) = send_as(&router, TOKEN, kick, &headers, "{}").await;
+        let retry_after = head.headers().get(RETRY_AFTER).map(|it| it.to_str().unwrap().to_owned());
+        (status, retry_after, head.headers().contains_key("idempotent-replayed"))
+    };
+    assert_eq!(ask().await, (409, Some("30".to_owned()), false));
+    assert_eq!(ask().await, (200, None, false));
+    assert_eq!(ask().await, (200, None, true));
 }
 
 /// Proves no rule of the protocol: a client that goes away leaves no key in progress and no part of a change.

@@ -55,6 +55,8 @@ pub(crate) enum IdempotencyState {
     InProgress,
     /// It was answered with this.
     Answered { status: u16, body: String },
+    /// It is new, and was not stored: the caller has as many keys as it may have. The oldest is from this time.
+    TooManyKeys { oldest: u64 },
 }
 
 impl Database {
@@ -149,14 +151,14 @@ impl Database {
         .await
     }
 
-    /// Stores a request with an idempotency key, unless it is known. `None` if there are too many.
+    /// Stores a request with an idempotency key, unless it is known or its caller has `most` others.
     pub(crate) async fn begin_request(
         &self,
         (scope, key): (String, String),
         hash: String,
         (now, forget_before): (u64, u64),
         most: usize,
-    ) -> Result<Option<IdempotencyState>, DatabaseError> {
+    ) -> Result<IdempotencyState, DatabaseError> {
         self.write(move |transaction| {
             transaction.execute("DELETE FROM idempotency WHERE at < ?", [forget_before])?;
             let sql = "SELECT hash, status, body FROM idempotency WHERE scope = ? AND key = ?";
@@ -170,28 +172,30 @@ impl Database {
                 })
                 .optional()?;
             match known {
-                Some((old, ..)) if old != hash => return Ok(Some(IdempotencyState::KeyReused)),
+                Some((old, ..)) if old != hash => return Ok(IdempotencyState::KeyReused),
                 Some((_, Some(status), Some(body))) => {
-                    return Ok(Some(IdempotencyState::Answered { status, body }));
+                    return Ok(IdempotencyState::Answered { status, body });
                 }
-                Some(_) => return Ok(Some(IdempotencyState::InProgress)),
+                Some(_) => return Ok(IdempotencyState::InProgress),
                 None => {}
             }
             let sql = "SELECT COUNT(*) FROM idempotency WHERE scope = ?";
             let others: usize = transaction.query_row(sql, [&scope], |row| row.get(0))?;
             if others >= most {
-                return Ok(None);
+                let sql = "SELECT COALESCE(MIN(at), 0) FROM idempotency WHERE scope = ?";
+                let oldest = transaction.query_row(sql, [&scope], |row| row.get(0))?;
+                return Ok(IdempotencyState::TooManyKeys { oldest });
             }
             transaction.execute(
                 "INSERT INTO idempotency (scope, key, hash, at) VALUES (?, ?, ?, ?)",
                 params![scope, key, hash, now],
             )?;
-            Ok(Some(IdempotencyState::New))
+            Ok(IdempotencyState::New)
         })
         .await
     }
 
-    /// Stores the answer to a request with an idempotency key. `None` removes the request, because it had no effect.
+    /// Stores the answer to a request with an idempotency key. `None` removes the request, which may be repeated.
     pub(crate) async fn store_answer(
         &self,
         (scope, key): (String, String),

@@ -161,17 +161,18 @@ async fn an_idempotency_key_is_stored_once() {
     let begin = async |key, hash: &str, now| {
         database.begin_request(id(key), hash.to_owned(), (now, now - 10), 2).await.unwrap()
     };
-    assert_eq!(begin("a", "h", 100).await, Some(IdempotencyState::New));
-    assert_eq!(begin("a", "h", 100).await, Some(IdempotencyState::InProgress));
-    assert_eq!(begin("a", "x", 100).await, Some(IdempotencyState::KeyReused));
+    assert_eq!(begin("a", "h", 100).await, IdempotencyState::New);
+    assert_eq!(begin("a", "h", 100).await, IdempotencyState::InProgress);
+    assert_eq!(begin("a", "x", 100).await, IdempotencyState::KeyReused);
     database.store_answer(id("a"), Some((200, "{}".to_owned()))).await.unwrap();
-    let answered = Some(IdempotencyState::Answered { status: 200, body: "{}".to_owned() });
+    let answered = IdempotencyState::Answered { status: 200, body: "{}".to_owned() };
     assert_eq!(begin("a", "h", 110).await, answered);
-    assert_eq!(begin("b", "h", 110).await, Some(IdempotencyState::New));
-    assert_eq!(begin("c", "h", 110).await, None, "the key limit is reached");
+    assert_eq!(begin("b", "h", 110).await, IdempotencyState::New);
+    let too_many = IdempotencyState::TooManyKeys { oldest: 100 };
+    assert_eq!(begin("c", "h", 110).await, too_many, "the key limit is reached");
     database.store_answer(id("b"), None).await.unwrap();
-    assert_eq!(begin("b", "other", 110).await, Some(IdempotencyState::New), "the key was removed");
-    assert_eq!(begin("a", "h", 111).await, Some(IdempotencyState::New), "the answer has expired");
+    assert_eq!(begin("b", "other", 110).await, IdempotencyState::New, "the key was removed");
+    assert_eq!(begin("a", "h", 111).await, IdempotencyState::New, "the answer has expired");
 }
 
 #[test]
