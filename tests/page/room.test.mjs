@@ -87,8 +87,8 @@ class Timers {
 
 test('timers of a hidden page are set by messages', async (context) => {
   const timers = new Timers().install(context)
-  const { Line } = await source('line.ts')
-  const { setTimer, clearTimer } = new Line(() => {}).host()
+  const { SimulatedNetwork } = await source('network.ts')
+  const { setTimer, clearTimer } = new SimulatedNetwork(() => {}).host()
   let fired = 0
   const again = () => ++fired < 10 && setTimer(again, 1000)
   setTimer(again, 1000)

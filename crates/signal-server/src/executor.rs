@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use lianmai_signal_engine::task::{Admission, Order, Refusal};
+use lianmai_signal_engine::task::{Admission, Refusal, RunOrder};
 
 /// Carries push tasks out: on this machine, or elsewhere.
 pub(crate) trait Executor: Send + Sync + 'static {
@@ -16,7 +16,7 @@ pub(crate) trait Executor: Send + Sync + 'static {
 
     /// Takes an order, without waiting. Orders of one run are carried out in sequence; a later one may replace an
     /// earlier one that was not carried out yet.
-    fn order(&self, order: Order);
+    fn order(&self, order: RunOrder);
 }
 
 /// An answer, which comes within bounded time.

@@ -19,7 +19,7 @@ import { Attributes, Events, Invite, Recovery } from './ui/tools.js'
 type Theme = 'auto' | 'light' | 'dark'
 
 /** Settings in the browser's storage. The browser may refuse to keep them. */
-const kept = {
+const storage = {
   get: (key: string) => {
     try {
       return localStorage.getItem(key)
@@ -37,26 +37,26 @@ const kept = {
 }
 
 function App({ known }: { known: Facts }) {
-  const [language, setLanguage] = useState<Language>(() => preferred(kept.get('language')))
-  const [theme, setTheme] = useState<Theme>(() => (kept.get('theme') as Theme | null) ?? 'auto')
+  const [language, setLanguage] = useState<Language>(() => preferred(storage.get('language')))
+  const [theme, setTheme] = useState<Theme>(() => (storage.get('theme') as Theme | null) ?? 'auto')
   const [, redraw] = useState(0)
   const [isBusy, setBusy] = useState(false)
   const room = useMemo(() => new Room(serverOf(location), __WASM_PATH__, () => redraw((count) => count + 1)), [])
   const t = useMemo(() => translator(language), [language])
   useEffect(() => {
     document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en'
-    kept.set('language', language)
+    storage.set('language', language)
   }, [language])
   useEffect(() => {
     document.documentElement.dataset.theme = theme
-    kept.set('theme', theme)
+    storage.set('theme', theme)
   }, [theme])
 
   // A closed page cannot resume its membership, because its ticket is lost. So it leaves at once.
   useEffect(() => {
-    const gone = (event: PageTransitionEvent) => event.persisted || void room.leave()
-    window.addEventListener('pagehide', gone)
-    return () => window.removeEventListener('pagehide', gone)
+    const onPageHide = (event: PageTransitionEvent) => event.persisted || void room.leave()
+    window.addEventListener('pagehide', onPageHide)
+    return () => window.removeEventListener('pagehide', onPageHide)
   }, [room])
 
   const isIn = room.channel !== null && room.state !== 'disconnected' && room.state !== 'connecting'

@@ -3,7 +3,7 @@
 //! and shares, see `capacity.rs`.
 
 use lianmai_protocol::limits::MAX_TASK_USERS;
-use lianmai_signal_engine::task::{Canvas, Source, Spec};
+use lianmai_signal_engine::task::{Canvas, LayoutSource, Spec};
 
 /// The cost of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +58,11 @@ impl Cost {
 /// The number of inputs with a picture, and of inputs with sound only.
 fn inputs(spec: &Spec) -> (usize, usize) {
     match &spec.source {
-        Source::Rectangles(windows) => {
+        LayoutSource::Rectangles(windows) => {
             let seen = windows.iter().filter(|window| window.video).count();
             (seen, windows.iter().filter(|window| window.audio && !window.video).count())
         }
-        Source::Panes { sets, .. } => {
+        LayoutSource::Panes { sets, .. } => {
             let panes = sets.iter().map(|set| set.panes.len()).max().unwrap_or(0);
             let seen = if spec.canvas.is_sound_only() { 0 } else { panes };
             // Members without a picture are heard until this number of members is reached.

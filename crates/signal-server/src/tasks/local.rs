@@ -11,7 +11,7 @@ use lianmai_compositor::message;
 use lianmai_media_plane::LogLimiter;
 use lianmai_signal_engine::Input;
 use lianmai_signal_engine::task::{
-    Admission, Failure, Job, Order, Refusal, RefusalReason, Report, RunId, WantedTask,
+    Admission, Job, Refusal, RefusalReason, RunFailure, RunId, RunOrder, RunReport, WantedTask,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -140,16 +140,16 @@ impl Executor for LocalExecutor {
         Box::pin(async move { inner.admit(admission).await })
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: RunOrder) {
         match order {
-            Order::Start { run, job } => self.inner.clone().start(run, job),
-            Order::Lease { run, ask, ms } => {
+            RunOrder::Start { run, job } => self.inner.clone().start(run, job),
+            RunOrder::Lease { run, ask, ms } => {
                 if let Some(orders) = self.inner.orders(&run) {
                     orders.lease(Lease { ask, ms });
                 }
             }
-            Order::Update { run, job } => self.inner.update(&run, job),
-            Order::Stop { run } => {
+            RunOrder::Update { run, job } => self.inner.update(&run, job),
+            RunOrder::Stop { run } => {
                 // A run that does not exist has already reported its end.
                 if let Some(orders) = self.inner.orders(&run) {
                     orders.stop(StopReason::Ordered);
@@ -210,10 +210,10 @@ impl Inner {
         }
         if self.parts.capacity.allocate(&demand(&run, &job), Instant::now()).is_err() {
             runs.counts.refused += 1;
-            *runs.counts.failures.entry(name(Failure::Overloaded)).or_default() += 1;
+            *runs.counts.failures.entry(name(RunFailure::Overloaded)).or_default() += 1;
             let inner = self.clone();
             runs.tasks.spawn(async move {
-                inner.report(&run, Report::Failed(Failure::Overloaded)).await;
+                inner.report(&run, RunReport::Failed(RunFailure::Overloaded)).await;
             });
             return;
         }
@@ -254,10 +254,10 @@ impl Inner {
             Ok(running) => self.follow(&run, running, &orders).await,
             Err(error) => {
                 self.log(|| warn!(task = %run.task, %error, "a compositor does not start"));
-                Report::Failed(Failure::Internal)
+                RunReport::Failed(RunFailure::Internal)
             }
         };
-        if let Report::Failed(failure) = report {
+        if let RunReport::Failed(failure) = report {
             *self.runs().counts.failures.entry(name(failure)).or_default() += 1;
         }
         let again = orders.stop_reason() != Some(StopReason::Ordered);
@@ -270,7 +270,7 @@ impl Inner {
     }
 
     /// Passes on the reports of a run until it is over. Returns the last report.
-    async fn follow(&self, run: &RunId, mut running: ChildRun, orders: &OrderQueue) -> Report {
+    async fn follow(&self, run: &RunId, mut running: ChildRun, orders: &OrderQueue) -> RunReport {
         let mut progress = RunProgress::default();
         let ended = loop {
             match running.next().await {
@@ -310,23 +310,25 @@ impl Inner {
             }
         }
         match (stopped, ended) {
-            (Some(StopReason::NoCapacity), _) => Report::Failed(Failure::Overloaded),
-            (Some(StopReason::Ordered), _) => Report::Stopped,
-            (Some(StopReason::Refused), _) => Report::Failed(Failure::Internal),
-            (None, RunEnd::Failed(failure, _)) => Report::Failed(failure_of(failure)),
-            (None, _) => Report::Failed(Failure::Internal),
+            (Some(StopReason::NoCapacity), _) => RunReport::Failed(RunFailure::Overloaded),
+            (Some(StopReason::Ordered), _) => RunReport::Stopped,
+            (Some(StopReason::Refused), _) => RunReport::Failed(RunFailure::Internal),
+            (None, RunEnd::Failed(failure, _)) => RunReport::Failed(failure_of(failure)),
+            (None, _) => RunReport::Failed(RunFailure::Internal),
         }
     }
 
     async fn on_report(&self, run: &RunId, report: message::Report, progress: &mut RunProgress) {
         let number = run.number;
         let report = match report {
-            message::Report::Accepted { run, ask, .. } if run == number => Report::Accepted { ask },
-            message::Report::Renew { run, ask } if run == number => Report::Renew { ask },
+            message::Report::Accepted { run, ask, .. } if run == number => {
+                RunReport::Accepted { ask }
+            }
+            message::Report::Renew { run, ask } if run == number => RunReport::Renew { ask },
             message::Report::Pushing { run: of, audio_profile } if of == number => {
                 self.set_pushing(progress, true);
                 self.log(|| info!(task = %run.task, run = number, audio_profile, "a task pushes"));
-                Report::Pushing
+                RunReport::Pushing
             }
             message::Report::Retrying { run: of, failure, detail } if of == number => {
                 self.set_pushing(progress, false);
@@ -335,13 +337,13 @@ impl Inner {
                 self.log(|| {
                     warn!(task = %run.task, run = number, ?failure, detail, "a push broke off");
                 });
-                Report::Retrying(failure)
+                RunReport::Retrying(failure)
             }
             message::Report::ImageFailed { run: of, index, detail } if of == number => {
                 self.log(
                     || info!(task = %run.task, run = number, index, detail, "an image failed"),
                 );
-                Report::ImageFailed
+                RunReport::ImageFailed
             }
             message::Report::Stats { stats, .. } => {
                 let mut runs = self.runs();
@@ -371,7 +373,7 @@ impl Inner {
         self.parts.capacity.release(&task_life(run), run.number, again, Instant::now());
     }
 
-    async fn report(&self, run: &RunId, report: Report) {
+    async fn report(&self, run: &RunId, report: RunReport) {
         let message = ShardMsg::Input(Input::Task { run: run.clone(), report });
         // An error: the shard has ended.
         let _ = self.parts.shards.of(run.channel.route()).send(message).await;
@@ -411,27 +413,27 @@ fn demand(run: &RunId, job: &Job) -> TaskDemand {
     }
 }
 
-fn failure_of(failure: message::Failure) -> Failure {
+fn failure_of(failure: message::Failure) -> RunFailure {
     match failure {
-        message::Failure::Unreachable => Failure::Unreachable,
-        message::Failure::Rejected => Failure::Rejected,
-        message::Failure::Broken => Failure::Broken,
-        message::Failure::Encoder => Failure::Encoder,
-        message::Failure::Silent => Failure::Silent,
-        message::Failure::Internal => Failure::Internal,
+        message::Failure::Unreachable => RunFailure::Unreachable,
+        message::Failure::Rejected => RunFailure::Rejected,
+        message::Failure::Broken => RunFailure::Broken,
+        message::Failure::Encoder => RunFailure::Encoder,
+        message::Failure::Silent => RunFailure::Silent,
+        message::Failure::Internal => RunFailure::Internal,
     }
 }
 
 /// The name of a failure in metrics.
-fn name(failure: Failure) -> &'static str {
+fn name(failure: RunFailure) -> &'static str {
     match failure {
-        Failure::Unreachable => "unreachable",
-        Failure::Rejected => "rejected",
-        Failure::Broken => "broken",
-        Failure::Input => "input",
-        Failure::Encoder => "encoder",
-        Failure::Overloaded => "overloaded",
-        Failure::Silent => "silent",
-        Failure::Internal => "internal",
+        RunFailure::Unreachable => "unreachable",
+        RunFailure::Rejected => "rejected",
+        RunFailure::Broken => "broken",
+        RunFailure::Input => "input",
+        RunFailure::Encoder => "encoder",
+        RunFailure::Overloaded => "overloaded",
+        RunFailure::Silent => "silent",
+        RunFailure::Internal => "internal",
     }
 }

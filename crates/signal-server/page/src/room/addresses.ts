@@ -18,7 +18,7 @@ export function isLoopback(url: string): boolean {
 }
 
 /** Splits a push URL into the two fields that OBS has. */
-export function forObs(url: string): { server: string; key: string } {
+export function obsFields(url: string): { server: string; key: string } {
   const end = url.indexOf('?')
   const at = url.lastIndexOf('/', end < 0 ? url.length : end)
   // OBS takes the query as part of the key.
@@ -26,7 +26,7 @@ export function forObs(url: string): { server: string; key: string } {
 }
 
 /** The command that pushes a test picture and a tone to a URL. */
-export function ffmpegLine(url: string): string {
+export function ffmpegCommand(url: string): string {
   return [
     'ffmpeg -re -f lavfi -i testsrc2=size=640x360:rate=25 -re -f lavfi -i sine=frequency=660',
     '-c:v libx264 -preset veryfast -tune zerolatency -pix_fmt yuv420p -g 25 -c:a aac -f flv',
@@ -47,10 +47,10 @@ export function invitation(page: Location, { channel, appkey }: Invitation): str
 
 export function invited(page: Location): Partial<Invitation> {
   const query = new URLSearchParams(page.hash.slice(1))
-  const said: Partial<Invitation> = {}
+  const parts: Partial<Invitation> = {}
   for (const name of ['channel', 'appkey'] as const) {
     const value = query.get(name)
-    if (value) said[name] = value
+    if (value) parts[name] = value
   }
-  return said
+  return parts
 }

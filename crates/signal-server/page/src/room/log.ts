@@ -21,7 +21,7 @@ export class EventLog {
 
   /** `seq` is the channel's sequence number at this event. If it rose, the row covers the numbers in between. */
   add(event: string, payload: unknown, seq: number | undefined): void {
-    const row: Row = { id: this.next++, at: new Date(), event, text: told(payload) }
+    const row: Row = { id: this.next++, at: new Date(), event, text: describe(payload) }
     if (seq !== undefined && this.seq !== undefined && seq > this.seq) row.seqs = [this.seq + 1, seq]
     // The number is lower in a new incarnation of the channel. The client then receives its whole state.
     if (seq !== undefined) this.seq = seq
@@ -30,7 +30,7 @@ export class EventLog {
 }
 
 /** The readable part of a payload. */
-function told(payload: unknown): string {
+function describe(payload: unknown): string {
   if (typeof payload !== 'object' || payload === null) return ''
   const { name, reason } = payload as { name?: string; reason?: string }
   if (payload instanceof Error) return `${name}: ${reason ?? payload.message}`

@@ -6,7 +6,7 @@ import type Mpegts from 'mpegts.js'
 import type { Urls } from 'lianmai/web'
 
 export type Transport = 'wsFlv' | 'flv'
-export type Playing = 'waiting' | 'playing' | 'unplayable'
+export type PlayerState = 'waiting' | 'playing' | 'unplayable'
 
 export interface Source {
   url: string
@@ -33,7 +33,7 @@ export function transportOf(urls: Urls): { url: string; transport: Transport } |
 
 /** mpegts.js, loaded with the first stream, because it is most of the page's size. */
 let loaded: Promise<typeof Mpegts> | undefined
-function library(): Promise<typeof Mpegts> {
+function loadMpegts(): Promise<typeof Mpegts> {
   loaded ??= import('mpegts.js').then((module) => {
     // The log of the library contains URLs, which are secrets.
     module.default.LoggingControl.applyConfig({ enableAll: false })
@@ -52,28 +52,28 @@ export class Player {
   private pause = FIRST_PAUSE_MS
   private timer = 0
   /** Number of successive failures to load the library. */
-  private misses = 0
+  private loadFailures = 0
 
-  constructor(private video: HTMLVideoElement, private source: Source, private report: (state: Playing) => void, private reopens: (reason: string) => void) {
-    video.addEventListener('playing', this.began)
-    document.addEventListener('visibilitychange', this.shown)
+  constructor(private video: HTMLVideoElement, private source: Source, private report: (state: PlayerState) => void, private onReopen: (reason: string) => void) {
+    video.addEventListener('playing', this.onPlaying)
+    document.addEventListener('visibilitychange', this.onVisibilityChange)
     void this.open()
   }
 
   destroy(): void {
     this.isDestroyed = true
     clearTimeout(this.timer)
-    this.video.removeEventListener('playing', this.began)
-    document.removeEventListener('visibilitychange', this.shown)
+    this.video.removeEventListener('playing', this.onPlaying)
+    document.removeEventListener('visibilitychange', this.onVisibilityChange)
     this.close()
   }
 
-  private began = () => {
+  private onPlaying = () => {
     this.pause = FIRST_PAUSE_MS
     this.report('playing')
   }
 
-  private shown = () => {
+  private onVisibilityChange = () => {
     const { buffered, currentTime } = this.video
     if (document.visibilityState !== 'visible' || !buffered.length) return
     const end = buffered.end(buffered.length - 1)
@@ -81,13 +81,13 @@ export class Player {
   }
 
   private async open(): Promise<void> {
-    const mpegts = await library().catch(() => null)
+    const mpegts = await loadMpegts().catch(() => null)
     if (this.isDestroyed) return
     if (!mpegts) {
-      if (++this.misses < MAX_LOADS) return this.again('the player did not load')
+      if (++this.loadFailures < MAX_LOADS) return this.reopen('the player did not load')
       return this.report('unplayable')
     }
-    this.misses = 0
+    this.loadFailures = 0
     if (!mpegts.isSupported()) return this.report('unplayable')
     this.report('waiting')
     const { url, hasAudio, hasVideo } = this.source
@@ -108,18 +108,18 @@ export class Player {
       liveSyncTargetLatency: BEHIND_S,
     })
     this.player = player
-    const again = (reason: string) => this.player === player && this.again(reason)
-    player.on(mpegts.Events.ERROR, (type: string, detail: string) => again(`${type} ${detail}`))
-    player.on(mpegts.Events.LOADING_COMPLETE, () => again('the stream ended'))
+    const reopen = (reason: string) => this.player === player && this.reopen(reason)
+    player.on(mpegts.Events.ERROR, (type: string, detail: string) => reopen(`${type} ${detail}`))
+    player.on(mpegts.Events.LOADING_COMPLETE, () => reopen('the stream ended'))
     player.attachMediaElement(this.video)
     player.load()
     // `play` rejects if the stream ends first. LOADING_COMPLETE or ERROR reports that case.
     Promise.resolve(player.play()).catch(() => {})
   }
 
-  private again(reason: string): void {
+  private reopen(reason: string): void {
     this.close()
-    this.reopens(reason)
+    this.onReopen(reason)
     this.report('waiting')
     clearTimeout(this.timer)
     this.timer = window.setTimeout(() => void this.open(), this.pause)

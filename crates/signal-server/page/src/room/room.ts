@@ -6,7 +6,7 @@ import YunXinMiniappSDK, {
   type Channel, type Client, type ClientEvents, type ConnectionState, type EventName, type KickedEvent, type LianmaiError, type MediaType,
   type Member, type ReconnectedEvent, type Role, type RoomCloseEvent, type RtmpTask, type TaskEvent, type TaskInfo, type Uid, type Urls,
 } from 'lianmai/web'
-import { Line } from './line.js'
+import { SimulatedNetwork } from './network.js'
 import { EventLog } from './log.js'
 import { transportOf, type Source } from './player.js'
 
@@ -20,7 +20,7 @@ export interface Tile {
   source?: Source
 }
 
-export interface Said {
+export interface ChatMessage {
   id: number
   uid: Uid
   name: string
@@ -51,7 +51,7 @@ export interface Entry {
 }
 
 /** The number of messages that are kept. */
-const MAX_SAID = 200
+const MAX_MESSAGES = 200
 /** The number of streams that play at once: each needs a decoder, and the server limits subscriptions. */
 const MAX_TILES = 16
 
@@ -61,41 +61,41 @@ export class Room {
   attempt = 0
   channel: Channel | null = null
   members: Member[] = []
-  own: Uid | null = null
+  ownUid: Uid | null = null
   pushUrl = ''
   muted = new Set<MediaType>()
   tiles = new Map<string, Tile>()
   /** Streams that wait for a free tile, in order. */
   waiting = new Map<string, Tile>()
-  said: Said[] = []
+  messages: ChatMessage[] = []
   tasks: TaskInfo[] = []
   /** The last event of each task. It contains more than the task itself. */
-  taskTold = new Map<string, TaskEvent>()
+  lastTaskEvents = new Map<string, TaskEvent>()
   /** The parameters of the tasks that this page set. The server does not report the layout of other tasks. */
   ownTasks = new Map<string, RtmpTask>()
   log = new EventLog()
   ending: Ending | null = null
   troubles: Trouble[] = []
   /** The result of the last reconnect; cleared when the connection is lost again. */
-  returned: ReconnectedEvent | null = null
+  lastReconnect: ReconnectedEvent | null = null
   /** When the token expires, in milliseconds of `performance.now`. */
-  tokenEnds: number | null = null
-  readonly line: Line
+  tokenExpiresAt: number | null = null
+  readonly network: SimulatedNetwork
   private readonly client: Client
   private next = 1
 
   constructor(server: string, wasmPath: string, private changed: () => void) {
-    this.line = new Line(changed)
-    YunXinMiniappSDK.configure({ server, wasmPath, host: this.line.host() })
+    this.network = new SimulatedNetwork(changed)
+    YunXinMiniappSDK.configure({ server, wasmPath, host: this.network.host() })
     this.client = YunXinMiniappSDK.createClient()
-    this.client.on('*', (event, payload) => this.heard(event, payload))
+    this.client.on('*', (event, payload) => this.onEvent(event, payload))
   }
 
   async join(entry: Entry): Promise<void> {
-    Object.assign(this, { entry: { ...entry, token: '' }, ending: null, returned: null, tokenEnds: null, said: [], troubles: [], taskTold: new Map(), ownTasks: new Map(), log: new EventLog() })
+    Object.assign(this, { entry: { ...entry, token: '' }, ending: null, lastReconnect: null, tokenExpiresAt: null, messages: [], troubles: [], lastTaskEvents: new Map(), ownTasks: new Map(), log: new EventLog() })
     this.client.configure({ appkey: entry.appkey })
     this.changed()
-    await this.attempted('join', async () => {
+    await this.call('join', async () => {
       const { uid } = await this.client.join({
         channelName: entry.channel,
         role: entry.role,
@@ -103,12 +103,12 @@ export class Room {
         ...(entry.name && { name: entry.name }),
         ...(entry.token && { token: entry.token }),
       })
-      this.own = uid
+      this.ownUid = uid
     })
   }
 
   leave(): Promise<void> {
-    return this.attempted('leave', async () => {
+    return this.call('leave', async () => {
       try {
         await this.client.leave()
       } finally {
@@ -119,15 +119,15 @@ export class Room {
   }
 
   publish(kind: '' | 'audio' | 'video'): Promise<void> {
-    return this.attempted('publish', () => this.client.publish(kind))
+    return this.call('publish', () => this.client.publish(kind))
   }
 
   unpublish(): Promise<void> {
-    return this.attempted('unpublish', () => this.client.unpublish())
+    return this.call('unpublish', () => this.client.unpublish())
   }
 
   mute(kind: 'audio' | 'video', isMuted: boolean): Promise<void> {
-    return this.attempted(isMuted ? 'mute' : 'unmute', async () => {
+    return this.call(isMuted ? 'mute' : 'unmute', async () => {
       await (isMuted ? this.client.mute(kind) : this.client.unmute(kind))
       if (isMuted) this.muted.add(kind)
       else this.muted.delete(kind)
@@ -135,86 +135,86 @@ export class Room {
   }
 
   setRole(role: Role): Promise<void> {
-    return this.attempted('setRole', () => this.client.setRole(role))
+    return this.call('setRole', () => this.client.setRole(role))
   }
 
   say(text: string, to: Uid | null): Promise<boolean> {
-    return this.succeeded('sendMessage', async () => {
+    return this.tryCall('sendMessage', async () => {
       await this.client.sendMessage(text, to === null ? {} : { to: [to] })
       // The server does not send a client its own message.
-      this.keep({ uid: this.own!, text, isTargeted: to !== null, isOwn: true })
+      this.addMessage({ uid: this.ownUid!, text, isTargeted: to !== null, isOwn: true })
     })
   }
 
   setAttribute(key: string, value: string | null, target: 'self' | 'channel'): Promise<boolean> {
-    return this.succeeded('setAttributes', () => this.client.setAttributes({ [key]: value }, { target }))
+    return this.tryCall('setAttributes', () => this.client.setAttributes({ [key]: value }, { target }))
   }
 
   rename(name: string): Promise<boolean> {
-    return this.succeeded('setAttributes', () => this.client.setAttributes({}, { name }))
+    return this.tryCall('setAttributes', () => this.client.setAttributes({}, { name }))
   }
 
   renewToken(token: string): Promise<boolean> {
-    return this.succeeded('renewToken', async () => {
+    return this.tryCall('renewToken', async () => {
       await this.client.renewToken(token)
-      this.tokenEnds = null
+      this.tokenExpiresAt = null
     })
   }
 
   addTask(task: RtmpTask): Promise<boolean> {
-    return this.succeeded('addTasks', async () => {
+    return this.tryCall('addTasks', async () => {
       await this.client.addTasks({ rtmpTasks: [task] })
       this.ownTasks.set(task.taskId, task)
     })
   }
 
   updateTask(task: RtmpTask): Promise<boolean> {
-    return this.succeeded('updateTasks', async () => {
+    return this.tryCall('updateTasks', async () => {
       await this.client.updateTasks({ rtmpTasks: [task] })
       this.ownTasks.set(task.taskId, task)
     })
   }
 
   deleteTask(taskId: string): Promise<boolean> {
-    return this.succeeded('deleteTasks', () => this.client.deleteTasks({ taskIds: [taskId] }))
+    return this.tryCall('deleteTasks', () => this.client.deleteTasks({ taskIds: [taskId] }))
   }
 
   // Calls of moderators
 
   kick(uid: Uid, reason: string, durationS: number): Promise<void> {
-    return this.attempted('kick', () => this.client.kick(uid, { ...(reason && { reason }), ...(durationS && { durationS }) }))
+    return this.call('kick', () => this.client.kick(uid, { ...(reason && { reason }), ...(durationS && { durationS }) }))
   }
 
   silence(uid: Uid, kind: 'audio' | 'video', isMuted: boolean): Promise<void> {
-    return this.attempted(isMuted ? 'mute' : 'unmute', () => (isMuted ? this.client.mute(kind, uid) : this.client.unmute(kind, uid)))
+    return this.call(isMuted ? 'mute' : 'unmute', () => (isMuted ? this.client.mute(kind, uid) : this.client.unmute(kind, uid)))
   }
 
   takeOffAir(uid: Uid): Promise<void> {
-    return this.attempted('unpublish', () => this.client.unpublish('', uid))
+    return this.call('unpublish', () => this.client.unpublish('', uid))
   }
 
   toAudience(uid: Uid): Promise<void> {
-    return this.attempted('setRole', () => this.client.setRole('audience', uid))
+    return this.call('setRole', () => this.client.setRole('audience', uid))
   }
 
   closeChannel(reason: string): Promise<void> {
-    return this.attempted('closeChannel', () => this.client.closeChannel(reason ? { reason } : {}))
+    return this.call('closeChannel', () => this.client.closeChannel(reason ? { reason } : {}))
   }
 
-  forget(trouble: Trouble): void {
+  dismissTrouble(trouble: Trouble): void {
     this.troubles = this.troubles.filter(({ id }) => id !== trouble.id)
     this.changed()
   }
 
   /** A stream ended or failed in this page and is opened again. The log shows the reason. */
-  reopens(uid: Uid, reason: string): void {
+  logReopened(uid: Uid, reason: string): void {
     this.log.add('stream-reopened', { uid, reason }, this.channel?.seq)
     this.changed()
   }
 
   /** The user dismisses the result of the reconnect. */
-  acknowledge(): void {
-    this.returned = null
+  dismissReconnect(): void {
+    this.lastReconnect = null
     this.changed()
   }
 
@@ -228,12 +228,12 @@ export class Room {
   }
 
   get isModerator(): boolean {
-    return this.channel !== null && this.channel.creator === this.own
+    return this.channel !== null && this.channel.creator === this.ownUid
   }
 
   // Events of the SDK
 
-  private heard<E extends EventName>(event: E, payload: ClientEvents[E]): void {
+  private onEvent<E extends EventName>(event: E, payload: ClientEvents[E]): void {
     const before = this.members
     this.channel = this.client.channel()
     this.members = this.client.members()
@@ -242,18 +242,18 @@ export class Room {
     this.log.add(event, payload, this.channel?.seq)
     const handlers: { [K in EventName]?: (payload: ClientEvents[K]) => void } = {
       'connection-state-change': ({ attempt }) => (this.attempt = attempt ?? 0),
-      willreconnect: () => (this.returned = null),
-      reconnected: (returned) => (this.returned = returned),
-      'stream-added': ({ uid, mediaType }) => this.added(uid, mediaType),
-      'stream-removed': ({ uid, mediaType }) => this.removed(uid, mediaType),
-      'url-updated': ({ uid, direction, mediaType, urls }) => direction === 'pull' && this.moved(uid, mediaType, urls),
-      'mute-audio': ({ uid }) => uid === this.own && this.muted.add('audio'),
-      'mute-video': ({ uid }) => uid === this.own && this.muted.add('video'),
-      'unmute-audio': ({ uid }) => uid === this.own && this.muted.delete('audio'),
-      'unmute-video': ({ uid }) => uid === this.own && this.muted.delete('video'),
-      'rtmp-tasks-status': (told) => this.toldOfTask(told),
-      message: ({ uid, data, targeted }) => this.keep({ uid, text: data, isTargeted: targeted, isOwn: false }),
-      'token-will-expire': ({ expiresInMs }) => (this.tokenEnds = performance.now() + expiresInMs),
+      willreconnect: () => (this.lastReconnect = null),
+      reconnected: (event) => (this.lastReconnect = event),
+      'stream-added': ({ uid, mediaType }) => this.onStreamAdded(uid, mediaType),
+      'stream-removed': ({ uid, mediaType }) => this.onStreamRemoved(uid, mediaType),
+      'url-updated': ({ uid, direction, mediaType, urls }) => direction === 'pull' && this.onUrls(uid, mediaType, urls),
+      'mute-audio': ({ uid }) => uid === this.ownUid && this.muted.add('audio'),
+      'mute-video': ({ uid }) => uid === this.ownUid && this.muted.add('video'),
+      'unmute-audio': ({ uid }) => uid === this.ownUid && this.muted.delete('audio'),
+      'unmute-video': ({ uid }) => uid === this.ownUid && this.muted.delete('video'),
+      'rtmp-tasks-status': (event) => this.onTaskEvent(event),
+      message: ({ uid, data, targeted }) => this.addMessage({ uid, text: data, isTargeted: targeted, isOwn: false }),
+      'token-will-expire': ({ expiresInMs }) => (this.tokenExpiresAt = performance.now() + expiresInMs),
       kicked: (event) => (this.ending = { why: 'kicked', event }),
       liveRoomClose: (event) => (this.ending = { why: 'closed', event }),
       disconnect: ({ reason }) => {
@@ -267,7 +267,7 @@ export class Room {
     this.changed()
   }
 
-  private added(uid: Uid, kind: MediaType): void {
+  private onStreamAdded(uid: Uid, kind: MediaType): void {
     const key = keyOf(uid, kind)
     const tile = this.tiles.get(key) ?? this.waiting.get(key) ?? { key, uid, kinds: new Set() }
     const grown = { ...tile, kinds: new Set(tile.kinds).add(kind) }
@@ -275,18 +275,18 @@ export class Room {
       this.waiting.set(key, grown)
       return
     }
-    this.show(grown)
+    this.setTile(grown)
     this.subscribe(uid, kind)
   }
 
   private subscribe(uid: Uid, kind: MediaType): void {
-    this.client.subscribe(uid, kind).then(({ urls }) => this.moved(uid, kind, urls), (error: LianmaiError) => {
+    this.client.subscribe(uid, kind).then(({ urls }) => this.onUrls(uid, kind, urls), (error: LianmaiError) => {
       // The stream ended meanwhile, or the client left. Events report both.
-      if (!['notPublished', 'noSuchMember', 'superseded', 'notJoined'].includes(error.name)) this.failed(error)
+      if (!['notPublished', 'noSuchMember', 'superseded', 'notJoined'].includes(error.name)) this.addTrouble(error)
     })
   }
 
-  private removed(uid: Uid, kind: MediaType): void {
+  private onStreamRemoved(uid: Uid, kind: MediaType): void {
     const key = keyOf(uid, kind)
     const isShown = this.tiles.has(key)
     const tile = this.tiles.get(key) ?? this.waiting.get(key)
@@ -294,7 +294,7 @@ export class Room {
     const kinds = new Set(tile.kinds)
     kinds.delete(kind)
     if (kinds.size) {
-      if (isShown) this.show({ ...tile, kinds })
+      if (isShown) this.setTile({ ...tile, kinds })
       else this.waiting.set(key, { ...tile, kinds })
       return
     }
@@ -305,20 +305,20 @@ export class Room {
     const [next] = this.waiting.values()
     if (!next) return
     this.waiting.delete(next.key)
-    this.show(next)
+    this.setTile(next)
     for (const one of next.kinds) this.subscribe(next.uid, one)
   }
 
-  private moved(uid: Uid, kind: MediaType, urls: Urls): void {
+  private onUrls(uid: Uid, kind: MediaType, urls: Urls): void {
     const tile = this.tiles.get(keyOf(uid, kind))
     if (!tile) return
     const chosen = transportOf(urls)
     const { source: _, ...rest } = tile
-    this.show(chosen ? { ...rest, source: { ...chosen, hasAudio: false, hasVideo: false } } : rest)
+    this.setTile(chosen ? { ...rest, source: { ...chosen, hasAudio: false, hasVideo: false } } : rest)
     this.changed()
   }
 
-  private show(tile: Tile): void {
+  private setTile(tile: Tile): void {
     const { source, kinds } = tile
     if (source) {
       const isMain = kinds.has('audio') || kinds.has('video')
@@ -329,17 +329,17 @@ export class Room {
     this.tiles = new Map(this.tiles).set(tile.key, tile)
   }
 
-  private toldOfTask(told: TaskEvent): void {
-    if (told.state !== 'ended') {
-      this.taskTold.set(told.taskId, told)
+  private onTaskEvent(event: TaskEvent): void {
+    if (event.state !== 'ended') {
+      this.lastTaskEvents.set(event.taskId, event)
       return
     }
-    this.taskTold.delete(told.taskId)
-    this.ownTasks.delete(told.taskId)
+    this.lastTaskEvents.delete(event.taskId)
+    this.ownTasks.delete(event.taskId)
   }
 
-  private keep(said: Omit<Said, 'id' | 'name'>): void {
-    this.said = [...this.said.slice(1 - MAX_SAID), { ...said, id: this.next++, name: this.nameOf(said.uid) }]
+  private addMessage(message: Omit<ChatMessage, 'id' | 'name'>): void {
+    this.messages = [...this.messages.slice(1 - MAX_MESSAGES), { ...message, id: this.next++, name: this.nameOf(message.uid) }]
   }
 
   private clear(): void {
@@ -349,17 +349,17 @@ export class Room {
     this.tasks = []
     this.muted.clear()
     this.pushUrl = ''
-    this.tokenEnds = null
+    this.tokenExpiresAt = null
     this.state = 'disconnected'
   }
 
-  private failed(error: LianmaiError): void {
+  private addTrouble(error: LianmaiError): void {
     this.troubles = [...this.troubles.filter((trouble) => trouble.error.name !== error.name), { id: this.next++, error }]
     this.changed()
   }
 
   /** Makes a call; logs its success and shows its failure. */
-  private async succeeded(name: string, call: () => Promise<unknown>): Promise<boolean> {
+  private async tryCall(name: string, call: () => Promise<unknown>): Promise<boolean> {
     try {
       await call()
       this.pushUrl = this.client.pusherAttributes().url
@@ -373,13 +373,13 @@ export class Room {
       return true
     } catch (error) {
       this.state = this.client.connectionState
-      this.failed(error as LianmaiError)
+      this.addTrouble(error as LianmaiError)
       return false
     }
   }
 
-  private async attempted(name: string, call: () => Promise<unknown>): Promise<void> {
-    await this.succeeded(name, call)
+  private async call(name: string, call: () => Promise<unknown>): Promise<void> {
+    await this.tryCall(name, call)
   }
 }
 

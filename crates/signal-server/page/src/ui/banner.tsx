@@ -4,7 +4,7 @@ import type { ConnectionState } from 'lianmai/web'
 import type { Room } from '../room/room.js'
 import { useText, type Key } from '../text/index.js'
 import { ADVICE } from '../text/advice.js'
-import { Field, Icon, WORD } from './parts.js'
+import { Field, Icon, TECHNICAL_INPUT } from './parts.js'
 
 export const STATES: { [S in ConnectionState]: Key } = {
   connected: 'stateConnected',
@@ -16,27 +16,27 @@ export const STATES: { [S in ConnectionState]: Key } = {
 
 export function Banner({ room }: { room: Room }) {
   const t = useText()
-  const { line, returned } = room
-  const isAway = room.state === 'reconnecting' || line.state !== 'up'
+  const { network, lastReconnect } = room
+  const isAway = room.state === 'reconnecting' || network.state !== 'up'
   return (
     <>
       <div class="banners" role="status">
         {isAway && (
           <p class="banner away">
-            {line.state === 'suspended' ? t('suspended') : t('comingBack')}
-            {line.state === 'unplugged' && ` ${t('unplugged')}`}
+            {network.state === 'suspended' ? t('suspended') : t('comingBack')}
+            {network.state === 'unplugged' && ` ${t('unplugged')}`}
             {room.state === 'reconnecting' && room.attempt > 0 && ` ${t('attempt', { attempt: room.attempt })}`}
           </p>
         )}
-        {!isAway && returned && (
-          <p class="banner back" data-outcome={returned.outcome} data-events={returned.events}>
-            {returned.outcome === 'replayed' ? t('replayed', { events: returned.events ?? 0 }) : t(returned.outcome, { reason: returned.reason ?? '' })}
-            {returned.messagesLost > 0 && ` ${t('lost', { count: returned.messagesLost })}`}
-            <button type="button" class="icon" aria-label={t('dismiss')} onClick={() => room.acknowledge()}><Icon name="close" /></button>
+        {!isAway && lastReconnect && (
+          <p class="banner back" data-outcome={lastReconnect.outcome} data-events={lastReconnect.events}>
+            {lastReconnect.outcome === 'replayed' ? t('replayed', { events: lastReconnect.events ?? 0 }) : t(lastReconnect.outcome, { reason: lastReconnect.reason ?? '' })}
+            {lastReconnect.messagesLost > 0 && ` ${t('lost', { count: lastReconnect.messagesLost })}`}
+            <button type="button" class="icon" aria-label={t('dismiss')} onClick={() => room.dismissReconnect()}><Icon name="close" /></button>
           </p>
         )}
       </div>
-      {room.tokenEnds !== null && <Renew room={room} />}
+      {room.tokenExpiresAt !== null && <Renew room={room} />}
     </>
   )
 }
@@ -49,7 +49,7 @@ function Renew({ room }: { room: Room }) {
   }
   return (
     <form class="banner away row" onSubmit={renew}>
-      <Field label={t('tokenEnds')}>{(id) => <input {...id} name="token" type="password" required {...WORD} />}</Field>
+      <Field label={t('tokenEnds')}>{(id) => <input {...id} name="token" type="password" required {...TECHNICAL_INPUT} />}</Field>
       <button type="submit" class="main">{t('renew')}</button>
     </form>
   )
@@ -70,7 +70,7 @@ export function Troubles({ room }: { room: Room }) {
               <p>{t('failed', { method: method ?? '', reason: reason ?? String(trouble.error) })}</p>
               {advice && <p><strong>{t(advice, values)}</strong></p>}
             </div>
-            <button type="button" class="icon" aria-label={t('dismiss')} onClick={() => room.forget(trouble)}><Icon name="close" /></button>
+            <button type="button" class="icon" aria-label={t('dismiss')} onClick={() => room.dismissTrouble(trouble)}><Icon name="close" /></button>
           </div>
         )
       })}

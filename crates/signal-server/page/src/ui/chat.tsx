@@ -9,7 +9,7 @@ export function Chat({ room }: { room: Room }) {
   const t = useText()
   const [text, setText] = useState('')
   const [to, setTo] = useState('')
-  const follow = useFollow<HTMLDivElement>(room.said)
+  const follow = useFollow<HTMLDivElement>(room.messages)
   const others = room.members.filter((member) => !member.isSelf)
   const receiver = others.find(({ uid }) => String(uid) === to)
   const send = async (event: Event) => {
@@ -20,16 +20,16 @@ export function Chat({ room }: { room: Room }) {
     <Panel id="chat" title={t('chat')}>
       <div class="said" role="log" aria-labelledby="chat" tabIndex={0} {...follow}>
         <ol>
-          {room.said.map((said) => (
-            <li key={said.id} class={said.isOwn ? 'own' : ''}>
-              <span class="who">{said.name}</span>
-              {said.isTargeted && <span class="tag">{t(said.isOwn ? 'whisperedBy' : 'whispered')}</span>}
-              <p>{said.text}</p>
+          {room.messages.map((message) => (
+            <li key={message.id} class={message.isOwn ? 'own' : ''}>
+              <span class="who">{message.name}</span>
+              {message.isTargeted && <span class="tag">{t(message.isOwn ? 'whisperedBy' : 'whispered')}</span>}
+              <p>{message.text}</p>
             </li>
           ))}
         </ol>
       </div>
-      {room.said.length === 0 && <p class="hint">{t('chatEmpty')}</p>}
+      {room.messages.length === 0 && <p class="hint">{t('chatEmpty')}</p>}
       <form onSubmit={send} class="say">
         <Field label={t('to')}>
           {(id) => (

@@ -6,7 +6,7 @@ import type { Entry, Ending } from '../room/room.js'
 import type { Invitation } from '../room/addresses.js'
 import type { Facts } from '../facts.js'
 import { useText } from '../text/index.js'
-import { Field, WORD } from './parts.js'
+import { Field, TECHNICAL_INPUT } from './parts.js'
 
 export function Join(props: { facts: Facts; invited: Partial<Invitation>; last: Entry | null; ending: Ending | null; isBusy: boolean; onJoin: (entry: Entry) => void }) {
   const t = useText()
@@ -16,19 +16,19 @@ export function Join(props: { facts: Facts; invited: Partial<Invitation>; last: 
   const submit = (event: SubmitEvent) => {
     event.preventDefault()
     const form = new FormData(event.currentTarget as HTMLFormElement)
-    const said = (name: string) => String(form.get(name) ?? '').trim()
+    const value = (name: string) => String(form.get(name) ?? '').trim()
     props.onJoin({
       appkey,
-      channel: said('channel'),
-      uid: said('uid'),
-      name: said('name'),
-      role: said('role') === 'audience' ? 'audience' : 'broadcaster',
-      token: isDebug ? '' : said('token'),
+      channel: value('channel'),
+      uid: value('uid'),
+      name: value('name'),
+      role: value('role') === 'audience' ? 'audience' : 'broadcaster',
+      token: isDebug ? '' : value('token'),
     })
   }
   const appkeyField = (
     <Field label={t('appkey')}>
-      {(id) => <input {...id} name="appkey" required maxLength={64} value={appkey} onInput={(event) => setAppkey(event.currentTarget.value)} {...WORD} />}
+      {(id) => <input {...id} name="appkey" required maxLength={64} value={appkey} onInput={(event) => setAppkey(event.currentTarget.value)} {...TECHNICAL_INPUT} />}
     </Field>
   )
   return (
@@ -39,13 +39,13 @@ export function Join(props: { facts: Facts; invited: Partial<Invitation>; last: 
         <p>{t('joinIntro')}</p>
         {facts.allowFrom.length > 0 && <p class="warning">{t('openTo', { ranges: facts.allowFrom.join(', ') })}</p>}
         <Field label={t('channel')} hint={t('channelHint')}>
-          {(id) => <input {...id} name="channel" required maxLength={64} defaultValue={last?.channel ?? invited.channel ?? 'demo'} {...WORD} />}
+          {(id) => <input {...id} name="channel" required maxLength={64} defaultValue={last?.channel ?? invited.channel ?? 'demo'} {...TECHNICAL_INPUT} />}
         </Field>
         <Field label={t('name')}>{(id) => <input {...id} name="name" maxLength={64} defaultValue={last?.name ?? ''} autoComplete="nickname" />}</Field>
         {!isDebug && appkeyField}
         {!isDebug && (
           <Field label={t('token')} hint={t('tokenHint')}>
-            {(id) => <input {...id} name="token" type="password" required {...WORD} />}
+            {(id) => <input {...id} name="token" type="password" required {...TECHNICAL_INPUT} />}
           </Field>
         )}
         <fieldset class="row">
@@ -59,7 +59,7 @@ export function Join(props: { facts: Facts; invited: Partial<Invitation>; last: 
         <details>
           <summary>{t('more')}</summary>
           <Field label={t('uid')} hint={t(isDebug ? 'uidHint' : 'uidHintToken')}>
-            {(id) => <input {...id} name="uid" inputMode="numeric" pattern="[0-9]*" maxLength={20} defaultValue={last?.uid ?? ''} {...WORD} />}
+            {(id) => <input {...id} name="uid" inputMode="numeric" pattern="[0-9]*" maxLength={20} defaultValue={last?.uid ?? ''} {...TECHNICAL_INPUT} />}
           </Field>
           {isDebug && appkeyField}
         </details>
@@ -71,14 +71,14 @@ export function Join(props: { facts: Facts; invited: Partial<Invitation>; last: 
 
 function Ended({ ending }: { ending: Ending }) {
   const t = useText()
-  const said = ending.why === 'disconnect' ? '' : ending.event.text
-  const what = ending.why === 'kicked' ? t(ending.event.reason === 'kicked' ? 'endKicked' : 'endReplaced')
+  const text = ending.why === 'disconnect' ? '' : ending.event.text
+  const title = ending.why === 'kicked' ? t(ending.event.reason === 'kicked' ? 'endKicked' : 'endReplaced')
     : ending.why === 'closed' ? t('endClosed') : t('endOther', { reason: ending.reason })
   const duration = ending.why === 'kicked' ? ending.event.durationS : 0
   return (
     <div class="ending" role="alert">
-      <p><strong>{what}</strong></p>
-      {said && <p>{t('endReason', { text: said })}</p>}
+      <p><strong>{title}</strong></p>
+      {text && <p>{t('endReason', { text })}</p>}
       {duration > 0 && <p>{t('endDuration', { seconds: duration })}</p>}
     </div>
   )

@@ -1,7 +1,7 @@
 // The user: role, name, and how to publish. In: the own state. Out: calls. Deliberately absent: pushing; no browser can do it.
 
 import { useState } from 'preact/hooks'
-import { ffmpegLine, forObs, isLoopback } from '../room/addresses.js'
+import { ffmpegCommand, isLoopback, obsFields } from '../room/addresses.js'
 import type { Room } from '../room/room.js'
 import { useText } from '../text/index.js'
 import { CopyField, Field, Panel, Qr } from './parts.js'
@@ -48,9 +48,9 @@ export function Publish({ room }: { room: Room }) {
       )}
       {pushUrl && (
         <>
-          <CopyField label={t('obsServer')} value={forObs(pushUrl).server} />
-          <CopyField label={t('obsKey')} value={forObs(pushUrl).key} />
-          <CopyField label={t('ffmpeg')} value={ffmpegLine(pushUrl)} />
+          <CopyField label={t('obsServer')} value={obsFields(pushUrl).server} />
+          <CopyField label={t('obsKey')} value={obsFields(pushUrl).key} />
+          <CopyField label={t('ffmpeg')} value={ffmpegCommand(pushUrl)} />
           {!isLoopback(pushUrl) && <Qr label={t('qrPush')} value={pushUrl} />}
           <p class="hint">{t('secret')}</p>
           <button type="button" onClick={() => room.unpublish()}>{t('unpublish')}</button>

@@ -6,7 +6,7 @@ import { encode } from 'uqr'
 import { useText } from '../text/index.js'
 
 /** Attributes of a field for a technical word. */
-export const WORD = { autoComplete: 'off', autoCapitalize: 'off', spellcheck: false } as const
+export const TECHNICAL_INPUT = { autoComplete: 'off', autoCapitalize: 'off', spellcheck: false } as const
 
 /** Icons as paths in a box of 24 by 24, because not every system has an emoji font. */
 const ICONS = {
@@ -68,7 +68,7 @@ export function CopyField(props: { label: string; value: string }) {
     <Field label={props.label}>
       {(id) => (
         <div class="copy">
-          <input {...id} ref={input} readOnly value={props.value} {...WORD} onFocus={(event) => event.currentTarget.select()} />
+          <input {...id} ref={input} readOnly value={props.value} {...TECHNICAL_INPUT} onFocus={(event) => event.currentTarget.select()} />
           <button type="button" onClick={copy} aria-label={t('copy', { what: props.label })}><Icon name="copy" /></button>
           <span class="copied" role="status">{copied ? t('copied') : ''}</span>
         </div>
@@ -112,13 +112,13 @@ export function Dialog(props: { title: string; submit: string; onClose: () => vo
 }
 
 /** Keeps an element scrolled to its end, unless the user scrolled back. */
-export function useFollow<E extends HTMLElement>(what: unknown) {
+export function useFollow<E extends HTMLElement>(content: unknown) {
   const element = useRef<E>(null)
   const isAtEnd = useRef(true)
   useEffect(() => {
     const { current } = element
     if (current && isAtEnd.current) current.scrollTop = current.scrollHeight
-  }, [what])
+  }, [content])
   const onScroll = () => {
     const { current } = element
     if (current) isAtEnd.current = current.scrollHeight - current.scrollTop - current.clientHeight < 40

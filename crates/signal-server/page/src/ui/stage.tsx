@@ -2,41 +2,41 @@
 // decoding a stream.
 
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
-import { Player, type Playing } from '../room/player.js'
+import { Player, type PlayerState } from '../room/player.js'
 import type { Room, Tile } from '../room/room.js'
 import { useText } from '../text/index.js'
 import { Icon, Panel } from './parts.js'
 
 export function Stage({ room }: { room: Room }) {
   const t = useText()
-  const [isLoud, setLoud] = useState(false)
+  const [isSoundOn, setSoundOn] = useState(false)
   const tiles = [...room.tiles.values()]
   return (
     <Panel id="stage" title={t('stage')} class="stage">
       {tiles.length > 0 && (
         <div class="sound">
-          {!isLoud && <p>{t('soundOff')}</p>}
-          <button type="button" class={isLoud ? '' : 'main'} onClick={() => setLoud(!isLoud)}><Icon name={isLoud ? 'silent' : 'loud'} /> {t(isLoud ? 'muteAll' : 'unmuteAll')}</button>
+          {!isSoundOn && <p>{t('soundOff')}</p>}
+          <button type="button" class={isSoundOn ? '' : 'main'} onClick={() => setSoundOn(!isSoundOn)}><Icon name={isSoundOn ? 'silent' : 'loud'} /> {t(isSoundOn ? 'muteAll' : 'unmuteAll')}</button>
         </div>
       )}
       {tiles.length === 0 && <div class="nobody"><p>{t('nobody')}</p><p class="hint">{t('nobodyHint')}</p></div>}
-      <div class="tiles">{tiles.map((tile) => <Stream key={tile.key} room={room} tile={tile} isLoud={isLoud} />)}</div>
+      <div class="tiles">{tiles.map((tile) => <Stream key={tile.key} room={room} tile={tile} isSoundOn={isSoundOn} />)}</div>
       {room.waiting.size > 0 && <p class="hint">{t('moreStreams', { shown: tiles.length, count: room.waiting.size })}</p>}
     </Panel>
   )
 }
 
-function Stream({ room, tile, isLoud }: { room: Room; tile: Tile; isLoud: boolean }) {
+function Stream({ room, tile, isSoundOn }: { room: Room; tile: Tile; isSoundOn: boolean }) {
   const t = useText()
   const video = useRef<HTMLVideoElement>(null)
-  const [playing, setPlaying] = useState<Playing>('waiting')
+  const [playing, setPlaying] = useState<PlayerState>('waiting')
   /** Whether the user turned this stream's sound on or off; null: the setting for all streams applies. */
   const [wish, setWish] = useState<boolean | null>(null)
-  useEffect(() => setWish(null), [isLoud])
+  useEffect(() => setWish(null), [isSoundOn])
   const { source } = tile
   useEffect(() => {
     if (!source || !video.current) return
-    const player = new Player(video.current, source, setPlaying, (reason) => room.reopens(tile.uid, reason))
+    const player = new Player(video.current, source, setPlaying, (reason) => room.logReopened(tile.uid, reason))
     return () => player.destroy()
   }, [source?.url, source?.hasAudio, source?.hasVideo])
 
@@ -44,7 +44,7 @@ function Stream({ room, tile, isLoud }: { room: Room; tile: Tile; isLoud: boolea
   const name = room.nameOf(tile.uid)
   const isMain = tile.key === String(tile.uid)
   const isMuted = (kind: 'audio' | 'video') => isMain && (member?.muted.includes(kind) ?? false)
-  const isHeard = wish ?? isLoud
+  const isHeard = wish ?? isSoundOn
   const hasSound = tile.kinds.has('audio') || tile.kinds.has('slaveAudio')
   const hasPicture = tile.kinds.has('video') || tile.kinds.has('screenShare')
   // A member that is muted is silent, whatever it pushes.

@@ -6,7 +6,7 @@ import type { RtmpTask, TaskInfo, Uid } from 'lianmai/web'
 import { useState } from 'preact/hooks'
 import type { Room } from '../room/room.js'
 import { useText, type Key } from '../text/index.js'
-import { Field, Icon, Panel, WORD } from './parts.js'
+import { Field, Icon, Panel, TECHNICAL_INPUT } from './parts.js'
 
 type Layout = RtmpTask['layout']
 type Window = Layout['users'][number]
@@ -33,7 +33,7 @@ function sideBySide(uids: Uid[], width = 1280, height = 720): Layout {
   return { canvas: { width, height, color: 0 }, users }
 }
 
-function onAir(room: Room): Uid[] {
+function uidsOnAir(room: Room): Uid[] {
   return room.members.filter(({ streams }) => streams.includes('audio') || streams.includes('video')).map(({ uid }) => uid)
 }
 
@@ -53,9 +53,9 @@ export function Tasks({ room }: { room: Room }) {
 function Task({ room, task }: { room: Room; task: TaskInfo }) {
   const t = useText()
   const own = room.ownTasks.get(task.taskId)
-  const told = room.taskTold.get(task.taskId)
+  const lastEvent = room.lastTaskEvents.get(task.taskId)
   const state = task.state ?? 'idle'
-  const mayChange = task.uid === room.own || room.isModerator
+  const mayChange = task.uid === room.ownUid || room.isModerator
   return (
     <li data-task={task.taskId} data-state={state}>
       <p>
@@ -64,7 +64,7 @@ function Task({ room, task }: { room: Room; task: TaskInfo }) {
         {task.retries ? <span class="tag warn">{t('taskRetries', { count: task.retries })}</span> : null}{' '}
         <span class="hint">{task.uid === undefined ? t('taskOfServer') : t('taskOf', { name: room.nameOf(task.uid) })}</span>
       </p>
-      {told && <p class="hint">{told.streamUrl} · {told.msg}</p>}
+      {lastEvent && <p class="hint">{lastEvent.streamUrl} · {lastEvent.msg}</p>}
       {task.code === IMAGE_FAILED && <p class="hint">{t('taskImage')}</p>}
       {own ? <Edit room={room} task={own} /> : <p class="hint">{t('taskUnknownLayout')}</p>}
       {mayChange && <button type="button" class="danger" onClick={() => room.deleteTask(task.taskId)}>{t('taskDelete', { task: task.taskId })}</button>}
@@ -78,7 +78,7 @@ function Edit({ room, task }: { room: Room; task: RtmpTask }) {
   const [layout, setLayout] = useState(task.layout)
   return (
     <>
-      <Drawn room={room} label={t('taskLayout', { task: task.taskId })} layout={layout} />
+      <LayoutPreview room={room} label={t('taskLayout', { task: task.taskId })} layout={layout} />
       <details>
         <summary>{t('taskEdit', { task: task.taskId })}</summary>
         <form onSubmit={(event) => {
@@ -97,21 +97,21 @@ function NewTask({ room }: { room: Room }) {
   const t = useText()
   /** The layout that the user changed; null: the layout shows all members on air. */
   const [changed, setChanged] = useState<Layout | null>(null)
-  const layout = changed ?? sideBySide(onAir(room))
+  const layout = changed ?? sideBySide(uidsOnAir(room))
   const add = async (event: SubmitEvent) => {
     event.preventDefault()
     const form = event.currentTarget as HTMLFormElement
-    const said = new FormData(form)
-    const task: RtmpTask = { taskId: String(said.get('taskId')), streamUrl: String(said.get('streamUrl')), layout }
+    const values = new FormData(form)
+    const task: RtmpTask = { taskId: String(values.get('taskId')), streamUrl: String(values.get('streamUrl')), layout }
     if (!await room.addTask(task)) return
     form.reset()
     setChanged(null)
   }
   return (
     <form onSubmit={add}>
-      <Field label={t('taskId')}>{(id) => <input {...id} name="taskId" required maxLength={64} pattern="[A-Za-z0-9_]+" {...WORD} />}</Field>
-      <Field label={t('taskUrl')} hint={t('taskUrlHint')}>{(id) => <input {...id} name="streamUrl" required maxLength={2048} {...WORD} />}</Field>
-      <Drawn room={room} label={t('taskLayout', { task: t('taskNew') })} layout={layout} />
+      <Field label={t('taskId')}>{(id) => <input {...id} name="taskId" required maxLength={64} pattern="[A-Za-z0-9_]+" {...TECHNICAL_INPUT} />}</Field>
+      <Field label={t('taskUrl')} hint={t('taskUrlHint')}>{(id) => <input {...id} name="streamUrl" required maxLength={2048} {...TECHNICAL_INPUT} />}</Field>
+      <LayoutPreview room={room} label={t('taskLayout', { task: t('taskNew') })} layout={layout} />
       <details>
         <summary>{t('taskEdit', { task: t('taskNew') })}</summary>
         <Fields room={room} layout={layout} onChange={setChanged} />
@@ -122,9 +122,9 @@ function NewTask({ room }: { room: Room }) {
 }
 
 /** Draws a layout. A member that is not on air has an empty frame. */
-function Drawn({ room, label, layout }: { room: Room; label: string; layout: Layout }) {
+function LayoutPreview({ room, label, layout }: { room: Room; label: string; layout: Layout }) {
   const { canvas } = layout
-  const air = new Set(onAir(room))
+  const air = new Set(uidsOnAir(room))
   const color = `#${(canvas.color ?? 0).toString(16).padStart(6, '0')}`
   const users = layout.users.map((user, at) => ({ user, at })).sort((a, b) => (a.user.zOrder ?? 0) - (b.user.zOrder ?? 0) || a.at - b.at)
   return (

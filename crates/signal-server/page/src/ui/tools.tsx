@@ -4,7 +4,7 @@ import { useState } from 'preact/hooks'
 import { invitation, isLoopback } from '../room/addresses.js'
 import type { Room } from '../room/room.js'
 import { useText } from '../text/index.js'
-import { CopyField, Dialog, Field, Icon, Panel, Qr, useFollow, WORD } from './parts.js'
+import { CopyField, Dialog, Field, Icon, Panel, Qr, TECHNICAL_INPUT, useFollow } from './parts.js'
 
 export function Attributes({ room }: { room: Room }) {
   const t = useText()
@@ -14,8 +14,8 @@ export function Attributes({ room }: { room: Room }) {
   const set = async (event: SubmitEvent) => {
     event.preventDefault()
     const form = event.currentTarget as HTMLFormElement
-    const said = new FormData(form)
-    if (await room.setAttribute(String(said.get('key')), String(said.get('value')), target)) form.reset()
+    const values = new FormData(form)
+    if (await room.setAttribute(String(values.get('key')), String(values.get('value')), target)) form.reset()
   }
   return (
     <Panel id="attributes" title={t('attributes')}>
@@ -38,8 +38,8 @@ export function Attributes({ room }: { room: Room }) {
         </ul>
       )}
       <form class="row" onSubmit={set}>
-        <Field label={t('key')}>{(id) => <input {...id} name="key" required maxLength={64} {...WORD} />}</Field>
-        <Field label={t('value')}>{(id) => <input {...id} name="value" maxLength={1000} {...WORD} />}</Field>
+        <Field label={t('key')}>{(id) => <input {...id} name="key" required maxLength={64} {...TECHNICAL_INPUT} />}</Field>
+        <Field label={t('value')}>{(id) => <input {...id} name="value" maxLength={1000} {...TECHNICAL_INPUT} />}</Field>
         <button type="submit">{t('set')}</button>
       </form>
     </Panel>
@@ -49,18 +49,18 @@ export function Attributes({ room }: { room: Room }) {
 export function Recovery({ room }: { room: Room }) {
   const t = useText()
   const [isClosing, setClosing] = useState(false)
-  const { line } = room
+  const { network } = room
   return (
     <Panel id="recovery" title={t('recovery')}>
       <p>{t('recoveryIntro')}</p>
       <div class="row">
-        <button type="button" disabled={line.state !== 'up'} onClick={() => line.cut()}>{t('cut')}</button>
-        {line.state === 'unplugged'
-          ? <button type="button" class="main" onClick={() => line.plug()}>{t('plug')}</button>
-          : <button type="button" disabled={line.state !== 'up'} onClick={() => line.unplug()}>{t('unplug')}</button>}
-        {line.state === 'suspended'
-          ? <button type="button" class="main" onClick={() => line.wake()}>{t('wake')}</button>
-          : <button type="button" disabled={line.state !== 'up'} onClick={() => line.suspend()}>{t('suspend')}</button>}
+        <button type="button" disabled={network.state !== 'up'} onClick={() => network.cut()}>{t('cut')}</button>
+        {network.state === 'unplugged'
+          ? <button type="button" class="main" onClick={() => network.plug()}>{t('plug')}</button>
+          : <button type="button" disabled={network.state !== 'up'} onClick={() => network.unplug()}>{t('unplug')}</button>}
+        {network.state === 'suspended'
+          ? <button type="button" class="main" onClick={() => network.wake()}>{t('wake')}</button>
+          : <button type="button" disabled={network.state !== 'up'} onClick={() => network.suspend()}>{t('suspend')}</button>}
       </div>
       <div class="row">
         <button type="button" class="danger" onClick={() => setClosing(true)}>{t('closeChannel')}</button>

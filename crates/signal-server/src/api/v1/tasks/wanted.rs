@@ -6,7 +6,7 @@ use lianmai_protocol::message::task::{
 };
 use lianmai_protocol::{ErrorName, RpcError, TaskId, UserId};
 use lianmai_signal_engine::task::layout::WHOLE;
-use lianmai_signal_engine::task::{Adaption, Draft, Pane, PaneSet, Profile, Source};
+use lianmai_signal_engine::task::{Adaption, Draft, LayoutSource, Pane, PaneSet, Profile};
 use serde::Deserialize;
 
 use crate::api::extract::{optional_whole_number, whole_number};
@@ -340,7 +340,7 @@ fn draft(mut wanted: WantedTask) -> Result<Draft, RpcError> {
     let stretched = stretch(&mut task);
     let mut draft = Draft::of_wire(&task)?;
     let spec = &mut draft.spec;
-    if let Source::Rectangles(windows) = &mut spec.source {
+    if let LayoutSource::Rectangles(windows) = &mut spec.source {
         for (window, _) in windows.iter_mut().zip(&stretched.0).filter(|(_, stretched)| **stretched)
         {
             window.adaption = Adaption::Stretch;
@@ -371,7 +371,8 @@ fn draft(mut wanted: WantedTask) -> Result<Draft, RpcError> {
             return Err(bad(ErrorName::BadLayout, "paneSets", why));
         }
         let sets = sets.iter().enumerate().map(|(at, panes)| pane_set(at, panes));
-        spec.source = Source::Panes { sets: sets.collect::<Result<_, RpcError>>()?, adaption };
+        spec.source =
+            LayoutSource::Panes { sets: sets.collect::<Result<_, RpcError>>()?, adaption };
     }
     draft.check()?;
     Ok(draft)
@@ -441,7 +442,7 @@ mod tests {
         let spec = &draft.spec;
         assert_eq!((spec.canvas.width, spec.canvas.height), (854, 480));
         assert_eq!((spec.encoding.fps, spec.encoding.video_kbps), (30, 1_000));
-        let Source::Panes { sets, adaption } = &spec.source else { panic!("{spec:?}") };
+        let LayoutSource::Panes { sets, adaption } = &spec.source else { panic!("{spec:?}") };
         assert_eq!((*adaption, sets.len(), sets[1].panes[1].z), (Adaption::Stretch, 2, 3));
         assert!(sets[0].panes[0].major && sets[1].panes[1].width == 666_700);
         let draft = draft_of(
@@ -450,7 +451,7 @@ mod tests {
                 "images": [{"url": "https://h/a.png", "width": 16, "height": 16, "adaption": 2}]}"#,
         )
         .unwrap();
-        let Source::Rectangles(windows) = &draft.spec.source else { panic!("{draft:?}") };
+        let LayoutSource::Rectangles(windows) = &draft.spec.source else { panic!("{draft:?}") };
         assert_eq!(windows[0].adaption, Adaption::Stretch);
         assert_eq!(draft.spec.pictures[0].adaption, Adaption::Stretch);
     }

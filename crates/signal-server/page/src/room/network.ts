@@ -5,7 +5,7 @@
 import type { Host, HostSocket, LifecycleListener, SocketListener } from 'lianmai/web'
 
 /** `up`: works normally. `unplugged`: no socket opens. `suspended`: acts like a phone that freezes an app in the background. */
-export type LineState = 'up' | 'unplugged' | 'suspended'
+export type NetworkState = 'up' | 'unplugged' | 'suspended'
 
 interface Timer {
   isCleared: boolean
@@ -22,12 +22,12 @@ function macrotask(run: () => void): void {
   port2.postMessage(0)
 }
 
-export class Line {
-  state: LineState = 'up'
+export class SimulatedNetwork {
+  state: NetworkState = 'up'
   private drop: ((code: number) => void) | null = null
   /** Callbacks that became due while the app was suspended. */
-  private held: Array<() => void> = []
-  private life: LifecycleListener | null = null
+  private deferred: Array<() => void> = []
+  private lifecycle: LifecycleListener | null = null
 
   constructor(private changed: () => void) {}
 
@@ -59,35 +59,35 @@ export class Line {
   }
 
   unplug(): void {
-    this.move('unplugged')
+    this.setState('unplugged')
     this.cut()
   }
 
   plug(): void {
-    this.move('up')
-    this.life?.network()
+    this.setState('up')
+    this.lifecycle?.network()
   }
 
   suspend(): void {
-    this.life?.suspend()
-    this.move('suspended')
+    this.lifecycle?.suspend()
+    this.setState('suspended')
     // WeChat closes the sockets of an app in the background; the app learns of it when it is shown again.
     this.drop?.(1000)
   }
 
   wake(): void {
-    this.move('up')
-    for (const run of this.held.splice(0)) run()
-    this.life?.resume()
+    this.setState('up')
+    for (const run of this.deferred.splice(0)) run()
+    this.lifecycle?.resume()
   }
 
-  private move(state: LineState): void {
+  private setState(state: NetworkState): void {
     this.state = state
     this.changed()
   }
 
   private whenAwake(run: () => void): void {
-    if (this.state === 'suspended') this.held.push(run)
+    if (this.state === 'suspended') this.deferred.push(run)
     else run()
   }
 
@@ -97,48 +97,48 @@ export class Line {
       return { send() {}, close() {} }
     }
     const socket = new WebSocket(url, protocol)
-    let isOver = false
-    const over = (code: number, reason: string) => {
-      if (isOver) return
-      isOver = true
+    let isClosed = false
+    const reportClose = (code: number, reason: string) => {
+      if (isClosed) return
+      isClosed = true
       this.whenAwake(() => listener.close(code, reason))
     }
     this.drop = (code) => {
-      over(code, 'interrupted')
+      reportClose(code, 'interrupted')
       socket.close(1000)
     }
     socket.onopen = () => {
       // A server that does not select the sub-protocol is not one of ours.
       if (socket.protocol !== protocol) this.drop?.(1006)
-      else if (!isOver) listener.open()
+      else if (!isClosed) listener.open()
     }
-    socket.onmessage = (event) => isOver || listener.message(event.data)
-    socket.onclose = (event) => over(event.code, event.reason)
+    socket.onmessage = (event) => isClosed || listener.message(event.data)
+    socket.onclose = (event) => reportClose(event.code, event.reason)
     return {
-      send: (text) => isOver || socket.send(text),
+      send: (text) => isClosed || socket.send(text),
       close(code) {
-        isOver = true
+        isClosed = true
         socket.close(code)
       },
     }
   }
 
   private watch(listener: LifecycleListener): () => void {
-    this.life = listener
-    const shown = () => {
+    this.lifecycle = listener
+    const onVisibilityChange = () => {
       if (this.state === 'suspended') return
       if (document.visibilityState === 'visible') listener.resume()
       else listener.suspend()
     }
-    const online = () => this.state === 'up' && listener.network()
-    document.addEventListener('visibilitychange', shown)
-    window.addEventListener('pageshow', shown)
-    window.addEventListener('online', online)
+    const onOnline = () => this.state === 'up' && listener.network()
+    document.addEventListener('visibilitychange', onVisibilityChange)
+    window.addEventListener('pageshow', onVisibilityChange)
+    window.addEventListener('online', onOnline)
     return () => {
-      this.life = null
-      document.removeEventListener('visibilitychange', shown)
-      window.removeEventListener('pageshow', shown)
-      window.removeEventListener('online', online)
+      this.lifecycle = null
+      document.removeEventListener('visibilitychange', onVisibilityChange)
+      window.removeEventListener('pageshow', onVisibilityChange)
+      window.removeEventListener('online', onOnline)
     }
   }
 }
