@@ -14,7 +14,7 @@ use crate::key::ChannelKey;
 use crate::media_stats::{PushState, StreamStats};
 use crate::record::ChannelRules;
 use crate::rows::Restored;
-use crate::task::{Claim, Report, RunId, TaskChange};
+use crate::task::{Claim, RunId, RunReport, TaskChange};
 use crate::ticket::TicketClaims;
 
 /// A `join` that the [`crate::Lobby`] let through, with the shell's verdict on its token.
@@ -318,7 +318,7 @@ pub enum Input {
         /// The run.
         run: RunId,
         /// The report.
-        report: Report,
+        report: RunReport,
     },
     /// A command of the admin API.
     Admin {

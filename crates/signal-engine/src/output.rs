@@ -14,7 +14,7 @@ use crate::ids::{AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
 use crate::record::ChannelRules;
 use crate::rows::RowOp;
-use crate::task::{Address, Claim, Claimed, Order};
+use crate::task::{Address, Claim, Claimed, RunOrder};
 
 /// Why a push or play is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -492,7 +492,7 @@ pub enum Output {
         rest: bool,
     },
     /// Send an order to an executor.
-    Order(Order),
+    Order(RunOrder),
     /// Answer to [`crate::Input::Admin`].
     AdminReply {
         /// Number of the question.

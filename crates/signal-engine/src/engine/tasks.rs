@@ -8,23 +8,23 @@ use crate::context::Context;
 use crate::ids::QueryId;
 use crate::key::ChannelKey;
 use crate::output::Output;
-use crate::task::{Claim, Order, Report, RunId, TaskChange};
+use crate::task::{Claim, RunId, RunOrder, RunReport, TaskChange};
 
 impl Engine {
     /// An executor's report on a run.
-    pub(super) fn task_report(&mut self, run: RunId, report: Report) {
+    pub(super) fn task_report(&mut self, run: RunId, report: RunReport) {
         let mut present = false;
         if let Some(&id) = self.names.get(&run.channel) {
             self.with_channel(id, |channel, cx| present = channel.task_report(cx, &run, report));
         }
         match report {
             _ if present => {}
-            Report::Stopped | Report::Failed(_) => self.run_over(&run),
+            RunReport::Stopped | RunReport::Failed(_) => self.run_over(&run),
             // The run is not, or no longer, the present one of a task.
-            Report::Accepted { .. } | Report::Renew { .. } => {
-                self.context.outputs.push_back(Output::Order(Order::Stop { run }));
+            RunReport::Accepted { .. } | RunReport::Renew { .. } => {
+                self.context.outputs.push_back(Output::Order(RunOrder::Stop { run }));
             }
-            Report::Pushing | Report::Retrying(_) | Report::ImageFailed => {}
+            RunReport::Pushing | RunReport::Retrying(_) | RunReport::ImageFailed => {}
         }
     }
 

@@ -81,7 +81,7 @@ pub struct PaneSet {
 /// Where a layout comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Source {
+pub enum LayoutSource {
     /// Each member has its rectangle; a member without one is neither seen nor heard.
     Rectangles(Vec<Window>),
     /// The number of members that are seen selects the set of panes. The others are heard, too, up to
@@ -167,14 +167,16 @@ impl Composition {
 /// What is seen and heard of these publishers, which are in the order in which they began.
 #[must_use]
 pub fn compose(
-    source: &Source,
+    source: &LayoutSource,
     canvas: Canvas,
     host: Option<UserId>,
     publishers: &[Publisher],
 ) -> Composition {
     let mut composition = match source {
-        Source::Rectangles(windows) => in_windows(windows, publishers),
-        Source::Panes { sets, adaption } => in_panes(sets, *adaption, canvas, host, publishers),
+        LayoutSource::Rectangles(windows) => in_windows(windows, publishers),
+        LayoutSource::Panes { sets, adaption } => {
+            in_panes(sets, *adaption, canvas, host, publishers)
+        }
     };
     if canvas.is_sound_only() {
         composition.tiles.clear();
@@ -291,7 +293,7 @@ mod tests {
         Pane { x, y: 0, width, height: WHOLE, z: 0, major }
     }
 
-    fn sets() -> Source {
+    fn sets() -> LayoutSource {
         let third = WHOLE / 3;
         let one = PaneSet { panes: vec![pane(0, WHOLE, true)] };
         let three = PaneSet {
@@ -301,7 +303,7 @@ mod tests {
                 pane(2 * third, WHOLE - 2 * third, false),
             ],
         };
-        Source::Panes { sets: vec![three, one], adaption: Adaption::Stretch }
+        LayoutSource::Panes { sets: vec![three, one], adaption: Adaption::Stretch }
     }
 
     fn uids(composition: &Composition) -> Vec<u64> {
@@ -332,7 +334,7 @@ mod tests {
     fn tsk_5_windows_show_publishers_with_the_higher_in_front() {
         let silent = Window { audio: false, ..window(2, 0) };
         let hidden = Window { video: false, ..window(3, 0) };
-        let source = Source::Rectangles(vec![window(1, 5), silent, hidden, window(4, 0)]);
+        let source = LayoutSource::Rectangles(vec![window(1, 5), silent, hidden, window(4, 0)]);
         let publishers = [both(4), both(3), both(2), both(1), both(9)];
         let shown = compose(&source, CANVAS, None, &publishers);
         assert_eq!(uids(&shown), [2, 4, 1]);

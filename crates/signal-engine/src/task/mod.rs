@@ -5,7 +5,7 @@
 //! ```text
 //!   wire Task -> Draft -> check -> Spec --+--> Address -> ClaimKey   (the right to push: claim)
 //!                                         +--> compose(publishers)   (what is seen and heard: layout)
-//!                                         `--> Job, Order, Report    (a run of an executor: run)
+//!                                         `--> Job, RunOrder, RunReport    (a run of an executor: run)
 //! ```
 //!
 //! Deliberately absent: the runs of a task, and the permission to change it (`channel/tasks`).
@@ -23,7 +23,7 @@ pub use address::{Address, BadAddress};
 pub use admission::{Admission, Refusal, RefusalReason, WantedTask};
 pub use change::TaskChange;
 pub use claim::{Claim, ClaimKey, Claimed, Holder};
-pub use layout::{Adaption, Composition, Pane, PaneSet, Publisher, Rect, Source, Window};
+pub use layout::{Adaption, Composition, LayoutSource, Pane, PaneSet, Publisher, Rect, Window};
 pub use profile::{Encoding, Profile};
-pub use run::{Failure, Job, Order, Report, RunId};
+pub use run::{Job, RunFailure, RunId, RunOrder, RunReport};
 pub use spec::{Canvas, Draft, Picture, Sound, Spec};

@@ -51,8 +51,8 @@ pub struct Job {
 
 /// An order to an executor.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Order {
-    /// Begin. Nothing is pushed before the first [`Order::Lease`].
+pub enum RunOrder {
+    /// Begin. Nothing is pushed before the first [`RunOrder::Lease`].
     Start {
         /// The run.
         run: RunId,
@@ -77,7 +77,7 @@ pub enum Order {
         /// What to do.
         job: Box<Job>,
     },
-    /// End, and report [`Report::Stopped`] when nothing is pushed any more.
+    /// End, and report [`RunReport::Stopped`] when nothing is pushed any more.
     Stop {
         /// The run.
         run: RunId,
@@ -86,7 +86,7 @@ pub enum Order {
 
 /// Why a push failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum RunFailure {
     /// The receiver does not answer.
     Unreachable,
     /// The receiver refuses the stream.
@@ -105,26 +105,26 @@ pub enum Failure {
     Internal,
 }
 
-impl Failure {
+impl RunFailure {
     /// One sentence for everybody.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
-            Failure::Unreachable => "The receiver cannot be reached.",
-            Failure::Rejected => "The receiver refused the stream.",
-            Failure::Broken => "The connection to the receiver broke.",
-            Failure::Input => "The streams of the channel could not be read.",
-            Failure::Encoder => "The encoder failed.",
-            Failure::Overloaded => "The server has no room for the task.",
-            Failure::Silent => "What carries the task out did not answer.",
-            Failure::Internal => "The task failed inside the server.",
+            RunFailure::Unreachable => "The receiver cannot be reached.",
+            RunFailure::Rejected => "The receiver refused the stream.",
+            RunFailure::Broken => "The connection to the receiver broke.",
+            RunFailure::Input => "The streams of the channel could not be read.",
+            RunFailure::Encoder => "The encoder failed.",
+            RunFailure::Overloaded => "The server has no room for the task.",
+            RunFailure::Silent => "What carries the task out did not answer.",
+            RunFailure::Internal => "The task failed inside the server.",
         }
     }
 }
 
 /// An executor's report on a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
+pub enum RunReport {
     /// It has begun, and asks for its first lease.
     Accepted {
         /// A number that the run uses once.
@@ -138,11 +138,11 @@ pub enum Report {
     /// The receiver takes the stream.
     Pushing,
     /// The stream broke off, and the run connects again by itself.
-    Retrying(Failure),
+    Retrying(RunFailure),
     /// A picture of the layout could not be used; the run goes on without it.
     ImageFailed,
     /// The run is over and pushes nothing.
-    Failed(Failure),
+    Failed(RunFailure),
     /// The run is over and pushes nothing, as it was told.
     Stopped,
 }

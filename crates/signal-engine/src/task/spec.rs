@@ -12,7 +12,7 @@ use lianmai_protocol::{ErrorName, RpcError, TaskId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
-use super::layout::{Adaption, Rect, Source, WHOLE, Window, in_pixels};
+use super::layout::{Adaption, LayoutSource, Rect, WHOLE, Window, in_pixels};
 use super::profile::{Encoding, Profile};
 
 /// Most pixels of a canvas.
@@ -88,7 +88,7 @@ pub struct Spec {
     /// The whole picture.
     pub canvas: Canvas,
     /// Where the layout comes from.
-    pub source: Source,
+    pub source: LayoutSource,
     /// Pictures behind the members, the rearmost first.
     pub pictures: Vec<Picture>,
     /// How the picture is encoded.
@@ -152,7 +152,7 @@ impl Draft {
             record: task.record,
             host: task.host_uid,
             canvas,
-            source: Source::Rectangles(windows),
+            source: LayoutSource::Rectangles(windows),
             pictures,
             encoding: Profile::for_canvas(canvas.width, canvas.height).encoding,
             sound: sound(config.audio_param),
@@ -240,8 +240,8 @@ impl Spec {
             return Err(bad_task("videoKbps", "The bit rate is not 50 to 20000 kbit/s."));
         }
         let seen = match &self.source {
-            Source::Rectangles(windows) => self.check_windows(windows)?,
-            Source::Panes { sets, .. } => {
+            LayoutSource::Rectangles(windows) => self.check_windows(windows)?,
+            LayoutSource::Panes { sets, .. } => {
                 check_panes(sets.iter().map(|set| set.panes.as_slice()), self.canvas)?;
                 None
             }

@@ -1,7 +1,7 @@
 //! Proves no rule of the protocol: the journal of channels, and that no crash makes it differ from the stored records.
 
 use lianmai_protocol::UserId;
-use lianmai_signal_engine::task::{Failure, Report};
+use lianmai_signal_engine::task::{RunFailure, RunReport};
 use lianmai_signal_engine::{AdminCommand, Event};
 
 use crate::calls::*;
@@ -139,7 +139,7 @@ fn a_task_is_journaled_from_begin_to_end_across_a_crash() {
     w.ok(a, add(&[task("a", "rtmp://h/live/a", &[1])]));
     let (run, _) = w.started();
     w.push(&run);
-    w.report(&run, Report::Retrying(Failure::Broken));
+    w.report(&run, RunReport::Retrying(RunFailure::Broken));
     let begun = [
         "taskAdded a",
         "taskChanged a starting",

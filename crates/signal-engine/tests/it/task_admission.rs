@@ -2,7 +2,7 @@
 
 use lianmai_protocol::{ErrorName, UserId};
 use lianmai_signal_engine::Denial;
-use lianmai_signal_engine::task::{RefusalReason, Report};
+use lianmai_signal_engine::task::{RefusalReason, RunReport};
 
 use crate::world::{ACCEPTED, World, add, delete, task, update};
 
@@ -77,7 +77,7 @@ fn tsk_5_a_run_plays_what_it_shows_and_nothing_else() {
     let viewer = job.viewer;
     assert_eq!(job.owner, Some(UserId(1)));
     w.report(&run, ACCEPTED);
-    w.report(&run, Report::Pushing);
+    w.report(&run, RunReport::Pushing);
     // A member that is no longer shown is no longer played, though it still publishes.
     w.ok(a, update(&[task("a", "rtmp://h/live/a", &[1])]));
     assert_eq!(w.cut_viewers, [(second, viewer)]);
@@ -85,7 +85,7 @@ fn tsk_5_a_run_plays_what_it_shows_and_nothing_else() {
     assert_eq!(w.may_play(first, viewer), Ok(()));
     // After the run, however it ends, no stream may be played.
     w.orders();
-    w.report(&run, Report::Stopped);
+    w.report(&run, RunReport::Stopped);
     assert_eq!(w.cut_viewers[1..], [(first, viewer)]);
     assert_eq!(w.may_play(first, viewer), Err(Denial::NotSubscribed));
     w.advance(1_000);

@@ -3,7 +3,7 @@
 use lianmai_protocol::message::task::{AudioParam, LayoutImage, Task, TaskConfig};
 use lianmai_protocol::{Action, ErrorName, RpcError};
 use lianmai_signal_engine::task::{
-    Adaption, Draft, Encoding, Pane, PaneSet, Source, layout::WHOLE,
+    Adaption, Draft, Encoding, LayoutSource, Pane, PaneSet, layout::WHOLE,
 };
 use lianmai_signal_engine::{AppPolicy, TaskChange, TaskPolicy};
 
@@ -383,7 +383,7 @@ fn tsk_4_panes_of_the_apps_server_are_judged_too() {
     let one = || PaneSet { panes: vec![pane(true)] };
     let with = |sets: Vec<PaneSet>| {
         let mut draft = Draft::of_wire(&task("a", "rtmp://h/live/a", &[])).unwrap();
-        draft.spec.source = Source::Panes { sets, adaption: Adaption::Stretch };
+        draft.spec.source = LayoutSource::Panes { sets, adaption: Adaption::Stretch };
         draft
     };
     let wide = Pane { x: 1, ..pane(false) };

@@ -4,7 +4,7 @@ use lianmai_protocol::ErrorName;
 use lianmai_protocol::message::session::Outcome;
 use lianmai_protocol::message::task::TaskState;
 use lianmai_signal_engine::TaskPolicy;
-use lianmai_signal_engine::task::{Failure, Report};
+use lianmai_signal_engine::task::{RunFailure, RunReport};
 
 use crate::world::{DiskMode, RENEW, World, add, delete, task, update};
 
@@ -72,7 +72,7 @@ fn tsk_12_a_failed_task_stays_failed_after_a_crash() {
     w.ok(a, add(&[task("a", "rtmp://h/live/a", &[1])]));
     for _ in 0..4 {
         let (run, _) = w.started();
-        w.report(&run, Report::Failed(Failure::Rejected));
+        w.report(&run, RunReport::Failed(RunFailure::Rejected));
         w.advance(4_000);
     }
     w.crash();
@@ -159,7 +159,7 @@ fn tsk_12_a_rest_continues_after_a_crash_and_no_clock_extends_it() {
         let (run, _) = w.started();
         w.push(&run);
         w.ok(a, delete(&["a"]));
-        w.report(&run, Report::Stopped);
+        w.report(&run, RunReport::Stopped);
         w.advance(3_000);
         w.now.wall.0 -= back;
         w.crash();
@@ -269,7 +269,7 @@ fn tsk_7_a_refused_request_takes_no_claim_from_a_task() {
     let (run, _) = w.started();
     w.push(&run);
     w.ok(a, delete(&["x"]));
-    w.report(&run, Report::Stopped);
+    w.report(&run, RunReport::Stopped);
     w.ok(a, add(&[task("a", "rtmp://h/live/a", &[1]), task("b", "rtmp://h/live/b", &[9])]));
     w.orders();
     w.tasks.hold_claims = true;

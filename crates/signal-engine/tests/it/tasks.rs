@@ -4,7 +4,7 @@
 use lianmai_protocol::message::task::{Task, TaskState};
 use lianmai_protocol::{ErrorName, UserId};
 use lianmai_signal_engine::task::{
-    Draft, Failure, Pane, PaneSet, Report, RunId, Source, layout::WHOLE,
+    Draft, LayoutSource, Pane, PaneSet, RunFailure, RunId, RunReport, layout::WHOLE,
 };
 use lianmai_signal_engine::{Access, Denial, Input, QueryId, TaskChange};
 
@@ -56,12 +56,12 @@ fn tsk_8_a_task_runs_while_a_member_is_seen_or_heard() {
     assert_eq!(w.may_play(generation, job.viewer), Ok(()));
     let (_, screen) = w.push_url(b, "screenShare");
     assert_eq!(w.may_play(screen, job.viewer), Err(Denial::NotSubscribed));
-    w.report(&run, Report::Pushing);
+    w.report(&run, RunReport::Pushing);
     assert!(w.new_events(b).is_empty(), "nothing is pushed without a lease");
     w.report(&run, ACCEPTED);
     assert_eq!(w.orders(), ["lease a 1 2000"]);
-    w.report(&run, Report::Pushing);
-    w.report(&run, Report::Pushing);
+    w.report(&run, RunReport::Pushing);
+    w.report(&run, RunReport::Pushing);
     w.advance(20);
     assert_eq!(w.new_events(b), ["task a pushing 505 r1"]);
     // A member that begins or ends to publish changes the composition, not the run.
@@ -83,7 +83,7 @@ fn tsk_8_a_task_runs_while_a_member_is_seen_or_heard() {
     assert!(w.advance_pushing(119_500, &[&run]).is_empty());
     let orders = w.advance_pushing(1_000, &[&run]);
     assert!(!orders.is_empty() && orders.iter().all(|order| order == "stop a 1"), "{orders:?}");
-    w.report(&run, Report::Stopped);
+    w.report(&run, RunReport::Stopped);
     w.advance(20);
     assert_eq!(w.new_events(b).last().map(String::as_str), Some("task a idle 0 r1"));
     assert_eq!(w.may_play(generation, job.viewer), Err(Denial::UnknownStream));
@@ -97,7 +97,7 @@ fn tsk_8_a_task_runs_while_a_member_is_seen_or_heard() {
 fn tsk_9_a_failed_run_is_retried_up_to_the_limit() {
     let (mut w, a, mut run) = pushing();
     for retry in 1..=3_u64 {
-        w.report(&run, Report::Failed(Failure::Unreachable));
+        w.report(&run, RunReport::Failed(RunFailure::Unreachable));
         w.advance(20);
         assert_eq!(w.new_events(a), [format!("task a retrying 0 r1 {retry}")]);
         let wait = [980, 1_980, 3_980][retry as usize - 1];
@@ -109,7 +109,7 @@ fn tsk_9_a_failed_run_is_retried_up_to_the_limit() {
         w.report(&run, ACCEPTED);
         w.orders();
     }
-    w.report(&run, Report::Failed(Failure::Rejected));
+    w.report(&run, RunReport::Failed(RunFailure::Rejected));
     w.advance(20);
     assert_eq!(w.new_events(a), ["task a failed 506 r1 3"]);
     w.advance_alive(100_000, &[a]);
@@ -124,18 +124,18 @@ fn tsk_9_a_failed_run_is_retried_up_to_the_limit() {
 #[test]
 fn tsk_9_a_long_push_resets_the_retries() {
     let (mut w, _, run) = pushing();
-    w.report(&run, Report::Retrying(Failure::Broken));
-    w.report(&run, Report::Retrying(Failure::Broken));
-    w.report(&run, Report::Pushing);
+    w.report(&run, RunReport::Retrying(RunFailure::Broken));
+    w.report(&run, RunReport::Retrying(RunFailure::Broken));
+    w.report(&run, RunReport::Pushing);
     w.orders();
     assert!(w.advance_pushing(10_000, &[&run]).is_empty());
     assert_eq!(w.task_views()[0].info.retries, 2);
     for _ in 0..3 {
-        w.report(&run, Report::Retrying(Failure::Broken));
+        w.report(&run, RunReport::Retrying(RunFailure::Broken));
     }
     assert_eq!(w.task_views()[0].info.code, 0, "three times");
     assert!(w.orders().is_empty(), "the run connects again by itself");
-    w.report(&run, Report::Retrying(Failure::Broken));
+    w.report(&run, RunReport::Retrying(RunFailure::Broken));
     assert_eq!(w.orders(), ["stop a 1"]);
     assert_eq!(w.task_views()[0].info.code, 506);
     w.audit();
@@ -147,7 +147,7 @@ fn tsk_9_a_long_push_resets_the_retries() {
 fn tsk_9_a_late_renewal_does_not_forget_how_long_the_run_has_pushed() {
     let (mut w, _, mut run) = pushing();
     for _ in 0..3 {
-        w.report(&run, Report::Failed(Failure::Unreachable));
+        w.report(&run, RunReport::Failed(RunFailure::Unreachable));
         w.advance(4_000);
         run = w.started().0;
         w.push(&run);
@@ -179,11 +179,11 @@ fn tsk_11_the_next_run_waits_for_the_lease_of_the_last() {
     assert_eq!(second.number, 2);
     // Later reports of the first run have no effect.
     for late in [
-        Report::Pushing,
-        Report::Retrying(Failure::Broken),
-        Report::ImageFailed,
-        Report::Stopped,
-        Report::Failed(Failure::Encoder),
+        RunReport::Pushing,
+        RunReport::Retrying(RunFailure::Broken),
+        RunReport::ImageFailed,
+        RunReport::Stopped,
+        RunReport::Failed(RunFailure::Encoder),
     ] {
         w.report(&run, late);
         assert!(w.orders().is_empty(), "{late:?}");
@@ -203,8 +203,8 @@ fn tsk_11_the_next_run_waits_for_the_lease_of_the_last() {
     let ahead = RunId { number: 9, ..second.clone() };
     let earlier = RunId { life: second.life ^ 1, ..second };
     for stranger in [unknown, elsewhere, ahead, earlier] {
-        w.report(&stranger, Report::Failed(Failure::Encoder));
-        w.report(&stranger, Report::Stopped);
+        w.report(&stranger, RunReport::Failed(RunFailure::Encoder));
+        w.report(&stranger, RunReport::Stopped);
         assert!(w.orders().is_empty());
         w.report(&stranger, ACCEPTED);
         assert_eq!(w.orders().len(), 1, "it is told to stop");
@@ -272,8 +272,8 @@ fn tsk_6_an_update_replaces_all_of_it() {
     assert_eq!(w.new_events(a), ["task a pushing 505 r7"]);
     w.orders();
     // A picture that cannot be used is reported, and stops nothing.
-    w.report(&run, Report::ImageFailed);
-    w.report(&run, Report::ImageFailed);
+    w.report(&run, RunReport::ImageFailed);
+    w.report(&run, RunReport::ImageFailed);
     w.advance(20);
     assert_eq!(w.new_events(a), ["task a pushing 512 r7"]);
     w.audit();
@@ -294,7 +294,7 @@ fn tsk_6_an_update_may_change_the_address() {
     let old = task("b", "rtmp://h/live/a", &[1]);
     assert_eq!(w.err(b, add(std::slice::from_ref(&old))), ErrorName::StreamUrlBusy);
     assert!(w.orders().is_empty());
-    w.report(&run, Report::Stopped);
+    w.report(&run, RunReport::Stopped);
     let (second, job) = w.started();
     assert_eq!((second.number, job.spec.address.secret_url()), (2, "rtmp://h/live/b"));
     let error = w.ask(b, add(std::slice::from_ref(&old))).expect_err("it rests");
@@ -313,7 +313,7 @@ fn tsk_7_a_task_may_return_to_an_address_before_its_claim_is_released() {
     w.ok(a, update(&[task("a", "rtmp://h/live/b", &[1])]));
     w.ok(a, update(&[task("a", "rtmp://h/live/a", &[1])]));
     assert_eq!(w.orders(), ["stop a 1"]);
-    w.report(&run, Report::Stopped);
+    w.report(&run, RunReport::Stopped);
     let (second, job) = w.started();
     assert_eq!(job.spec.address.secret_url(), "rtmp://h/live/a");
     w.push(&second);
@@ -369,7 +369,7 @@ fn tsk_1_no_run_begins_while_the_end_of_the_channel_is_being_written() {
     w.push_url(a, "");
     w.ok(a, add(&[a_task()]));
     let (run, _) = w.started();
-    w.report(&run, Report::Failed(Failure::Unreachable));
+    w.report(&run, RunReport::Failed(RunFailure::Unreachable));
     w.disk.mode = DiskMode::Hold;
     let id = w.send(a, close_channel(0));
     // The next run is due meanwhile.
@@ -391,7 +391,7 @@ fn tsk_5_panes_follow_the_order_of_the_publishers() {
     let pane = |x: u32, width: u32| Pane { x, y: 0, width, height: WHOLE, z: 0, major: x == 0 };
     let one = PaneSet { panes: vec![pane(0, WHOLE)] };
     let two = PaneSet { panes: vec![pane(0, WHOLE / 2), pane(WHOLE / 2, WHOLE / 2)] };
-    draft.spec.source = Source::Panes { sets: vec![one, two], adaption: Default::default() };
+    draft.spec.source = LayoutSource::Panes { sets: vec![one, two], adaption: Default::default() };
     draft.spec.host = Some(UserId(3));
     w.admin_tasks(TaskChange::Add(vec![draft])).unwrap();
     let seen = |job: &lianmai_signal_engine::task::Job| {
@@ -430,7 +430,7 @@ fn tsk_5_members_that_published_before_there_was_a_task_have_an_order_too() {
     let pane = |x: u32| Pane { x, y: 0, width: WHOLE / 4, height: WHOLE, z: 0, major: false };
     let panes = (0..4).map(|at| pane(at * (WHOLE / 4))).collect();
     draft.spec.source =
-        Source::Panes { sets: vec![PaneSet { panes }], adaption: Default::default() };
+        LayoutSource::Panes { sets: vec![PaneSet { panes }], adaption: Default::default() };
     w.admin_tasks(TaskChange::Add(vec![draft])).unwrap();
     let (_, job) = w.started();
     let mut tiles: Vec<_> = job.shown.tiles.iter().map(|t| (t.rect.x, t.uid.0)).collect();
@@ -501,13 +501,13 @@ fn tsk_2_tasks_are_written_before_they_are_answered() {
 fn tsk_11_reports_of_hostile_numbers_break_nothing() {
     let (mut w, _, run) = pushing();
     for number in [0, 2, u64::MAX] {
-        for report in [ACCEPTED, RENEW, Report::Pushing, Report::Stopped] {
+        for report in [ACCEPTED, RENEW, RunReport::Pushing, RunReport::Stopped] {
             w.report(&RunId { number, ..run.clone() }, report);
         }
     }
     for _ in 0..1_000 {
-        w.report(&run, Report::Retrying(Failure::Broken));
-        w.report(&run, Report::Pushing);
+        w.report(&run, RunReport::Retrying(RunFailure::Broken));
+        w.report(&run, RunReport::Pushing);
     }
     let view = &w.task_views()[0];
     assert_eq!((view.info.code, view.info.retries), (506, 3), "a run that flaps is ended");

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lianmai_signal_engine::task::{ClaimKey, Failure as Why, Order, Report, RunId};
+use lianmai_signal_engine::task::{ClaimKey, RunFailure as Why, RunId, RunOrder, RunReport};
 
 use crate::rng::Rng;
 
@@ -35,7 +35,7 @@ struct Run {
     id: RunId,
     place: ClaimKey,
     way: Behaviour,
-    inbox: VecDeque<(u64, Order)>,
+    inbox: VecDeque<(u64, RunOrder)>,
     /// The times of its requests for leases that were not answered yet, by number.
     asks: BTreeMap<u64, u64>,
     lease_until: Option<u64>,
@@ -71,7 +71,7 @@ pub(super) struct Executors {
 /// The results of a step.
 #[derive(Debug, Default)]
 pub(super) struct StepResult {
-    pub(super) reports: Vec<(u64, RunId, Report)>,
+    pub(super) reports: Vec<(u64, RunId, RunReport)>,
     pub(super) next: Option<u64>,
     pub(super) wrong: Option<String>,
 }
@@ -88,14 +88,14 @@ impl Executors {
     }
 
     /// Sends an order. Returns when to step which executor.
-    pub(super) fn order(&mut self, order: Order, now: u64, quiet: bool) -> Option<(u64, usize)> {
+    pub(super) fn order(&mut self, order: RunOrder, now: u64, quiet: bool) -> Option<(u64, usize)> {
         let id = match &order {
-            Order::Start { run, .. }
-            | Order::Lease { run, .. }
-            | Order::Update { run, .. }
-            | Order::Stop { run } => run.clone(),
+            RunOrder::Start { run, .. }
+            | RunOrder::Lease { run, .. }
+            | RunOrder::Update { run, .. }
+            | RunOrder::Stop { run } => run.clone(),
         };
-        if let Order::Start { job, .. } = &order {
+        if let RunOrder::Start { job, .. } = &order {
             let way = if quiet { Behaviour::Good } else { self.some_way() };
             let place = job.spec.address.key();
             self.by_id.insert(id.clone(), self.runs.len());
@@ -153,7 +153,7 @@ impl Executors {
             self.runs[at].stops_at = None;
             self.end(at, now);
             if self.runs[at].way != Behaviour::Silent {
-                self.say(at, now, Report::Stopped, &mut step);
+                self.say(at, now, RunReport::Stopped, &mut step);
             }
         }
         while let Some((due, _)) = self.runs[at].inbox.front()
@@ -170,18 +170,18 @@ impl Executors {
         step
     }
 
-    fn obey(&mut self, at: usize, now: u64, order: &Order, step: &mut StepResult) {
+    fn obey(&mut self, at: usize, now: u64, order: &RunOrder, step: &mut StepResult) {
         let wait = self.rng.skewed(200);
         let run = &mut self.runs[at];
         match order {
-            Order::Start { .. } => {
+            RunOrder::Start { .. } => {
                 run.next_ask = match run.way {
                     Behaviour::Silent => None,
                     Behaviour::Late(ms) => Some(now + ms),
                     _ => Some(now + wait),
                 };
             }
-            Order::Lease { ask, ms, .. } => {
+            RunOrder::Lease { ask, ms, .. } => {
                 let Some(asked) = run.asks.remove(ask) else { return };
                 if run.over || asked + ms <= now {
                     return;
@@ -192,16 +192,16 @@ impl Executors {
                     self.begin(at, now, step);
                 }
             }
-            Order::Update { job, .. } => {
+            RunOrder::Update { job, .. } => {
                 if job.spec.address.key() != run.place {
                     step.wrong = Some(format!("{:?} is sent elsewhere while it runs", run.id));
                 }
             }
-            Order::Stop { .. } => {
+            RunOrder::Stop { .. } => {
                 run.next_ask = None;
                 run.tells = None;
                 if run.over {
-                    self.say(at, now, Report::Stopped, step);
+                    self.say(at, now, RunReport::Stopped, step);
                 } else {
                     run.stops_at = Some(now + wait);
                 }
@@ -224,7 +224,7 @@ impl Executors {
                 Behaviour::Refuses if run.renewals > 1 => {
                     run.next_ask = None;
                     self.end(at, now);
-                    return self.say(at, now, Report::Failed(Why::Rejected), step);
+                    return self.say(at, now, RunReport::Failed(Why::Rejected), step);
                 }
                 Behaviour::Stalls(times) if run.renewals > times + 1 => run.next_ask = None,
                 Behaviour::Dies(times) if run.renewals > times + 1 => {
@@ -236,7 +236,7 @@ impl Executors {
                     self.last_ask = ask;
                     self.runs[at].asks.insert(ask, now);
                     let report =
-                        if first { Report::Accepted { ask } } else { Report::Renew { ask } };
+                        if first { RunReport::Accepted { ask } } else { RunReport::Renew { ask } };
                     self.say(at, now, report, step);
                 }
             }
@@ -246,10 +246,10 @@ impl Executors {
             run.tells = None;
             let way = if quiet { Behaviour::Good } else { run.way };
             let report = match way {
-                Behaviour::Flaps if self.rng.chance(500) => Report::Retrying(Why::Broken),
-                _ => Report::Pushing,
+                Behaviour::Flaps if self.rng.chance(500) => RunReport::Retrying(Why::Broken),
+                _ => RunReport::Pushing,
             };
-            if matches!(way, Behaviour::Flaps | Behaviour::Lies) || report != Report::Pushing {
+            if matches!(way, Behaviour::Flaps | Behaviour::Lies) || report != RunReport::Pushing {
                 self.runs[at].tells = Some(now + wait);
             }
             self.say(at, now, report, step);
@@ -268,13 +268,17 @@ impl Executors {
             _ => id.life ^= 1,
         }
         let ask = self.rng.below(self.last_ask + 1);
-        let reports =
-            [Report::Accepted { ask }, Report::Renew { ask }, Report::Pushing, Report::ImageFailed];
+        let reports = [
+            RunReport::Accepted { ask },
+            RunReport::Renew { ask },
+            RunReport::Pushing,
+            RunReport::ImageFailed,
+        ];
         let report = *self.rng.pick(&reports);
         step.reports.push((self.rng.skewed(2_000), id, report));
     }
 
-    fn say(&mut self, at: usize, now: u64, report: Report, step: &mut StepResult) {
+    fn say(&mut self, at: usize, now: u64, report: RunReport, step: &mut StepResult) {
         let delay = self.rng.skewed(60);
         let run = &mut self.runs[at];
         run.sent = (now + delay).max(run.sent);

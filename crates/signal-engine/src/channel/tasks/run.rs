@@ -11,7 +11,9 @@ use crate::channel::Channel;
 use crate::config::TaskPolicy;
 use crate::context::Context;
 use crate::output::Output;
-use crate::task::{Claim, Claimed, Failure, Job, Order, Publisher, Report, layout::compose};
+use crate::task::{
+    Claim, Claimed, Job, Publisher, RunFailure, RunOrder, RunReport, layout::compose,
+};
 use crate::timers::Timer;
 
 /// An executor that was told to begin and does not answer for this long has failed, in milliseconds.
@@ -158,11 +160,11 @@ impl Channel {
             }
             Phase::Offered { until } if until <= now => {
                 self.order_stop(cx, id);
-                self.run_failed(cx, id, Failure::Silent);
+                self.run_failed(cx, id, RunFailure::Silent);
             }
             Phase::Leased { until, .. } if until + LEASE_SLACK_MS <= now => {
                 self.order_stop(cx, id);
-                self.run_failed(cx, id, Failure::Silent);
+                self.run_failed(cx, id, RunFailure::Silent);
             }
             Phase::Waiting { .. } | Phase::Offered { .. } | Phase::Leased { .. } => {}
         }
@@ -209,14 +211,14 @@ impl Channel {
             return;
         }
         if !stored {
-            return self.run_failed(cx, id, Failure::Internal);
+            return self.run_failed(cx, id, RunFailure::Internal);
         }
         task.phase = Phase::Offered { until: now + OFFER_MS };
         task.viewer = Some(cx.new_mid());
         let Some(task) = self.tasks.list.get(id) else { return };
         if let Some(job) = job(task) {
             let run = self.run_id(id, task);
-            cx.outputs.push_back(Output::Order(Order::Start { run, job }));
+            cx.outputs.push_back(Output::Order(RunOrder::Start { run, job }));
         }
     }
 
@@ -224,14 +226,14 @@ impl Channel {
         let Some(task) = self.tasks.list.get(id) else { return };
         if let Some(job) = job(task) {
             let run = self.run_id(id, task);
-            cx.outputs.push_back(Output::Order(Order::Update { run, job }));
+            cx.outputs.push_back(Output::Order(RunOrder::Update { run, job }));
         }
     }
 
     fn order_stop(&mut self, cx: &mut Context, id: &TaskId) {
         if let Some(task) = self.tasks.list.get(id) {
             let run = self.run_id(id, task);
-            cx.outputs.push_back(Output::Order(Order::Stop { run }));
+            cx.outputs.push_back(Output::Order(RunOrder::Stop { run }));
         }
     }
 
@@ -293,7 +295,7 @@ impl Channel {
     }
 
     /// A run no longer pushes, and was not told to end.
-    fn run_failed(&mut self, cx: &mut Context, id: &TaskId, why: Failure) {
+    fn run_failed(&mut self, cx: &mut Context, id: &TaskId, why: RunFailure) {
         let now = cx.mono();
         let Some(task) = self.tasks.list.get_mut(id) else { return };
         let (viewer, streams) = (task.viewer.take(), task.shown.streams());
@@ -311,7 +313,7 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         run: &crate::task::RunId,
-        report: Report,
+        report: RunReport,
     ) -> bool {
         let (now, id) = (cx.mono(), &run.task);
         let present =
@@ -319,36 +321,36 @@ impl Channel {
         let Some(task) = self.tasks.list.get_mut(id).filter(present) else { return false };
         let lease_ms = cx.config.tasks.map_or(0, |policy| policy.lease_ms);
         match (report, task.phase) {
-            (Report::Accepted { ask } | Report::Renew { ask }, Phase::Offered { .. }) => {
+            (RunReport::Accepted { ask } | RunReport::Renew { ask }, Phase::Offered { .. }) => {
                 task.phase = Phase::Leased { until: now + lease_ms, pushing_since: None };
-                let order = Order::Lease { run: run.clone(), ask, ms: lease_ms };
+                let order = RunOrder::Lease { run: run.clone(), ask, ms: lease_ms };
                 cx.outputs.push_back(Output::Order(order));
             }
             // Too late: the run has stopped by itself, and a lease would begin another one.
-            (Report::Accepted { .. } | Report::Renew { .. }, Phase::Leased { until, .. })
+            (RunReport::Accepted { .. } | RunReport::Renew { .. }, Phase::Leased { until, .. })
                 if until < now =>
             {
                 task.busy_until = Some(until + LEASE_SLACK_MS);
                 self.order_stop(cx, id);
                 // The phase still tells how long the run has pushed.
-                self.run_failed(cx, id, Failure::Silent);
+                self.run_failed(cx, id, RunFailure::Silent);
             }
             (
-                Report::Accepted { ask } | Report::Renew { ask },
+                RunReport::Accepted { ask } | RunReport::Renew { ask },
                 Phase::Leased { pushing_since, .. },
             ) => {
                 task.phase = Phase::Leased { until: now + lease_ms, pushing_since };
-                let order = Order::Lease { run: run.clone(), ask, ms: lease_ms };
+                let order = RunOrder::Lease { run: run.clone(), ask, ms: lease_ms };
                 cx.outputs.push_back(Output::Order(order));
             }
-            (Report::Pushing, Phase::Leased { until, pushing_since: None }) => {
+            (RunReport::Pushing, Phase::Leased { until, pushing_since: None }) => {
                 task.phase = Phase::Leased { until, pushing_since: Some(now) };
                 // No executor has an encoder for HE-AAC (ADR 0045).
                 let is_as_asked = task.spec.sound.codec_profile == 0;
                 let msg = if is_as_asked { PUSHES } else { PUSHES_LC };
                 self.announce_task(cx, id, msg);
             }
-            (Report::Retrying(why), Phase::Leased { until, .. }) => {
+            (RunReport::Retrying(why), Phase::Leased { until, .. }) => {
                 if count_failure(cx, task) {
                     task.phase = Phase::Leased { until, pushing_since: None };
                 } else {
@@ -359,9 +361,9 @@ impl Channel {
                 }
                 self.announce_task(cx, id, why.text());
             }
-            (Report::ImageFailed, _) => self.announce_image_failure(cx, id),
-            (Report::Failed(why), _) => self.run_failed(cx, id, why),
-            (Report::Stopped, _) => self.run_failed(cx, id, Failure::Internal),
+            (RunReport::ImageFailed, _) => self.announce_image_failure(cx, id),
+            (RunReport::Failed(why), _) => self.run_failed(cx, id, why),
+            (RunReport::Stopped, _) => self.run_failed(cx, id, RunFailure::Internal),
             _ => {}
         }
         true

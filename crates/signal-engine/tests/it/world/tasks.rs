@@ -10,7 +10,7 @@ use lianmai_protocol::message::task::{
 use lianmai_protocol::{MonoTime, RpcError, UserId};
 use lianmai_signal_engine::output::TaskView;
 use lianmai_signal_engine::task::{
-    Admission, Claim, Job, Order, Refusal, RefusalReason, Report, RunId,
+    Admission, Claim, Job, Refusal, RefusalReason, RunId, RunOrder, RunReport,
 };
 use lianmai_signal_engine::{
     AdminCommand, AdminReply, AskId, Input, QueryId, TaskChange, TaskPolicy,
@@ -19,12 +19,12 @@ use lianmai_signal_engine::{
 use super::{World, room};
 use crate::calls::ping;
 
-pub(crate) const ACCEPTED: Report = Report::Accepted { ask: 1 };
-pub(crate) const RENEW: Report = Report::Renew { ask: 2 };
+pub(crate) const ACCEPTED: RunReport = RunReport::Accepted { ask: 1 };
+pub(crate) const RENEW: RunReport = RunReport::Renew { ask: 2 };
 
 #[derive(Debug, Default)]
 pub(crate) struct TaskShell {
-    pub(super) orders: Vec<Order>,
+    pub(super) orders: Vec<RunOrder>,
     /// The query of each claim at the keeping engine, and the question that it came from.
     pub(super) claims: BTreeMap<QueryId, AskId>,
     pub(crate) hold_claims: bool,
@@ -129,7 +129,7 @@ impl World {
     #[track_caller]
     pub(crate) fn started(&mut self) -> (RunId, Box<Job>) {
         match std::mem::take(&mut self.tasks.orders).as_slice() {
-            [Order::Start { run, job }] => (run.clone(), job.clone()),
+            [RunOrder::Start { run, job }] => (run.clone(), job.clone()),
             other => panic!("{:?}", other.iter().map(order_words).collect::<Vec<_>>()),
         }
     }
@@ -138,19 +138,19 @@ impl World {
     #[track_caller]
     pub(crate) fn updated(&mut self) -> Box<Job> {
         match std::mem::take(&mut self.tasks.orders).as_slice() {
-            [Order::Update { job, .. }] => job.clone(),
+            [RunOrder::Update { job, .. }] => job.clone(),
             other => panic!("{:?}", other.iter().map(order_words).collect::<Vec<_>>()),
         }
     }
 
-    pub(crate) fn report(&mut self, run: &RunId, report: Report) {
+    pub(crate) fn report(&mut self, run: &RunId, report: RunReport) {
         self.input(Input::Task { run: run.clone(), report });
     }
 
     /// An executor accepts a run and pushes.
     pub(crate) fn push(&mut self, run: &RunId) {
         self.report(run, ACCEPTED);
-        self.report(run, Report::Pushing);
+        self.report(run, RunReport::Pushing);
         self.tasks.orders.clear();
     }
 
@@ -191,14 +191,14 @@ impl World {
     }
 }
 
-fn order_words(order: &Order) -> String {
+fn order_words(order: &RunOrder) -> String {
     match order {
-        Order::Start { run, .. } => format!("start {} {}", run.task, run.number),
-        Order::Lease { run, ask, ms } => {
+        RunOrder::Start { run, .. } => format!("start {} {}", run.task, run.number),
+        RunOrder::Lease { run, ask, ms } => {
             assert!([1, 2].contains(ask), "a lease answers an ask");
             format!("lease {} {} {ms}", run.task, run.number)
         }
-        Order::Update { run, .. } => format!("update {} {}", run.task, run.number),
-        Order::Stop { run } => format!("stop {} {}", run.task, run.number),
+        RunOrder::Update { run, .. } => format!("update {} {}", run.task, run.number),
+        RunOrder::Stop { run } => format!("stop {} {}", run.task, run.number),
     }
 }
