@@ -159,7 +159,7 @@ static OPERATIONS: &[OperationDoc] = &[
     of("changeWebhook", ADMIN, &[NO_WEBHOOK, BAD_URL, BAD_EVENT_TYPE]),
     of("removeWebhook", ADMIN, &[NO_WEBHOOK]),
     of("rotateWebhookSecret", ADMIN, &[NO_WEBHOOK]),
-    of("pingWebhook", ADMIN, &[NO_WEBHOOK]),
+    of("pingWebhook", ADMIN, &[NO_WEBHOOK, (429, "tooManyPings")]),
     of("listDeadLetters", ADMIN, &[NO_WEBHOOK]),
     of("listEvents", READ, &[]),
     of("readHistory", READ, &[(409, "historyNotKept"), (422, "withNeedsUid")]),

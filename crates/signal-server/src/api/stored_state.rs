@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianmai_protocol::WallTime;
+use lianmai_shares::Slots;
 
 use super::keys::ApiKeys;
-use super::service::Service;
+use super::service::{MAX_PINGS, Service};
 use crate::auth::RevocationList;
 use crate::config::Config;
 use crate::hooks::{Deliverer, Egress, Endpoints, HookMetrics, Poster};
@@ -84,6 +85,7 @@ impl StoredState {
             keys,
             endpoints,
             deliverer,
+            pings: Slots::new(MAX_PINGS),
             revocations: revoked,
             apps,
         }

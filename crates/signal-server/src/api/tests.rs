@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{Request, Response};
 use lianmai_media_plane::RelayConfig;
-use lianmai_protocol::{ErrorName, RpcError, UserId};
+use lianmai_protocol::{Appkey, ErrorName, RpcError, UserId};
 use lianmai_signal_engine::output::BanView;
 use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey};
 use serde_json::{Value, json};
@@ -82,6 +82,7 @@ async fn service(shards: Shards, store: &Arc<dyn Records>) -> Service {
         keys: ApiKeys::load(store.database()).await.unwrap(),
         endpoints,
         deliverer,
+        pings: lianmai_shares::Slots::new(service::MAX_PINGS),
         revocations: RevocationList::default(),
         apps: Arc::new(BTreeMap::from(apps)),
     }
@@ -638,6 +639,28 @@ async fn tokens_and_webhooks_are_created_and_removed() {
     }
     let (status, full) = send(&router, "POST /v1/apps/demo/webhooks", made).await;
     assert_eq!((status, full["name"].as_str().unwrap()), (409, "tooManyWebhooks"));
+}
+
+/// Proves no rule of the protocol: pings that wait for the endpoints of one app leave room for those of others.
+#[tokio::test]
+async fn an_app_has_a_bounded_number_of_pings() {
+    let scratch = Scratch::new("pings");
+    let (shards, _mailboxes) = Shards::new(1);
+    let service = service(shards, &scratch.1).await;
+    let pings = service.pings.clone();
+    let router = routes_of(service, &scratch.1);
+    // An address that no delivery may go to: nothing is sent.
+    let made = r#"{"url": "https://127.0.0.1/x"}"#;
+    let (_, webhook) = send(&router, "POST /v1/apps/demo/webhooks", made).await;
+    let ping = format!("POST /v1/apps/demo/webhooks/{}/ping", webhook["id"].as_str().unwrap());
+    let of = |appkey: &str| [(appkey.parse::<Appkey>().unwrap(), lianmai_shares::Share::ALL)];
+    let held: Vec<_> = (0..4).map(|_| pings.acquire(of("demo")).unwrap()).collect();
+    let (status, full) = send(&router, &ping, "").await;
+    assert_eq!((status, &full["name"]), (429, &json!("tooManyPings")));
+    assert_eq!(pings.taken(), 4, "others have room");
+    drop(held);
+    assert_eq!(send(&router, &ping, "").await.0, 200);
+    assert_eq!(pings.taken(), 0);
 }
 
 /// Proves no rule of the protocol: the document describes all that is served.

@@ -86,8 +86,7 @@ impl TrackedState {
 #[derive(Debug)]
 pub(crate) struct BusyGuard(TrackedConnection);
 
-/// The connection waits for its client, or for a server that its client has named. It is closed to make room only if no
-/// connection is idle.
+/// The connection waits for its client. It is closed to make room only if no connection is idle.
 #[derive(Debug)]
 pub(crate) struct WaitingGuard(TrackedConnection);
 

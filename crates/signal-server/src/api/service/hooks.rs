@@ -3,6 +3,7 @@
 
 use http::StatusCode;
 use lianmai_protocol::Appkey;
+use lianmai_shares::Share;
 
 use super::Service;
 use crate::api::error::ApiError;
@@ -12,6 +13,11 @@ use crate::config::Secret;
 use crate::hooks::body::EventDto;
 use crate::hooks::{Egress, Endpoint, KINDS};
 use crate::records::DeadLetter;
+
+/// Maximum number of pings that are on the way at the same time.
+pub(in crate::api) const MAX_PINGS: usize = 16;
+/// The share of one app in them.
+const PINGS_OF_APP: Share = Share::capped(4, MAX_PINGS);
 
 /// The settings of a new endpoint.
 #[derive(Clone, Debug)]
@@ -96,6 +102,11 @@ impl Service {
     /// Sends a ping. Returns why the endpoint did not accept it, or `None`.
     pub(crate) async fn ping(&self, appkey: &Appkey, id: &str) -> Result<Option<String>, ApiError> {
         let endpoint = self.endpoint(appkey, id)?;
+        // The app decides how long its endpoint takes: others must keep room on the listener.
+        let _slot = self.pings.acquire([(appkey.clone(), PINGS_OF_APP)]).map_err(|_| {
+            let text = "As many pings of the app are on the way as may be.";
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "tooManyPings", text).may_succeed_later()
+        })?;
         Ok(self.deliverer.ping(&endpoint).await.err().map(|refusal| refusal.to_string()))
     }
 

@@ -9,6 +9,7 @@ mod hooks;
 use std::collections::BTreeMap;
 
 use lianmai_protocol::{Appkey, Attributes, ChannelName, KindSet, Map, Role, UserId};
+use lianmai_shares::Slots;
 use lianmai_signal_engine::output::{BanView, ChannelDetail, ChannelView, MemberDetail, TaskView};
 use lianmai_signal_engine::record::ChannelRules;
 use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey, Stats, TaskChange};
@@ -22,6 +23,7 @@ use crate::records::{Database, Records};
 use crate::shard::Shards;
 
 pub(crate) use apps::MintToken;
+pub(in crate::api) use hooks::MAX_PINGS;
 pub(crate) use hooks::NewEndpoint;
 
 /// The channels, keys and webhooks of this deployment.
@@ -36,6 +38,8 @@ pub(crate) struct Service {
     pub(crate) keys: ApiKeys,
     pub(crate) endpoints: Endpoints,
     pub(crate) deliverer: Deliverer,
+    /// Pings of webhooks that are on the way.
+    pub(crate) pings: Slots<Appkey>,
     pub(crate) revocations: RevocationList,
     /// The apps, and the keys of their tokens.
     pub(crate) apps: std::sync::Arc<BTreeMap<Appkey, AppMode>>,

@@ -243,7 +243,7 @@ struct Pong {
 ///
 /// One delivery of the type `ping`, now and without retries, also if the webhook is disabled. The answer is 200 whether or
 /// not the endpoint accepted it: see `delivered`. The body is `pingHook` in asyncapi.json: it has no `channelName` and no
-/// `seq`.
+/// `seq`. At most four pings of an app, fewer if other apps ping too, are on the way at the same time (429 `tooManyPings`).
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/webhooks/{id}/ping", operation_id = "pingWebhook", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path, description = "The id of the webhook")), responses((status = 200, body = Pong))
