@@ -137,7 +137,7 @@ fn short(name: &str) -> &str {
     name.char_indices().nth(MAX_LOGGED_CHARS).map_or(name, |(end, _)| &name[..end])
 }
 
-/// The member that is charged for the resources of a push or play: memory and places. Cheap to clone.
+/// The member that is charged for the resources of a push or play: memory and slots. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Account {
     pub(crate) app: Arc<str>,

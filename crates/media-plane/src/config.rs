@@ -79,7 +79,7 @@ pub struct RelayConfig {
     pub log_line_burst: u32,
     /// Players of all protocols. One viewer has at most an eighth of the share of its app. Default 8192.
     pub max_players: usize,
-    /// Players that wait for the first publisher of their stream. One stream has at most half of these places, one
+    /// Players that wait for the first publisher of their stream. One stream has at most half of these slots, one
     /// viewer an eighth of the share of its app, and one address a quarter. The bound on an address applies neither
     /// to loopback nor if one address may have all connections. Default 4096.
     pub max_waiters: usize,

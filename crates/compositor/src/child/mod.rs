@@ -20,7 +20,7 @@ use tokio::time::timeout;
 pub use arguments::{DecoderOptions, EncoderOptions, VideoOptions};
 
 /// Time limit for a child to end by itself.
-const FAREWELL: Duration = Duration::from_secs(1);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum memory of a process in bytes, not counting shared memory.
 pub const MAX_MEMORY: u64 = 1536 << 20;
 
@@ -80,7 +80,7 @@ impl Process {
     /// Closes its pipes and waits for its end; kills it if that takes too long.
     pub async fn end(mut self) {
         drop(self.pipes.take());
-        if timeout(FAREWELL, self.child.wait()).await.is_err() {
+        if timeout(EXIT_TIMEOUT, self.child.wait()).await.is_err() {
             // This fails only if the process has already ended.
             let _ = self.child.kill().await;
         }

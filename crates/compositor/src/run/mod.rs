@@ -43,7 +43,7 @@ const FIRST_LEASE: Duration = Duration::from_secs(10);
 /// Interval between reports of the counters.
 const STATS: Duration = Duration::from_secs(5);
 /// Time limit for the end of the publish, and for the last report.
-const FAREWELL: Duration = Duration::from_secs(2);
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of pictures and sound chunks that wait.
 const MEDIA: usize = 32;
 /// Maximum number of tags that wait for the publisher.
@@ -78,7 +78,7 @@ pub async fn run(
         Err(detail) => Report::Failed { run: number, failure: Failure::Internal, detail },
     };
     // A parent that reads nothing for this long is gone.
-    let _ = timeout(FAREWELL, reports.send(last)).await;
+    let _ = timeout(END_TIMEOUT, reports.send(last)).await;
 }
 
 enum RunEnd {
@@ -246,7 +246,7 @@ impl Run {
             }
             RunEnd::Stop => {
                 let _ = self.stopping.send(true);
-                if timeout(FAREWELL, &mut self.publisher).await.is_err() {
+                if timeout(END_TIMEOUT, &mut self.publisher).await.is_err() {
                     self.publisher.abort();
                     let _ = (&mut self.publisher).await;
                 }

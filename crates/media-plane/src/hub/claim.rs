@@ -1,6 +1,6 @@
-//! A place in a stream: asked for, then held by a publisher or player.
+//! A claim on a stream: requested, then held by a publisher or player.
 //!
-//! In: requests, the viewer of a verdict. Out: the place, given back when it is dropped. Absent: the
+//! In: requests, the viewer of a verdict. Out: the claim, released when it is dropped. Absent: the
 //! queue and the end of the claim, see `claim_core.rs`.
 
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use super::{Hub, lock};
 use crate::auth::{Account, StreamName};
 use crate::shares::PlayerSlot;
 
-/// The owner's side of a claim. Dropping it gives the place back.
+/// The owner's side of a claim. Dropping it releases the claim.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) hub: Hub,
@@ -86,7 +86,7 @@ impl Claim {
     }
 
     /// Ends the oldest plays of the viewer on the stream, if there are too many with this one. Their
-    /// places among the waiting are free at once, whenever their owners drop them.
+    /// slots to wait are free at once, whenever their owners drop them.
     pub(super) fn replace_older(&self) {
         let Some(viewer) = &self.confirmed else { return };
         let inner = &self.hub.inner;

@@ -42,7 +42,7 @@ pub enum EndReason {
     NoRoom,
     /// The publisher ended and did not return in time. A player gets all that is queued first.
     StreamEnded,
-    /// A kind of media came that the head of an FLV play does not name. A play that begins now has it.
+    /// A kind of media came that the header of an FLV play does not name. A play that begins now has it.
     KindBegan,
 }
 

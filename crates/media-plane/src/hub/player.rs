@@ -1,4 +1,4 @@
-//! A player that holds a place.
+//! A player with a claim on a stream.
 //!
 //! In: packets of the stream. Out: batches in order, or the reason of the end. Absent: encodings.
 

@@ -326,7 +326,7 @@ impl Stream {
         cut
     }
 
-    /// Gives back the place of a claim; says whether the stream is now empty.
+    /// Releases a claim; returns whether the stream is now empty.
     pub(super) fn release(&self, hub: &Inner, core: &ClaimCore) -> bool {
         let mut state = lock(&self.state);
         state.pending.retain(|other| other.id != core.id);
@@ -499,7 +499,7 @@ fn refuse_ended(core: &ClaimCore) -> Result<(), Denied> {
     }
 }
 
-/// Counts a player as one without publisher, or not. One that lost its publisher takes no place of those that came
+/// Counts a player as one without publisher, or not. One that lost its publisher takes no slot from those that came
 /// without: its time is bounded.
 fn set_waiting(hub: &Inner, core: &ClaimCore, waiting: bool) {
     if !waiting {

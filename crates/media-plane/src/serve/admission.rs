@@ -65,21 +65,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn addresses_at_their_limit_leave_slots_for_others() {
         let mut admission = ConnectionAdmission::new(&RelayConfig::default());
-        let mut places = Vec::new();
+        let mut slots = Vec::new();
         for number in 0..17 {
             // As slowly as the rate of the address allows.
             for _ in 0..300 {
-                places.extend(admission.admit(address(number)));
+                slots.extend(admission.admit(address(number)));
                 tokio::time::advance(Duration::from_millis(20)).await;
             }
         }
-        assert!(places.len() < 3600, "{}", places.len());
+        assert!(slots.len() < 3600, "{}", slots.len());
         for number in 100..200 {
-            places.push(admission.admit(address(number)).unwrap());
+            slots.push(admission.admit(address(number)).unwrap());
         }
         let mut own = Vec::new();
-        while let Ok(place) = admission.admit(address(200)) {
-            own.push(place);
+        while let Ok(slot) = admission.admit(address(200)) {
+            own.push(slot);
         }
         assert!(own.len() > 32, "{}", own.len());
     }

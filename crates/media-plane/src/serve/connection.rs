@@ -32,7 +32,7 @@ const READS_WHILE_WRITING: usize = 16;
 /// goes on gets a group of pictures.
 const PAUSE_STEP: Duration = Duration::from_millis(200);
 /// Time for a peer to read the last messages before the connection is closed.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ enum End {
     /// The socket takes nothing, so the peer is told nothing.
     Stalled,
     /// The peer was too slow with a step, or its publish was ended. The code and the sentence are sent to the peer.
-    Told(&'static str, &'static str),
+    Failed(&'static str, &'static str),
     /// The hub ended the play. Unsent bytes are dropped, those in the kernel included.
     Hub(EndReason),
     /// The session asked for the close. Its remaining messages are sent first.
@@ -70,13 +70,15 @@ impl From<RtmpError> for End {
 fn publish_ended(reason: EndReason) -> End {
     match reason {
         EndReason::Replaced => {
-            End::Told("replaced", "another publisher took the place of a silent one")
+            End::Failed("replaced", "another publisher took the place of a silent one")
         }
-        EndReason::TooManyHeaders => End::Told("sequenceHeaders", "they are too many or too long"),
-        EndReason::Cut => End::Told("cut", "the URL is not in use any more"),
-        EndReason::NoRoom => End::Told("noRoom", "there is no memory left for this push"),
+        EndReason::TooManyHeaders => {
+            End::Failed("sequenceHeaders", "they are too many or too long")
+        }
+        EndReason::Cut => End::Failed("cut", "the URL is not in use any more"),
+        EndReason::NoRoom => End::Failed("noRoom", "there is no memory left for this push"),
         EndReason::TooSlow | EndReason::StreamEnded | EndReason::KindBegan => {
-            End::Told("ended", "the stream has ended")
+            End::Failed("ended", "the stream has ended")
         }
     }
 }
@@ -113,36 +115,36 @@ impl<A: Authorizer> Connection<A> {
     pub(super) async fn run(mut self) {
         let Err(end) = self.serve().await;
         let peer = self.peer;
-        let is_told = !matches!(end, End::Peer(_) | End::Closed) && self.may_log();
+        let is_logged = !matches!(end, End::Peer(_) | End::Closed) && self.may_log();
         match end {
             End::Peer(error) => tracing::debug!(%peer, %error, "rtmp connection ended"),
             End::Protocol(error) => {
                 self.hub.counters().protocol_error();
-                if is_told {
+                if is_logged {
                     tracing::info!(%peer, code = error.code(), %error, "rtmp protocol error");
                 }
-                self.farewell().await;
+                self.close_gracefully().await;
             }
             End::Stalled => {
-                if is_told {
+                if is_logged {
                     tracing::info!(%peer, code = "writeStalled", "rtmp connection closed");
                 }
                 self.wire.reset();
             }
-            End::Told(code, sentence) => {
-                if is_told {
+            End::Failed(code, sentence) => {
+                if is_logged {
                     tracing::info!(%peer, code, "rtmp connection closed");
                 }
                 self.session.fail(&format!("{code}: {sentence}"));
-                self.farewell().await;
+                self.close_gracefully().await;
             }
             End::Hub(reason) => {
-                if is_told {
+                if is_logged {
                     tracing::info!(%peer, ?reason, "rtmp connection cut");
                 }
                 self.wire.reset();
             }
-            End::Closed => self.farewell().await,
+            End::Closed => self.close_gracefully().await,
         }
     }
 
@@ -156,9 +158,9 @@ impl<A: Authorizer> Connection<A> {
         loop {
             self.buffer.resize(READ_BYTES, 0);
             let deadline = Instant::now() + self.hub.config().handshake_timeout;
-            let request = timeout_at(deadline, self.request())
-                .await
-                .map_err(|_| End::Told("handshakeTimeout", "no publish or play came in time"))??;
+            let request = timeout_at(deadline, self.request()).await.map_err(|_| {
+                End::Failed("handshakeTimeout", "no publish or play came in time")
+            })??;
             let asked = StreamRequest::new(
                 match request.kind {
                     RequestKind::Publish => Direction::Publish,
@@ -255,7 +257,7 @@ impl<A: Authorizer> Connection<A> {
                 biased;
                 reason = publisher.cut() => return Err(publish_ended(reason)),
                 result = timeout(idle, self.exchange()) => {
-                    result.map_err(|_| End::Told("publisherIdle", "nothing was sent for too long"))??;
+                    result.map_err(|_| End::Failed("publisherIdle", "nothing was sent for too long"))??;
                     let unfinished = self.session.unfinished_bytes();
                     publisher.hold(unfinished).map_err(publish_ended)?;
                 }
@@ -366,7 +368,7 @@ impl<A: Authorizer> Connection<A> {
 
     /// Sends the remaining messages and closes the connection in order. Closing with unread input would reset the
     /// connection, and the peer might lose the last messages.
-    async fn farewell(&mut self) {
+    async fn close_gracefully(&mut self) {
         while let Some(output) = self.session.next_output() {
             if let Output::Send(bytes) = output {
                 self.out.push(bytes);
@@ -376,12 +378,12 @@ impl<A: Authorizer> Connection<A> {
         let buffer = &mut self.buffer;
         let out = &mut self.out;
         let read_all = async {
-            out.flush(wire, FAREWELL).await?;
+            out.flush(wire, CLOSE_TIMEOUT).await?;
             wire.shutdown().await?;
             while wire.read(buffer).await? > 0 {}
             io::Result::Ok(())
         };
-        if !matches!(timeout(FAREWELL, read_all).await, Ok(Ok(()))) {
+        if !matches!(timeout(CLOSE_TIMEOUT, read_all).await, Ok(Ok(()))) {
             self.wire.reset();
         }
     }

@@ -26,7 +26,7 @@ const READS_WHILE_WRITING: usize = 16;
 /// Memory of a queued buffer in addition to its bytes.
 const BLOCK_BYTES: usize = 128;
 /// Time for the upstream to read the last messages before the connection is closed.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A publish that an upstream has accepted. Dropping it resets the connection: what the kernel holds is not delivered.
 /// The same holds if the process is killed.
@@ -142,13 +142,13 @@ impl Upstream {
         let wire = &mut self.wire;
         let out = &mut self.out;
         let buffer = &mut self.buffer;
-        let farewell = async {
-            out.flush(wire, FAREWELL).await?;
+        let close = async {
+            out.flush(wire, CLOSE_TIMEOUT).await?;
             wire.shutdown().await?;
             while wire.read(buffer).await? > 0 {}
             io::Result::Ok(())
         };
-        let _ = timeout(FAREWELL, farewell).await;
+        let _ = timeout(CLOSE_TIMEOUT, close).await;
     }
 
     /// Queues a packet. Returns its length on the wire, bytes.
