@@ -31,7 +31,7 @@ impl Rate {
 #[derive(Debug)]
 pub struct RateLimiter<K> {
     rate: Rate,
-    most: usize,
+    max_keys: usize,
     /// When the whole budget of a key is earned again.
     earned: BTreeMap<K, Duration>,
     /// The same entries, ordered by that time.
@@ -39,10 +39,10 @@ pub struct RateLimiter<K> {
 }
 
 impl<K: Ord + Clone> RateLimiter<K> {
-    /// Budgets with the same rate for each key. At most `most` keys are remembered, and at least 1.
+    /// Budgets with the same rate for each key. At most `max_keys` keys are remembered, and at least 1.
     #[must_use]
-    pub fn new(rate: Rate, most: usize) -> Self {
-        Self { rate, most: most.max(1), earned: BTreeMap::new(), order: BTreeSet::new() }
+    pub fn new(rate: Rate, max_keys: usize) -> Self {
+        Self { rate, max_keys: max_keys.max(1), earned: BTreeMap::new(), order: BTreeSet::new() }
     }
 
     /// Takes one action of a key's budget. `now` should never go back; if it does, the key only has to wait longer.
@@ -105,7 +105,7 @@ impl<K: Ord + Clone> RateLimiter<K> {
     fn remember(&mut self, key: &K, earned: Duration) {
         match self.earned.get(key).copied() {
             Some(before) => self.remove(before, key),
-            None if self.earned.len() >= self.most => self.forget_first(),
+            None if self.earned.len() >= self.max_keys => self.forget_first(),
             None => {}
         }
         self.earned.insert(key.clone(), earned);

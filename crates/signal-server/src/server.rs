@@ -51,12 +51,12 @@ use crate::socket::tls::{TlsError, TlsReloader};
 use crate::tasks::{self, LocalExecutor, MissingProgram, Programs};
 
 /// Maximum number of facts of the relay that wait for the shards.
-const FACTS: usize = 1024;
+const FACT_QUEUE: usize = 1024;
 /// Time for the last process on the data directory to end, and the interval of attempts.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// Time for the rest of the server to end after a part of it failed.
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -268,7 +268,7 @@ impl Server {
         let revoked = authenticator.revocations().clone();
         let bases = UrlBases::new(&config, addresses.public, addresses.rtmp, addresses.rtmps);
         let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
-        let (fact_sink, seen) = mpsc::channel(FACTS);
+        let (fact_sink, seen) = mpsc::channel(FACT_QUEUE);
         let hub = Hub::with_facts(config.relay.clone(), fact_sink);
         let peers = PeerAddresses::default();
         readers.spawn(note_log::log(reader("log"), hub.log_limiter().clone(), peers.clone()));
@@ -381,7 +381,7 @@ impl Server {
         tasks.spawn(store.database().run_history_pruning(keep));
         tasks.spawn(crate::relay::media_stats::report(hub.clone(), shards.clone()));
         let live = (!plans.is_empty()).then(|| {
-            let (live, seen) = mpsc::channel(FACTS);
+            let (live, seen) = mpsc::channel(FACT_QUEUE);
             let forwarder = Forwarder { hub: hub.clone(), shards: shards.clone(), plans, forwards };
             tasks.spawn(forwarder.run(seen));
             live
@@ -422,7 +422,7 @@ impl Server {
             drain::drain(&config.drain, &shards, &*store, &phases, at_once).await
         } else {
             phases.send_replace(Phase::Stopping);
-            Drained { handed_over: false, deadline: Instant::now() + AFTER_FAILURE }
+            Drained { handed_over: false, deadline: Instant::now() + STOP_TIMEOUT_AFTER_FAILURE }
         };
         info!("stopping");
         let ended = async {

@@ -24,21 +24,21 @@ pub(crate) struct StoredState {
     endpoints: Endpoints,
     revocations: Vec<Revocation>,
     /// The certificate authorities for deliveries.
-    trust: Arc<rustls::ClientConfig>,
+    client_tls: Arc<rustls::ClientConfig>,
 }
 
 impl StoredState {
     /// Reads all rows.
     pub(crate) async fn load(
         database: Database,
-        trust: Arc<rustls::ClientConfig>,
+        client_tls: Arc<rustls::ClientConfig>,
     ) -> Result<Self, DatabaseError> {
         Ok(StoredState {
             keys: ApiKeys::load(database.clone()).await?,
             endpoints: Endpoints::load(database.clone()).await?,
             revocations: database.revocations().await?,
             database,
-            trust,
+            client_tls,
         })
     }
 
@@ -52,7 +52,7 @@ impl StoredState {
         revoked: RevocationList,
         metrics: HookMetrics,
     ) -> Service {
-        let StoredState { database, keys, endpoints, revocations, trust } = self;
+        let StoredState { database, keys, endpoints, revocations, client_tls } = self;
         for row in revocations {
             // A revocation with an appkey or uid that is no longer valid concerns no token.
             let uid = if row.uid.is_empty() { Ok(None) } else { row.uid.parse().map(Some) };
@@ -66,7 +66,7 @@ impl StoredState {
             endpoints: endpoints.clone(),
             poster: Poster {
                 egress: Arc::new(Egress { allow: webhooks.allow.clone(), own }),
-                tls: trust,
+                tls: client_tls,
                 timeout: Duration::from_millis(webhooks.timeout_ms),
             },
             give_up_ms: webhooks.give_up_ms,

@@ -30,7 +30,7 @@ const MAX_SKIPS: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HookMetrics {
     /// Requests that were accepted.
-    pub(crate) taken: Counter,
+    pub(crate) accepted: Counter,
     /// Requests that were not accepted.
     pub(crate) refused: Counter,
     /// Events that were given up for an endpoint.
@@ -203,7 +203,7 @@ impl Deliverer {
             }
             return match self.post(&endpoint, &event).await {
                 Ok(()) => {
-                    self.metrics.taken.inc();
+                    self.metrics.accepted.inc();
                     self.settle(key, seq, None).await?;
                     Ok(Outcome::Advanced { accepted: true })
                 }

@@ -40,7 +40,7 @@ enum Lane {
     Ready,
     Running {
         /// New events have come meanwhile.
-        news: bool,
+        has_new_events: bool,
     },
     Waiting,
 }
@@ -67,7 +67,7 @@ impl Queue {
     pub(super) fn enqueue(&mut self, key: LaneKey) {
         let endpoint = self.endpoints.entry(key.endpoint).or_default();
         match endpoint.lanes.get_mut(&key.channel) {
-            Some((Lane::Running { news }, _)) => *news = true,
+            Some((Lane::Running { has_new_events }, _)) => *has_new_events = true,
             Some(_) => {}
             None => {
                 endpoint.lanes.insert(key.channel.clone(), (Lane::Ready, 0));
@@ -99,7 +99,7 @@ impl Queue {
         }
         let channel = endpoint.ready.pop_front()?;
         let (lane, refusals) = endpoint.lanes.get_mut(&channel)?;
-        *lane = Lane::Running { news: false };
+        *lane = Lane::Running { has_new_events: false };
         let refusals = *refusals;
         endpoint.running += 1;
         self.running += 1;
@@ -112,12 +112,14 @@ impl Queue {
         self.running -= 1;
         let Some(endpoint) = self.endpoints.get_mut(&key.endpoint) else { return };
         endpoint.running = endpoint.running.saturating_sub(1);
-        let Some((Lane::Running { news }, refusals)) = endpoint.lanes.get_mut(&key.channel) else {
+        let Some((Lane::Running { has_new_events }, refusals)) =
+            endpoint.lanes.get_mut(&key.channel)
+        else {
             return;
         };
-        let news = *news;
+        let has_new_events = *has_new_events;
         match outcome {
-            Outcome::Empty if !news => {
+            Outcome::Empty if !has_new_events => {
                 endpoint.lanes.remove(&key.channel);
             }
             Outcome::Empty | Outcome::Advanced { .. } => {

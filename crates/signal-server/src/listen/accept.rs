@@ -56,7 +56,7 @@ pub(crate) const MAX_REFUSALS: usize = 16;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for answers and close frames in progress when the server stops. Some peers never read or answer them, and the
 /// others were told when to come back.
-const LAST_ANSWERS: Duration = Duration::from_millis(250);
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(250);
 /// Pause after a failed accept, because the process may have no free descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -189,7 +189,7 @@ impl HttpListener {
             };
         }
         drop(self.listener);
-        let _ = timeout(LAST_ANSWERS, async {
+        let _ = timeout(LAST_ANSWERS_TIMEOUT, async {
             while connections.join_next().await.is_some() {}
             // WebSockets have their own tasks.
             self.limit.wait_until_unused().await;

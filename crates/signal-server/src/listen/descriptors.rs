@@ -12,15 +12,15 @@ use crate::config::Config;
 use crate::tasks;
 
 /// Descriptors for the runtime, the listeners and files.
-const OWN: usize = 32;
+const OWN_DESCRIPTORS: usize = 32;
 /// Descriptors for a run of a push task: two pipes, the process, and one in reserve while it starts.
-const PER_RUN: usize = 4;
+const DESCRIPTORS_PER_RUN: usize = 4;
 /// Maximum number of connections of the admin listener.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 
 /// Maximum number of connections of each listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Connections {
+struct ConnectionCounts {
     public: usize,
     rtmp: usize,
     admin: usize,
@@ -38,7 +38,7 @@ pub fn raise_limit() -> io::Result<()> {
 /// Lowers the connection limits of a configuration to what the limit of open files allows, and logs that. Returns the
 /// limit of the admin listener.
 pub(crate) fn fit(config: &mut Config) -> usize {
-    let wanted = Connections {
+    let wanted = ConnectionCounts {
         public: config.max_connections,
         rtmp: config.relay.max_connections,
         admin: MAX_ADMIN_CONNECTIONS,
@@ -75,7 +75,7 @@ fn for_connections(limit: usize, config: &Config) -> usize {
     let has_forwards = config.apps.iter().any(|app| !app.forwards.is_empty());
     let forwards = if has_forwards { limit / 16 } else { 0 };
     let tasks = match config.tasks.serve {
-        Some(true) => tasks::max_runs(&config.tasks).saturating_mul(PER_RUN),
+        Some(true) => tasks::max_runs(&config.tasks).saturating_mul(DESCRIPTORS_PER_RUN),
         _ => 0,
     };
     limit - forwards - tasks.min(limit / 4)
@@ -89,14 +89,14 @@ fn fit_per_address(per_address: usize, wanted: usize, fitting: usize) -> usize {
 
 /// Divides descriptors. When there are too few, the admin listener gets at most an eighth, and RTMP a quarter of the
 /// rest.
-fn divide(limit: usize, wanted: Connections) -> Connections {
-    let rest = limit.saturating_sub(OWN + 2 * MAX_REFUSALS);
+fn divide(limit: usize, wanted: ConnectionCounts) -> ConnectionCounts {
+    let rest = limit.saturating_sub(OWN_DESCRIPTORS + 2 * MAX_REFUSALS);
     let admin = wanted.admin.min(rest / 8).max(1);
     let rest = rest.saturating_sub(admin);
     // RTMP also gets what the public listener does not need.
     let rtmp = wanted.rtmp.min((rest / 4).max(rest.saturating_sub(wanted.public))).max(1);
     let public = wanted.public.min(rest.saturating_sub(rtmp)).max(1);
-    Connections { public, rtmp, admin }
+    ConnectionCounts { public, rtmp, admin }
 }
 
 #[cfg(test)]
@@ -107,13 +107,13 @@ mod tests {
 
     #[test]
     fn fitting_limits_are_unchanged() {
-        let wanted = Connections { public: 50_000, rtmp: 4096, admin: 64 };
-        let enough = 50_000 + 4096 + 64 + OWN + 2 * MAX_REFUSALS;
+        let wanted = ConnectionCounts { public: 50_000, rtmp: 4096, admin: 64 };
+        let enough = 50_000 + 4096 + 64 + OWN_DESCRIPTORS + 2 * MAX_REFUSALS;
         for limit in [enough, 1 << 20, usize::MAX] {
             assert_eq!(divide(limit, wanted), wanted, "{limit}");
         }
         let less = divide(enough - 1, wanted);
-        assert_eq!(less, Connections { public: 49_999, ..wanted });
+        assert_eq!(less, ConnectionCounts { public: 49_999, ..wanted });
     }
 
     #[test]
@@ -124,9 +124,13 @@ mod tests {
         assert_eq!(left(&config), 1600);
         config.tasks.serve = Some(true);
         (config.tasks.cpu_percent, config.tasks.memory_bytes) = (100_000, 1400 << 20);
-        assert_eq!(left(&config), 1600 - 10 * PER_RUN, "tasks are bounded by memory");
+        assert_eq!(left(&config), 1600 - 10 * DESCRIPTORS_PER_RUN, "tasks are bounded by memory");
         config.tasks.cpu_percent = 20;
-        assert_eq!(left(&config), 1600 - 5 * PER_RUN, "tasks are bounded by the processor");
+        assert_eq!(
+            left(&config),
+            1600 - 5 * DESCRIPTORS_PER_RUN,
+            "tasks are bounded by the processor"
+        );
         (config.tasks.cpu_percent, config.tasks.memory_bytes) = (100_000, 1 << 40);
         assert_eq!(left(&config), 1200, "most descriptors are for connections");
     }
@@ -145,14 +149,14 @@ mod tests {
 
     #[test]
     fn every_listener_gets_some_and_the_sum_fits() {
-        let wanted = Connections { public: 50_000, rtmp: 4096, admin: 64 };
+        let wanted = ConnectionCounts { public: 50_000, rtmp: 4096, admin: 64 };
         for limit in [80, 128, 256, 1024, 4096, 20_000] {
-            let Connections { public, rtmp, admin } = divide(limit, wanted);
-            assert!(public + rtmp + admin + OWN + 2 * MAX_REFUSALS <= limit, "{limit}");
+            let ConnectionCounts { public, rtmp, admin } = divide(limit, wanted);
+            assert!(public + rtmp + admin + OWN_DESCRIPTORS + 2 * MAX_REFUSALS <= limit, "{limit}");
             assert!(public > rtmp && rtmp > 0 && admin > 0, "{limit}: {public} {rtmp} {admin}");
         }
-        let few = Connections { public: 10, rtmp: 500, admin: 64 };
+        let few = ConnectionCounts { public: 10, rtmp: 500, admin: 64 };
         assert_eq!(divide(1024, few), few, "RTMP gets what the public listener leaves");
-        assert_eq!(divide(0, wanted), Connections { public: 1, rtmp: 1, admin: 1 });
+        assert_eq!(divide(0, wanted), ConnectionCounts { public: 1, rtmp: 1, admin: 1 });
     }
 }

@@ -26,9 +26,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; 
     form-action 'none'; frame-ancestors 'none'";
 
 /// For files whose name holds a hash of the content.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// For files whose name never changes: the browser asks each time, and the answer is short if nothing changed.
-const ASK_EACH_TIME: &str = "no-cache";
+const REVALIDATE: &str = "no-cache";
 
 const NOT_BUILT: &str = "This server was built without its page. `cargo xtask page` builds the page; \
     build the server again after that.\n";
@@ -69,7 +69,7 @@ struct PageAssets {
 /// The routes of the page, or only a hint when the page is off.
 pub(super) fn router(config: &Config) -> Router {
     if !config.page {
-        return Router::new().route("/", get(async || page_off()));
+        return Router::new().route("/", get(async || page_disabled()));
     }
     let debug = config.apps.iter().filter(|app| app.mode == AppMode::Debug);
     let facts = Facts {
@@ -82,7 +82,7 @@ pub(super) fn router(config: &Config) -> Router {
     serve(PageAssets { files: FILES, facts: facts.into() })
 }
 
-fn page_off() -> ApiError {
+fn page_disabled() -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         "notFound",
@@ -100,7 +100,7 @@ fn serve(page: PageAssets) -> Router {
 
 async fn index(State(page): State<Arc<PageAssets>>, request: Request) -> Response<Body> {
     match find(page.files, "index.html") {
-        Some(file) => answer(file, request.headers(), ASK_EACH_TIME),
+        Some(file) => answer(file, request.headers(), REVALIDATE),
         None => {
             let mut response = (StatusCode::NOT_FOUND, NOT_BUILT).into_response();
             protect(response.headers_mut());
@@ -118,7 +118,7 @@ async fn file(
     let file = find(page.files, &name).filter(|file| file.name != "index.html");
     let file = file.ok_or_else(ApiError::no_such_path)?;
     let is_hashed = file.name.contains('-');
-    Ok(answer(file, request.headers(), if is_hashed { FOR_EVER } else { ASK_EACH_TIME }))
+    Ok(answer(file, request.headers(), if is_hashed { IMMUTABLE } else { REVALIDATE }))
 }
 
 async fn facts(State(page): State<Arc<PageAssets>>) -> Response<Body> {

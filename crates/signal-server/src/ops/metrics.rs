@@ -133,8 +133,8 @@ impl Metrics {
         registry.register("closes", "Connections closed by the server, by reason", closes.clone());
         let help = "Sessions that came back or were refused, by outcome and reason";
         registry.register("resumes", help, resumes.clone());
-        let HookMetrics { taken, refused, dead, pruned, lanes } = hooks;
-        registry.register("webhooks_taken", "Deliveries that were taken", taken.clone());
+        let HookMetrics { accepted, refused, dead, pruned, lanes } = hooks;
+        registry.register("webhooks_taken", "Deliveries that were taken", accepted.clone());
         registry.register("webhooks_refused", "Deliveries that were not", refused.clone());
         let help = "Events that were given up for an endpoint";
         registry.register("webhooks_dead", help, dead.clone());

@@ -12,7 +12,7 @@ use tracing::error;
 use super::{StoreError, schema};
 
 /// Maximum number of waiting jobs. Further callers wait.
-const JOBS: usize = 256;
+const JOB_QUEUE_CAPACITY: usize = 256;
 
 /// Why there is no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +39,7 @@ impl Database {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let database = |source| StoreError::Database { path: path.to_owned(), source };
         let mut connection = schema::connect(path).map_err(database)?;
-        let (jobs, mut waiting) = mpsc::channel::<Job>(JOBS);
+        let (jobs, mut waiting) = mpsc::channel::<Job>(JOB_QUEUE_CAPACITY);
         let (end, ended) = watch::channel(false);
         std::thread::Builder::new()
             .name("database".to_owned())

@@ -22,7 +22,7 @@ pub(crate) use mailbox_quota::{MailboxPermit, MailboxQuota};
 pub(crate) use worker::{Worker, WorkerParts};
 
 /// Maximum number of messages in the mailbox of a shard.
-const MAILBOX: usize = 4096;
+const MAILBOX_CAPACITY: usize = 4096;
 
 /// A message to a shard.
 pub(crate) enum ShardMsg {
@@ -76,7 +76,7 @@ impl Shards {
     /// Mailboxes for `count` shards, and their receiving ends in the order of the shards.
     pub(crate) fn new(count: usize) -> (Self, Vec<mpsc::Receiver<ShardMsg>>) {
         let (senders, receivers): (Vec<_>, Vec<_>) =
-            (0..count.max(1)).map(|_| mpsc::channel(MAILBOX)).unzip();
+            (0..count.max(1)).map(|_| mpsc::channel(MAILBOX_CAPACITY)).unzip();
         (Shards { senders: senders.into() }, receivers)
     }
 

@@ -31,17 +31,17 @@ enum Activity {
 }
 
 /// Connections by number, which is the order in which they became what they are.
-type Connections = BTreeMap<u64, (IpAddr, Arc<Notify>)>;
+type NumberedConnections = BTreeMap<u64, (IpAddr, Arc<Notify>)>;
 
 #[derive(Debug, Default)]
 struct IdleTable {
     last: u64,
-    idle: Connections,
-    waiting: Connections,
+    idle: NumberedConnections,
+    waiting: NumberedConnections,
 }
 
 impl IdleTable {
-    fn of(&mut self, activity: Activity) -> Option<&mut Connections> {
+    fn of(&mut self, activity: Activity) -> Option<&mut NumberedConnections> {
         match activity {
             Activity::Idle => Some(&mut self.idle),
             Activity::Waiting => Some(&mut self.waiting),
@@ -68,8 +68,8 @@ struct TrackedState {
     busy: usize,
     /// The number of its [`WaitingGuard`]s.
     waiting: usize,
-    /// Its place in the table; `None` if it is in none.
-    place: Option<(Activity, u64)>,
+    /// Its position in the table; `None` if it has none.
+    position: Option<(Activity, u64)>,
 }
 
 impl TrackedState {
@@ -144,27 +144,27 @@ impl TrackedConnection {
 }
 
 impl Tracked {
-    /// Changes the state, and the place in the table if that changes its activity. Ignores poisoning, as
+    /// Changes the state, and the position in the table if that changes its activity. Ignores poisoning, as
     /// [`IdleConnections::lock`] does.
     fn update(&self, change: impl FnOnce(&mut TrackedState)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         let activity = state.activity();
-        if state.place.is_some_and(|(old, _)| old == activity) {
+        if state.position.is_some_and(|(old, _)| old == activity) {
             return;
         }
         let mut table = self.all.lock();
-        Self::remove(&mut table, state.place.take());
+        Self::remove(&mut table, state.position.take());
         table.last += 1;
         let number = table.last;
         if let Some(connections) = table.of(activity) {
             connections.insert(number, (self.address, self.end.clone()));
-            state.place = Some((activity, number));
+            state.position = Some((activity, number));
         }
     }
 
-    fn remove(table: &mut IdleTable, place: Option<(Activity, u64)>) {
-        if let Some((activity, number)) = place
+    fn remove(table: &mut IdleTable, position: Option<(Activity, u64)>) {
+        if let Some((activity, number)) = position
             && let Some(connections) = table.of(activity)
         {
             connections.remove(&number);
@@ -174,8 +174,8 @@ impl Tracked {
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        let place = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).place.take();
-        Self::remove(&mut self.all.lock(), place);
+        let position = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).position.take();
+        Self::remove(&mut self.all.lock(), position);
     }
 }
 

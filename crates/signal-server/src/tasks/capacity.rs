@@ -2,8 +2,8 @@
 //! room. Deliberately absent: clocks; the runs.
 //!
 //! ```text
-//!   (none) -- reserve --> [promised, for a moment] -- allocate --> [held by a run] -- release --> (none)
-//!                                   `-- nothing comes of it --> (none)      `-- release, again --> [promised]
+//!   (none) -- reserve --> [reserved, for a moment] -- allocate --> [allocated to a run] -- release --> (none)
+//!                                   `-- nothing comes of it --> (none)      `-- release, kept --> [reserved]
 //! ```
 
 use std::collections::BTreeMap;
@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use super::cost::Cost;
 
-/// Time for which promised room is kept: a run that fails begins again within 4 s, and a new one sooner.
-const PROMISE: Duration = Duration::from_secs(15);
+/// Time for which a reservation is kept: a run that fails begins again within 4 s, and a new one sooner.
+const RESERVATION_TIME: Duration = Duration::from_secs(15);
 /// Shares of the free room: a half for one user of several, and three quarters for one app of several.
 const USER_SHARE: (u64, u64) = (1, 2);
 const APP_SHARE: (u64, u64) = (3, 4);
@@ -54,9 +54,9 @@ struct Allocation {
     run: Option<u64>,
     /// Time at which it is given back, while no run uses it.
     until: Option<Instant>,
-    /// After an update was promised a different cost: the cost before, and the time at which the allocation goes back to
-    /// it if the update is not carried out.
-    promised: Option<(Cost, Instant)>,
+    /// After a different cost was reserved for an update: the cost before, and the time at which the allocation goes
+    /// back to it if the update is not carried out.
+    reserved: Option<(Cost, Instant)>,
 }
 
 impl Allocation {
@@ -111,7 +111,7 @@ impl TaskCapacity {
         }
     }
 
-    /// Promises room to all tasks, or to none.
+    /// Reserves room for all tasks, or for none.
     ///
     /// # Errors
     /// The index of the first task without room.
@@ -122,19 +122,19 @@ impl TaskCapacity {
         for (at, demand) in demands.iter().enumerate() {
             let before = allocations
                 .get(&demand.life)
-                .map(|allocation| (allocation.cost(), allocation.promised));
+                .map(|allocation| (allocation.cost(), allocation.reserved));
             // A run may need as much as before until it receives the update.
             let wanted = before.map_or(demand.cost, |(before, _)| Cost {
                 cpu: before.cpu.max(demand.cost.cpu),
                 memory: before.memory.max(demand.cost.memory),
             });
-            if self.take(&mut allocations, demand, wanted, Some(now + PROMISE)).is_err() {
+            if self.take(&mut allocations, demand, wanted, Some(now + RESERVATION_TIME)).is_err() {
                 for (life, before) in changed {
-                    if let (Some((cost, promised)), Some(allocation)) =
+                    if let (Some((cost, reserved)), Some(allocation)) =
                         (before, allocations.get_mut(life))
                     {
                         allocation.shrink(cost);
-                        allocation.promised = promised;
+                        allocation.reserved = reserved;
                     } else {
                         allocations.remove(life);
                     }
@@ -155,18 +155,18 @@ impl TaskCapacity {
         self.take(&mut allocations, demand, demand.cost, None)
     }
 
-    /// Gives back the room of a run that has ended. `again`: the room is promised to a next run. Does nothing if the
-    /// task has another run already.
-    pub(super) fn release(&self, life: &TaskLife, run: u64, again: bool, now: Instant) {
+    /// Gives back the room of a run that has ended. `keep_reserved`: the room stays reserved for a next run. Does
+    /// nothing if the task has another run already.
+    pub(super) fn release(&self, life: &TaskLife, run: u64, keep_reserved: bool, now: Instant) {
         let mut allocations = self.allocations(now);
         let Some(allocation) =
             allocations.get_mut(life).filter(|allocation| allocation.run == Some(run))
         else {
             return;
         };
-        if again {
-            allocation.until = Some(now + PROMISE);
-            allocation.promised = None;
+        if keep_reserved {
+            allocation.until = Some(now + RESERVATION_TIME);
+            allocation.reserved = None;
         } else {
             allocations.remove(life);
         }
@@ -205,8 +205,8 @@ impl TaskCapacity {
             if less {
                 allocation.cpu.resize_on(&cpu, cost.cpu)?;
             }
-            let base = allocation.promised.map_or(before, |(base, _)| base);
-            allocation.promised = match (allocation.until, until) {
+            let base = allocation.reserved.map_or(before, |(base, _)| base);
+            allocation.reserved = match (allocation.until, until) {
                 (None, Some(until)) if cost != base => Some((base, until)),
                 _ => None,
             };
@@ -220,7 +220,7 @@ impl TaskCapacity {
             memory: memory.take(cost.memory)?,
             run: demand.run,
             until,
-            promised: None,
+            reserved: None,
         };
         allocations.insert(demand.life.clone(), allocation);
         Ok(())
@@ -236,12 +236,12 @@ impl TaskCapacity {
         path
     }
 
-    /// The allocations, after promises that have expired are given back.
+    /// The allocations, after reservations that have expired are given back.
     fn allocations(&self, now: Instant) -> MutexGuard<'_, BTreeMap<TaskLife, Allocation>> {
         let mut allocations = self.allocations.lock().unwrap_or_else(PoisonError::into_inner);
         allocations.retain(|_, allocation| allocation.until.is_none_or(|until| until > now));
         for allocation in allocations.values_mut() {
-            if let Some((cost, _)) = allocation.promised.take_if(|(_, until)| *until <= now) {
+            if let Some((cost, _)) = allocation.reserved.take_if(|(_, until)| *until <= now) {
                 allocation.shrink(cost);
             }
         }
@@ -295,22 +295,22 @@ mod tests {
     fn the_reservation_of_a_failed_update_is_released() {
         let (capacity, now) = (capacity(), Instant::now());
         assert_eq!(capacity.allocate(&demand("a", 0, 100), now), Ok(()));
-        for at in [now, now + PROMISE / 2] {
+        for at in [now, now + RESERVATION_TIME / 2] {
             assert_eq!(capacity.reserve(&[demand("a", 0, 900)], at), Ok(()));
             assert_eq!(capacity.reserve(&[demand("b", 0, 200)], at), Err(0));
         }
         assert_eq!(
-            capacity.reserve(&[demand("b", 0, 200)], now + PROMISE),
+            capacity.reserve(&[demand("b", 0, 200)], now + RESERVATION_TIME),
             Err(0),
             "the reservation is renewed"
         );
-        let later = now + PROMISE + PROMISE / 2;
+        let later = now + RESERVATION_TIME + RESERVATION_TIME / 2;
         assert_eq!(capacity.reserve(&[demand("b", 0, 200)], later), Ok(()));
         assert_eq!(capacity.stats().cpu, 300);
         // A run keeps the room that its update was promised.
         assert_eq!(capacity.reserve(&[demand("a", 0, 500)], later), Ok(()));
         assert_eq!(capacity.allocate(&demand("a", 0, 500), later), Ok(()));
-        assert_eq!(capacity.reserve(&[demand("c", 0, 400)], later + PROMISE), Ok(()));
+        assert_eq!(capacity.reserve(&[demand("c", 0, 400)], later + RESERVATION_TIME), Ok(()));
         assert_eq!(capacity.stats().cpu, 900);
         // Less processor time and more memory, for which there is no room: the run keeps what it had.
         let mut other = demand("a", 0, 100);
@@ -338,17 +338,17 @@ mod tests {
         let (capacity, now) = (capacity(), Instant::now());
         assert_eq!(capacity.reserve(&[demand("a", 0, 500), demand("b", 0, 500)], now), Ok(()));
         assert_eq!(capacity.allocate(&demand("a", 0, 400), now), Ok(()));
-        let later = now + PROMISE;
+        let later = now + RESERVATION_TIME;
         assert_eq!(capacity.reserve(&[demand("c", 0, 600)], later), Ok(()), "b never started");
         // An update of a run does not turn its room into a promise.
         assert_eq!(capacity.reserve(&[demand("a", 0, 300)], later), Ok(()));
-        assert_eq!(capacity.reserve(&[demand("d", 0, 100)], later + PROMISE), Ok(()));
+        assert_eq!(capacity.reserve(&[demand("d", 0, 100)], later + RESERVATION_TIME), Ok(()));
         assert_eq!(capacity.stats().cpu, 500);
         let life = demand("a", 0, 0).life;
-        capacity.release(&life, 2, false, later + PROMISE);
-        capacity.release(&life, 1, true, later + PROMISE);
+        capacity.release(&life, 2, false, later + RESERVATION_TIME);
+        capacity.release(&life, 1, true, later + RESERVATION_TIME);
         assert_eq!(capacity.stats().cpu, 500);
-        capacity.release(&life, 1, false, later + PROMISE);
+        capacity.release(&life, 1, false, later + RESERVATION_TIME);
         assert_eq!(capacity.stats().cpu, 100);
     }
 }

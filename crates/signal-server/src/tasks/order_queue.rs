@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 /// Orders for one run.
 pub(super) struct OrderQueue {
     pending: Mutex<PendingOrders>,
-    more: Notify,
+    changed: Notify,
     stop: watch::Sender<Option<StopReason>>,
 }
 
@@ -49,19 +49,19 @@ impl OrderQueue {
     pub(super) fn new() -> Self {
         OrderQueue {
             pending: Mutex::default(),
-            more: Notify::new(),
+            changed: Notify::new(),
             stop: watch::Sender::new(None),
         }
     }
 
     pub(super) fn lease(&self, lease: Lease) {
         self.pending().lease = Some(lease);
-        self.more.notify_one();
+        self.changed.notify_one();
     }
 
     pub(super) fn update(&self, job: Box<Job>) {
         self.pending().job = Some(job);
-        self.more.notify_one();
+        self.changed.notify_one();
     }
 
     /// Orders a stop. The first reason counts.
@@ -71,7 +71,7 @@ impl OrderQueue {
             stop.get_or_insert(why);
             is_first
         });
-        self.more.notify_one();
+        self.changed.notify_one();
     }
 
     pub(super) fn stop_reason(&self) -> Option<StopReason> {
@@ -93,7 +93,7 @@ impl OrderQueue {
             if let Some(next) = self.take() {
                 return next;
             }
-            self.more.notified().await;
+            self.changed.notified().await;
         }
     }
 
