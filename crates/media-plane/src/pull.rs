@@ -171,7 +171,8 @@ impl FlvStream {
 
     /// Whether media of all kinds has come that the pull gets now. The kinds that it gets may change.
     fn has_all(&self) -> bool {
-        self.tracks != Kinds::NONE && self.player.gets().without(self.tracks) == Kinds::NONE
+        self.tracks != Kinds::NONE
+            && self.player.delivered_kinds().without(self.tracks) == Kinds::NONE
     }
 
     /// Why the pull ended. `None` until [`FlvStream::next`] has returned `None`.

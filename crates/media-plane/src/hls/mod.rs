@@ -177,7 +177,7 @@ impl Hls {
         let mut segmenter = Segmenter::new(span);
         let mut batch = Vec::new();
         let mut reported = false;
-        let mut gets = player.gets();
+        let mut delivered = player.delivered_kinds();
         let mut budget: Option<SegmentBudget> = None;
         let mut last_packet = Instant::now();
         loop {
@@ -208,8 +208,8 @@ impl Hls {
                             }
                         }
                         // Queued video was dropped when the kind ended, so no more video follows.
-                        let has_ended = gets.without(player.gets()).video;
-                        gets = player.gets();
+                        let has_ended = delivered.without(player.delivered_kinds()).video;
+                        delivered = player.delivered_kinds();
                         if has_ended
                             && let Some(segment) = segmenter.end_video()
                             && let Some(budget) = &mut budget

@@ -58,7 +58,7 @@ pub(super) struct ClaimCore {
     /// The kinds that a play may have. Unset until somebody says so.
     allowed: Mutex<Option<Kinds>>,
     /// The kinds that a play gets now: the bits of [`Kinds`].
-    gets: AtomicU8,
+    delivered_kinds: AtomicU8,
     /// Its slots among the players that came without a publisher.
     pub(super) slots: Mutex<Option<WaitingSlots>>,
     /// Who plays, as the verdict said.
@@ -102,7 +102,7 @@ impl ClaimCore {
             peer,
             waiting: AtomicBool::new(false),
             allowed: Mutex::default(),
-            gets: AtomicU8::new(0),
+            delivered_kinds: AtomicU8::new(0),
             slots: Mutex::default(),
             viewer: OnceLock::new(),
             sent: AtomicU64::new(0),
@@ -170,13 +170,13 @@ impl ClaimCore {
     }
 
     /// The kinds that a play gets now.
-    pub(super) fn gets(&self) -> Kinds {
-        Kinds::from_bits(self.gets.load(Relaxed))
+    pub(super) fn delivered_kinds(&self) -> Kinds {
+        Kinds::from_bits(self.delivered_kinds.load(Relaxed))
     }
 
     /// Says which kinds a play gets from now on. What is queued of others is dropped.
-    pub(super) fn set_gets(&self, kinds: Kinds) {
-        let before = Kinds::from_bits(self.gets.swap(kinds.to_bits(), Relaxed));
+    pub(super) fn set_delivered_kinds(&self, kinds: Kinds) {
+        let before = Kinds::from_bits(self.delivered_kinds.swap(kinds.to_bits(), Relaxed));
         if before.without(kinds) != Kinds::NONE {
             let mut queue = lock(&self.queue);
             queue.packets.retain(|packet| kinds.has(packet.kind()));

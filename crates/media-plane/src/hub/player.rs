@@ -79,8 +79,8 @@ impl Player {
 
     /// The kinds that it gets now: those that are published, of those that its viewer may have.
     #[must_use]
-    pub fn gets(&self) -> Kinds {
-        self.claim.core.gets()
+    pub fn delivered_kinds(&self) -> Kinds {
+        self.claim.core.delivered_kinds()
     }
 
     /// On which segments of the stream are, while it has a publisher.

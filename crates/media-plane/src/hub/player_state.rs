@@ -60,7 +60,7 @@ impl PlayerState {
         cache: &Cache,
         timeline: &Timeline,
     ) -> Self {
-        core.set_gets(published.and(core.allowed()));
+        core.set_delivered_kinds(published.and(core.allowed()));
         let mut state = Self {
             core: core.clone(),
             open: Tracks::default(),
@@ -75,9 +75,9 @@ impl PlayerState {
 
     /// Queues the packets that a player starts with, in place of the queued ones.
     pub(super) fn start(&mut self, cache: &Cache, timeline: &Timeline) {
-        let gets = self.core.gets();
-        self.core.start(cache.burst(timeline, gets));
-        self.open = cache.open(gets);
+        let delivered = self.core.delivered_kinds();
+        self.core.start(cache.burst(timeline, delivered));
+        self.open = cache.open(delivered);
         (self.owed, self.owed_metadata, self.paused) = (Kinds::NONE, false, false);
     }
 
@@ -96,11 +96,11 @@ impl PlayerState {
 
     /// Updates the kinds that the player gets: those that are published now and that its viewer may have now.
     pub(super) fn refresh(&mut self, published: Kinds) {
-        let (before, now) = (self.core.gets(), published.and(self.core.allowed()));
+        let (before, now) = (self.core.delivered_kinds(), published.and(self.core.allowed()));
         if before == now {
             return;
         }
-        self.core.set_gets(now);
+        self.core.set_delivered_kinds(now);
         let began = now.without(before);
         let owed = self.owed.and(now);
         self.owed = Kinds { audio: owed.audio || began.audio, video: owed.video || began.video };
@@ -115,7 +115,7 @@ impl PlayerState {
         let packet = delivery.packet;
         let (kind, role) = (packet.kind(), packet.class.role);
         let is_new = self.owed.has(kind) && kind != MediaKind::Metadata;
-        if self.paused || !self.core.gets().has(kind) {
+        if self.paused || !self.core.delivered_kinds().has(kind) {
             return Push::Queued;
         }
         let begins = match role {

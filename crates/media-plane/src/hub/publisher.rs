@@ -39,7 +39,7 @@ impl Publisher {
     /// # Errors
     /// The reason, if the publish has ended, for example [`EndReason::NoRoom`] because there is no memory for so
     /// much.
-    pub fn hold(&mut self, bytes: usize) -> Result<(), EndReason> {
+    pub fn charge_unfinished(&mut self, bytes: usize) -> Result<(), EndReason> {
         // In steps, so that most reads need no lock of the shared pool.
         let bytes = if bytes <= HOLD_STEP { 0 } else { bytes.next_multiple_of(HOLD_STEP) };
         if bytes == self.unfinished.amount() || self.unfinished.resize(bytes).is_ok() {

@@ -145,7 +145,7 @@ impl Stream {
         state.pending.retain(|other| other.id != core.id);
         let player = PlayerState::new(core, state.published(), &state.cache, &state.timeline);
         state.players.push(player);
-        Ok(state.tracks(core.gets()))
+        Ok(state.tracks(core.delivered_kinds()))
     }
 
     /// Says which kinds are published from now on.
@@ -464,10 +464,10 @@ impl StreamState {
     }
 
     /// Which kinds have come of those that a player gets. Not known while it is too early to tell.
-    fn tracks(&self, gets: Kinds) -> Option<Kinds> {
+    fn tracks(&self, delivered: Kinds) -> Option<Kinds> {
         let first = self.publisher.as_ref().and_then(|current| current.first_payload)?;
-        let known = self.cache.has.and(gets);
-        let is_settled = known == gets || first.elapsed() >= KINDS_SETTLE_TIME;
+        let known = self.cache.has.and(delivered);
+        let is_settled = known == delivered || first.elapsed() >= KINDS_SETTLE_TIME;
         (is_settled && known != Kinds::NONE).then_some(known)
     }
 }

@@ -184,7 +184,7 @@ struct Enhanced {
 fn enhanced(packet_type: u8, body: &[u8], multitrack: u8) -> Option<Enhanced> {
     let (packet_type, mut body) = behind_modifiers(packet_type, body)?;
     if packet_type != multitrack {
-        let class = plain(Role::Unknown, word(&mut body)?);
+        let class = plain(Role::Unknown, read_u32(&mut body)?);
         return Some(Enhanced { packet_type, class });
     }
     let [head] = take(&mut body)?;
@@ -195,11 +195,11 @@ fn enhanced(packet_type: u8, body: &[u8], multitrack: u8) -> Option<Enhanced> {
         2 => (false, true),
         _ => return None,
     };
-    let mut codec = if codec_each { 0 } else { word(&mut body)? };
+    let mut codec = if codec_each { 0 } else { read_u32(&mut body)? };
     let mut tracks = Tracks::default();
     loop {
         if codec_each {
-            codec = word(&mut body)?;
+            codec = read_u32(&mut body)?;
         }
         let [track] = take(&mut body)?;
         tracks.insert(track);
@@ -239,7 +239,7 @@ fn take<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
     Some(*head)
 }
 
-fn word(body: &mut &[u8]) -> Option<u32> {
+fn read_u32(body: &mut &[u8]) -> Option<u32> {
     take(body).map(u32::from_be_bytes)
 }
 

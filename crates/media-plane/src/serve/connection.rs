@@ -259,7 +259,7 @@ impl<A: Authorizer> Connection<A> {
                 result = timeout(idle, self.exchange()) => {
                     result.map_err(|_| End::Failed("publisherIdle", "nothing was sent for too long"))??;
                     let unfinished = self.session.unfinished_bytes();
-                    publisher.hold(unfinished).map_err(publish_ended)?;
+                    publisher.charge_unfinished(unfinished).map_err(publish_ended)?;
                 }
             }
         }

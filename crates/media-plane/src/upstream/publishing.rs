@@ -90,7 +90,7 @@ impl Upstream {
     pub fn send_first(&mut self, packet: &Packet) -> Result<(), UpstreamError> {
         let bytes = self.push(packet);
         self.queue.allow(bytes);
-        self.hold()
+        self.update_charge()
     }
 
     /// Queues a packet.
@@ -102,11 +102,11 @@ impl Upstream {
         let now = Instant::now();
         let bytes = self.push(packet);
         self.queue.push(bytes, self.out.written(), now)?;
-        self.hold()
+        self.update_charge()
     }
 
     /// Adjusts the charge to what waits now.
-    fn hold(&mut self) -> Result<(), UpstreamError> {
+    fn update_charge(&mut self) -> Result<(), UpstreamError> {
         let Some(charge) = &mut self.charge else { return Ok(()) };
         let waiting = self.out.len() + self.out.blocks() * BLOCK_BYTES;
         charge.resize(waiting).map_err(|_| UpstreamError::NoRoom)
@@ -171,7 +171,7 @@ impl Upstream {
         let may_read = self.reads < READS_WHILE_WRITING;
         let buffer = may_read.then_some(&mut self.buffer[..]);
         match self.out.exchange(&mut self.wire, buffer, self.write_timeout).await {
-            Ok(Exchanged::Written) => self.hold(),
+            Ok(Exchanged::Written) => self.update_charge(),
             Ok(Exchanged::Read(0)) => {
                 Err(UpstreamError::Broken(io::ErrorKind::UnexpectedEof.into()))
             }

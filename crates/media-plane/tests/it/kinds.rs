@@ -122,7 +122,7 @@ async fn unpublished_media_reaches_no_player() {
     scene.second(1000).await;
     for player in [early, late] {
         let seen = seen(&player);
-        assert_eq!(player.gets(), AUDIO);
+        assert_eq!(player.delivered_kinds(), AUDIO);
         assert!(seen.len() >= 24 && seen.iter().all(|(_, start)| start[0] == 0xAF), "{seen:?}");
         assert_eq!(seen[0].1, HEAD_A);
     }
@@ -308,9 +308,9 @@ async fn a_verdict_that_comes_late_changes_nothing_back() {
     let hub = Hub::new(RelayConfig::default());
     let late = Late(hub.clone(), Mutex::default());
     let player = hub.play(&late, request(Direction::Play, "a", "")).await.unwrap();
-    assert_eq!(player.gets(), VIDEO);
+    assert_eq!(player.delivered_kinds(), VIDEO);
     let publisher = hub.publish(&late, request(Direction::Publish, "a", "")).await.unwrap();
-    assert_eq!(player.gets(), VIDEO);
+    assert_eq!(player.delivered_kinds(), VIDEO);
     publisher.send(MediaKind::Audio, 0, &[0x2F, 1]).unwrap();
     publisher.send(MediaKind::Video, 0, &[0x12, 1]).unwrap();
     assert_eq!(seen(&player), [(0, [0x12, 1])]);
@@ -320,7 +320,7 @@ async fn a_verdict_that_comes_late_changes_nothing_back() {
     *late.1.lock().unwrap() = Some(Kinds::BOTH);
     let publisher = hub.publish(&late, request(Direction::Publish, "a", "")).await.unwrap();
     let player = hub.play(&late, request(Direction::Play, "a", "")).await.unwrap();
-    assert_eq!(player.gets(), VIDEO);
+    assert_eq!(player.delivered_kinds(), VIDEO);
     drop(publisher);
 }
 

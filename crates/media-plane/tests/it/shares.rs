@@ -163,25 +163,25 @@ async fn messages_that_are_not_whole_count() {
     let hub = Hub::new(config());
     let mut publisher = publish(&hub, "a", "demo/1").await;
     send(&publisher, KEY, MIB).unwrap();
-    publisher.hold(60_000).unwrap();
+    publisher.charge_unfinished(60_000).unwrap();
     let group = hub.stats().media_bytes;
     assert!((2 * MIB..5 * MIB / 2).contains(&group), "as any connection has: {group}");
-    publisher.hold(3 * MIB).unwrap();
+    publisher.charge_unfinished(3 * MIB).unwrap();
     assert_eq!(hub.stats().media_bytes, group + 3 * MIB);
-    publisher.hold(7 * MIB).unwrap();
+    publisher.charge_unfinished(7 * MIB).unwrap();
     assert_eq!(hub.stats().media_bytes, 7 * MIB, "the cached group is dropped");
-    publisher.hold(0).unwrap();
+    publisher.charge_unfinished(0).unwrap();
     assert_eq!(hub.stats().media_bytes, 0);
     let mut others = Vec::new();
     for stream in ["b", "c"] {
         let mut other = publish(&hub, stream, "demo/1").await;
-        other.hold(4 * MIB).unwrap();
+        other.charge_unfinished(4 * MIB).unwrap();
         others.push(other);
     }
-    assert_eq!(publisher.hold(9 * MIB), Err(EndReason::NoRoom));
+    assert_eq!(publisher.charge_unfinished(9 * MIB), Err(EndReason::NoRoom));
     assert_eq!(send(&publisher, KEY, 1), Err(EndReason::NoRoom));
     // Another member has half of an eighth of what is left for its push.
-    publish(&hub, "d", "demo/2").await.hold(7 * MIB).unwrap();
+    publish(&hub, "d", "demo/2").await.charge_unfinished(7 * MIB).unwrap();
 }
 
 /// A peer that does not read holds what it was given, even if the stream has ended.

@@ -27,7 +27,7 @@ use super::limits::{
 use super::message::{
     Message, chunk_stream, control, message_type, user_control, user_control_message,
 };
-use super::session::{MediaKind, word};
+use super::session::{MediaKind, control_value};
 
 pub use answers::Answer;
 use handshake::ClientHandshake;
@@ -252,9 +252,11 @@ impl Client {
 
     fn message(&mut self, message: &Message) -> Result<(), RtmpError> {
         match message.type_id {
-            message_type::SET_CHUNK_SIZE => self.reader.set_chunk_size(word(message)?)?,
-            message_type::ABORT => self.reader.abort(word(message)?),
-            message_type::WINDOW_ACK_SIZE => self.window = word(message)?.max(MIN_ACK_WINDOW),
+            message_type::SET_CHUNK_SIZE => self.reader.set_chunk_size(control_value(message)?)?,
+            message_type::ABORT => self.reader.abort(control_value(message)?),
+            message_type::WINDOW_ACK_SIZE => {
+                self.window = control_value(message)?.max(MIN_ACK_WINDOW)
+            }
             message_type::USER_CONTROL => self.user_control(&message.payload),
             message_type::AUDIO if self.plays => self.media(MediaKind::Audio, message),
             message_type::VIDEO if self.plays => self.media(MediaKind::Video, message),

@@ -274,18 +274,18 @@ impl Session {
 
     /// Ends the connection from this side: tells the peer why, if the protocol allows it, then closes.
     pub fn fail(&mut self, description: &str) {
-        self.say_why(description);
+        self.send_failure(description);
         self.close();
     }
 
     /// Ends the session after an error. No more input is read.
     fn broken(&mut self, error: RtmpError) {
-        self.say_why(&error.to_string());
+        self.send_failure(&error.to_string());
         self.state = State::Closed;
         self.held = Vec::new();
     }
 
-    fn say_why(&mut self, description: &str) {
+    fn send_failure(&mut self, description: &str) {
         match self.state {
             State::New if self.handshake.is_none() => self.reject_connection(description),
             State::New | State::Closed => {}
@@ -353,9 +353,11 @@ impl Session {
 
     fn message(&mut self, message: Message) -> Result<(), RtmpError> {
         match message.type_id {
-            message_type::SET_CHUNK_SIZE => self.reader.set_chunk_size(word(&message)?)?,
-            message_type::ABORT => self.reader.abort(word(&message)?),
-            message_type::WINDOW_ACK_SIZE => self.window = word(&message)?.max(MIN_ACK_WINDOW),
+            message_type::SET_CHUNK_SIZE => self.reader.set_chunk_size(control_value(&message)?)?,
+            message_type::ABORT => self.reader.abort(control_value(&message)?),
+            message_type::WINDOW_ACK_SIZE => {
+                self.window = control_value(&message)?.max(MIN_ACK_WINDOW)
+            }
             message_type::USER_CONTROL => self.user_control(&message.payload),
             message_type::AUDIO
             | message_type::VIDEO
@@ -418,7 +420,7 @@ impl Session {
 }
 
 /// The first 32 bits of a control message.
-pub(in crate::rtmp) fn word(message: &Message) -> Result<u32, RtmpError> {
+pub(in crate::rtmp) fn control_value(message: &Message) -> Result<u32, RtmpError> {
     message
         .payload
         .first_chunk::<4>()
