@@ -57,7 +57,7 @@ impl StoredState {
             // A revocation with an appkey or uid that is no longer valid concerns no token.
             let uid = if row.uid.is_empty() { Ok(None) } else { row.uid.parse().map(Some) };
             if let (Ok(appkey), Ok(uid)) = (row.appkey.parse(), uid) {
-                revoked.revoke(appkey, uid, WallTime(row.not_before));
+                revoked.revoke(appkey, uid, WallTime(row.not_before), WallTime(0));
             }
         }
         let webhooks = &config.webhooks;

@@ -605,6 +605,9 @@ async fn tokens_and_webhooks_are_created_and_removed() {
     let (status, from) =
         send(&router, "POST /v1/apps/other/tokens/revoke", r#"{"uid": "7"}"#).await;
     assert!(status == 200 && from["notBefore"].as_u64().is_some(), "{from}");
+    // No token is as old, so nothing is stored.
+    let old = r#"{"uid": "8", "notBefore": 0}"#;
+    assert_eq!(send(&router, "POST /v1/apps/other/tokens/revoke", old).await.0, 200);
     assert_eq!(scratch.1.database().revocations().await.unwrap().len(), 1);
 
     let made = r#"{"url": "https://hooks.example/x", "events": ["memberLeft", "memberJoined"]}"#;

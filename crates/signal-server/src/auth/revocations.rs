@@ -16,10 +16,18 @@ pub(crate) struct RevocationList(Arc<RwLock<RevocationTimes>>);
 
 impl RevocationList {
     /// Revokes the tokens of one uid or of all that were issued before `moment`. The time of a revocation never moves
-    /// back.
-    pub(crate) fn revoke(&self, appkey: Appkey, uid: Option<UserId>, moment: WallTime) {
+    /// back. Forgets the revocations of the app from before `forget_before`, as the file does: no token is as old.
+    pub(crate) fn revoke(
+        &self,
+        appkey: Appkey,
+        uid: Option<UserId>,
+        moment: WallTime,
+        forget_before: WallTime,
+    ) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let known = all.entry(appkey).or_default().entry(uid).or_insert(moment);
+        let of = all.entry(appkey).or_default();
+        of.retain(|_, known| *known >= forget_before);
+        let known = of.entry(uid).or_insert(moment);
         *known = moment.max(*known);
     }
 
@@ -45,13 +53,16 @@ mod tests {
         let app = |text: &str| text.parse::<Appkey>().unwrap();
         let issued = |at| Grant { issued_at: Some(WallTime(at)), ..Grant::debug() };
         let revoked = RevocationList::default();
+        let revoke = |uid: Option<UserId>, at: u64| {
+            revoked.revoke(app("a"), uid, WallTime(at), WallTime(at.saturating_sub(5_000)));
+        };
         let is = |uid: u64, at| revoked.is_revoked(&app("a"), Some(UserId(uid)), &issued(at));
         assert!(!is(7, 0));
-        revoked.revoke(app("a"), Some(UserId(7)), WallTime(5_000));
+        revoke(Some(UserId(7)), 5_000);
         assert!(is(7, 4_999) && !is(7, 5_000) && !is(8, 0));
-        revoked.revoke(app("a"), Some(UserId(7)), WallTime(4_000));
+        revoke(Some(UserId(7)), 4_000);
         assert!(is(7, 4_999), "an earlier time changes nothing");
-        revoked.revoke(app("a"), None, WallTime(6_000));
+        revoke(None, 6_000);
         assert!(is(7, 5_999) && is(8, 5_999) && !is(8, 6_000));
         assert!(!revoked.is_revoked(&app("b"), Some(UserId(7)), &issued(0)));
         assert!(
@@ -60,5 +71,8 @@ mod tests {
         );
         let named = Grant { uid: Some(UserId(7)), ..issued(5_999) };
         assert!(revoked.is_revoked(&app("a"), None, &named));
+        revoke(Some(UserId(8)), 20_000);
+        let all = revoked.0.read().unwrap();
+        assert_eq!(all[&app("a")].len(), 1, "the others are too old for any token");
     }
 }

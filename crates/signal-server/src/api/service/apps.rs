@@ -67,17 +67,20 @@ impl Service {
             let text = "The moment is in the future: nobody could join until then.";
             return Err(ApiError::new(StatusCode::CONFLICT, "inFuture", text).field("notBefore"));
         }
+        let forget_before = now.0.saturating_sub(2 * TOKEN_LIFE_MS);
+        if not_before.0 < forget_before {
+            return Ok(not_before);
+        }
         let row = Revocation {
             appkey: appkey.to_string(),
             uid: uid.map(|uid| uid.to_string()).unwrap_or_default(),
             not_before: not_before.0,
         };
-        let forget_before = now.0.saturating_sub(2 * TOKEN_LIFE_MS);
         if !self.database.revoke(row, forget_before, MAX_REVOCATIONS).await? {
             let text = "As many uids have revoked tokens as may; revoke those of the whole app.";
             return Err(ApiError::new(StatusCode::CONFLICT, "tooManyRevocations", text));
         }
-        self.revocations.revoke(appkey.clone(), uid, not_before);
+        self.revocations.revoke(appkey.clone(), uid, not_before, WallTime(forget_before));
         Ok(not_before)
     }
 
