@@ -582,12 +582,12 @@ async fn invalid_requests_are_explained() {
         ("GET /v1/bans", "", 404, "notFound", ""),
     ] {
         let (got, problem) = send(&router, first, body).await;
-        let said = format!("{first} {body}: {got} {problem}");
-        assert_eq!((got, problem["name"].as_str().unwrap_or_default()), (status, name), "{said}");
-        assert_eq!(problem["status"], status, "{said}");
-        assert_eq!(problem["type"], format!("urn:lianmai:problem:{name}"), "{said}");
+        let context = format!("{first} {body}: {got} {problem}");
+        assert_eq!((got, problem["name"].as_str().unwrap_or_default()), (status, name), "{context}");
+        assert_eq!(problem["status"], status, "{context}");
+        assert_eq!(problem["type"], format!("urn:lianmai:problem:{name}"), "{context}");
         if !field.is_empty() {
-            assert_eq!(problem["field"], field, "{said}");
+            assert_eq!(problem["field"], field, "{context}");
         }
     }
     assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 0);
@@ -605,6 +605,12 @@ async fn tokens_and_webhooks_are_created_and_removed() {
     let (status, from) =
         send(&router, "POST /v1/apps/other/tokens/revoke", r#"{"uid": "7"}"#).await;
     assert!(status == 200 && from["notBefore"].as_u64().is_some(), "{from}");
+    // As far ahead as the clock of an app's server may be.
+    let ahead = format!(r#"{{"uid": "7", "notBefore": {}}}"#, wall_now().0 + 59_000);
+    assert_eq!(send(&router, "POST /v1/apps/other/tokens/revoke", &ahead).await.0, 200);
+    let ahead = format!(r#"{{"uid": "7", "notBefore": {}}}"#, wall_now().0 + 86_400_000);
+    let (status, problem) = send(&router, "POST /v1/apps/other/tokens/revoke", &ahead).await;
+    assert_eq!((status, &problem["name"]), (409, &json!("inFuture")));
     // No token is as old, so nothing is stored.
     let old = r#"{"uid": "8", "notBefore": 0}"#;
     assert_eq!(send(&router, "POST /v1/apps/other/tokens/revoke", old).await.0, 200);

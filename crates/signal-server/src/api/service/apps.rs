@@ -16,6 +16,8 @@ use crate::records::Revocation;
 
 /// Maximum lifetime of a token in milliseconds. Older revocations concern no token.
 const TOKEN_LIFE_MS: u64 = 7 * 24 * 3600 * 1000;
+/// How far the clock of an app's server may be ahead, in milliseconds: as far as a join allows.
+const MAX_AHEAD_MS: u64 = 60_000;
 /// Maximum number of uids of an app with revoked tokens.
 const MAX_REVOCATIONS: usize = 10_000;
 
@@ -63,8 +65,8 @@ impl Service {
     ) -> Result<WallTime, ApiError> {
         let now = wall_now();
         let not_before = not_before.unwrap_or(now);
-        if not_before > now {
-            let text = "The moment is in the future: nobody could join until then.";
+        if not_before.0 > now.0 + MAX_AHEAD_MS {
+            let text = "The moment is more than 60 s in the future: nobody could join until then.";
             return Err(ApiError::new(StatusCode::CONFLICT, "inFuture", text).field("notBefore"));
         }
         let forget_before = now.0.saturating_sub(2 * TOKEN_LIFE_MS);

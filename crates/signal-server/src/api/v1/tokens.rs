@@ -139,8 +139,9 @@ struct Revoke {
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: Option<UserId>,
-    /// Tokens that were issued before this time, in Unix milliseconds; before now when absent. Not in the future (409
-    /// `inFuture`).
+    /// Tokens that were issued before this time, in Unix milliseconds; before now when absent. It may be up to 60 s in the
+    /// future (otherwise 409 `inFuture`). A join accepts a token of a server whose clock is up to 60 s ahead. Only a time
+    /// in the future revokes all such tokens; new tokens are refused until then, too.
     #[serde(default, deserialize_with = "optional_whole_number")]
     not_before: Option<u64>,
 }
