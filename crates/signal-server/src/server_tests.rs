@@ -197,18 +197,21 @@ async fn every_error_of_http_is_json_and_has_one_name() {
     let server = TestServer::start("errors").await;
     for (listener, request, status, name) in rows() {
         let (got, head, body) = server.ask(listener, &request).await;
-        let said = format!("{listener:?} {request:.200?}: {got} {body}");
-        assert_eq!(got, status, "{said}");
-        assert!(head.contains("\r\ncontent-type: application/problem+json\r\n"), "{said}\n{head}");
-        let error: Value = serde_json::from_str(&body).expect(&said);
-        let error = error.as_object().expect(&said);
-        assert_eq!(error["name"], name, "{said}");
-        assert_eq!(error["status"], status, "{said}");
+        let context = format!("{listener:?} {request:.200?}: {got} {body}");
+        assert_eq!(got, status, "{context}");
+        assert!(
+            head.contains("\r\ncontent-type: application/problem+json\r\n"),
+            "{context}\n{head}"
+        );
+        let error: Value = serde_json::from_str(&body).expect(&context);
+        let error = error.as_object().expect(&context);
+        assert_eq!(error["name"], name, "{context}");
+        assert_eq!(error["status"], status, "{context}");
         for key in ["type", "title", "detail"] {
-            assert!(error[key].as_str().is_some_and(|text| !text.is_empty()), "{said}");
+            assert!(error[key].as_str().is_some_and(|text| !text.is_empty()), "{context}");
         }
-        assert!(error["type"].as_str().is_some_and(|kind| kind.ends_with(name)), "{said}");
-        assert_eq!(status == 405, head.contains("\r\nallow: "), "{said}\n{head}");
+        assert!(error["type"].as_str().is_some_and(|kind| kind.ends_with(name)), "{context}");
+        assert_eq!(status == 405, head.contains("\r\nallow: "), "{context}\n{head}");
     }
 }
 
@@ -376,8 +379,8 @@ async fn comes_and_goes(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
     socket.write_all(&[head.as_bytes(), &close].concat()).await.unwrap();
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).await.unwrap();
-    let said = String::from_utf8_lossy(&answer);
-    assert!(said.starts_with("HTTP/1.1 101") && answer.ends_with(&[0x88, 0]), "{said}");
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.starts_with("HTTP/1.1 101") && answer.ends_with(&[0x88, 0]), "{text}");
 }
 
 /// Proves CON-10.

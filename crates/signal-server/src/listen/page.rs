@@ -134,21 +134,21 @@ fn find(files: &'static [File], name: &str) -> Option<&'static File> {
     files.iter().find(|file| file.name == name)
 }
 
-fn answer(file: &'static File, asked: &HeaderMap, caching: &'static str) -> Response<Body> {
+fn answer(file: &'static File, requested: &HeaderMap, caching: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(ETAG, HeaderValue::from_static(file.etag));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
     headers.insert(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
     protect(headers);
-    if has_version(asked, file.etag) {
+    if has_version(requested, file.etag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.kind));
-    let (encoding, bytes) = if accepts(asked, "br") {
+    let (encoding, bytes) = if accepts(requested, "br") {
         (Some("br"), file.brotli)
-    } else if accepts(asked, "gzip") {
+    } else if accepts(requested, "gzip") {
         (Some("gzip"), file.gzip)
     } else {
         (None, file.plain)
@@ -167,15 +167,15 @@ fn protect(headers: &mut HeaderMap) {
 }
 
 /// Whether the browser already has this version (RFC 9110 §13.1.2; the comparison is weak).
-fn has_version(asked: &HeaderMap, etag: &str) -> bool {
+fn has_version(requested: &HeaderMap, etag: &str) -> bool {
     let opaque = etag.trim_start_matches("W/");
-    list(asked, IF_NONE_MATCH).any(|tag| tag == "*" || tag.trim_start_matches("W/") == opaque)
+    list(requested, IF_NONE_MATCH).any(|tag| tag == "*" || tag.trim_start_matches("W/") == opaque)
 }
 
 /// Whether the browser names an encoding with a weight above zero (RFC 9110 §12.5.3). The wildcard `*` names none, so
 /// it gets the plain file.
-fn accepts(asked: &HeaderMap, encoding: &str) -> bool {
-    list(asked, ACCEPT_ENCODING).any(|element| {
+fn accepts(requested: &HeaderMap, encoding: &str) -> bool {
+    list(requested, ACCEPT_ENCODING).any(|element| {
         let (name, weight) = element.split_once(';').unwrap_or((element, ""));
         let is_refused = weight
             .trim()
@@ -343,8 +343,8 @@ mod tests {
             let config = config(&text);
             let (response, bytes) = ask(router(&config), "/page/facts.json", &[]).await;
             assert_eq!(response.status(), status, "{text}");
-            let told = String::from_utf8_lossy(&bytes);
-            assert!(told.contains(debug_apps), "{told}");
+            let facts = String::from_utf8_lossy(&bytes);
+            assert!(facts.contains(debug_apps), "{facts}");
             if status == StatusCode::NOT_FOUND {
                 let (_, bytes) = ask(router(&config), "/", &[]).await;
                 assert!(String::from_utf8_lossy(&bytes).contains("server.page"), "{bytes:?}");

@@ -100,11 +100,11 @@ async fn preflight(request: Request<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(ALLOW, METHODS);
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    let asked = request.headers();
-    if asked.contains_key(ORIGIN)
-        && let Some(asked) = asked.get(ACCESS_CONTROL_REQUEST_HEADERS)
+    let request_headers = request.headers();
+    if request_headers.contains_key(ORIGIN)
+        && let Some(requested) = request_headers.get(ACCESS_CONTROL_REQUEST_HEADERS)
     {
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
     }
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     response

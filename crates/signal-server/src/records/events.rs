@@ -152,7 +152,7 @@ impl Database {
         let (endpoint, appkey) = (endpoint.to_owned(), appkey.to_string());
         let channel = channel.to_owned();
         self.read(move |transaction| {
-            let heard: Option<u64> = transaction
+            let delivered: Option<u64> = transaction
                 .prepare("SELECT seq FROM delivery WHERE endpoint = ? AND channel = ?")?
                 .query_row(params![endpoint, channel], |row| row.get(0))
                 .optional()?;
@@ -161,9 +161,9 @@ impl Database {
                     "SELECT pos, channel, seq, record FROM event WHERE appkey = ? AND channel = ?
                      AND seq > ? AND pos > ? ORDER BY seq LIMIT 1",
                 )?
-                .query_row(params![appkey, channel, heard.unwrap_or(0), since], stored)
+                .query_row(params![appkey, channel, delivered.unwrap_or(0), since], stored)
                 .optional()?;
-            Ok(event.map(|event| (event, heard)))
+            Ok(event.map(|event| (event, delivered)))
         })
         .await
     }
@@ -171,7 +171,7 @@ impl Database {
     /// Stores that events are done for endpoints. Endpoints that were removed are ignored.
     pub(crate) async fn settle(&self, settled: Vec<Settled>) -> Result<(), DatabaseError> {
         self.write(move |transaction| {
-            let mut heard = transaction.prepare(
+            let mut delivery = transaction.prepare(
                 "INSERT OR REPLACE INTO delivery (endpoint, channel, seq) SELECT ?1, ?2, ?3
                  WHERE EXISTS (SELECT 1 FROM endpoint WHERE id = ?1)",
             )?;
@@ -180,7 +180,7 @@ impl Database {
                  SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM endpoint WHERE id = ?1)",
             )?;
             for one in &settled {
-                heard.execute(params![one.endpoint, one.channel, one.seq])?;
+                delivery.execute(params![one.endpoint, one.channel, one.seq])?;
                 if let Some((pos, attempts, error, at)) = &one.dead {
                     dead.execute(params![one.endpoint, pos, attempts, error, at])?;
                 }
@@ -230,8 +230,8 @@ fn prune(transaction: &Transaction<'_>, keep: EventRetention) -> rusqlite::Resul
     // Positions rise with time, so the oldest events have the lowest ones.
     let sql = "SELECT COUNT(*) FROM (SELECT at FROM event ORDER BY pos LIMIT ?) WHERE at < ?";
     let old: u64 = transaction.query_row(sql, params![STEP, keep.since], |row| row.get(0))?;
-    let goes = surplus.max(old);
-    if goes == 0 {
+    let delete = surplus.max(old);
+    if delete == 0 {
         transaction.execute("DELETE FROM lost WHERE at < ?", [keep.since])?;
         transaction.execute(
             "DELETE FROM delivery WHERE NOT EXISTS (SELECT 1 FROM endpoint, event
@@ -245,7 +245,7 @@ fn prune(transaction: &Transaction<'_>, keep: EventRetention) -> rusqlite::Resul
         return Ok((0, true));
     }
     let sql = "SELECT MAX(pos) FROM (SELECT pos FROM event ORDER BY pos LIMIT ?)";
-    let last: u64 = transaction.query_row(sql, [goes], |row| row.get(0))?;
+    let last: u64 = transaction.query_row(sql, [delete], |row| row.get(0))?;
     transaction.execute(
         "INSERT INTO lost (appkey, channel, first, last, pos, at)
          SELECT appkey, channel, MIN(seq), MAX(seq), MAX(pos), MAX(at) FROM event WHERE pos <= ?
@@ -254,7 +254,7 @@ fn prune(transaction: &Transaction<'_>, keep: EventRetention) -> rusqlite::Resul
          first = MIN(first, excluded.first), pos = MAX(pos, excluded.pos), at = MAX(at, excluded.at)",
         [last],
     )?;
-    let gone = transaction.execute("DELETE FROM event WHERE pos <= ?", [last])?;
+    let removed = transaction.execute("DELETE FROM event WHERE pos <= ?", [last])?;
     transaction.execute("DELETE FROM dead WHERE pos <= ?", [last])?;
-    Ok((gone as u64, goes < STEP))
+    Ok((removed as u64, delete < STEP))
 }

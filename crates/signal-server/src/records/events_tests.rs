@@ -33,15 +33,15 @@ async fn write(store: &Sqlite, ops: Vec<RowOp>) {
 }
 
 /// Channel and number of events, and the first number of a gap.
-fn told(events: &[StoredEvent]) -> Vec<(String, u64, Option<u64>)> {
-    let told = events.iter().map(|event| {
-        let gone = match &event.what {
+fn summarize(events: &[StoredEvent]) -> Vec<(String, u64, Option<u64>)> {
+    let summary = events.iter().map(|event| {
+        let lost_from = match &event.content {
             EventContent::Record(_) => None,
             EventContent::Lost(from) => Some(*from),
         };
-        (event.channel.clone(), event.seq, gone)
+        (event.channel.clone(), event.seq, lost_from)
     });
-    told.collect()
+    summary.collect()
 }
 
 fn kept(channel: &str, seq: u64) -> (String, u64, Option<u64>) {
@@ -56,10 +56,10 @@ async fn events_are_read_in_commit_order() {
     write(&store, vec![append("a", 1, 10), append("b", 1, 10), append("a", 2, 11)]).await;
     appended.changed().await.unwrap();
     let events = database.events_after(&demo(), 0, 10).await.unwrap();
-    assert_eq!(told(&events), [kept("a", 1), kept("b", 1), kept("a", 2)]);
+    assert_eq!(summarize(&events), [kept("a", 1), kept("b", 1), kept("a", 2)]);
     let after = events[0].pos;
     let rest = database.events_after(&demo(), after, 1).await.unwrap();
-    assert_eq!(told(&rest), [kept("b", 1)]);
+    assert_eq!(summarize(&rest), [kept("b", 1)]);
     assert!(database.events_after(&"other".parse().unwrap(), 0, 10).await.unwrap().is_empty());
     let (channels, reached) = database.channels_after(after).await.unwrap();
     assert_eq!(channels.len(), 2);
@@ -95,7 +95,7 @@ async fn an_endpoint_gets_each_event_of_a_channel_once() {
     );
     let next = async |channel: &'static str| {
         let next = database.next_event("e", &demo(), channel, 0).await.unwrap();
-        next.map(|(event, heard)| (event.seq, heard))
+        next.map(|(event, delivered)| (event.seq, delivered))
     };
     let settle = async |channel: &str, seq, dead| {
         let (endpoint, channel) = ("e".to_owned(), channel.to_owned());
@@ -132,16 +132,16 @@ async fn old_and_surplus_events_are_deleted_and_reported_as_lost() {
     assert_eq!(prune(105, 10).await, (4, true));
     let events = database.events_after(&demo(), 0, 20).await.unwrap();
     let gone = |channel: &str| (channel.to_owned(), 2, Some(1));
-    assert_eq!(told(&events)[..3], [gone("b"), gone("a"), kept("b", 3)]);
+    assert_eq!(summarize(&events)[..3], [gone("b"), gone("a"), kept("b", 3)]);
     assert_eq!(events.len(), 8);
     // Of the rest, all but two are too many.
     assert_eq!(prune(0, 2).await, (4, true));
     let events = database.events_after(&demo(), 0, 20).await.unwrap();
     let gone = |channel: &str| (channel.to_owned(), 4, Some(1));
-    assert_eq!(told(&events), [gone("b"), gone("a"), kept("b", 5), kept("a", 5)]);
+    assert_eq!(summarize(&events), [gone("b"), gone("a"), kept("b", 5), kept("a", 5)]);
     let after = database.events_after(&demo(), events[1].pos, 20).await.unwrap();
     assert_eq!(
-        told(&after),
+        summarize(&after),
         [kept("b", 5), kept("a", 5)],
         "a reader at this position misses nothing"
     );

@@ -167,12 +167,12 @@ fn prune(transaction: &Transaction<'_>, since: u64, rows: u64) -> rusqlite::Resu
     let surplus = count.saturating_sub(rows).min(STEP);
     let sql = "SELECT COUNT(*) FROM (SELECT at FROM history ORDER BY pos LIMIT ?) WHERE at < ?";
     let old: u64 = transaction.query_row(sql, params![STEP, since], |row| row.get(0))?;
-    let goes = surplus.max(old);
-    let gone = transaction.execute(
+    let delete = surplus.max(old);
+    let removed = transaction.execute(
         "DELETE FROM history WHERE pos IN (SELECT pos FROM history ORDER BY pos LIMIT ?)",
-        [goes],
+        [delete],
     )?;
-    Ok((gone as u64, goes < STEP))
+    Ok((removed as u64, delete < STEP))
 }
 
 #[cfg(test)]

@@ -31,9 +31,9 @@ fn subscribed(uid: u64, of: u64, at: u64) -> RowOp {
 async fn written(temp: &Temp, ops: Vec<RowOp>) -> Sqlite {
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
     let store = Sqlite::open(&temp.0, lock, params(1)).unwrap().0;
-    let (ack, heard) = tokio::sync::oneshot::channel();
+    let (ack, stored) = tokio::sync::oneshot::channel();
     store.write(ops, Some(Box::new(move |well| _ = ack.send(well))));
-    assert!(heard.await.unwrap());
+    assert!(stored.await.unwrap());
     store
 }
 
@@ -58,15 +58,15 @@ async fn entries_of_a_channel_are_read_in_time_order_and_in_pages() {
     assert_eq!(times(&database.history(all("a")).await.unwrap()), [10, 20, 20, 30]);
     let part = HistorySearch { from: 20, to: 30, ..all("a") };
     assert_eq!(times(&database.history(part).await.unwrap()), [20, 20]);
-    let (mut after, mut told) = (None, Vec::new());
+    let (mut after, mut all_times) = (None, Vec::new());
     loop {
         let found = database.history(HistorySearch { after, limit: 1, ..all("a") }).await.unwrap();
-        told.extend(times(&found));
+        all_times.extend(times(&found));
         let Some(next) = found.next else { break };
         assert_eq!(next.to_string().parse(), Ok(next));
         after = Some(next);
     }
-    assert_eq!(told, [10, 20, 20, 30], "each once");
+    assert_eq!(all_times, [10, 20, 20, 30], "each once");
     assert_eq!(database.history(all("c")).await.unwrap(), HistoryPage::default());
 }
 

@@ -236,7 +236,7 @@ impl Forwarder {
             // Log lines about the forward count for the publisher.
             let peer = player.publisher().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
             let log = Log { lines: self.hub.log_limiter().clone(), peer };
-            let (told, state) = watch::channel(ForwardState::default());
+            let (state_sender, state) = watch::channel(ForwardState::default());
             let entry = RunningForward {
                 publication: publication.clone(),
                 url: url.clone(),
@@ -246,7 +246,7 @@ impl Forwarder {
             let (options, forwards) = (plan.options.clone(), self.forwards.clone());
             let task = tasks.spawn(async move {
                 let reason = tokio::select! {
-                    reason = upstream::forward(player, &url, &options, &told) => reason,
+                    reason = upstream::forward(player, &url, &options, &state_sender) => reason,
                     () = watch_state(generation, &url, state, &forwards, &log) => return,
                 };
                 if log.allow() {
@@ -281,11 +281,11 @@ async fn watch_state(
     forwards: &Forwards,
     log: &Log,
 ) {
-    let mut told = 0;
+    let mut reported = 0;
     while state.changed().await.is_ok() {
         let ForwardState { phase, failures, last_error, .. } = state.borrow_and_update().clone();
-        if let Some(error) = last_error.filter(|_| failures > told) {
-            told = failures;
+        if let Some(error) = last_error.filter(|_| failures > reported) {
+            reported = failures;
             let code = error.code();
             forwards.failed(code);
             if log.allow() {

@@ -37,7 +37,7 @@ impl Cost {
     }
 
     pub(super) fn of(spec: &Spec) -> Cost {
-        let (seen, heard) = inputs(spec);
+        let (videos, audios) = inputs(spec);
         let Canvas { width, height, .. } = spec.canvas;
         let pixels = if spec.pass_through {
             0
@@ -48,9 +48,9 @@ impl Cost {
         Cost {
             cpu: Cost::MIN.cpu
                 + megapixels.saturating_mul(MEGAPIXEL)
-                + seen * VIDEO_INPUT
-                + heard * AUDIO_INPUT,
-            memory: Cost::MIN.memory + (seen + heard) * DECODER,
+                + videos * VIDEO_INPUT
+                + audios * AUDIO_INPUT,
+            memory: Cost::MIN.memory + (videos + audios) * DECODER,
         }
     }
 }
@@ -59,14 +59,14 @@ impl Cost {
 fn inputs(spec: &Spec) -> (usize, usize) {
     match &spec.source {
         LayoutSource::Rectangles(windows) => {
-            let seen = windows.iter().filter(|window| window.video).count();
-            (seen, windows.iter().filter(|window| window.audio && !window.video).count())
+            let videos = windows.iter().filter(|window| window.video).count();
+            (videos, windows.iter().filter(|window| window.audio && !window.video).count())
         }
         LayoutSource::Panes { sets, .. } => {
             let panes = sets.iter().map(|set| set.panes.len()).max().unwrap_or(0);
-            let seen = if spec.canvas.is_sound_only() { 0 } else { panes };
+            let videos = if spec.canvas.is_sound_only() { 0 } else { panes };
             // Members without a picture are heard until this number of members is reached.
-            (seen, MAX_TASK_USERS.saturating_sub(seen))
+            (videos, MAX_TASK_USERS.saturating_sub(videos))
         }
     }
 }

@@ -237,10 +237,10 @@ impl Inner {
     }
 
     async fn carry_out(self: Arc<Self>, run: RunId, first: Box<Job>, orders: Arc<OrderQueue>) {
-        let told = first.spec.address.redacted_url().to_owned();
+        let url = first.spec.address.redacted_url().to_owned();
         self.log(|| {
             info!(appkey = %run.channel.appkey, channel = ?run.channel.name.as_str(), task = %run.task,
-                run = run.number, url = %told, "a task begins");
+                run = run.number, %url, "a task begins");
         });
         let begin = RunStart {
             run: run.number,

@@ -27,9 +27,9 @@ impl Service {
 
     /// Waits until all earlier writes of the engines are committed.
     pub(super) async fn wait_until_written(&self) -> Result<(), ApiError> {
-        let (tell, told) = oneshot::channel();
-        self.store.write(Vec::new(), Some(Box::new(move |stored| _ = tell.send(stored))));
-        match told.await {
+        let (sender, receiver) = oneshot::channel();
+        self.store.write(Vec::new(), Some(Box::new(move |stored| _ = sender.send(stored))));
+        match receiver.await {
             Ok(true) => Ok(()),
             Ok(false) => Err(DatabaseError::Failed.into()),
             Err(_) => Err(DatabaseError::Closed.into()),

@@ -133,9 +133,9 @@ impl Service {
         self.stats().await?;
         self.wait_until_written().await?;
         let stored = self.database.events_after(appkey, after, limit).await?;
-        let told =
+        let events =
             stored.iter().filter_map(|event| Some((event.pos, EventDto::of(appkey, event)?)));
-        Ok(told.collect())
+        Ok(events.collect())
     }
 
     async fn put_endpoint(&self, endpoint: Endpoint) -> Result<(), ApiError> {

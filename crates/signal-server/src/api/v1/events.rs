@@ -58,10 +58,10 @@ async fn list(
     Query(page): Query<PageQuery>,
 ) -> ApiResult {
     let (after, limit) = (page.after(LIST)?.unwrap_or(0), page.limit()?);
-    let mut told = api.service.events(&appkey, after, limit + 1).await?;
-    let more = told.len() > limit;
-    told.truncate(limit);
-    let last = told.last().map_or(after, |(pos, _)| *pos);
-    let events = told.into_iter().map(|(_, event)| event).collect();
+    let mut found = api.service.events(&appkey, after, limit + 1).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let last = found.last().map_or(after, |(pos, _)| *pos);
+    let events = found.into_iter().map(|(_, event)| event).collect();
     Ok(json(StatusCode::OK, &Events { events, next_cursor: paging::cursor(LIST, &last), more }))
 }
