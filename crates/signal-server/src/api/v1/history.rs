@@ -96,7 +96,7 @@ impl HistoryEntry {
     fn of(text: &str) -> Option<Self> {
         let record: HistoryRecord = serde_json::from_str(text).ok()?;
         let kind = record.entry.kind().to_owned();
-        let Ok(Value::AppObject(data)) = serde_json::to_value(&record.entry) else { return None };
+        let Ok(Value::Object(data)) = serde_json::to_value(&record.entry) else { return None };
         let mut data: BTreeMap<String, Value> = data.into_iter().collect();
         data.remove("type");
         let mut user =
