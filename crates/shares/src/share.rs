@@ -12,8 +12,8 @@
 pub struct Share {
     num: u64,
     den: u64,
-    least: usize,
-    most: usize,
+    min: usize,
+    max: usize,
 }
 
 impl Share {
@@ -24,24 +24,24 @@ impl Share {
     #[must_use]
     pub const fn of(num: u64, den: u64) -> Self {
         let den = if den == 0 { 1 } else { den };
-        Self { num: if num < den { num } else { den }, den, least: 0, most: usize::MAX }
+        Self { num: if num < den { num } else { den }, den, min: 0, max: usize::MAX }
     }
 
-    /// At most the amount `most`, and at most an eighth of what is left; or the part `most / whole` of what is left,
-    /// if that is more than an eighth. If `most` is at least `whole`, it is [`Share::ALL`].
+    /// At most the amount `max`, and at most an eighth of what is left; or the part `max / capacity` of what is left,
+    /// if that is more than an eighth. If `max` is at least `capacity`, it is [`Share::ALL`].
     #[must_use]
-    pub const fn capped(most: usize, whole: usize) -> Self {
+    pub const fn capped(max: usize, capacity: usize) -> Self {
         let share =
-            if most < whole / 8 { Self::of(1, 8) } else { Self::of(most as u64, whole as u64) };
-        if most < whole { Self { most, ..share } } else { Self::ALL }
+            if max < capacity / 8 { Self::of(1, 8) } else { Self::of(max as u64, capacity as u64) };
+        if max < capacity { Self { max, ..share } } else { Self::ALL }
     }
 
-    /// The same share, but the key gets at least the amount `least` (or an earlier, larger minimum) as long as its
+    /// The same share, but the key gets at least the amount `min` (or an earlier, larger minimum) as long as its
     /// parent has that much left. The maximum of [`Share::capped`] still applies. Many keys can use up the whole in
-    /// this way, so `least` should be small in comparison.
+    /// this way, so `min` should be small in comparison.
     #[must_use]
-    pub const fn at_least(self, least: usize) -> Self {
-        Self { least: if least > self.least { least } else { self.least }, ..self }
+    pub const fn at_least(self, min: usize) -> Self {
+        Self { min: if min > self.min { min } else { self.min }, ..self }
     }
 
     /// How much more a key may take that holds `held`, if its parent may take `left` more. For amounts that no guard
@@ -53,7 +53,7 @@ impl Share {
         let part = (left as u128 * num).saturating_sub(held as u128 * (den - num)) / den;
         // This is at most `left`, because num <= den.
         let part = usize::try_from(part).unwrap_or(left);
-        let least = self.least.saturating_sub(held).min(left);
-        part.max(least).min(self.most.saturating_sub(held))
+        let min = self.min.saturating_sub(held).min(left);
+        part.max(min).min(self.max.saturating_sub(held))
     }
 }

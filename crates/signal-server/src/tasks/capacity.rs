@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(capacity.allocate(&demand("a", 0, 400), now), Ok(()));
         let later = now + RESERVATION_TIME;
         assert_eq!(capacity.reserve(&[demand("c", 0, 600)], later), Ok(()), "b never started");
-        // An update of a run does not turn its room into a promise.
+        // An update of a run does not turn its room into a reservation.
         assert_eq!(capacity.reserve(&[demand("a", 0, 300)], later), Ok(()));
         assert_eq!(capacity.reserve(&[demand("d", 0, 100)], later + RESERVATION_TIME), Ok(()));
         assert_eq!(capacity.stats().cpu, 500);

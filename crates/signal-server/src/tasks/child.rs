@@ -1,4 +1,4 @@
-//! One run as a child process. Comes in: the orders of its mailbox. Goes out: its reports, and its end: reported when
+//! One run as a child process. Comes in: the orders of its queue. Goes out: its reports, and its end: reported when
 //! the process is gone, so nothing pushes any more. Deliberately absent: the consequences of reports.
 //!
 //! ```text
@@ -75,7 +75,7 @@ pub(super) struct ChildRun {
 }
 
 impl ChildRun {
-    /// Starts a child. `to_message` converts a job of the mailbox to a message.
+    /// Starts a child. `to_message` converts a job of the queue to a message.
     ///
     /// # Errors
     /// There is no such program, or no room for a process.
