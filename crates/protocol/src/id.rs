@@ -209,25 +209,32 @@ macro_rules! text_id {
     };
 }
 
+/// Whether a path of a URL can hold the text as a segment: clients resolve `.` and `..`, also if they are percent-encoded.
+fn is_path_segment(text: &str) -> bool {
+    !matches!(text, "." | "..")
+}
+
 /// Whether a channel name may have the byte (FRM-11): letters, digits, space and 27 marks.
 fn is_channel_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b" !#$%&()+-:;<=.,>?@[]^_{}~\"|".contains(&byte)
 }
 
 text_id! {
-    /// Name of a channel: 1-64 bytes of the 90 characters that FRM-11 allows. The same name in another
-    /// app is another channel.
+    /// Name of a channel: 1-64 bytes of the 90 characters that FRM-11 allows, except `.` and `..`. The same name
+    /// in another app is another channel.
     ChannelName, ErrorName::BadChannelName, |text| {
         (1..=limits::MAX_CHANNEL_NAME_BYTES).contains(&text.len())
             && text.bytes().all(is_channel_name_byte)
+            && is_path_segment(text)
     }
 }
 
 text_id! {
-    /// Key of an app: 1-64 bytes of letters, digits, `_`, `-` and `.`.
+    /// Key of an app: 1-64 bytes of letters, digits, `_`, `-` and `.`, except `.` and `..`.
     Appkey, ErrorName::BadAppkey, |text| {
         (1..=limits::MAX_APPKEY_BYTES).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+            && is_path_segment(text)
     }
 }
 

@@ -44,15 +44,15 @@ macro_rules! texts {
     };
 }
 
-/// The characters of a channel's name (FRM-11).
-pub const CHANNEL_NAME: &str = r#"^[A-Za-z0-9 !#$%&()+:;<=.,>?@\[\]^_{}~"|-]{1,64}$"#;
+/// The form of a channel's name (FRM-11).
+pub const CHANNEL_NAME: &str = r#"^(?!\.{1,2}$)[A-Za-z0-9 !#$%&()+:;<=.,>?@\[\]^_{}~"|-]{1,64}$"#;
 /// A uid in decimal.
 pub const UID: &str = "^(0|[1-9][0-9]{0,19})$";
 const RANDOM: &str = "^[a-z2-7]{20}$";
 
 texts! {
     UserId, UID, "A user: 0 to 2^64-1 in decimal. A client may write an integer up to 2^53-1 instead.";
-    Appkey, "^[A-Za-z0-9_.-]{1,64}$", "Key of an app.";
+    Appkey, r"^(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}$", "Key of an app.";
     ChannelName, CHANNEL_NAME, "Name of a channel.";
     TaskId, "^[A-Za-z0-9_]{1,64}$", "Id of a push task, chosen by the client.";
     Epoch, RANDOM, "One log of a channel's events.";

@@ -498,13 +498,14 @@ fn frm_9_uids() {
 #[test]
 fn frm_11_channel_names_and_appkeys() {
     let long = "x".repeat(65);
-    for name in ["", &long, "a/b", "a\\\\b", "a*b", "a'b", "a`b", "a\\nb", "\\u0000", "房间", "é"]
-    {
+    for name in [
+        "", ".", "..", &long, "a/b", "a\\\\b", "a*b", "a'b", "a`b", "a\\nb", "\\u0000", "房间", "é",
+    ] {
         let frame = call("join", &format!(r#"{{"appkey":"demo","channelName":"{name}"}}"#));
         let wanted = (Some(9), ErrorName::BadChannelName, Some("channelName".to_owned()));
         assert_eq!(refusal(&frame), wanted, "{name}");
     }
-    for key in ["", &long, "a b", "a/b", "é"] {
+    for key in ["", ".", "..", &long, "a b", "a/b", "é"] {
         let frame = call("join", &format!(r#"{{"appkey":"{key}","channelName":"r"}}"#));
         let wanted = (Some(9), ErrorName::BadAppkey, Some("appkey".to_owned()));
         assert_eq!(refusal(&frame), wanted, "{key}");

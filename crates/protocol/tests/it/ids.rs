@@ -143,13 +143,21 @@ fn cids_are_exact_integers() {
 fn frm_11_names() {
     let marks = " !#$%&()+-:;<=.,>?@[]^_{}~\"|";
     for byte in 0..=255u8 {
-        let text = char::from(byte).to_string();
-        let wanted = byte.is_ascii_alphanumeric() || (byte.is_ascii() && marks.contains(&text));
+        // Twice, because a single `.` is no name.
+        let text = format!("{0}a{0}", char::from(byte));
+        let one = char::from(byte).to_string();
+        let wanted = byte.is_ascii_alphanumeric() || (byte.is_ascii() && marks.contains(&one));
         assert_eq!(text.parse::<ChannelName>().is_ok(), wanted, "{text:?}");
         let wanted = byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
         assert_eq!(text.parse::<Appkey>().is_ok(), wanted, "{text:?}");
         let wanted = byte.is_ascii_alphanumeric() || byte == b'_';
         assert_eq!(text.parse::<TaskId>().is_ok(), wanted, "{text:?}");
+    }
+    for text in [".", ".."] {
+        assert!(text.parse::<ChannelName>().is_err() && text.parse::<Appkey>().is_err(), "{text}");
+    }
+    for text in ["...", ".a", "a."] {
+        assert!(text.parse::<ChannelName>().is_ok() && text.parse::<Appkey>().is_ok(), "{text}");
     }
     let (longest, longer) = ("x".repeat(64), "x".repeat(65));
     assert!(longest.parse::<ChannelName>().is_ok());

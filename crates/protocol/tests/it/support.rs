@@ -140,11 +140,12 @@ fn cid() -> impl Strategy<Value = Cid> {
 }
 
 fn appkey() -> impl Strategy<Value = Appkey> {
-    "[A-Za-z0-9_.-]{1,64}".prop_map(|text| text.parse().unwrap())
+    "[A-Za-z0-9_.-]{1,64}".prop_filter_map("no segment of a path", |text| text.parse().ok())
 }
 
 fn channel_name() -> impl Strategy<Value = ChannelName> {
-    r#"[A-Za-z0-9 !#$%&()+\-:;<=.,>?@\[\]^_{}~"|]{1,64}"#.prop_map(|text| text.parse().unwrap())
+    r#"[A-Za-z0-9 !#$%&()+\-:;<=.,>?@\[\]^_{}~"|]{1,64}"#
+        .prop_filter_map("no segment of a path", |text| text.parse().ok())
 }
 
 fn task_id() -> impl Strategy<Value = TaskId> {

@@ -144,12 +144,7 @@ impl PathParams {
     }
 
     fn channel(&self, appkey: Appkey) -> Result<ChannelKey, ApiError> {
-        let name = self.get("channel");
-        // Clients treat these as relative path segments.
-        if matches!(name, "." | "..") {
-            return Err(ErrorName::BadChannelName.into());
-        }
-        let name = name.parse().map_err(|_| ErrorName::BadChannelName)?;
+        let name = self.get("channel").parse().map_err(|_| ErrorName::BadChannelName)?;
         Ok(ChannelKey { appkey, name })
     }
 }

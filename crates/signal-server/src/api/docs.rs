@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use http::Method;
+use lianmai_protocol::message_schemas::CHANNEL_NAME;
 use serde_json::{Value, json};
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
@@ -117,7 +118,7 @@ pub(super) fn takes_query(method: &Method, path: &str) -> bool {
 /// Adds the pattern of a path parameter, and its meaning unless its operation states that.
 fn describe_path_parameter(parameter: &mut Parameter) {
     let (pattern, text) = match parameter.name.as_str() {
-        "appkey" => ("^[A-Za-z0-9_.-]{1,64}$", "The app"),
+        "appkey" => (r"^(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}$", "The app"),
         "channel" => (CHANNEL_NAME, "The name of the channel, percent-encoded"),
         "uid" => (UID, "The user"),
         "id" => ("^[A-Za-z0-9]{1,64}$", "The id"),
@@ -129,8 +130,6 @@ fn describe_path_parameter(parameter: &mut Parameter) {
     parameter.description.get_or_insert_with(|| text.to_owned());
 }
 
-/// The characters of a channel's name.
-const CHANNEL_NAME: &str = r#"^[A-Za-z0-9 !#$%&()+:;<=.,>?@\[\]^_{}~"|-]{1,64}$"#;
 /// Up to 20 digits.
 const UID: &str = "^(0|[1-9][0-9]{0,19})$";
 /// The same, up to 2^64 - 1. The types have the short pattern, which is readable.

@@ -578,6 +578,13 @@ async fn invalid_requests_are_explained() {
             "hasPassed",
             "expiresAt",
         ),
+        (
+            "POST /v1/apps/demo/channels",
+            r#"{"channelName": ".."}"#,
+            400,
+            "invalidParams",
+            "channelName",
+        ),
         ("GET /v1/channels", "", 404, "notFound", ""),
         ("GET /v1/bans", "", 404, "notFound", ""),
     ] {

@@ -259,8 +259,8 @@ async fn list(
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewChannel {
-    /// Its name: 1 to 64 letters, digits, spaces and ``!#$%&()+:;<=.,>?@[]^_{}~"|-``.
-    #[schema(value_type = String, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9 !#$%&()+:;<=.,>?@\\[\\]^_{}~\"|-]{1,64}$")]
+    /// Its name: 1 to 64 letters, digits, spaces and ``!#$%&()+:;<=.,>?@[]^_{}~"|-``, but not `.` or `..`.
+    #[schema(value_type = String, min_length = 1, max_length = 64, pattern = "^(?!\\.{1,2}$)[A-Za-z0-9 !#$%&()+:;<=.,>?@\\[\\]^_{}~\"|-]{1,64}$")]
     channel_name: ChannelName,
     /// Its creator; when absent, the first user that joins.
     #[serde(default)]

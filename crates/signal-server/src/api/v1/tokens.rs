@@ -69,7 +69,7 @@ struct NewToken {
     uid: Option<UserId>,
     /// The only channel; any when absent.
     #[serde(default)]
-    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9 !#$%&()+:;<=.,>?@\\[\\]^_{}~\"|-]{1,64}$")]
+    #[schema(value_type = Option<String>, pattern = "^(?!\\.{1,2}$)[A-Za-z0-9 !#$%&()+:;<=.,>?@\\[\\]^_{}~\"|-]{1,64}$")]
     channel_name: Option<ChannelName>,
     /// What the client may do; everything but `moderate` when absent.
     #[serde(default)]
