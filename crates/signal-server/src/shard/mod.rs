@@ -7,6 +7,7 @@ mod outgoing;
 mod worker;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use lianmai_protocol::{ErrorName, Gen, RpcError};
 use lianmai_signal_engine::task::Claim;
 use lianmai_signal_engine::{
@@ -120,19 +121,16 @@ impl Shards {
         ask(&self.of(route), command).await
     }
 
-    /// Sends a command to all shards.
+    /// Sends a command to all shards at the same time, and waits until all have answered.
     ///
     /// # Errors
-    /// The first error of [`Shards::ask`]: partial answers are not given.
+    /// The first error of [`Shards::ask`] in the order of the shards: partial answers are not given.
     pub(crate) async fn ask_all(
         &self,
         command: &AdminCommand,
     ) -> Result<Vec<AdminReply>, RpcError> {
-        let mut replies = Vec::with_capacity(self.senders.len());
-        for sender in self.senders.iter() {
-            replies.push(ask(sender, command.clone()).await?);
-        }
-        Ok(replies)
+        let asked = self.senders.iter().map(|sender| ask(sender, command.clone()));
+        join_all(asked).await.into_iter().collect()
     }
 
     /// The sum of the counters of all shards; `None` when a shard has ended.

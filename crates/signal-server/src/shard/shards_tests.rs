@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: the sum of what all shards answer.
+//! Proves no rule of the protocol: the sum of what all shards answer, and commands to all of them.
 
 use super::*;
 
@@ -39,4 +39,22 @@ async fn statistics_are_summed_over_all_shards() {
         answer.send(stats(number)).unwrap();
     });
     assert_eq!(shards.stats().await, Some(stats(3)));
+}
+
+#[tokio::test]
+async fn an_error_of_one_shard_does_not_keep_a_command_from_the_others() {
+    let (shards, mailboxes) = Shards::new(2);
+    let command = AdminCommand::LiftBansBy {
+        appkey: "demo".parse().unwrap(),
+        by: lianmai_protocol::UserId(1),
+    };
+    let asking = tokio::spawn(async move { shards.ask_all(&command).await });
+    let replies = [Err(ErrorName::NotStored.into()), Ok(AdminReply::Lifted(1))];
+    for (mut mailbox, reply) in mailboxes.into_iter().zip(replies) {
+        let message = mailbox.recv().await;
+        let Some(ShardMsg::Admin { answer, .. }) = message else { panic!("it was not asked") };
+        answer.send(reply).unwrap();
+    }
+    let error = asking.await.unwrap().unwrap_err();
+    assert_eq!(*error.name(), ErrorName::NotStored);
 }
