@@ -145,7 +145,7 @@ fn rows() -> Vec<ErrorCase> {
             ("demo/channels/none", 404, none),
             ("other/channels/none", 404, "noSuchApp"),
             ("a%20b/channels/none", 404, "noSuchApp"),
-            ("%FF/channels/none", 400, "badChannelName"),
+            ("%FF/channels/none", 404, "noSuchApp"),
             ("demo/channels/a%2Fb", 400, "badChannelName"),
             ("demo/channels/%00", 400, "badChannelName"),
             ("demo/channels/%FF", 400, "badChannelName"),

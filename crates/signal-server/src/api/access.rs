@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, State};
+use axum::extract::{FromRequestParts, MatchedPath, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -17,6 +17,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use lianmai_protocol::{Appkey, ErrorName, TaskId, UserId};
 use lianmai_signal_engine::ChannelKey;
+use percent_encoding::percent_decode_str;
 
 use super::Api;
 use super::answer_body::marked;
@@ -73,6 +74,8 @@ pub(super) struct AppObject<S: RequiredScope>(
 );
 /// Only the operator of the deployment.
 pub(super) struct Root;
+/// The id of an object of the deployment, for its operator.
+pub(super) struct RootObject(pub(super) String);
 
 /// A caller that may see all apps.
 pub(super) struct AllApps;
@@ -129,13 +132,17 @@ fn caller(parts: &Parts) -> Result<&Caller, ApiError> {
 struct PathParams(Vec<(String, String)>);
 
 impl PathParams {
-    async fn of(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        // A path that is not UTF-8 names no channel.
-        let found = RawPathParams::from_request_parts(parts, api).await;
-        let found = found.map_err(|_| ApiError::from(ErrorName::BadChannelName))?;
-        Ok(PathParams(
-            found.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        ))
+    /// Bytes that are not UTF-8 become U+FFFD, which no object has in its name or id: each parameter is refused as
+    /// other wrong ones.
+    fn of(parts: &Parts) -> Self {
+        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let segments = route.split('/').zip(parts.uri.path().split('/'));
+        let params = segments.filter_map(|(name, value)| {
+            let name = name.strip_prefix('{')?.strip_suffix('}')?;
+            let value = percent_decode_str(value).decode_utf8_lossy();
+            Some((name.to_owned(), value.into_owned()))
+        });
+        PathParams(params.collect())
     }
 
     fn get(&self, name: &str) -> &str {
@@ -150,12 +157,11 @@ impl PathParams {
 }
 
 /// The app of a path, if the caller has the scope for it.
-async fn authorize_app(
-    parts: &mut Parts,
+fn authorize_app(
+    parts: &Parts,
     api: &Arc<Api>,
     scope: Scope,
 ) -> Result<(Appkey, PathParams), ApiError> {
-    let params = PathParams::of(parts, api).await;
     let caller = caller(parts)?;
     if !caller.may(scope) {
         let text = match scope {
@@ -165,7 +171,7 @@ async fn authorize_app(
         };
         return Err(ApiError::new(StatusCode::FORBIDDEN, "missingScope", text));
     }
-    let params = params?;
+    let params = PathParams::of(parts);
     let appkey: Appkey = params.get("appkey").parse().map_err(|_| no_such_app(caller))?;
     if !caller.may_access(&appkey) {
         return Err(of_another_app());
@@ -205,7 +211,7 @@ impl<S: RequiredScope> FromRequestParts<Arc<Api>> for App<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let (appkey, _) = authorize_app(parts, api, S::SCOPE).await?;
+        let (appkey, _) = authorize_app(parts, api, S::SCOPE)?;
         Ok(App(appkey, PhantomData))
     }
 }
@@ -214,7 +220,7 @@ impl<S: RequiredScope> FromRequestParts<Arc<Api>> for Channel<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let (appkey, params) = authorize_app(parts, api, S::SCOPE).await?;
+        let (appkey, params) = authorize_app(parts, api, S::SCOPE)?;
         Ok(Channel(params.channel(appkey)?, PhantomData))
     }
 }
@@ -223,7 +229,7 @@ impl<S: RequiredScope> FromRequestParts<Arc<Api>> for Member<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let (appkey, params) = authorize_app(parts, api, S::SCOPE).await?;
+        let (appkey, params) = authorize_app(parts, api, S::SCOPE)?;
         let channel = params.channel(appkey)?;
         let uid = params.get("uid").parse::<UserId>();
         let uid = uid.map_err(|error| ApiError::from(error.name).field("uid"))?;
@@ -235,7 +241,7 @@ impl<S: RequiredScope> FromRequestParts<Arc<Api>> for Task<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let (appkey, params) = authorize_app(parts, api, S::SCOPE).await?;
+        let (appkey, params) = authorize_app(parts, api, S::SCOPE)?;
         let channel = params.channel(appkey)?;
         let task = params.get("task").parse::<TaskId>();
         let task = task.map_err(|_| ApiError::from(ErrorName::BadTask).field("task"))?;
@@ -247,7 +253,7 @@ impl<S: RequiredScope> FromRequestParts<Arc<Api>> for AppObject<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let (appkey, params) = authorize_app(parts, api, S::SCOPE).await?;
+        let (appkey, params) = authorize_app(parts, api, S::SCOPE)?;
         Ok(AppObject(appkey, params.get("id").to_owned(), PhantomData))
     }
 }
@@ -263,6 +269,15 @@ impl FromRequestParts<Arc<Api>> for Root {
                 Err(ApiError::new(StatusCode::FORBIDDEN, "missingScope", text))
             }
         }
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for RootObject {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let Root = Root::from_request_parts(parts, api).await?;
+        Ok(RootObject(PathParams::of(parts).get("id").to_owned()))
     }
 }
 

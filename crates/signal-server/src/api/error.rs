@@ -13,6 +13,9 @@ use serde::Serialize;
 
 use crate::records::DatabaseError;
 
+/// Maximum length of a text of a problem in bytes. Texts may quote the request.
+const MAX_TEXT: usize = 1024;
+
 /// An error as a problem of RFC 9457.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -147,12 +150,17 @@ impl ApiError {
             kind: format!("urn:lianmai:problem:{}", self.name),
             title: in_words(&self.name),
             status: self.status.as_u16(),
-            detail: self.message.to_string(),
+            detail: shortened(&self.message),
             name: self.name.to_string(),
-            field: self.field.clone(),
+            field: self.field.as_deref().map(shortened),
             retry_after_ms: self.retry_after_ms,
         }
     }
+}
+
+/// At most [`MAX_TEXT`] bytes of a text.
+fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
 }
 
 /// `noSuchChannel` as `No such channel`.

@@ -35,7 +35,7 @@ const MAX_KEY: usize = 128;
 const RETENTION_MS: u64 = 24 * 3600 * 1000;
 /// Maximum number of stored answers of one caller: one each second, with some to spare. Most answers are `{}`.
 const MAX_ANSWERS: usize = 100_000;
-/// Maximum size of a stored answer in bytes. Answers to requests that change something are short.
+/// Maximum size of a stored answer in bytes. Only a channel with long attributes has a longer one; problems are short.
 const MAX_ANSWER: usize = 64 * 1024;
 /// Maximum number of requests that run at the same time, including those whose clients have gone. Further ones wait.
 const MAX_RUNNING: usize = 128;
@@ -123,9 +123,11 @@ async fn once(
     }
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     let (parts, body) = response.into_parts();
-    let body = to_bytes(body, MAX_ANSWER).await.unwrap_or_default();
-    let answer = if parts.extensions.get::<HoldsSecret>().is_some() {
-        Some(secret_not_repeated())
+    // Answers to requests that change something are in memory as a whole.
+    let body = to_bytes(body, usize::MAX).await.map_err(|_| ErrorName::InternalError)?;
+    let too_long = body.len() > MAX_ANSWER;
+    let answer = if too_long || parts.extensions.get::<HoldsSecret>().is_some() {
+        Some(not_repeated())
     } else {
         // A request that may succeed later may be repeated.
         let repeatable =
@@ -138,9 +140,10 @@ async fn once(
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 
-/// The answer to a repeated request whose first answer held a secret.
-fn secret_not_repeated() -> (u16, String) {
-    let text = "The request took effect before, and its answer held a secret, which is told once.";
+/// The answer to a repeated request whose first answer held a secret, or was too long.
+fn not_repeated() -> (u16, String) {
+    let text = "The request took effect before, and its answer is not kept: it held a secret, which is told once, or was \
+                too long.";
     ApiError::new(StatusCode::CONFLICT, "idempotencyAnswerNotKept", text).text()
 }
 

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::{ApiResult, Done, done, secret_response};
 use crate::api::Api;
-use crate::api::access::{Admin, App, AppObject, Root};
+use crate::api::access::{Admin, App, AppObject, Root, RootObject};
 use crate::api::error::{ApiError, json};
 use crate::api::extract::{Json, optional_whole_number};
 use crate::api::keys::{ApiKey, Scope};
@@ -183,11 +183,7 @@ async fn create_for_all(
     delete, path = "/v1/keys/{id}", operation_id = "revokeGlobalKey", tag = "keys", params(("id" = String, Path, description = "The id of the key")),
     responses((status = 200, body = Done))
 )]
-async fn revoke_for_all(
-    State(api): State<Arc<Api>>,
-    _: Root,
-    axum::extract::Path(id): axum::extract::Path<String>,
-) -> ApiResult {
+async fn revoke_for_all(State(api): State<Arc<Api>>, RootObject(id): RootObject) -> ApiResult {
     api.service.revoke_key(None, &id).await?;
     Ok(done())
 }
