@@ -313,8 +313,8 @@ mod tests {
     /// Proves no rule of the protocol: the content of a push record.
     #[test]
     fn every_slot_has_one_stored_kind() {
-        let told = MediaKind::ALL.iter().filter(|kind| **kind != MediaKind::Video);
-        let slots: Vec<_> = told.filter_map(slot_of).collect();
+        let stored = MediaKind::ALL.iter().filter(|kind| **kind != MediaKind::Video);
+        let slots: Vec<_> = stored.filter_map(slot_of).collect();
         assert_eq!(slots, [0, 1, 2]);
     }
 }

@@ -220,15 +220,15 @@ impl Channel {
             self.flows.levels.remove(&key);
             return;
         };
-        let told = self.flows.levels.get(&key);
+        let announced = self.flows.levels.get(&key);
         // No notice follows the end of a channel.
-        if self.closed || level == told.map_or(0, |(level, _)| *level) {
+        if self.closed || level == announced.map_or(0, |(level, _)| *level) {
             return;
         }
-        let told_at = told.map(|(_, at)| *at);
+        let announced_at = announced.map(|(_, at)| *at);
         let receivers = self.receivers(key);
         let wait_ms = LEVEL_MS.max(receivers.len() as u64 * LEVEL_MS_EACH);
-        if told_at.is_some_and(|at| now.since(at) < wait_ms) {
+        if announced_at.is_some_and(|at| now.since(at) < wait_ms) {
             self.flows.later.insert(key);
             if !std::mem::replace(&mut self.flows.is_armed, true) {
                 cx.arm_in(LEVEL_MS, Timer::Levels(self.id));

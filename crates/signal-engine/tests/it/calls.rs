@@ -63,11 +63,11 @@ pub(crate) fn close_channel(hold_s: u32) -> Call {
     Call::CloseChannel(CloseChannel { hold_s, reason: None })
 }
 
-pub(crate) fn say(data: &str) -> Call {
+pub(crate) fn send_message(data: &str) -> Call {
     Call::SendMessage(SendMessage { data: data.to_owned(), to: None })
 }
 
-pub(crate) fn tell(to: &[u64], data: &str) -> Call {
+pub(crate) fn send_to(to: &[u64], data: &str) -> Call {
     let to = to.iter().copied().map(UserId).collect();
     Call::SendMessage(SendMessage { data: data.to_owned(), to: Some(to) })
 }

@@ -164,7 +164,7 @@ impl Crowd {
         let honest = self.limited.range(..=ConnId(MEMBERS)).next();
         assert_eq!(honest, None, "another member is refused");
         for uid in 1..=MEMBERS {
-            assert!(self.call(ConnId(uid), say("hello")), "{uid} may speak");
+            assert!(self.call(ConnId(uid), send_message("hello")), "{uid} may speak");
         }
     }
 }
@@ -179,7 +179,7 @@ fn big(uid: u64) -> Entry {
 #[test]
 fn long_messages_are_charged_by_length() {
     let mut crowd = Crowd::new();
-    crowd.attack(30, |_| entry(900), |_| say(&"y".repeat(8_000)));
+    crowd.attack(30, |_| entry(900), |_| send_message(&"y".repeat(8_000)));
     assert!(crowd.sent < 30 * 31_000 + 60_000, "{} bytes", crowd.sent);
     crowd.assert_undisturbed();
 }
@@ -203,7 +203,7 @@ fn repeated_parts_of_an_event_are_charged() {
 /// Proves IDS-9.
 #[test]
 fn a_new_membership_gets_no_new_burst() {
-    let turn = |n: u64| if n % 5 < 4 { say(&"y".repeat(8_000)) } else { leave() };
+    let turn = |n: u64| if n % 5 < 4 { send_message(&"y".repeat(8_000)) } else { leave() };
     let mut crowd = Crowd::new();
     crowd.attack(30, |_| big(900), turn);
     assert!(crowd.sent < 30 * 31_000 + 60_000, "{} bytes", crowd.sent);
@@ -214,7 +214,7 @@ fn a_new_membership_gets_no_new_burst() {
 /// Proves IDS-9.
 #[test]
 fn an_address_owes_the_debts_of_its_members() {
-    let turn = |n: u64| if n % 5 < 4 { say(&"y".repeat(8_000)) } else { leave() };
+    let turn = |n: u64| if n % 5 < 4 { send_message(&"y".repeat(8_000)) } else { leave() };
     let mut crowd = Crowd::new();
     crowd.attack(60, |n| big(10_000 + n).from(9), turn);
     assert!(crowd.refused_join > 0 && crowd.sent < 60 * 65_000 + (1 << 20), "{}", crowd.sent);
@@ -233,11 +233,11 @@ fn a_busy_channel_refuses_the_loudest_members_first() {
     let mut before = 0;
     for _ in 0..20 {
         for conn in &loud {
-            while crowd.call(*conn, say(&text)) {}
+            while crowd.call(*conn, send_message(&text)) {}
         }
         before = before.max(crowd.sent);
         for uid in 1..=MEMBERS {
-            assert!(crowd.call(ConnId(uid), say("a word")), "{uid} may speak");
+            assert!(crowd.call(ConnId(uid), send_message("a word")), "{uid} may speak");
         }
         crowd.pass(250);
     }
@@ -253,13 +253,13 @@ fn members_within_their_rate_are_not_refused() {
     let text = "a usual remark of some length, as people make them";
     for conn in 1..=MEMBERS {
         for _ in 0..40 {
-            assert!(crowd.call(ConnId(conn), say(text)));
+            assert!(crowd.call(ConnId(conn), send_message(text)));
         }
     }
     for round in 0..60 {
         crowd.pass(50);
         for conn in 1..=MEMBERS {
-            assert!(crowd.call(ConnId(conn), say(text)), "round {round}");
+            assert!(crowd.call(ConnId(conn), send_message(text)), "round {round}");
         }
     }
     // All members leave from one address, and come back to send messages.
@@ -268,7 +268,7 @@ fn members_within_their_rate_are_not_refused() {
         let first = crowd.last_conn + 1 - MEMBERS;
         for conn in first..first + MEMBERS {
             for _ in 0..5 {
-                assert!(crowd.call(ConnId(conn), say(text)), "round {round}");
+                assert!(crowd.call(ConnId(conn), send_message(text)), "round {round}");
             }
             assert!(crowd.call(ConnId(conn), leave()));
         }
@@ -276,7 +276,7 @@ fn members_within_their_rate_are_not_refused() {
             let conn = crowd.join(entry(uid));
             assert!(!crowd.is_closed(conn), "round {round}");
             for _ in 0..30 {
-                assert!(crowd.call(conn, say(text)), "round {round}");
+                assert!(crowd.call(conn, send_message(text)), "round {round}");
             }
         }
     }

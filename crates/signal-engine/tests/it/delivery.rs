@@ -17,9 +17,9 @@ fn all_members_get_every_event_once_in_the_same_order() {
     w.advance(100);
     w.skip_received();
     w.push_url(a, "");
-    w.ok(b, say("hello"));
+    w.ok(b, send_message("hello"));
     w.ok(a, mute("audio"));
-    w.ok(c, say("from the dark"));
+    w.ok(c, send_message("from the dark"));
     w.advance(100);
     // World compares the texts byte by byte; here the point is that none is missing.
     let expected = [
@@ -44,14 +44,14 @@ fn the_first_event_is_sent_at_once_and_a_burst_as_one_shared_frame() {
     let c = w.join(3);
     w.advance(1_000);
     w.skip_received();
-    w.ok(a, say("one"));
+    w.ok(a, send_message("one"));
     assert_eq!(w.new_events(b), ["message 1 one"], "the first after a pause does not wait");
     let frames = |w: &World, client: Client| w.conns[&client.0].frames.len();
     let before = frames(&w, b);
-    w.ok(a, say("two"));
-    w.ok(a, say("three"));
+    w.ok(a, send_message("two"));
+    w.ok(a, send_message("three"));
     w.advance(5);
-    w.ok(a, say("four"));
+    w.ok(a, send_message("four"));
     w.advance(14);
     assert_eq!(frames(&w, b), before, "the burst waits for the interval");
     w.advance(1);
@@ -73,7 +73,7 @@ fn an_event_shares_one_buffer_between_receivers() {
     let mut w = World::new();
     let clients: Vec<Client> = (1..=20).map(|uid| w.join(uid)).collect();
     w.advance(1_000);
-    w.ok(clients[0], say("x"));
+    w.ok(clients[0], send_message("x"));
     let pointers: BTreeSet<_> = clients[1..]
         .iter()
         .map(|client| w.conns[&client.0].frames.last().expect("one").as_ptr())
@@ -89,8 +89,8 @@ fn an_answer_follows_its_events_and_has_the_last_seq() {
     let b = w.join(2);
     w.advance(1_000);
     w.skip_received();
-    w.ok(b, say("before"));
-    w.ok(b, say("waits"));
+    w.ok(b, send_message("before"));
+    w.ok(b, send_message("waits"));
     // The answer to `a` may not overtake the event of `b` that still waits for the flush.
     let answer = w.ok(a, publish(""));
     let order = [
@@ -115,12 +115,12 @@ fn a_newcomer_inside_a_batch_gets_the_remainder_only() {
     let b = w.join(2);
     w.advance(1_000);
     w.skip_received();
-    w.ok(a, say("one"));
-    w.ok(a, say("two"));
+    w.ok(a, send_message("one"));
+    w.ok(a, send_message("two"));
     let c = w.admit(entry(3).audience());
-    w.ok(a, say("three"));
+    w.ok(a, send_message("three"));
     let d = w.join(4);
-    w.ok(a, say("four"));
+    w.ok(a, send_message("four"));
     w.advance(20);
     assert_eq!(
         w.new_events(b),
@@ -140,8 +140,8 @@ fn ping_answers_the_head_after_every_event_up_to_it() {
     let b = w.join(2);
     w.advance(1_000);
     w.skip_received();
-    w.ok(a, say("one"));
-    w.ok(a, say("two"));
+    w.ok(a, send_message("one"));
+    w.ok(a, send_message("two"));
     let pong: Pong = serde_json::from_value(w.ok(b, ping())).expect("pong");
     assert_eq!(w.log(b), ["message 1 one", "message 1 two", "ping ok"]);
     assert_eq!(pong.seq, w.joined(b).seq + 2);
@@ -186,7 +186,7 @@ fn elements_after_one_that_ended_the_membership_are_ignored() {
     let b = w.join(2);
     w.advance(100);
     w.skip_received();
-    let first = w.batch(b, vec![say("bye"), leave(), say("ghost")]);
+    let first = w.batch(b, vec![send_message("bye"), leave(), send_message("ghost")]);
     assert!(w.answer(b, first + 1).is_some());
     assert_eq!(w.answer(b, first + 2), None);
     w.text(b, "{}");
@@ -204,7 +204,7 @@ fn a_burst_longer_than_a_frame_is_sent_as_several_frames_in_order() {
     w.skip_received();
     let data = "x".repeat(8_000);
     for _ in 0..50 {
-        w.ok(a, say(&data));
+        w.ok(a, send_message(&data));
     }
     w.advance(20);
     assert_eq!(w.new_events(b).len(), 50);
@@ -224,7 +224,7 @@ fn no_event_waits_longer_than_the_flush_interval() {
     for step in [0, 3, 3, 7, 20, 1, 1, 40, 19, 1, 5, 100, 2] {
         w.advance(step);
         said.push(w.now.mono);
-        w.ok(a, say("tick"));
+        w.ok(a, send_message("tick"));
     }
     w.advance(100);
     let heard = &w.conns[&b.0].events[start..];

@@ -32,7 +32,7 @@ fn rst_1_a_drain_notifies_serves_and_closes_members_gradually() {
     }
     assert_eq!(w.refusal(entry(99)), ErrorName::Draining);
     w.advance(900);
-    w.ok(clients[39], say("served"));
+    w.ok(clients[39], send_message("served"));
     let (resumed, _) = w.resume(clients[38]);
     assert!(matches!(w.notices(resumed)[..], [Notice::ServerRestarting(_)]), "RES-6");
     let mut open = 40;
@@ -88,9 +88,9 @@ fn rst_2_the_next_process_continues_where_the_last_one_ended() {
     w.drop_socket(gone);
     w.advance(12_000);
     w.ok(b, ping());
-    w.ok(a, tell(&[3], "for three"));
+    w.ok(a, send_to(&[3], "for three"));
     w.input(Input::Drain(PLAN));
-    let id = w.send(a, say("last words"));
+    let id = w.send(a, send_message("last words"));
     w.advance(5_000);
     w.start_again();
     assert_eq!(w.may_push(generation), Ok(()));
@@ -98,9 +98,9 @@ fn rst_2_the_next_process_continues_where_the_last_one_ended() {
     w.advance(2_000);
     let (a, resumed) = w.resume(a);
     assert_eq!((resumed.outcome, resumed.replayed), (Outcome::Replayed, 0));
-    w.send_as(a, id, say("last words"));
+    w.send_as(a, id, send_message("last words"));
     assert!(w.answer(a, id).expect("answered").is_ok(), "IDS-7: from memory");
-    w.ok(a, say("first words"));
+    w.ok(a, send_message("first words"));
     let (b, resumed) = w.resume(b);
     assert_eq!((resumed.outcome, resumed.replayed), (Outcome::Replayed, 1), "and nothing twice");
     assert_eq!(w.new_events(b), ["message 1 first words"]);
@@ -135,7 +135,7 @@ fn rst_2_accepted_commands_run_exactly_once_across_a_hand_over() {
     let b = w.admit(entry(2).app("creator"));
     w.issuer = Issuer::Hold;
     let publish_id = w.send(a, publish("video"));
-    let held = w.send(a, say("behind"));
+    let held = w.send(a, send_message("behind"));
     w.advance(100);
     w.skip_received();
     w.input(Input::Drain(PLAN));
@@ -145,7 +145,7 @@ fn rst_2_accepted_commands_run_exactly_once_across_a_hand_over() {
     w.start_again();
     let (a, _) = w.resume(a);
     w.send_as(a, publish_id, publish("video"));
-    w.send_as(a, held, say("behind"));
+    w.send_as(a, held, send_message("behind"));
     assert!(w.answer(a, publish_id).expect("answered").is_ok());
     assert!(w.answer(a, held).expect("answered").is_ok());
     let (b, _) = w.resume(b);

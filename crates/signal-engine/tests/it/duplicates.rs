@@ -253,10 +253,10 @@ fn the_same_join_again_starts_with_nothing_pending() {
     let first = w.admit(entry(1).join_id(SECRET));
     w.issuer = Issuer::Hold;
     w.send(first, publish(""));
-    w.send(first, say("held"));
+    w.send(first, send_message("held"));
     let again = w.admit(entry(1).join_id(SECRET));
     w.skip_received();
-    w.ok(again, say("not held"));
+    w.ok(again, send_message("not held"));
     w.issue();
     w.advance(20);
     assert_eq!(w.log(again), ["message 1 not held", "sendMessage ok"]);

@@ -62,7 +62,7 @@ fn the_event_after_a_snapshot_has_the_next_number() {
     w.ok(a, mute("video"));
     let b = w.join(2);
     let seq = w.joined(b).seq;
-    w.ok(a, say("next"));
+    w.ok(a, send_message("next"));
     w.advance(100);
     let events = &w.conns[&b.0].events;
     assert_eq!(events[0].seq, seq + 1);
@@ -255,7 +255,7 @@ fn a_second_join_on_a_joined_connection_is_refused() {
         w.send_as(a, id, again());
         assert_eq!(w.error(a, id), ErrorName::AlreadyJoined);
     }
-    w.ok(a, say("goes on"));
+    w.ok(a, send_message("goes on"));
     w.issuer = Issuer::Hold;
     w.send(a, publish("audio"));
     assert_eq!(w.err(a, again()), ErrorName::AlreadyJoined, "it does not wait");
@@ -284,10 +284,10 @@ fn member_count_comes_at_most_once_a_second_and_only_when_changed() {
         w.advance(100);
     }
     w.advance(1_000);
-    let told = counts(&w)[start..].to_vec();
-    assert!((2..=4).contains(&told.len()), "{told:?}");
-    assert!(told.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 1_000), "{told:?}");
-    assert_eq!(told.last().expect("one").1, 31);
+    let sent = counts(&w)[start..].to_vec();
+    assert!((2..=4).contains(&sent.len()), "{sent:?}");
+    assert!(sent.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 1_000), "{sent:?}");
+    assert_eq!(sent.last().expect("one").1, 31);
     // A member that joins and leaves within the second was told a count: the next count is sent to all.
     let d = w.admit(entry(50).audience());
     w.ok(d, leave());
@@ -312,11 +312,11 @@ fn not_1_every_member_is_told_the_latest_member_count() {
     let d = w.join(5);
     w.ok(d, leave());
     w.advance(3_000);
-    let told = w.conns[&c.0].notices.iter().rev().find_map(|(_, notice)| match notice {
+    let sent = w.conns[&c.0].notices.iter().rev().find_map(|(_, notice)| match notice {
         Notice::MemberCount(count) => Some(count.count),
         _ => None,
     });
-    assert_eq!(told, Some(3));
+    assert_eq!(sent, Some(3));
 }
 
 /// Proves no rule of the protocol: the engine is a function of its inputs.

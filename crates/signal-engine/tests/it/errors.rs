@@ -42,8 +42,14 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
 
 /// Every call: about members that exist, about others, and with unknown words.
 fn every_call() -> Vec<Call> {
-    let mut calls = vec![leave(), ping(), say("x"), say(&"x".repeat(9_000)), tell(&[2, 9], "x")];
-    calls.push(tell(&(0..65).collect::<Vec<_>>(), "x"));
+    let mut calls = vec![
+        leave(),
+        ping(),
+        send_message("x"),
+        send_message(&"x".repeat(9_000)),
+        send_to(&[2, 9], "x"),
+    ];
+    calls.push(send_to(&(0..65).collect::<Vec<_>>(), "x"));
     for kind in ["", "audio", "screenShare", "smell"] {
         calls.extend([publish(kind), unpublish(kind), mute(kind), unmute(kind)]);
         for uid in [1, 2, 3, 9] {
@@ -120,7 +126,7 @@ fn met_1_no_method_is_answered_with_an_error_that_it_does_not_have() {
                 }
                 let id = w.send(client, call.clone());
                 // The same id with another content; then the call that may overtake it.
-                w.send_as(client, id, say("another"));
+                w.send_as(client, id, send_message("another"));
                 if how == 3 {
                     w.send(client, call.clone());
                     w.send(client, leave());
@@ -206,8 +212,8 @@ fn kic_1_a_kicked_member_gets_the_reason_its_events_and_the_close() {
     w.advance(100);
     w.skip_received();
     w.ok(m, kick(2, 60));
-    let told = ["~kicked", "streamRemoved 2 video", "clientLeave 2 kicked", "~closing kicked"];
-    assert_eq!(w.log(b), told);
+    let expected = ["~kicked", "streamRemoved 2 video", "clientLeave 2 kicked", "~closing kicked"];
+    assert_eq!(w.log(b), expected);
 }
 
 /// Proves LEA-3, RST-5.
@@ -223,9 +229,9 @@ fn lea_3_a_command_that_is_being_stored_is_answered_before_the_leave() {
     w.send(m, leave());
     w.disk.mode = DiskMode::AtOnce;
     w.write_held();
-    let told =
+    let expected =
         ["clientLeave 2 kicked", "kick ok", "clientLeave 1 left", "leave ok", "~closing left"];
-    assert_eq!(w.log(m), told);
+    assert_eq!(w.log(m), expected);
     assert_eq!(w.closed(b), Some(CloseCode::KICKED));
 }
 
@@ -239,9 +245,9 @@ fn msg_2_a_message_to_all_is_delivered_to_nobody_by_name() {
         let sent: MessageSent = serde_json::from_value(w.ok(a, call)).expect("sent");
         sent.delivered
     };
-    assert_eq!(delivered(say("to all")), 0);
-    assert_eq!(delivered(tell(&[], "to nobody")), 0);
-    assert_eq!(delivered(tell(&[2], "to one")), 1);
+    assert_eq!(delivered(send_message("to all")), 0);
+    assert_eq!(delivered(send_to(&[], "to nobody")), 0);
+    assert_eq!(delivered(send_to(&[2], "to one")), 1);
 }
 
 /// Proves IDS-5, MET-2.
@@ -253,7 +259,7 @@ fn ids_5_the_thirty_third_is_refused_and_had_no_effect() {
     w.issuer = Issuer::Hold;
     w.send(a, publish("audio"));
     for n in 1..32 {
-        w.send(a, say(&n.to_string()));
+        w.send(a, send_message(&n.to_string()));
     }
     let over = w.send(a, mute("audio"));
     assert_eq!(w.error(a, over), ErrorName::TooManyInFlight);
@@ -330,11 +336,11 @@ fn lea_3_a_leave_supersedes_what_waits_behind_a_write() {
     w.skip_received();
     w.disk.mode = DiskMode::Hold;
     w.send(m, kick(2, 60));
-    w.send(m, say("never"));
+    w.send(m, send_message("never"));
     w.send(m, leave());
     w.disk.mode = DiskMode::AtOnce;
     w.write_held();
-    let told = [
+    let expected = [
         "clientLeave 2 kicked",
         "kick ok",
         "sendMessage !superseded",
@@ -342,5 +348,5 @@ fn lea_3_a_leave_supersedes_what_waits_behind_a_write() {
         "leave ok",
         "~closing left",
     ];
-    assert_eq!(w.log(m), told);
+    assert_eq!(w.log(m), expected);
 }

@@ -126,15 +126,15 @@ fn methods_that_this_version_does_not_serve_are_not_found() {
 #[test]
 fn ids_1_ids_strictly_increase_and_pings_do_not_count() {
     let (mut w, a) = scene();
-    w.send_as(a, 5, say("five"));
-    w.send_as(a, 5, say("five again"));
+    w.send_as(a, 5, send_message("five"));
+    w.send_as(a, 5, send_message("five again"));
     assert_eq!(w.error(a, 5), ErrorName::IdReuse);
-    w.send_as(a, 4, say("four"));
+    w.send_as(a, 4, send_message("four"));
     assert_eq!(w.error(a, 4), ErrorName::IdTooOld);
     w.send_as(a, 100, ping());
     w.send_as(a, 3, ping());
     assert!(w.answer(a, 3).expect("answered").is_ok());
-    w.send_as(a, 6, say("six"));
+    w.send_as(a, 6, send_message("six"));
     w.advance(20);
     assert_eq!(w.new_events(a), ["message 1 five", "message 1 six"]);
 }
@@ -143,10 +143,10 @@ fn ids_1_ids_strictly_increase_and_pings_do_not_count() {
 #[test]
 fn ids_2_the_same_command_again_gets_its_answer_again() {
     let (mut w, a) = scene();
-    w.send_as(a, 5, say("five"));
+    w.send_as(a, 5, send_message("five"));
     let answer = w.answer(a, 5);
-    w.send_as(a, 6, say("six"));
-    w.send_as(a, 5, say("five"));
+    w.send_as(a, 6, send_message("six"));
+    w.send_as(a, 5, send_message("five"));
     assert_eq!(w.answer(a, 5), answer);
     w.send_as(a, 7, subscribe(9, "audio"));
     w.send_as(a, 7, subscribe(9, "audio"));
@@ -155,7 +155,7 @@ fn ids_2_the_same_command_again_gets_its_answer_again() {
     assert_eq!(w.new_events(a), ["message 1 five", "message 1 six"]);
     // Answers that the client has confirmed are forgotten.
     w.text(a, r#"{"jsonrpc":"2.0","id":8,"ack":6,"method":"ping"}"#);
-    w.send_as(a, 5, say("five"));
+    w.send_as(a, 5, send_message("five"));
     assert_eq!(w.error(a, 5), ErrorName::IdTooOld);
 }
 
@@ -163,7 +163,7 @@ fn ids_2_the_same_command_again_gets_its_answer_again() {
 #[test]
 fn ids_2_a_repeat_is_the_same_to_the_byte() {
     let (mut w, a) = scene();
-    let say = |id: u64, params: &str| {
+    let raw_message = |id: u64, params: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"sendMessage","params":{params}}}"#)
     };
     let first = r#"{"data":"x","later":1}"#;
@@ -172,10 +172,10 @@ fn ids_2_a_repeat_is_the_same_to_the_byte() {
         .enumerate()
     {
         let id = 10 + n as u64;
-        w.text(a, say(id, first));
-        w.text(a, say(id, other));
+        w.text(a, raw_message(id, first));
+        w.text(a, raw_message(id, other));
         assert_eq!(w.error(a, id), ErrorName::IdReuse, "{other}");
-        w.text(a, say(id, first));
+        w.text(a, raw_message(id, first));
         assert!(w.answer(a, id).expect("answered").is_ok());
     }
     // Text around the parameters makes no difference, and neither does the form of absent parameters.
@@ -195,10 +195,10 @@ fn ids_2_a_repeat_is_the_same_to_the_byte() {
 #[test]
 fn ids_7_repeats_above_the_rate_get_the_stored_answer_and_then_a_close() {
     let (mut w, a) = scene();
-    w.send_as(a, 5, say("five"));
+    w.send_as(a, 5, send_message("five"));
     let answer = w.answer(a, 5);
     for _ in 0..139 {
-        w.send_as(a, 5, say("five"));
+        w.send_as(a, 5, send_message("five"));
         assert_eq!(w.answer(a, 5), answer);
     }
     assert_eq!(w.closed(a), Some(lianmai_protocol::CloseCode::RATE_LIMITED));
@@ -210,7 +210,7 @@ fn a_refused_command_settles_its_id() {
     let (mut w, a) = scene();
     w.send_as(a, 5, subscribe(9, "audio"));
     assert_eq!(w.error(a, 5), ErrorName::NoSuchMember);
-    w.send_as(a, 5, say("retry"));
+    w.send_as(a, 5, send_message("retry"));
     assert_eq!(w.error(a, 5), ErrorName::IdReuse);
     w.advance(20);
     assert!(w.new_events(a).is_empty());
@@ -235,10 +235,10 @@ fn a_request_that_cannot_be_decoded_or_comes_too_fast_does_not_use_its_id_up() {
     // A method that is known but not offered was decoded.
     w.text(a, raw(6, r#""method":"deleteTasks","params":{"taskIds":[]}"#));
     assert_eq!(w.error(a, 6), ErrorName::MethodNotFound);
-    w.send_as(a, 6, say("again"));
+    w.send_as(a, 6, send_message("again"));
     assert_eq!(w.error(a, 6), ErrorName::IdReuse);
     while w.ask(a, ping()).is_ok() {}
-    w.send_as(a, 2_000, say("too fast"));
+    w.send_as(a, 2_000, send_message("too fast"));
     assert_eq!(w.error(a, 2_000), ErrorName::RateLimited);
     w.advance(1_000);
     w.ok_at(a, 2_000);
@@ -247,7 +247,7 @@ fn a_request_that_cannot_be_decoded_or_comes_too_fast_does_not_use_its_id_up() {
 impl World {
     #[track_caller]
     fn ok_at(&mut self, client: Client, id: u64) {
-        self.send_as(client, id, say("fine"));
+        self.send_as(client, id, send_message("fine"));
         assert!(self.answer(client, id).expect("answered").is_ok());
     }
 }

@@ -17,7 +17,7 @@ fn world() -> World {
 }
 
 /// The entries since the last call, in words: the member, the step, and the publisher.
-fn told(w: &mut World) -> Vec<String> {
+fn new_entries(w: &mut World) -> Vec<String> {
     let words = std::mem::take(&mut w.disk.history).into_iter().map(|(_, record)| {
         let (uid, of) = record.uids();
         let name = |uid: Option<UserId>| uid.map_or(String::new(), |uid| format!(" {uid}"));
@@ -83,7 +83,7 @@ fn the_history_shows_how_a_viewer_came_to_see_a_publisher() {
         "unsubscribed 2 1",
         "playCut 2 1",
     ];
-    assert_eq!(told(&mut w), line);
+    assert_eq!(new_entries(&mut w), line);
     w.may_play(stream, mid).unwrap_err();
     w.drop_socket(b);
     let (b, _) = w.resume(b);
@@ -103,7 +103,7 @@ fn the_history_shows_how_a_viewer_came_to_see_a_publisher() {
         "memberLeft 2 left",
         "channelEnded",
     ];
-    assert_eq!(told(&mut w), line);
+    assert_eq!(new_entries(&mut w), line);
     w.audit();
 }
 
@@ -116,7 +116,7 @@ fn figures_of_both_sides_are_recorded_each_minute_and_at_the_end() {
     let mid = w.mid(b);
     w.may_push(stream).unwrap();
     w.may_play(stream, mid).unwrap();
-    told(&mut w);
+    new_entries(&mut w);
     for _ in 0..33 {
         look(&mut w, stream, &[mid]);
         w.ok(a, ping());
@@ -124,7 +124,7 @@ fn figures_of_both_sides_are_recorded_each_minute_and_at_the_end() {
     }
     let first = qualities(&w);
     let line = ["levelChanged 2 1 =1", "levelChanged 1 =1", "quality 1", "quality 2 1"];
-    assert_eq!(told(&mut w), line);
+    assert_eq!(new_entries(&mut w), line);
     let steady = Some(FigureRange { least: 1_000, mean: 1_000, most: 1_000 });
     for (quality, direction) in first.iter().zip([Direction::Push, Direction::Pull]) {
         assert_eq!((&quality.direction, quality.carries.as_str()), (&direction, "av"));
@@ -136,11 +136,11 @@ fn figures_of_both_sides_are_recorded_each_minute_and_at_the_end() {
     w.ok(a, Call::Report(Report { dir: ReportDir::Push, kind, data, uid: None }));
     // The player disconnects.
     look(&mut w, stream, &[]);
-    assert_eq!(told(&mut w), ["quality 2 1", "playEnded 2 1"]);
+    assert_eq!(new_entries(&mut w), ["quality 2 1", "playEnded 2 1"]);
     w.ok(a, unpublish(""));
     let last = qualities(&w);
     let line = ["streamRemoved 1", "streamRemoved 1", "quality 1", "pushCut 1"];
-    assert_eq!(told(&mut w), line);
+    assert_eq!(new_entries(&mut w), line);
     let client = last[0].client.as_ref().unwrap();
     assert_eq!((client.reports, client.kbps.map(|kbps| kbps.mean)), (1, Some(900)));
     w.audit();
@@ -150,16 +150,20 @@ fn figures_of_both_sides_are_recorded_each_minute_and_at_the_end() {
 fn a_write_of_a_member_contains_its_history_entries() {
     let mut w = world();
     let a = w.join(1);
-    told(&mut w);
+    new_entries(&mut w);
     w.disk.mode = DiskMode::Hold;
     w.push_url(a, "audio");
-    assert!(told(&mut w).is_empty());
+    assert!(new_entries(&mut w).is_empty());
     w.disk.mode = DiskMode::AtOnce;
     w.crash();
     let (a, _) = w.resume(a);
-    assert_eq!(told(&mut w), ["restarted", "connected 1"], "the publication was never written");
+    assert_eq!(
+        new_entries(&mut w),
+        ["restarted", "connected 1"],
+        "the publication was never written"
+    );
     w.ok(a, leave());
-    assert_eq!(told(&mut w), ["memberLeft 1 left", "channelEnded"]);
+    assert_eq!(new_entries(&mut w), ["memberLeft 1 left", "channelEnded"]);
 }
 
 #[test]
@@ -170,7 +174,7 @@ fn a_process_records_all_open_figures_when_it_ends() {
     w.may_push(stream).unwrap();
     look(&mut w, stream, &[]);
     look(&mut w, stream, &[]);
-    told(&mut w);
+    new_entries(&mut w);
     w.input(Input::Drain(DrainPlan {
         notice_ms: 100,
         freeze_ms: 1_000,
@@ -180,23 +184,23 @@ fn a_process_records_all_open_figures_when_it_ends() {
     }));
     w.advance(2_000);
     assert_eq!(w.drained, Some(true));
-    assert_eq!(told(&mut w), ["disconnected 1", "quality 1"]);
+    assert_eq!(new_entries(&mut w), ["disconnected 1", "quality 1"]);
 }
 
 #[test]
 fn the_history_limits_the_steps_of_a_busy_member() {
     let mut w = world();
     let a = w.join(1);
-    told(&mut w);
+    new_entries(&mut w);
     for _ in 0..130 {
         w.advance(60);
         w.err(a, subscribe(9, "video"));
     }
-    let refused = told(&mut w);
+    let refused = new_entries(&mut w);
     assert_eq!(refused.len(), 120, "{refused:?}");
     w.advance_alive(60_000, &[a]);
     w.ok(a, mute("audio"));
-    assert_eq!(told(&mut w), ["missed 1 *10", "muted 1"]);
+    assert_eq!(new_entries(&mut w), ["missed 1 *10", "muted 1"]);
     w.audit();
 }
 
@@ -206,6 +210,6 @@ fn a_disabled_history_records_nothing() {
     let a = w.join(1);
     w.push_url(a, "");
     w.ok(a, leave());
-    assert!(told(&mut w).is_empty());
+    assert!(new_entries(&mut w).is_empty());
     assert!(!w.disk.journal.is_empty());
 }

@@ -245,7 +245,7 @@ fn commands_have_a_burst_of_40_and_20_a_second() {
     let mut w = World::new();
     let a = w.join(1);
     for n in 0..40 {
-        w.ok(a, tell(&[], &n.to_string()));
+        w.ok(a, send_to(&[], &n.to_string()));
     }
     let error = w.ask(a, ping()).expect_err("too many");
     assert_eq!(error.name(), &ErrorName::RateLimited);
@@ -272,9 +272,9 @@ fn a_rate_limited_command_has_no_effect() {
     for _ in 0..40 {
         w.ok(a, ping());
     }
-    assert_eq!(w.err(a, say("too fast")), ErrorName::RateLimited);
+    assert_eq!(w.err(a, send_message("too fast")), ErrorName::RateLimited);
     w.advance(50);
-    w.ok(a, say("in time"));
+    w.ok(a, send_message("in time"));
     w.advance(20);
     assert_eq!(w.new_events(b), ["message 1 in time"]);
 }
@@ -357,11 +357,11 @@ fn ids_6_a_command_costs_one_more_unit_per_kib_of_parameters() {
     let a = w.join(1);
     let long = "x".repeat(7 * 1024);
     for _ in 0..5 {
-        w.ok(a, say(&long));
+        w.ok(a, send_message(&long));
     }
-    assert_eq!(w.err(a, say("short")), ErrorName::RateLimited);
+    assert_eq!(w.err(a, send_message("short")), ErrorName::RateLimited);
     w.advance(50);
-    w.ok(a, say("short"));
+    w.ok(a, send_message("short"));
 }
 
 /// The content of a request that comes too fast costs the server nothing.

@@ -175,7 +175,7 @@ fn outbound_frames_do_not_keep_a_socket_alive() {
     let (mut w, watcher, a, _) = scene();
     for _ in 0..5 {
         w.advance(5_000);
-        w.ok(watcher, say("are you there?"));
+        w.ok(watcher, send_message("are you there?"));
     }
     assert_eq!(w.closed(a), Some(CloseCode::IDLE));
 }
@@ -203,7 +203,7 @@ fn grace_starts_anew_with_each_lost_socket() {
 fn frames_after_a_close_are_ignored() {
     let (mut w, watcher, a, _) = scene();
     w.drop_socket(a);
-    w.send(a, say("ghost"));
+    w.send(a, send_message("ghost"));
     w.input(Input::Closed { conn: a.0 });
     w.input(Input::BinaryFrame { conn: a.0 });
     w.input(Input::Lagging { conn: a.0 });
@@ -258,8 +258,8 @@ fn the_last_member_leaving_by_timeout_ends_the_channel() {
 fn a_server_that_stops_closes_every_socket_and_ends_no_membership() {
     let (mut w, watcher, a, generation) = scene();
     let b = w.admit(entry(1).channel("other"));
-    w.ok(watcher, say("one"));
-    w.ok(watcher, say("two"));
+    w.ok(watcher, send_message("one"));
+    w.ok(watcher, send_message("two"));
     w.input(Input::Stop);
     for client in [watcher, a, b] {
         assert_eq!(w.closed(client), Some(CloseCode::GOING_AWAY));

@@ -10,7 +10,9 @@ const JOIN: &str =
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
 
 /// Errors that were answered, the announced close, the close.
-fn told(outputs: Vec<LobbyOutput>) -> (Vec<ErrorName>, Option<CloseCode>, Option<CloseCode>) {
+fn read_outputs(
+    outputs: Vec<LobbyOutput>,
+) -> (Vec<ErrorName>, Option<CloseCode>, Option<CloseCode>) {
     let (mut errors, mut announced, mut closed) = (Vec::new(), None, None);
     for output in outputs {
         assert_eq!(closed, None, "nothing follows a close");
@@ -64,7 +66,11 @@ fn anything_else_is_refused_and_the_connection_stays() {
         ("1", ErrorName::InvalidRequest),
     ];
     for (frame, error) in refused {
-        assert_eq!(told(lobby.frame(frame.as_bytes())), (vec![error], None, None), "{frame}");
+        assert_eq!(
+            read_outputs(lobby.frame(frame.as_bytes())),
+            (vec![error], None, None),
+            "{frame}"
+        );
     }
     assert!(matches!(lobby.frame(JOIN.as_bytes())[..], [LobbyOutput::Join(..)]));
 }
@@ -74,7 +80,7 @@ fn anything_else_is_refused_and_the_connection_stays() {
 fn a_join_comes_alone() {
     let mut lobby = Lobby::new(TicketKey::new([0; 32]));
     let outputs = lobby.frame(format!("[{JOIN},{PING}]").as_bytes());
-    assert_eq!(told(outputs).0, [ErrorName::BadBatch, ErrorName::NotJoined]);
+    assert_eq!(read_outputs(outputs).0, [ErrorName::BadBatch, ErrorName::NotJoined]);
 }
 
 /// Proves SES-3.
@@ -82,19 +88,20 @@ fn a_join_comes_alone() {
 fn after_eight_refusals_it_is_closed() {
     let mut lobby = Lobby::new(TicketKey::new([0; 32]));
     for _ in 0..7 {
-        assert_eq!(told(lobby.frame(PING.as_bytes())).2, None);
+        assert_eq!(read_outputs(lobby.frame(PING.as_bytes())).2, None);
     }
-    let (errors, _, closed) = told(lobby.frame(PING.as_bytes()));
+    let (errors, _, closed) = read_outputs(lobby.frame(PING.as_bytes()));
     assert_eq!((errors.len(), closed), (1, Some(CloseCode::JOIN_TIMEOUT)));
     // The same in one array, and for refused frames; what comes after that is not answered.
     let many = format!("[{}]", vec![PING; 20].join(","));
-    let (errors, _, closed) = told(Lobby::new(TicketKey::new([0; 32])).frame(many.as_bytes()));
+    let (errors, _, closed) =
+        read_outputs(Lobby::new(TicketKey::new([0; 32])).frame(many.as_bytes()));
     assert_eq!((errors.len(), closed), (8, Some(CloseCode::JOIN_TIMEOUT)));
     let mut lobby = Lobby::new(TicketKey::new([0; 32]));
     for _ in 0..7 {
-        assert_eq!(told(lobby.frame(b"[]")).2, None);
+        assert_eq!(read_outputs(lobby.frame(b"[]")).2, None);
     }
-    assert_eq!(told(lobby.frame(b"[]")).2, Some(CloseCode::JOIN_TIMEOUT));
+    assert_eq!(read_outputs(lobby.frame(b"[]")).2, Some(CloseCode::JOIN_TIMEOUT));
 }
 
 /// Proves SES-3.
@@ -108,29 +115,29 @@ fn it_may_send_16_kib_in_all() {
     ));
     let over = format!("{full} ");
     let closed = (vec![], Some(CloseCode::JOIN_TIMEOUT), Some(CloseCode::JOIN_TIMEOUT));
-    assert_eq!(told(Lobby::new(TicketKey::new([0; 32])).frame(over.as_bytes())), closed);
+    assert_eq!(read_outputs(Lobby::new(TicketKey::new([0; 32])).frame(over.as_bytes())), closed);
     // The budget is for all frames together.
     let mut lobby = Lobby::new(TicketKey::new([0; 32]));
     let half = format!("{PING}{}", " ".repeat(8 * 1024));
-    assert_eq!(told(lobby.frame(half.as_bytes())).2, None);
-    assert_eq!(told(lobby.frame(half.as_bytes())).2, Some(CloseCode::JOIN_TIMEOUT));
+    assert_eq!(read_outputs(lobby.frame(half.as_bytes())).2, None);
+    assert_eq!(read_outputs(lobby.frame(half.as_bytes())).2, Some(CloseCode::JOIN_TIMEOUT));
 }
 
 /// Proves CON-11, FRM-7, SES-3.
 #[test]
 fn garbage_binary_frames_and_slow_joins_are_closed() {
-    let garbage = told(Lobby::new(TicketKey::new([0; 32])).frame(b"hello"));
+    let garbage = read_outputs(Lobby::new(TicketKey::new([0; 32])).frame(b"hello"));
     assert_eq!(garbage.0, [ErrorName::ParseError]);
     assert_eq!(garbage.2, Some(CloseCode::PROTOCOL_VIOLATION));
-    let deep = told(Lobby::new(TicketKey::new([0; 32])).frame("[".repeat(33).as_bytes()));
+    let deep = read_outputs(Lobby::new(TicketKey::new([0; 32])).frame("[".repeat(33).as_bytes()));
     assert_eq!(deep.0, [ErrorName::TooDeep]);
     assert_eq!(deep.2, Some(CloseCode::PROTOCOL_VIOLATION));
     assert_eq!(
-        told(Lobby::new(TicketKey::new([0; 32])).binary()).2,
+        read_outputs(Lobby::new(TicketKey::new([0; 32])).binary()).2,
         Some(CloseCode::PROTOCOL_VIOLATION)
     );
     assert_eq!(
-        told(Lobby::new(TicketKey::new([0; 32])).timeout()).2,
+        read_outputs(Lobby::new(TicketKey::new([0; 32])).timeout()).2,
         Some(CloseCode::JOIN_TIMEOUT)
     );
     assert_eq!(lianmai_signal_engine::lobby::LOBBY_MS, 10_000);

@@ -135,14 +135,14 @@ fn right_to(set: KindSet, kind: usize) -> bool {
 }
 
 impl Model {
-    fn say(&mut self, event: String) {
+    fn push_event(&mut self, event: String) {
         self.events.push(event);
     }
 
     fn unpublish(&mut self, uid: u64, kinds: &[usize]) {
         for kind in kinds {
             if self.people.get_mut(&uid).expect("in").published.remove(kind) {
-                self.say(format!("streamRemoved {uid} {}", KINDS[*kind]));
+                self.push_event(format!("streamRemoved {uid} {}", KINDS[*kind]));
                 for person in self.people.values_mut() {
                     person.subscriptions.remove(&(uid, *kind));
                 }
@@ -153,7 +153,7 @@ impl Model {
     fn end(&mut self, uid: u64, reason: &str) {
         self.unpublish(uid, &[0, 1, 2, 3]);
         if self.people.remove(&uid).expect("in").visible {
-            self.say(format!("clientLeave {uid} {reason}"));
+            self.push_event(format!("clientLeave {uid} {reason}"));
         }
     }
 
@@ -182,7 +182,7 @@ impl Model {
         }
         self.people.insert(uid, Person { visible, ..Person::default() });
         if visible {
-            self.say(format!("clientJoin {uid}"));
+            self.push_event(format!("clientJoin {uid}"));
         }
         Ok(())
     }
@@ -225,7 +225,7 @@ impl Model {
                 }
                 for kind in kinds {
                     if self.person(uid).published.insert(kind) {
-                        self.say(format!("streamAdded {uid} {}", KINDS[kind]));
+                        self.push_event(format!("streamAdded {uid} {}", KINDS[kind]));
                     }
                 }
             }
@@ -266,12 +266,12 @@ impl Model {
                         return Err(Forbidden);
                     }
                     self.demoted.remove(&target);
-                    self.say(format!("clientJoin {target}"));
-                    self.say(format!("roleChanged {target} broadcaster"));
+                    self.push_event(format!("clientJoin {target}"));
+                    self.push_event(format!("roleChanged {target} broadcaster"));
                 } else {
                     self.unpublish(target, &[0, 1, 2, 3]);
-                    self.say(format!("roleChanged {target} audience"));
-                    self.say(format!("clientLeave {target} roleChanged"));
+                    self.push_event(format!("roleChanged {target} audience"));
+                    self.push_event(format!("clientLeave {target} roleChanged"));
                 }
                 self.person(target).visible = broadcaster;
             }
@@ -291,7 +291,7 @@ impl Model {
                         if on { person.muted.insert(kind) } else { person.muted.remove(&kind) };
                     if changed && person.visible {
                         let event = if on { "muted" } else { "unmuted" };
-                        self.say(format!("{event} {target} {}", KINDS[kind]));
+                        self.push_event(format!("{event} {target} {}", KINDS[kind]));
                     }
                 }
             }
@@ -319,7 +319,7 @@ impl Model {
                 if !rights(uid).message {
                     return Err(Forbidden);
                 }
-                self.say(format!("message {uid} hi"));
+                self.push_event(format!("message {uid} hi"));
             }
             OpKind::Attribute(key, value) => {
                 if !rights(uid).message {
@@ -329,7 +329,7 @@ impl Model {
                 let person = self.person(uid);
                 let changed = person.attributes.insert(key, value.clone()) != Some(value);
                 if changed && person.visible {
-                    self.say(format!("clientUpdate {uid}"));
+                    self.push_event(format!("clientUpdate {uid}"));
                 }
             }
             OpKind::ChannelAttribute(value) => {
@@ -339,7 +339,7 @@ impl Model {
                 let value = Some(value.to_string());
                 if self.topic != value {
                     self.topic = value;
-                    self.say("channelUpdate".to_owned());
+                    self.push_event("channelUpdate".to_owned());
                 }
             }
         }
@@ -366,7 +366,7 @@ fn call(what: &OpKind) -> lianmai_protocol::message::Call {
             if on { Call::Mute(params) } else { Call::Unmute(params) }
         }
         OpKind::Kick(whom, duration_s) => calls::kick(whom, duration_s),
-        OpKind::Say => calls::say("hi"),
+        OpKind::Say => calls::send_message("hi"),
         OpKind::Attribute(key, value) => {
             calls::set_attributes(&[(&key.to_string(), &value.to_string())])
         }
@@ -383,7 +383,7 @@ struct Pair {
     witness: Client,
     clients: BTreeMap<u64, Client>,
     /// The live stream of a publisher's slot, as the last answer of `publish` told it.
-    told: BTreeMap<(u64, usize), Gen>,
+    answered_streams: BTreeMap<(u64, usize), Gen>,
     mids: BTreeMap<u64, Mid>,
     /// The viewers that could play after the last step.
     could: BTreeSet<(Gen, Mid)>,
@@ -402,7 +402,7 @@ impl Pair {
             model: Model::default(),
             witness,
             clients: BTreeMap::new(),
-            told: BTreeMap::new(),
+            answered_streams: BTreeMap::new(),
             mids: BTreeMap::new(),
             could: BTreeSet::new(),
         }
@@ -445,7 +445,7 @@ impl Pair {
                     let generation: Gen =
                         serde_json::from_value(published["gen"].clone()).expect("a gen");
                     let slot = slot(meant(*word).expect("published")[0]);
-                    self.told.insert((*uid, slot), generation);
+                    self.answered_streams.insert((*uid, slot), generation);
                 }
             }
         }
@@ -472,10 +472,10 @@ impl Pair {
             .iter()
             .flat_map(|(uid, person)| slots(person).into_iter().map(|slot| (*uid, slot)))
             .collect();
-        self.told.retain(|key, _| live.contains(key));
-        assert_eq!(self.told.keys().copied().collect::<BTreeSet<_>>(), live);
+        self.answered_streams.retain(|key, _| live.contains(key));
+        assert_eq!(self.answered_streams.keys().copied().collect::<BTreeSet<_>>(), live);
         let current: BTreeMap<Gen, (u64, usize)> =
-            self.told.iter().map(|(key, generation)| (*generation, *key)).collect();
+            self.answered_streams.iter().map(|(key, generation)| (*generation, *key)).collect();
         assert_eq!(current.len(), live.len(), "each slot has a stream of its own");
         let mut can = BTreeSet::new();
         for generation in self.w.minted.clone() {

@@ -188,8 +188,8 @@ fn close_channel_is_the_last_event_then_the_answer_then_the_closes() {
     w.pull_url(m, 2, "audio");
     w.advance(100);
     w.skip_received();
-    w.ok(b, say("one"));
-    w.ok(b, say("two"));
+    w.ok(b, send_message("one"));
+    w.ok(b, send_message("two"));
     w.ok(m, close_channel(10));
     assert_eq!(
         w.log(m),

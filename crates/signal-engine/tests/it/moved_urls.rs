@@ -32,7 +32,7 @@ fn move_relay(w: &mut World) {
 }
 
 /// The notices since the last call.
-fn told(w: &mut World, client: Client) -> Vec<(UserId, Direction, MediaKind, String)> {
+fn new_urls(w: &mut World, client: Client) -> Vec<(UserId, Direction, MediaKind, String)> {
     let notices = w.notices(client).into_iter().filter_map(|notice| match notice {
         Notice::SyncDone(SyncDone { uid, direction, media_type, url, .. }) => {
             Some((uid, direction, media_type, url))
@@ -42,11 +42,11 @@ fn told(w: &mut World, client: Client) -> Vec<(UserId, Direction, MediaKind, Str
     notices.collect()
 }
 
-fn words(told: &[(UserId, Direction, MediaKind, String)]) -> Vec<String> {
+fn words(notices: &[(UserId, Direction, MediaKind, String)]) -> Vec<String> {
     let word = |(uid, direction, kind, _): &(UserId, Direction, MediaKind, String)| {
         format!("{uid} {} {kind}", direction.as_str())
     };
-    told.iter().map(word).collect()
+    notices.iter().map(word).collect()
 }
 
 fn hand_over(w: &mut World) {
@@ -67,9 +67,9 @@ fn url_10_after_a_hand_over_every_holder_gets_the_new_url_after_the_replay() {
     let (a, back) = w.resume(a);
     assert_eq!(back.outcome, Outcome::Replayed);
     let (b, _) = w.resume(b);
-    let of_a = told(&mut w, a);
+    let of_a = new_urls(&mut w, a);
     assert_eq!(words(&of_a), ["1 push audio", "2 pull video"]);
-    assert_eq!(words(&told(&mut w, b)), ["2 push video", "1 pull audio", "1 pull video"]);
+    assert_eq!(words(&new_urls(&mut w, b)), ["2 push video", "1 pull audio", "1 pull video"]);
     let new = w.ok(a, publish("audio"))["url"].clone();
     assert_ne!(old, new);
 }
@@ -83,7 +83,7 @@ fn url_10_unmoved_urls_are_not_sent() {
     hand_over(&mut w);
     let (a, _) = w.resume(a);
     let (b, _) = w.resume(b);
-    assert!(told(&mut w, a).is_empty() && told(&mut w, b).is_empty());
+    assert!(new_urls(&mut w, a).is_empty() && new_urls(&mut w, b).is_empty());
     assert_eq!((w.ok(a, publish("audio"))["url"].clone(), w.mints), (old, mints));
 }
 
@@ -97,21 +97,21 @@ fn url_10_a_new_url_is_sent_again_until_an_answer_has_it() {
     move_relay(&mut w);
     w.start_again();
     let (a, _) = w.resume(a);
-    let first = told(&mut w, a);
+    let first = new_urls(&mut w, a);
     let mints = w.mints;
     w.drop_socket(a);
     let (a, _) = w.resume(a);
-    assert_eq!(told(&mut w, a), first);
+    assert_eq!(new_urls(&mut w, a), first);
     assert_eq!(w.mints, mints);
     // Also across another process.
     hand_over(&mut w);
     let (a, _) = w.resume(a);
-    assert_eq!(words(&told(&mut w, a)), words(&first));
+    assert_eq!(words(&new_urls(&mut w, a)), words(&first));
     w.ok(a, publish("audio"));
     w.ok(a, subscribe(2, "video"));
     w.drop_socket(a);
     let (a, _) = w.resume(a);
-    assert!(told(&mut w, a).is_empty(), "its answers have it");
+    assert!(new_urls(&mut w, a).is_empty(), "its answers have it");
 }
 
 /// An answer that was lost is repeated as it was: the URL in it is older than the notice.
@@ -127,23 +127,23 @@ fn url_10_a_repeated_answer_is_followed_by_the_new_url() {
     move_relay(&mut w);
     w.start_again();
     let (a, _) = w.resume(a);
-    let first = told(&mut w, a);
+    let first = new_urls(&mut w, a);
     w.send_as(a, id, publish("slaveAudio"));
     let repeated = w.answer(a, id).expect("answered").expect("published")["url"].clone();
     assert_eq!(repeated, old);
-    let behind = told(&mut w, a);
+    let behind = new_urls(&mut w, a);
     assert_eq!(words(&behind), ["1 push slaveAudio"], "of the kind in the answer");
-    assert!(first.contains(&behind[0]), "the URL that it was told");
+    assert!(first.contains(&behind[0]), "the URL that it has");
     w.send_as(a, played, subscribe(2, "video"));
-    assert_eq!(words(&told(&mut w, a)), ["2 pull video"]);
+    assert_eq!(words(&new_urls(&mut w, a)), ["2 pull video"]);
     // After an answer with the new URL, no notice follows an older answer.
     w.ok(a, publish("slaveAudio"));
     w.send_as(a, id, publish("slaveAudio"));
-    assert!(told(&mut w, a).is_empty());
+    assert!(new_urls(&mut w, a).is_empty());
     // Other answers contain no URL.
-    let id = w.send(a, say("hello"));
-    w.send_as(a, id, say("hello"));
-    assert!(told(&mut w, a).is_empty());
+    let id = w.send(a, send_message("hello"));
+    w.send_as(a, id, send_message("hello"));
+    assert!(new_urls(&mut w, a).is_empty());
 }
 
 /// After a crash a client restores; it is told as well, and each of its commands is answered with a valid URL.
@@ -157,13 +157,13 @@ fn url_10_after_a_crash_the_same_command_answers_another_url() {
     let (a, back) = w.resume(a);
     assert!(back.restore);
     // A client that restores does not ask for publications that survived.
-    assert_eq!(words(&told(&mut w, a)), ["1 push audio"]);
+    assert_eq!(words(&new_urls(&mut w, a)), ["1 push audio"]);
     assert_ne!(w.ok(a, publish("audio"))["url"], old);
     // A member that joins again with the same `joinId` is told.
     move_relay(&mut w);
     w.crash();
     let a = w.admit(entry(1).join_id("0123456789abcdef"));
-    assert_eq!(words(&told(&mut w, a)), ["1 push audio"]);
+    assert_eq!(words(&new_urls(&mut w, a)), ["1 push audio"]);
 }
 
 /// Proves URL-10.
@@ -176,7 +176,7 @@ fn url_10_a_failed_or_late_issuer_is_asked_again_at_the_next_return() {
     w.start_again();
     w.issuer = Issuer::Fail;
     let (a, _) = w.resume(a);
-    assert!(told(&mut w, a).is_empty());
+    assert!(new_urls(&mut w, a).is_empty());
     w.issuer = Issuer::Hold;
     w.drop_socket(a);
     let (a, _) = w.resume(a);
@@ -184,10 +184,10 @@ fn url_10_a_failed_or_late_issuer_is_asked_again_at_the_next_return() {
     w.ok(a, unsubscribe(2, "video"));
     w.issue();
     w.issue();
-    assert_eq!(words(&told(&mut w, a)), ["1 push audio"]);
+    assert_eq!(words(&new_urls(&mut w, a)), ["1 push audio"]);
     w.issuer = Issuer::AtOnce;
     let (b, _) = w.resume(b);
-    assert_eq!(told(&mut w, b).len(), 3);
+    assert_eq!(new_urls(&mut w, b).len(), 3);
     w.audit();
 }
 
@@ -201,16 +201,16 @@ fn url_10_an_answer_for_one_kind_tells_the_others_of_its_stream() {
     w.start_again();
     w.issuer = Issuer::Fail;
     let (b, _) = w.resume(b);
-    assert!(told(&mut w, b).is_empty());
+    assert!(new_urls(&mut w, b).is_empty());
     w.issuer = Issuer::AtOnce;
     let video = w.ok(b, subscribe(1, "video"))["url"].clone();
-    let of_audio = told(&mut w, b);
+    let of_audio = new_urls(&mut w, b);
     assert_eq!(words(&of_audio), ["1 pull audio"]);
     assert_eq!(of_audio[0].3, video);
     // The notice may be lost, so it is sent again until an answer contains the URL of that kind, too.
     w.drop_socket(b);
     let (b, _) = w.resume(b);
-    let again = told(&mut w, b);
+    let again = new_urls(&mut w, b);
     assert_eq!(words(&again), ["1 pull audio", "1 pull video", "2 push video"]);
     assert_eq!(again[0].3, video);
     // Without the other kind, one answer ends this.
@@ -219,6 +219,6 @@ fn url_10_an_answer_for_one_kind_tells_the_others_of_its_stream() {
     w.ok(b, publish("video"));
     w.drop_socket(b);
     let (b, _) = w.resume(b);
-    assert!(told(&mut w, b).is_empty());
+    assert!(new_urls(&mut w, b).is_empty());
     w.audit();
 }

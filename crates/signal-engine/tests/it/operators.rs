@@ -259,7 +259,7 @@ fn rst_5_a_repeated_change_of_an_operator_waits_until_it_is_stored() {
         w.disk.mode = DiskMode::AtOnce;
         assert_eq!(w.admin(change.clone()), Ok(AdminReply::Done));
         w.advance(100);
-        assert!(w.new_events(a).is_empty(), "nothing is told twice: {change:?}");
+        assert!(w.new_events(a).is_empty(), "no event is sent twice: {change:?}");
         let shown = |w: &mut World| {
             let detail = w.admin(AdminCommand::GetDetail(room.clone())).expect("there");
             let AdminReply::Detail(detail) = detail else { panic!("{detail:?}") };
@@ -395,14 +395,14 @@ fn rst_5_unchanged_tasks_are_answered_when_stored() {
     assert_eq!(name(w.admin_tasks(update())), Ok(()));
     w.ok(a, add(&[wire]));
     w.advance(100);
-    assert!(w.new_events(a).is_empty(), "nothing is told twice");
+    assert!(w.new_events(a).is_empty(), "no event is sent twice");
     assert_eq!(w.task_views().len(), 1);
     w.crash();
     assert_eq!(w.task_views().len(), 1);
 }
 
 /// What a kick tells: the others, the one who goes, and who follows the channel.
-fn told_by(run: impl FnOnce(&mut World, Client)) -> Vec<String> {
+fn reports_of(run: impl FnOnce(&mut World, Client)) -> Vec<String> {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));
     let b = w.admit(entry(2).app("creator").name("B"));
@@ -418,23 +418,23 @@ fn told_by(run: impl FnOnce(&mut World, Client)) -> Vec<String> {
     run(&mut w, a);
     w.advance(2_000);
     assert_eq!(w.closed(b), Some(CloseCode::KICKED));
-    let mut told = vec!["the others".to_owned()];
-    told.extend([w.new_events(a), w.new_events(c)].concat());
-    told.push("who goes".to_owned());
-    told.extend(w.log(b));
-    told.push(format!("{:?}", w.notices(b)));
-    told.push(format!("{:?}", w.closing(b)));
-    told.push("who follows".to_owned());
+    let mut reports = vec!["the others".to_owned()];
+    reports.extend([w.new_events(a), w.new_events(c)].concat());
+    reports.push("who goes".to_owned());
+    reports.extend(w.log(b));
+    reports.push(format!("{:?}", w.notices(b)));
+    reports.push(format!("{:?}", w.closing(b)));
+    reports.push("who follows".to_owned());
     let is_left = |event: &Event| matches!(event, Event::MemberLeft { mid: of, .. } if *of == mid);
     assert_eq!(w.disk.journal.iter().filter(|(_, record)| is_left(&record.event)).count(), 1);
-    told.extend(w.disk.journal.iter().map(|event| format!("{event:?}")));
-    told.extend(w.disk.history.iter().map(|entry| format!("{entry:?}")));
-    told.push("the relay".to_owned());
-    told.push(format!("{:?} {:?}", w.cut, w.cut_viewers));
+    reports.extend(w.disk.journal.iter().map(|event| format!("{event:?}")));
+    reports.extend(w.disk.history.iter().map(|entry| format!("{entry:?}")));
+    reports.push("the relay".to_owned());
+    reports.push(format!("{:?} {:?}", w.cut, w.cut_viewers));
     // Where it wants to come in again.
-    told.push(format!("{:?}", w.refused(b)));
-    told.push(format!("{:?}", w.refusal(entry(2).app("creator"))));
-    told
+    reports.push(format!("{:?}", w.refused(b)));
+    reports.push(format!("{:?}", w.refusal(entry(2).app("creator"))));
+    reports
 }
 
 /// Proves KIC-1: who kicks makes no difference to anybody else.
@@ -442,16 +442,16 @@ fn told_by(run: impl FnOnce(&mut World, Client)) -> Vec<String> {
 fn kic_1_a_kick_by_an_operator_sends_the_same_notices_as_one_by_a_member() {
     for (duration_s, reason) in [(60, Some("rude".to_owned())), (90, None)] {
         let (uid, why) = (UserId(2), reason.clone());
-        let by_member = told_by(|w, a| {
+        let by_member = reports_of(|w, a| {
             w.ok(a, Call::Kick(Kick { uid, duration_s, reason: why }));
         });
-        let by_operator = told_by(|w, _| {
+        let by_operator = reports_of(|w, _| {
             let channel = room("creator");
             let kick = AdminCommand::Kick { channel, uid, duration_s, reason };
             assert_eq!(w.admin(kick), Ok(AdminReply::Done));
         });
         assert_eq!(by_member, by_operator);
         let left = by_member.iter().filter(|line| line.contains("clientLeave 2 kicked")).count();
-        assert_eq!(left, 3, "each is told once: {by_member:?}");
+        assert_eq!(left, 3, "each member gets it once: {by_member:?}");
     }
 }

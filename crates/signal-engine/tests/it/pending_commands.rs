@@ -21,7 +21,7 @@ fn a_publish_that_waits_holds_back_later_commands_of_its_session_only() {
     w.advance(1_000);
     assert_eq!((w.answer(a, first), w.answer(a, second), w.answer(a, third)), (None, None, None));
     assert!(w.closed(b).is_none(), "the kick waits");
-    w.ok(b, say("I am not held"));
+    w.ok(b, send_message("I am not held"));
     w.ok(a, ping());
     w.issue();
     let order = [
@@ -46,7 +46,7 @@ fn ids_5_there_is_always_room_for_a_leave() {
     w.join(2);
     w.disk.mode = DiskMode::Hold;
     let kick = w.send(a, kick(2, 60));
-    let held: Vec<u64> = (0..31).map(|_| w.send(a, say("held"))).collect();
+    let held: Vec<u64> = (0..31).map(|_| w.send(a, send_message("held"))).collect();
     let leaving = w.send(a, leave());
     let again = w.send(a, leave());
     assert_eq!(w.error(a, again), ErrorName::TooManyInFlight, "one is enough");
@@ -68,7 +68,7 @@ fn queued_commands_that_wait_themselves_keep_their_order() {
     w.issuer = Issuer::Hold;
     w.send(a, publish("audio"));
     w.send(a, publish("screenShare"));
-    w.send(a, say("last"));
+    w.send(a, send_message("last"));
     assert_eq!(w.held_mints.len(), 1, "one at a time");
     w.issue();
     assert_eq!(w.held_mints.len(), 1);
@@ -117,7 +117,7 @@ fn leave_does_not_wait_and_the_late_url_is_ignored() {
     w.skip_received();
     w.issuer = Issuer::Hold;
     w.send(a, publish(""));
-    w.send(a, say("never"));
+    w.send(a, send_message("never"));
     w.ok(a, leave());
     assert_eq!(w.closed(a), Some(CloseCode::NORMAL));
     w.issue();
@@ -140,11 +140,11 @@ fn leave_answers_pending_commands_as_superseded_and_then_itself() {
     w.skip_received();
     w.issuer = Issuer::Hold;
     let first = w.send(a, publish("screenShare"));
-    w.send(a, say("never"));
+    w.send(a, send_message("never"));
     w.send(a, mute("audio"));
     w.ok(a, ping());
     // Elements after the `leave` in its array are neither executed nor answered.
-    let last = w.batch(a, vec![leave(), say("too late")]);
+    let last = w.batch(a, vec![leave(), send_message("too late")]);
     assert_eq!(
         w.log(a),
         [
@@ -287,7 +287,7 @@ fn a_chain_of_superseded_publishes_needs_no_stack() {
             w.send(member, publish(""));
             // Each one demotes the next member, whose command is superseded by that, and so on.
             w.send(member, set_role_of(uid + 1, "audience"));
-            w.send(member, say(&format!("from {uid}")));
+            w.send(member, send_message(&format!("from {uid}")));
             w.drop_socket(member);
         }
         w.advance(20);
@@ -383,10 +383,10 @@ fn more_than_32_unanswered_commands_are_refused() {
     w.issuer = Issuer::Hold;
     let first = w.send(a, publish("audio"));
     for n in 1..32 {
-        let id = w.send(a, say(&n.to_string()));
+        let id = w.send(a, send_message(&n.to_string()));
         assert_eq!(w.answer(a, id), None);
     }
-    let over = w.send(a, say("over"));
+    let over = w.send(a, send_message("over"));
     assert_eq!(w.error(a, over), ErrorName::TooManyInFlight);
     w.ok(a, ping());
     w.issue();
@@ -403,7 +403,7 @@ fn a_token_check_without_answer_fails_and_blocks_nothing() {
     let mut w = World::new();
     let a = w.join(1);
     let id = w.send(a, renew_token("slow"));
-    let held = w.send(a, say("later"));
+    let held = w.send(a, send_message("later"));
     w.advance_alive(4_999, &[a]);
     assert_eq!((w.answer(a, id), w.answer(a, held)), (None, None));
     w.advance(1);
@@ -414,7 +414,7 @@ fn a_token_check_without_answer_fails_and_blocks_nothing() {
     let mut grant = Grant::debug();
     grant.rights.message = false;
     w.input(Input::Answer { id: ask, answer: Answer::Verified(Ok(grant)) });
-    w.ok(a, say("still"));
+    w.ok(a, send_message("still"));
 }
 
 /// Proves ORD-5.

@@ -106,7 +106,7 @@ impl Picture {
             }
             ChannelEvent::Message(_) => {}
             ChannelEvent::RtmpTasksStatus(status) => {
-                assert!(status.stream_url.ends_with("/***"), "a secret is told (EVT-2)");
+                assert!(status.stream_url.ends_with("/***"), "a secret is sent (EVT-2)");
                 let id = &status.task_id;
                 if status.state == Some(TaskState::Ended) {
                     assert!(self.tasks.remove(id).is_some(), "an ended task existed");

@@ -34,7 +34,7 @@ impl Scene {
 fn rst_4_a_play_waits_for_its_viewer_to_subscribe_again() {
     let Scene { mut w, viewer, generation, mid, .. } = Scene::new();
     let play = w.ask_to_play(generation, mid);
-    assert!(w.waiting.contains(&play), "no play is told to retry");
+    assert!(w.waiting.contains(&play), "no play is refused with a retry");
     assert_eq!(w.may_push(generation), Ok(()), "a push does not wait");
     w.advance(5_000);
     let (viewer, _) = w.resume(viewer);
@@ -81,7 +81,7 @@ fn rst_4_a_play_that_waited_too_long_is_told_to_retry() {
     let play = w.ask_to_play(generation, mid);
     w.ok(host, kick(2, 0));
     w.advance_alive(100, &[host]);
-    assert_eq!(w.verdicts.remove(&play), Some(Err(Denial::NotSubscribed)), "it is gone");
+    assert_eq!(w.verdicts.remove(&play), Some(Err(Denial::NotSubscribed)), "the viewer has left");
     assert_eq!(w.may_play(generation, mid), Err(Denial::NotSubscribed));
     // Long after the crash no viewer is waited for.
     let Scene { mut w, host, viewer, generation, mid } = Scene::new();

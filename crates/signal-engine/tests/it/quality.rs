@@ -101,7 +101,7 @@ fn qua_2_a_level_is_sent_when_it_changes_and_not_too_often() {
     look(&mut w, stream, Some((9, 0)), &[]);
     look(&mut w, stream, Some((9, 600)), &[]);
     w.advance(6_000);
-    assert!(levels(&mut w, a).is_empty(), "it is as it was told");
+    assert!(levels(&mut w, a).is_empty(), "the level is as announced");
     w.skip_received();
     // A member that comes back is told again.
     w.drop_socket(b);

@@ -114,7 +114,7 @@ fn a_ticket_outlives_the_token_that_was_renewed() {
     w.ok(a, renew_token("new"));
     w.advance_alive(60_000, &[watcher, a]);
     w.drop_socket(a);
-    w.ok(watcher, say("missed"));
+    w.ok(watcher, send_message("missed"));
     let (_, resumed) = w.resume(a);
     assert_eq!(resumed.outcome, Outcome::Replayed);
 }
@@ -278,7 +278,7 @@ fn queued_commands_of_a_member_that_is_being_kicked_do_not_run() {
     w.skip_received();
     w.issuer = Issuer::Hold;
     w.send(b, publish("video"));
-    w.send(b, say("held"));
+    w.send(b, send_message("held"));
     w.disk.mode = DiskMode::Hold;
     w.send(a, kick(2, 60));
     w.issue();
@@ -311,7 +311,7 @@ fn ids_2_an_id_that_waits_with_other_content_is_id_reuse() {
     let a = w.join(1);
     w.issuer = Issuer::Hold;
     let id = w.send(a, publish("video"));
-    w.send_as(a, id, say("other"));
+    w.send_as(a, id, send_message("other"));
     assert_eq!(w.error(a, id), ErrorName::IdReuse);
 }
 
@@ -340,7 +340,7 @@ fn ord_5_commands_sent_during_a_failed_kick_are_not_lost() {
     let b = w.admit(entry(2).app("creator"));
     w.disk.mode = DiskMode::Hold;
     w.send(a, kick(2, 60));
-    let id = w.send(b, say("during"));
+    let id = w.send(b, send_message("during"));
     w.answer_held(&[false]);
     w.disk.mode = DiskMode::AtOnce;
     // Either it is answered, or the socket is closed so that the client comes back and sends it again.

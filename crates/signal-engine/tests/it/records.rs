@@ -68,7 +68,7 @@ fn more_messages_than_were_counted() {
 fn a_message_number_at_the_end() {
     let (mut w, b) = odd(|m| m.live = Some(SessionRecord { message_head: u64::MAX, ..live() }));
     let (b, _) = w.resume(b);
-    w.ok(b, tell(&[1], "x"));
+    w.ok(b, send_to(&[1], "x"));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_log_at_its_end() {
             Some(LogRecord { epoch: Epoch([9; 12]), head: u64::MAX, events: vec![] });
     });
     let (a, _) = w.resume(a);
-    w.send(a, say("x"));
+    w.send(a, send_message("x"));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_channel_twice() {
     });
     let (a, _) = w.resume(a);
     w.advance_alive(40_000, &[a]);
-    w.ok(a, say("x"));
+    w.ok(a, send_message("x"));
     let b = w.join(2);
     assert_eq!(w.joined(b).cid, w.joined(a).cid);
 }

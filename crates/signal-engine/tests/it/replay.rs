@@ -34,16 +34,16 @@ fn res_6_a_resume_sends_events_then_messages_then_the_present_state() {
     let b = w.admit(short);
     w.advance(100);
     w.drop_socket(b);
-    w.ok(a, tell(&[2], "for two"));
-    w.ok(a, say("for all"));
+    w.ok(a, send_to(&[2], "for two"));
+    w.ok(a, send_message("for all"));
     w.admit(entry(3).audience());
     w.advance_alive(25_000, &[a]);
     let (b, resumed) = w.resume(b);
     assert_eq!(resumed.outcome, Outcome::Replayed);
-    w.ok(a, say("new"));
+    w.ok(a, send_message("new"));
     w.advance(100);
-    let told = ["answer", "event", "message", "memberCount", "tokenWillExpire", "event"];
-    assert_eq!(order(&w, b), told);
+    let expected = ["answer", "event", "message", "memberCount", "tokenWillExpire", "event"];
+    assert_eq!(order(&w, b), expected);
 }
 
 /// Proves JOI-2, RES-8.
@@ -53,8 +53,8 @@ fn res_8_stored_messages_follow_a_repeated_join() {
     let a = w.join(1);
     let b = w.admit(entry(2).join_id(JOIN_ID));
     w.drop_socket(b);
-    w.ok(a, tell(&[2], "one"));
-    w.ok(a, tell(&[2], "two"));
+    w.ok(a, send_to(&[2], "one"));
+    w.ok(a, send_to(&[2], "two"));
     let again = w.admit(entry(2).join_id(JOIN_ID));
     let texts: Vec<String> =
         w.log(again).into_iter().filter(|l| l.starts_with("~message")).collect();
@@ -62,7 +62,7 @@ fn res_8_stored_messages_follow_a_repeated_join() {
     assert_eq!(order(&w, again)[..3], ["answer", "message", "message"]);
     // Another membership of the uid gets none of them.
     w.drop_socket(again);
-    w.ok(a, tell(&[2], "three"));
+    w.ok(a, send_to(&[2], "three"));
     let other = w.join(2);
     assert!(w.log(other).iter().all(|line| !line.starts_with("~message")));
 }
@@ -76,7 +76,7 @@ fn res_8_no_more_than_64_kib_of_messages_are_kept() {
     w.drop_socket(b);
     let text = "x".repeat(7_000);
     for _ in 0..12 {
-        w.ok(a, tell(&[2], &text));
+        w.ok(a, send_to(&[2], &text));
         w.advance(1_000);
         w.ok(a, ping());
     }
@@ -94,16 +94,16 @@ fn res_8_a_member_that_confirms_nothing_does_not_cost_others_their_messages() {
     let a = w.join(1);
     let victim = w.join(2);
     w.join(3); // confirms nothing
-    w.ok(a, tell(&[2], "one"));
+    w.ok(a, send_to(&[2], "one"));
     w.drop_socket(victim);
     let text = "x".repeat(7_000);
     for _ in 0..10 {
-        w.ok(a, tell(&[3], &text));
+        w.ok(a, send_to(&[3], &text));
         w.advance(1_000);
         w.ok(a, ping());
     }
     assert!(w.engine.stats().message_bytes <= 40_000);
-    w.ok(a, tell(&[2], "two"));
+    w.ok(a, send_to(&[2], "two"));
     let (_, resumed) = w.resume(victim);
     // The first was received, although not confirmed.
     assert_eq!((resumed.messages, resumed.messages_lost), (1, 0));
@@ -124,7 +124,7 @@ fn res_7_the_log_of_a_channel_grows_with_its_members_up_to_256_kib() {
         }
         let text = "x".repeat(3_000);
         for _ in 0..120 {
-            w.ok(a, say(&text));
+            w.ok(a, send_message(&text));
             w.advance(20);
         }
         let bytes = w.engine.stats().log_bytes;

@@ -108,7 +108,7 @@ fn res_10_a_client_that_missed_a_moderators_change_does_not_restore() {
     w.advance(100);
     w.crash();
     let (b, resumed) = w.resume(b);
-    assert!(!resumed.restore, "it has not heard of it");
+    assert!(!resumed.restore, "the demotion was not received");
     let (_, resumed) = w.resume(c);
     assert!(resumed.restore, "it has");
     let k = Some(w.conns[&b.0].k);
@@ -316,7 +316,7 @@ fn rst_5_a_repeated_change_waits_until_it_is_stored() {
     w.ok(a, calls[1].clone());
     w.ok(m, calls[2].clone());
     w.advance(100);
-    assert!(w.new_events(a).is_empty(), "nothing is told twice");
+    assert!(w.new_events(a).is_empty(), "no event is sent twice");
     // Now the changes are known to be stored: an answer needs no write.
     w.disk.mode = DiskMode::Hold;
     for call in calls {
@@ -386,7 +386,7 @@ fn res_10_an_older_answer_does_not_confirm_a_moderators_change() {
         w.crash();
         let (_, resumed) = w.resume(b);
         assert_eq!(resumed.reason, Some(ResumeReason::EpochChanged));
-        assert!(!resumed.restore, "{confirms}: it does not know that it is muted");
+        assert!(!resumed.restore, "{confirms}: the mute was not received");
     }
 }
 

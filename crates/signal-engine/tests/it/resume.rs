@@ -23,18 +23,18 @@ fn res_6_missed_events_follow_the_answer_and_cause_no_event_for_others() {
     w.push_url(a, "video");
     w.advance(100);
     w.drop_socket(b);
-    w.ok(a, say("one"));
-    w.ok(a, tell(&[2], "for two"));
+    w.ok(a, send_message("one"));
+    w.ok(a, send_to(&[2], "for two"));
     w.ok(a, mute("video"));
     w.advance(5_000);
     w.skip_received();
     let (b, resumed) = w.resume(b);
     assert_eq!((resumed.outcome, resumed.reason), (Outcome::Replayed, None));
     assert_eq!((resumed.replayed, resumed.messages), (2, 1));
-    let told = ["reconnect replayed", "message 1 one", "muted 1 video", "~message for two"];
-    assert_eq!(w.log(b), told);
+    let expected = ["reconnect replayed", "message 1 one", "muted 1 video", "~message for two"];
+    assert_eq!(w.log(b), expected);
     w.skip_received();
-    w.ok(a, say("on"));
+    w.ok(a, send_message("on"));
     w.advance(50);
     assert_eq!(w.log(b), ["message 1 on"]);
     assert_eq!(w.log(a), ["message 1 on", "sendMessage ok"], "RES-5");
@@ -52,10 +52,10 @@ fn res_5_a_resume_takes_over_an_open_socket() {
     let (new, resumed) = w.resume(old);
     assert_eq!(resumed.outcome, Outcome::Replayed);
     assert_eq!(w.closed(old), Some(CloseCode::TAKEN_OVER));
-    w.send(old, say("from the old socket"));
+    w.send(old, send_message("from the old socket"));
     w.advance(50);
     assert!(w.new_events(a).is_empty(), "RES-5");
-    w.ok(new, say("from the new one"));
+    w.ok(new, send_message("from the new one"));
     w.audit();
 }
 
@@ -79,7 +79,7 @@ fn res_2_a_lost_answer_does_no_harm_and_an_older_ticket_is_invalid() {
         assert_eq!(w.refused_with(c, late), ResumeReason::Invalid);
     }
     assert_eq!(w.closed(c), None, "RES-4: no member is disturbed");
-    w.ok(c, say("still here"));
+    w.ok(c, send_message("still here"));
     w.resume(c);
 }
 
@@ -102,14 +102,14 @@ fn res_2_a_repeated_join_invalidates_earlier_tickets() {
     const JOIN_ID: &str = "0123456789abcdef";
     let mut w = World::new();
     let a = w.admit(entry(1).join_id(JOIN_ID));
-    let id = w.send(a, say("once"));
+    let id = w.send(a, send_message("once"));
     let again = w.admit(entry(1).join_id(JOIN_ID));
     assert_eq!(
         w.refused(a),
         ResumeReason::Invalid,
         "its answers are forgotten: it must not send again"
     );
-    w.ok(again, say("on"));
+    w.ok(again, send_message("on"));
     w.resume(again);
     assert!(w.answer(a, id).is_some());
 }
@@ -122,7 +122,7 @@ fn res_3_a_stale_attempt_closes_only_itself() {
     let slow = w.reconnect_request(a);
     let (b, _) = w.resume(a);
     assert_eq!(w.refused_with(b, slow), ResumeReason::StaleAttempt);
-    w.ok(b, say("still here"));
+    w.ok(b, send_message("still here"));
 }
 
 /// Proves RES-7.
@@ -134,13 +134,13 @@ fn res_7_a_position_outside_the_log_gets_a_snapshot() {
     w.drop_socket(b);
     let text = "x".repeat(7_000);
     for _ in 0..3 {
-        w.ok(a, say(&text));
+        w.ok(a, send_message(&text));
     }
     w.advance(100);
     let (b, resumed) = w.resume(b);
     assert_eq!(resumed.reason, Some(ResumeReason::LogTrimmed));
     assert_eq!((resumed.replayed, resumed.restore), (0, false));
-    w.ok(a, say("on"));
+    w.ok(a, send_message("on"));
     w.audit();
     let mut want = w.reconnect_request(b);
     want.want = Some(Want::Snapshot);
@@ -164,7 +164,7 @@ fn res_7_all_logs_together_have_a_budget() {
     let text = "x".repeat(1_000);
     for _ in 0..60 {
         for client in &rooms {
-            w.ok(*client, say(&text));
+            w.ok(*client, send_message(&text));
         }
         w.advance(1_000);
     }
@@ -181,10 +181,10 @@ fn res_8_targeted_messages_are_kept_up_to_a_bound_and_none_comes_twice() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.join(2);
-    w.ok(a, tell(&[2], "seen"));
+    w.ok(a, send_to(&[2], "seen"));
     w.drop_socket(b);
     for n in 0..35 {
-        w.ok(a, tell(&[2], &format!("m{n}")));
+        w.ok(a, send_to(&[2], &format!("m{n}")));
         w.advance(100);
     }
     let (b, resumed) = w.resume(b);
@@ -201,7 +201,7 @@ fn res_8_a_message_lost_with_its_answer_is_sent_again() {
     let a = w.join(1);
     let b = w.join(2);
     w.drop_socket(b);
-    w.ok(a, tell(&[2], "kept"));
+    w.ok(a, send_to(&[2], "kept"));
     let lost = w.reconnect_request(b);
     let mut again = lost.clone();
     again.attempt += 1;
@@ -218,9 +218,9 @@ fn ids_7_a_command_whose_answer_was_lost_runs_once() {
     let a = w.join(1);
     let b = w.join(2);
     w.skip_received();
-    let id = w.send(a, say("once"));
+    let id = w.send(a, send_message("once"));
     let (a, _) = w.resume(a);
-    w.send_as(a, id, say("once"));
+    w.send_as(a, id, send_message("once"));
     assert!(w.answer(a, id).expect("answered").is_ok());
     w.advance(50);
     assert_eq!(w.new_events(b), ["message 1 once"]);
@@ -233,10 +233,10 @@ fn ids_7_a_repeat_of_a_running_command_does_not_start_it_again() {
     let a = w.join(1);
     w.issuer = Issuer::Hold;
     let publish_id = w.send(a, publish("video"));
-    let held = w.send(a, say("behind"));
+    let held = w.send(a, send_message("behind"));
     let (a, _) = w.resume(a);
     w.send_as(a, publish_id, publish("video"));
-    w.send_as(a, held, say("behind"));
+    w.send_as(a, held, send_message("behind"));
     assert_eq!(w.answer(a, held), None, "it waits, and is no old id");
     assert_eq!(w.held_mints.len(), 1);
     w.issue();
@@ -299,7 +299,7 @@ fn rst_5_a_kick_becomes_visible_only_after_its_write() {
     w.skip_received();
     w.disk.mode = DiskMode::Hold;
     let id = w.send(a, kick(2, 60));
-    w.send(b, say("not heard any more"));
+    w.send(b, send_message("not heard any more"));
     assert_eq!(w.refused(b), ResumeReason::Kicked);
     assert_eq!(w.refusal(entry(2).app("creator")), ErrorName::Banned);
     w.advance(100);
@@ -331,7 +331,7 @@ fn rst_5_a_disk_without_answer_counts_as_failed_after_a_timeout() {
     w.disk.mode = DiskMode::AtOnce;
     w.write_held();
     assert!(w.new_events(a).is_empty());
-    w.ok(a, say("it goes on"));
+    w.ok(a, send_message("it goes on"));
 }
 
 /// Proves RST-5.

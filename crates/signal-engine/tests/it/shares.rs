@@ -48,7 +48,7 @@ fn only_the_moderator_that_used_up_its_share_is_refused() {
     w.skip_received();
     assert_eq!(w.err(a, kick(2, 60)), ErrorName::TooManyBans);
     assert_eq!(w.err(a, close_channel(60)), ErrorName::TooManyBans);
-    w.ok(b, say("still here"));
+    w.ok(b, send_message("still here"));
     w.advance(20);
     assert_eq!(w.new_events(a), ["message 2 still here"]);
     // Another moderator of the app, another app and an operator are not refused.
@@ -391,7 +391,7 @@ fn members_without_message_right_say_nothing_by_names_and_attributes() {
     let b = w.join(2);
     w.advance(100);
     w.skip_received();
-    assert_eq!(w.err(a, say("psst")), ErrorName::Forbidden);
+    assert_eq!(w.err(a, send_message("psst")), ErrorName::Forbidden);
     assert_eq!(w.err(a, rename("psst")), ErrorName::Forbidden);
     assert_eq!(w.err(a, set_attributes(&[("seat", "psst")])), ErrorName::Forbidden);
     w.ok(a, set_role("audience"));
@@ -426,11 +426,11 @@ fn a_sender_does_not_learn_who_is_in_the_audience() {
     let a = w.join(1);
     let b = w.admit(entry(2).audience());
     let delivered = |w: &mut World, uid: u64| {
-        let sent = w.ok(a, tell(&[uid], "psst"));
+        let sent = w.ok(a, send_to(&[uid], "psst"));
         serde_json::from_value::<MessageSent>(sent).expect("sent").delivered
     };
     assert_eq!((delivered(&mut w, 2), delivered(&mut w, 3), delivered(&mut w, 1)), (1, 1, 1));
-    assert_eq!(w.notices(b).len(), 1, "and yet it is told");
+    assert_eq!(w.notices(b).len(), 1, "the notice is sent all the same");
 }
 
 /// Proves ATT-7.

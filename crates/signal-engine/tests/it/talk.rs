@@ -22,10 +22,10 @@ fn a_targeted_message_reaches_its_recipients_only() {
     let lost = w.join(5);
     w.drop_socket(lost);
     let events = w.engine.stats().events;
-    let sent = w.ok(a, tell(&[2, 4, 2, 5, 99], "psst-secret"));
+    let sent = w.ok(a, send_to(&[2, 4, 2, 5, 99], "psst-secret"));
     let sent: MessageSent = serde_json::from_value(sent).expect("sent");
     assert_eq!(sent.delivered, 4, "each recipient counts once, present or not");
-    w.ok(c, tell(&[2], "another-secret"));
+    w.ok(c, send_to(&[2], "another-secret"));
     w.advance(100);
     assert_eq!(w.engine.stats().events, events, "not in the log");
     let expected = |n: u64, uid: u64, data: &str| {
@@ -51,9 +51,9 @@ fn a_targeted_message_comes_behind_the_events_before_it() {
     let b = w.join(2);
     w.advance(1_000);
     w.skip_received();
-    w.ok(a, say("one"));
-    w.ok(a, say("two"));
-    w.ok(a, tell(&[2], "three"));
+    w.ok(a, send_message("one"));
+    w.ok(a, send_message("two"));
+    w.ok(a, send_to(&[2], "three"));
     assert_eq!(w.log(b), ["message 1 one", "message 1 two", "~message three"]);
 }
 
@@ -63,18 +63,21 @@ fn messages_have_a_right_a_length_and_a_number_of_recipients() {
     let mut w = World::new();
     let a = w.join(1);
     let mute = w.admit(entry(2).rights(|rights| rights.message = false));
-    assert_eq!(w.err(mute, say("x")), ErrorName::Forbidden);
-    assert_eq!(w.err(mute, tell(&[1], "x")), ErrorName::Forbidden);
-    w.ok(a, say(&"x".repeat(8 * 1024)));
-    assert_eq!(w.err(a, say(&"x".repeat(8 * 1024 + 1))), ErrorName::MessageTooLarge);
-    assert_eq!(w.err(a, tell(&[2], &"x".repeat(8 * 1024 + 1))), ErrorName::MessageTooLarge);
+    assert_eq!(w.err(mute, send_message("x")), ErrorName::Forbidden);
+    assert_eq!(w.err(mute, send_to(&[1], "x")), ErrorName::Forbidden);
+    w.ok(a, send_message(&"x".repeat(8 * 1024)));
+    assert_eq!(w.err(a, send_message(&"x".repeat(8 * 1024 + 1))), ErrorName::MessageTooLarge);
+    assert_eq!(w.err(a, send_to(&[2], &"x".repeat(8 * 1024 + 1))), ErrorName::MessageTooLarge);
     // Counted as JSON, so that a frame is no longer than its message seems to be.
-    assert_eq!(w.err(a, say(&"\u{1}".repeat(8 * 1024 / 6 + 1))), ErrorName::MessageTooLarge);
+    assert_eq!(
+        w.err(a, send_message(&"\u{1}".repeat(8 * 1024 / 6 + 1))),
+        ErrorName::MessageTooLarge
+    );
     w.advance(1_000);
-    w.ok(a, say(&"\u{1}".repeat(8 * 1024 / 6)));
+    w.ok(a, send_message(&"\u{1}".repeat(8 * 1024 / 6)));
     let many: Vec<u64> = (0..65).collect();
-    assert_eq!(w.err(a, tell(&many, "x")), ErrorName::TooManyRecipients);
-    w.ok(a, tell(&many[..64], "x"));
+    assert_eq!(w.err(a, send_to(&many, "x")), ErrorName::TooManyRecipients);
+    w.ok(a, send_to(&many[..64], "x"));
     w.audit();
 }
 

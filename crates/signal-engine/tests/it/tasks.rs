@@ -37,7 +37,7 @@ fn tsk_8_a_task_runs_while_a_member_is_seen_or_heard() {
     w.ok(a, add(&[a_task()]));
     w.advance(20);
     assert_eq!(w.new_events(b), ["task a idle 0 r1"]);
-    assert!(w.orders().is_empty(), "no member is seen");
+    assert!(w.orders().is_empty(), "no member publishes");
     w.push_url(b, "screenShare");
     w.advance(20);
     assert!(w.orders().is_empty(), "a screen is no part of it");
@@ -207,7 +207,7 @@ fn tsk_11_the_next_run_waits_for_the_lease_of_the_last() {
         w.report(&stranger, RunReport::Stopped);
         assert!(w.orders().is_empty());
         w.report(&stranger, ACCEPTED);
-        assert_eq!(w.orders().len(), 1, "it is told to stop");
+        assert_eq!(w.orders().len(), 1, "a stop is ordered");
     }
     w.audit();
 }
@@ -467,7 +467,7 @@ fn tsk_2_a_claim_without_answer_fails_the_command() {
     let a = w.join(1);
     w.tasks.hold_claims = true;
     let id = w.send(a, add(&[a_task()]));
-    let held = w.send(a, say("behind"));
+    let held = w.send(a, send_message("behind"));
     w.advance(4_999);
     assert_eq!((w.answer(a, id), w.answer(a, held)), (None, None));
     w.advance(1);

@@ -286,7 +286,7 @@ fn a_slow_token_check_delays_later_commands() {
     w.advance(100);
     w.skip_received();
     let id = w.send(a, renew_token("slow"));
-    let held = w.send(a, say("later"));
+    let held = w.send(a, send_message("later"));
     w.advance(1_000);
     assert_eq!((w.answer(a, id), w.answer(a, held)), (None, None));
     let (id, _) = w.held_tokens.pop_front().expect("a check");

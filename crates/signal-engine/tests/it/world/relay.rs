@@ -1,5 +1,5 @@
 //! A relay that gets all outputs in order: the published and subscribed kinds. Every verdict must agree with what it
-//! knows, or a change was not told.
+//! knows, or a change was not reported.
 
 use std::collections::BTreeMap;
 
@@ -26,18 +26,22 @@ impl Relay {
             Access::Publish => self.published.entry(generation).or_insert(kinds),
             Access::Play { viewer } => self.subscribed.entry((generation, viewer)).or_insert(kinds),
         };
-        assert_eq!(*known, kinds, "{access:?} of {generation}: a change was not told");
+        assert_eq!(*known, kinds, "{access:?} of {generation}: a change was not reported");
     }
 
     pub(super) fn set_published(&mut self, generation: Gen, kinds: KindSet) {
         assert!(!kinds.is_empty(), "a stream with nothing on it is cut");
-        assert_ne!(self.published.insert(generation, kinds), Some(kinds), "nothing new is told");
+        assert_ne!(
+            self.published.insert(generation, kinds),
+            Some(kinds),
+            "a report without a change"
+        );
     }
 
     pub(super) fn set_subscribed(&mut self, generation: Gen, viewer: Mid, kinds: KindSet) {
         assert!(!kinds.is_empty(), "a viewer without subscription is cut");
         let before = self.subscribed.insert((generation, viewer), kinds);
-        assert_ne!(before, Some(kinds), "nothing new is told");
+        assert_ne!(before, Some(kinds), "a report without a change");
     }
 
     pub(super) fn cut(&mut self, generation: Gen) {
