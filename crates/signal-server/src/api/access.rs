@@ -72,6 +72,10 @@ pub(super) struct AppObject<S: RequiredScope>(
     pub(super) String,
     pub(super) PhantomData<S>,
 );
+/// The app whose keys a route is about.
+pub(super) struct KeysOf(pub(super) Appkey);
+/// The app and the id of the key that a route is about.
+pub(super) struct KeyOf(pub(super) Appkey, pub(super) String);
 /// Only the operator of the deployment.
 pub(super) struct Root;
 /// The id of an object of the deployment, for its operator.
@@ -156,11 +160,26 @@ impl PathParams {
     }
 }
 
-/// The app of a path, if the caller has the scope for it.
+/// The app of a path, if it exists and the caller has the scope for it.
 fn authorize_app(
     parts: &Parts,
     api: &Arc<Api>,
     scope: Scope,
+) -> Result<(Appkey, PathParams), ApiError> {
+    authorize(parts, scope, |appkey| api.service.has_app(appkey))
+}
+
+/// The same for the keys of an app. They outlive its entry in the configuration: if it comes back, they are valid again.
+fn authorize_keys(parts: &Parts, api: &Arc<Api>) -> Result<(Appkey, PathParams), ApiError> {
+    authorize(parts, Scope::Admin, |appkey| {
+        api.service.has_app(appkey) || !api.service.keys().list(Some(appkey)).is_empty()
+    })
+}
+
+fn authorize(
+    parts: &Parts,
+    scope: Scope,
+    exists: impl FnOnce(&Appkey) -> bool,
 ) -> Result<(Appkey, PathParams), ApiError> {
     let caller = caller(parts)?;
     if !caller.may(scope) {
@@ -176,7 +195,7 @@ fn authorize_app(
     if !caller.may_access(&appkey) {
         return Err(of_another_app());
     }
-    if !api.service.has_app(&appkey) {
+    if !exists(&appkey) {
         return Err(no_such_app(caller));
     }
     check_query(parts)?;
@@ -255,6 +274,24 @@ impl<S: RequiredScope> FromRequestParts<Arc<Api>> for AppObject<S> {
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
         let (appkey, params) = authorize_app(parts, api, S::SCOPE)?;
         Ok(AppObject(appkey, params.get("id").to_owned(), PhantomData))
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for KeysOf {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let (appkey, _) = authorize_keys(parts, api)?;
+        Ok(KeysOf(appkey))
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for KeyOf {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let (appkey, params) = authorize_keys(parts, api)?;
+        Ok(KeyOf(appkey, params.get("id").to_owned()))
     }
 }
 

@@ -142,8 +142,14 @@ impl ApiKeys {
         good.then(|| Caller::Key(key.clone()))
     }
 
-    /// Stores a key and returns its text, which is given only here. `None` if there are too many.
+    /// Stores a key and returns its text, which is given only here. `None` if there are too many. Expired keys of the
+    /// same app do not count, and are removed.
     pub(crate) async fn add(&self, key: ApiKey) -> Result<Option<Secret>, DatabaseError> {
+        for old in self.list(key.appkey.as_ref()) {
+            if old.expires_at.is_some_and(|end| end <= key.created_at) {
+                self.revoke(key.appkey.as_ref(), &old.id).await?;
+            }
+        }
         let Ok(secret) = random::<32>() else { return Err(DatabaseError::Failed) };
         let stored = StoredKey {
             hash: hash(&secret),

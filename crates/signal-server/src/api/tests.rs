@@ -9,14 +9,14 @@ use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{Request, Response};
 use lianmai_media_plane::RelayConfig;
-use lianmai_protocol::{Appkey, ErrorName, RpcError, UserId};
+use lianmai_protocol::{Appkey, ErrorName, RpcError, UserId, WallTime};
 use lianmai_signal_engine::output::BanView;
 use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tower::ServiceExt;
 
-use super::keys::ApiKeys;
+use super::keys::{ApiKey, ApiKeys, Scope};
 use super::*;
 use crate::auth::RevocationList;
 use crate::clock::wall_now;
@@ -371,6 +371,40 @@ async fn an_api_key_is_limited_to_its_scopes_and_app() {
     let text = made["text"].as_str().unwrap();
     assert_eq!(ask(text, "GET /v1/apps/other/channels", "").await.0, 200);
     assert_eq!(ask(text, "GET /v1/keys", "").await.0, 403);
+}
+
+/// Proves no rule of the protocol: expired keys make room, and keys of a removed app can be revoked.
+#[tokio::test]
+async fn keys_that_are_not_in_use_can_be_removed() {
+    let scratch = Scratch::new("unused");
+    let (shards, _mailboxes) = Shards::new(1);
+    let service = service(shards, &scratch.1).await;
+    let (gone, read) = ("gone".parse::<Appkey>().unwrap(), vec![Scope::Read]);
+    let (key, _) = service.add_key(Some(gone), String::new(), read.clone(), None).await.unwrap();
+    let (keys, demo) = (service.keys.clone(), "demo".parse::<Appkey>().unwrap());
+    for number in 0..keys::MAX_KEYS {
+        // All but the first expired long ago.
+        let (id, name, scopes) = (format!("k{number}"), String::new(), read.clone());
+        let expires_at = (number > 0).then_some(WallTime(2));
+        let (appkey, created_at) = (Some(demo.clone()), WallTime(1));
+        let key = ApiKey { id, appkey, scopes, name, created_at, expires_at };
+        assert!(keys.add(key).await.unwrap().is_some(), "key {number}");
+    }
+    let router = routes_of(service, &scratch.1);
+    let (status, made) = send(&router, "POST /v1/apps/demo/keys", r#"{"scopes": ["read"]}"#).await;
+    assert_eq!(status, 201, "{made}");
+    assert_eq!(keys.list(Some(&demo)).len(), 2);
+    let again = ApiKeys::load(scratch.1.database()).await.unwrap();
+    assert_eq!(again.list(Some(&demo)).len(), 2);
+
+    let revoke = format!("DELETE /v1/apps/gone/keys/{}", key.id);
+    let (_, listed) = send(&router, "GET /v1/apps/gone/keys", "").await;
+    assert_eq!(listed["keys"][0]["id"], key.id);
+    let (status, problem) =
+        send(&router, "POST /v1/apps/gone/keys", r#"{"scopes": ["read"]}"#).await;
+    assert_eq!((status, &problem["name"]), (404, &json!("noSuchApp")));
+    assert_eq!(send(&router, &revoke, "").await.0, 200);
+    assert_eq!(send(&router, "GET /v1/apps/gone/keys", "").await.0, 404);
 }
 
 /// Proves no rule of the protocol: a request with an idempotency key takes effect once.

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::{ApiResult, Done, done, secret_response};
 use crate::api::Api;
-use crate::api::access::{Admin, App, AppObject, Root, RootObject};
+use crate::api::access::{Admin, App, KeyOf, KeysOf, Root, RootObject};
 use crate::api::error::{ApiError, json};
 use crate::api::extract::{Json, optional_whole_number};
 use crate::api::keys::{ApiKey, Scope};
@@ -114,12 +114,13 @@ async fn create_key(api: &Api, appkey: Option<Appkey>, new: NewKey) -> ApiResult
 
 /// API keys of an app
 ///
-/// Without their texts.
+/// Without their texts. Also those of an app that is no longer in the configuration: if it comes back, they are valid
+/// again.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/keys", operation_id = "listKeys", tag = "keys", params(("appkey" = String, Path)),
     responses((status = 200, body = Keys))
 )]
-async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> ApiResult {
+async fn list(State(api): State<Arc<Api>>, KeysOf(appkey): KeysOf) -> ApiResult {
     Ok(listed(&api.service.keys().list(Some(&appkey))))
 }
 
@@ -127,7 +128,7 @@ async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> ApiRes
 ///
 /// For a back end, with as little scope as it needs. It is for requests to this API; it does not sign tokens of clients. The
 /// first key of an app needs the admin token, or a key for all apps. A key can make keys with at most its own scope, that is
-/// `admin`. An app has at most 256 keys.
+/// `admin`. An app has at most 256 keys; expired ones are removed when another is made.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/keys", operation_id = "createKey", tag = "keys", params(("appkey" = String, Path)),
     request_body = NewKey, responses((status = 201, body = KeyWithText))
@@ -142,15 +143,12 @@ async fn create(
 
 /// Revoke an API key of an app
 ///
-/// It is invalid from the answer on.
+/// It is invalid from the answer on. The app need not be in the configuration.
 #[utoipa::path(
     delete, path = "/v1/apps/{appkey}/keys/{id}", operation_id = "revokeKey", tag = "keys",
     params(("appkey" = String, Path), ("id" = String, Path, description = "The id of the key")), responses((status = 200, body = Done))
 )]
-async fn revoke(
-    State(api): State<Arc<Api>>,
-    AppObject(appkey, id, _): AppObject<Admin>,
-) -> ApiResult {
+async fn revoke(State(api): State<Arc<Api>>, KeyOf(appkey, id): KeyOf) -> ApiResult {
     api.service.revoke_key(Some(&appkey), &id).await?;
     Ok(done())
 }
