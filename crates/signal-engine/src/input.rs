@@ -78,8 +78,10 @@ pub enum AdminCommand {
         /// Free text.
         reason: Option<String>,
     },
-    /// The bans of a channel's name, or of all of this shard.
-    ListBans(Option<ChannelKey>),
+    /// The bans of a channel's name, and its hold.
+    ListBans(ChannelKey),
+    /// The bans and holds of all channels of an app.
+    ListBansOfApp(Appkey),
     /// Ends the bans of a uid, or the hold of the name: tokens and tickets from before are valid again.
     LiftBan {
         /// The channel.
@@ -193,9 +195,10 @@ impl AdminCommand {
         match self {
             AdminCommand::ListChannels
             | AdminCommand::PageChannels { .. }
+            | AdminCommand::ListBansOfApp(_)
             | AdminCommand::LiftBansBy { .. } => None,
-            AdminCommand::ListBans(channel) => channel.as_ref(),
             AdminCommand::GetChannel(channel)
+            | AdminCommand::ListBans(channel)
             | AdminCommand::LiftBan { channel, .. }
             | AdminCommand::GetTasks(channel)
             | AdminCommand::ChangeTasks { channel, .. }

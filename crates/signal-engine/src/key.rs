@@ -1,5 +1,7 @@
 //! The key of a channel on a node, and the shard that owns it.
 
+use std::ops::Bound;
+
 use lianmai_protocol::{Appkey, ChannelName, UserId};
 
 /// A channel of an app. Bans and holds are keyed by it, so they outlive an incarnation (KIC-2, CLS-2).
@@ -12,6 +14,13 @@ pub struct ChannelKey {
 }
 
 impl ChannelKey {
+    /// Where the channels of an app begin in a map by key: a space is the least character of a name (FRM-11).
+    pub(crate) fn first_of(appkey: &Appkey) -> Bound<Self> {
+        " ".parse::<ChannelName>().map_or(Bound::Unbounded, |name| {
+            Bound::Included(ChannelKey { appkey: appkey.clone(), name })
+        })
+    }
+
     /// Routing value: the same for every process of one build, spread evenly. It travels inside stream
     /// names, so a shell can find the owner of a stream without asking.
     #[must_use]

@@ -10,9 +10,10 @@
 //! Deliberately absent: the effect of a kick on a present member.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use lianmai_protocol::message::session::{Join, ResumeReason};
-use lianmai_protocol::{Appkey, ErrorName, Now, RpcError, UserId, WallTime};
+use lianmai_protocol::{Appkey, ChannelName, ErrorName, Now, RpcError, UserId, WallTime};
 use lianmai_shares::{Pool, PoolAccount, Reservation, Share};
 
 use crate::grant::{Grant, WATERMARK_MS};
@@ -284,18 +285,28 @@ impl Restrictions {
         self.forget();
     }
 
-    /// The restrictions of one channel or of all.
-    pub(crate) fn list(&self, now: Now, channel: Option<&ChannelKey>) -> Vec<BanView> {
+    /// The restrictions of one channel of an app, or of all its channels. A hold that is over concerns nobody any more.
+    pub(crate) fn list(
+        &self,
+        now: Now,
+        appkey: &Appkey,
+        name: Option<&ChannelName>,
+    ) -> Vec<BanView> {
         let view = |channel: &ChannelKey, uid: Option<UserId>, record: &BanRecord| BanView {
             channel: channel.clone(),
             uid,
             by: record.by,
             left_ms: record.until.0.saturating_sub(now.wall.0),
         };
-        let meant = self.channels.iter().filter(|(key, _)| channel.is_none_or(|of| of == *key));
+        let from = self.channels.range((ChannelKey::first_of(appkey), Bound::Unbounded));
+        let own = from
+            .skip_while(|(key, _)| key.appkey < *appkey)
+            .take_while(|(key, _)| key.appkey == *appkey)
+            .filter(|(key, _)| name.is_none_or(|of| *of == key.name));
         let mut views = Vec::new();
-        for (key, of) in meant {
-            views.extend(of.hold.iter().map(|kept| view(key, None, &kept.record)));
+        for (key, of) in own {
+            let hold = of.hold.iter().filter(|kept| kept.record.until > now.wall);
+            views.extend(hold.map(|kept| view(key, None, &kept.record)));
             views
                 .extend(of.bans.iter().map(|((uid, _), kept)| view(key, Some(*uid), &kept.record)));
         }
@@ -568,12 +579,20 @@ mod tests {
         {
             assert!(all.ban(&channel(name), UserId(uid), maker(by), now, s, &mut ops).is_ok());
         }
-        let listed = |all: &Restrictions, of: Option<&str>| -> Vec<u64> {
-            let key = of.map(channel);
-            all.list(now, key.as_ref()).iter().map(|ban| ban.uid.map_or(0, |uid| uid.0)).collect()
+        let listed = |all: &Restrictions, now: Now, of: Option<&str>| -> Vec<u64> {
+            let name = of.map(|of| channel(of).name);
+            let bans = all.list(now, &channel("a").appkey, name.as_ref());
+            bans.iter().map(|ban| ban.uid.map_or(0, |uid| uid.0)).collect()
         };
         assert!(all.hold(&channel("c"), maker(Some(9)), now, 60, &mut ops).is_ok());
-        assert_eq!((listed(&all, None), listed(&all, Some("b"))), (vec![1, 2, 3, 0], vec![3]));
+        for app in ["0", "z"] {
+            let other = channel_of(app, "a");
+            assert!(all.ban(&other, UserId(7), maker(Some(8)), now, 60, &mut ops).is_ok());
+        }
+        assert_eq!(listed(&all, now, None), [1, 2, 3, 0], "only those of the app");
+        assert_eq!(listed(&all, now, Some("b")), [3]);
+        let later = Now { wall: WallTime(60_000), ..now };
+        assert_eq!(listed(&all, later, None), [1, 2, 3], "the hold is over");
         ops.clear();
         let (b, three) = (channel("b"), Some(UserId(3)));
         assert_eq!(all.lift(|key, uid, _| *key == b && uid == three, &mut ops), 1);
@@ -582,7 +601,7 @@ mod tests {
         store_all(&mut all);
         assert_eq!(all.lift(|_, _, by| by == Some(UserId(9)), &mut ops), 2, "a ban and a hold");
         store_all(&mut all);
-        assert_eq!((all.pool.used(), all.accounts.len(), all.channels.len()), (1, 1, 1));
+        assert_eq!((all.pool.used(), all.accounts.len(), all.channels.len()), (3, 3, 3));
     }
 
     /// Proves no rule of the protocol: an end that is not known to be stored is written again, and is bounded.

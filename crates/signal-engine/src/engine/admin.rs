@@ -113,9 +113,13 @@ impl Engine {
                 });
                 sent.map(|sent| Some(AdminReply::Sent(sent)))
             }
-            AdminCommand::ListBans(channel) => {
+            AdminCommand::ListBans(ChannelKey { appkey, name }) => {
                 let cx = &self.context;
-                Ok(Some(AdminReply::Bans(cx.restrictions.list(cx.now, channel.as_ref()))))
+                Ok(Some(AdminReply::Bans(cx.restrictions.list(cx.now, &appkey, Some(&name)))))
+            }
+            AdminCommand::ListBansOfApp(appkey) => {
+                let cx = &self.context;
+                Ok(Some(AdminReply::Bans(cx.restrictions.list(cx.now, &appkey, None))))
             }
             AdminCommand::LiftBan { channel, uid } => {
                 let selects = |of: &ChannelKey, banned, _| *of == channel && banned == uid;
@@ -218,15 +222,11 @@ impl Engine {
         after: Option<ChannelName>,
         limit: usize,
     ) -> Vec<crate::output::ChannelView> {
-        use std::ops::Bound::{Excluded, Included, Unbounded};
+        use std::ops::Bound::{Excluded, Unbounded};
         let of = |channel: &&ChannelKey| channel.appkey == appkey;
         let first = match after {
             Some(name) => Excluded(ChannelKey { appkey: appkey.clone(), name }),
-            // The first name that is possible.
-            None => match " ".parse() {
-                Ok(name) => Included(ChannelKey { appkey: appkey.clone(), name }),
-                Err(_) => Unbounded,
-            },
+            None => ChannelKey::first_of(&appkey),
         };
         let names = self.names.range((first, Unbounded));
         let own = names.skip_while(|(key, _)| key.appkey < appkey);

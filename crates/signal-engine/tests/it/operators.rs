@@ -354,7 +354,10 @@ fn rst_5_a_repeated_lift_is_answered_when_stored() {
     assert_eq!(w.admin(lift_by), Ok(AdminReply::Lifted(0)), "and the demotions");
     w.disk.mode = DiskMode::AtOnce;
     w.crash();
-    assert_eq!(w.admin(AdminCommand::ListBans(None)), Ok(AdminReply::Bans(Vec::new())));
+    assert_eq!(
+        w.admin(AdminCommand::ListBansOfApp(channel.appkey)),
+        Ok(AdminReply::Bans(Vec::new()))
+    );
     assert!(w.enter(entry(3).app("creator")).is_ok());
     let (b, _) = w.resume(b);
     w.ok(b, set_role("broadcaster"));

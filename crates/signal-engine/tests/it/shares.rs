@@ -71,9 +71,8 @@ fn a_share_is_as_full_after_a_restart_and_a_lifted_ban_stays_lifted() {
     w.crash();
     let a = w.admit(in_app(1, "creator").channel("own"));
     assert_eq!(w.err(a, kick(5, 60)), ErrorName::TooManyBans);
-    let AdminReply::Bans(bans) = w.admin(AdminCommand::ListBans(None)).expect("a list") else {
-        panic!("no list")
-    };
+    let list = AdminCommand::ListBansOfApp("creator".parse().expect("valid"));
+    let AdminReply::Bans(bans) = w.admin(list.clone()).expect("a list") else { panic!("no list") };
     assert!(bans.len() > 30 && bans.iter().all(|ban| ban.by == Some(UserId(1))));
     let one = &bans[0];
     let banned = one.uid.expect("a ban");
@@ -84,7 +83,7 @@ fn a_share_is_as_full_after_a_restart_and_a_lifted_ban_stays_lifted() {
         AdminCommand::LiftBansBy { appkey: "creator".parse().expect("valid"), by: UserId(1) };
     assert_eq!(w.admin(lift), Ok(AdminReply::Lifted(bans.len() - 1)));
     w.crash();
-    assert_eq!(w.admin(AdminCommand::ListBans(None)), Ok(AdminReply::Bans(Vec::new())));
+    assert_eq!(w.admin(list), Ok(AdminReply::Bans(Vec::new())));
     let name = one.channel.name.as_str();
     w.admit(in_app(banned.0, "creator").channel(name));
 }
@@ -475,7 +474,8 @@ fn a_moderator_without_a_name_changes_nothing_of_the_moderator_whose_uid_it_has(
     let named = entry(9).moderator().jwt(&w, 0, 3_600_000);
     let unnamed = named.clone().grant(|grant| grant.uid = None);
     let bans = |w: &mut World| -> Vec<u64> {
-        let Ok(AdminReply::Bans(bans)) = w.admin(AdminCommand::ListBans(None)) else { panic!() };
+        let list = AdminCommand::ListBansOfApp(room("plain").appkey);
+        let Ok(AdminReply::Bans(bans)) = w.admin(list) else { panic!() };
         bans.iter().map(|ban| ban.left_ms).collect()
     };
     w.join(1);

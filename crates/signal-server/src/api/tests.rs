@@ -224,6 +224,10 @@ async fn operators_see_and_lift_bans() {
                 };
                 let reply = match command {
                     AdminCommand::ListBans(_) => AdminReply::Bans(bans.clone()),
+                    AdminCommand::ListBansOfApp(appkey) => {
+                        let own = bans.iter().filter(|ban| ban.channel.appkey == appkey);
+                        AdminReply::Bans(own.cloned().collect())
+                    }
                     AdminCommand::LiftBan { .. } => AdminReply::Lifted(1),
                     AdminCommand::LiftBansBy { by, .. } => {
                         assert_eq!(by, UserId(1));
@@ -263,7 +267,9 @@ async fn obliging(scratch: &Scratch) -> (Router, Arc<std::sync::atomic::AtomicUs
                 asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let reply = match command {
                     AdminCommand::PageChannels { .. } => AdminReply::Channels(Vec::new()),
-                    AdminCommand::ListBans(_) => AdminReply::Bans(Vec::new()),
+                    AdminCommand::ListBans(_) | AdminCommand::ListBansOfApp(_) => {
+                        AdminReply::Bans(Vec::new())
+                    }
                     AdminCommand::LiftBan { .. } => AdminReply::Lifted(0),
                     _ => AdminReply::Done,
                 };

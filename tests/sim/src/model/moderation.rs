@@ -90,9 +90,9 @@ impl Model {
         outputs: &[Output],
         step: &mut InputStep<'_>,
     ) -> Verdict {
-        let said = replies(outputs).find_map(|(of, reply)| (of == query).then_some(reply));
+        let reply = replies(outputs).find_map(|(of, reply)| (of == query).then_some(reply));
         let draining =
-            said.is_some_and(|said| said.as_ref().is_err_and(|e| *e == ErrorName::Draining));
+            reply.is_some_and(|reply| reply.as_ref().is_err_and(|e| *e == ErrorName::Draining));
         let replied = if self.shards[s].turns_away(draining) {
             Err(ErrorName::Draining)
         } else {
@@ -131,6 +131,7 @@ impl Model {
             // Never used in these worlds: bans are not lifted, and tasks have their own worlds.
             AdminCommand::ListChannels
             | AdminCommand::ListBans(_)
+            | AdminCommand::ListBansOfApp(_)
             | AdminCommand::LiftBan { .. }
             | AdminCommand::LiftBansBy { .. }
             | AdminCommand::GetTasks(_)

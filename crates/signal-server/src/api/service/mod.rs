@@ -224,7 +224,7 @@ impl Service {
 
     /// The bans of a channel name.
     pub(crate) async fn bans(&self, channel: ChannelKey) -> Result<Vec<BanView>, ApiError> {
-        match self.ask(AdminCommand::ListBans(Some(channel))).await? {
+        match self.ask(AdminCommand::ListBans(channel)).await? {
             AdminReply::Bans(bans) => Ok(sorted(bans)),
             _ => Err(unexpected_reply()),
         }
@@ -233,11 +233,9 @@ impl Service {
     /// The bans of all channels of an app.
     pub(crate) async fn bans_of_app(&self, appkey: &Appkey) -> Result<Vec<BanView>, ApiError> {
         let mut bans = Vec::new();
-        for reply in self.shards.ask_all(&AdminCommand::ListBans(None)).await? {
+        for reply in self.shards.ask_all(&AdminCommand::ListBansOfApp(appkey.clone())).await? {
             match reply {
-                AdminReply::Bans(some) => {
-                    bans.extend(some.into_iter().filter(|ban| ban.channel.appkey == *appkey));
-                }
+                AdminReply::Bans(some) => bans.extend(some),
                 _ => return Err(unexpected_reply()),
             }
         }

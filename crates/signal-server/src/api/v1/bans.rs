@@ -41,8 +41,8 @@ struct BanDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     by: Option<UserId>,
-    /// Remaining time in milliseconds; the end is the time of the answer plus this. 0: the ban or hold is over, but tokens
-    /// from before a kick are still refused.
+    /// Remaining time in milliseconds; the end is the time of the answer plus this. 0: the ban is over, but tokens from
+    /// before the kick are still refused. A hold that is over is not listed.
     left_ms: u64,
 }
 
