@@ -213,8 +213,8 @@ impl World {
             Cmd::Close { hold_s } => Command::CloseChannel(CloseChannel { hold_s, reason: None }),
             Cmd::Message { to, bytes } => {
                 let to = to.map(|to| to.into_iter().map(|c| self.uid(c)).collect::<Vec<_>>());
-                let number = self.checks.said.len() as u64;
-                self.checks.said.insert(number, to.clone());
+                let number = self.checks.recipients.len() as u64;
+                self.checks.recipients.insert(number, to.clone());
                 let data = format!("m:{number}:{}", "x".repeat(bytes));
                 Command::SendMessage(SendMessage { data, to })
             }

@@ -153,31 +153,31 @@ impl Flow {
     }
 
     /// A measurement of the push. `is_quiet`: it need send nothing.
-    pub(super) fn pushed(&mut self, now: Now, seen: &PushStats, is_quiet: bool) {
-        let Some(server) = self.count_measurement(now).filter(|_| seen.ms > 0) else { return };
-        server.kbps.add(seen.bytes.saturating_mul(8) / seen.ms);
-        if seen.frames > 0 {
-            server.fps.add(seen.frames.saturating_mul(1_000) / seen.ms);
+    pub(super) fn pushed(&mut self, now: Now, stats: &PushStats, is_quiet: bool) {
+        let Some(server) = self.count_measurement(now).filter(|_| stats.ms > 0) else { return };
+        server.kbps.add(stats.bytes.saturating_mul(8) / stats.ms);
+        if stats.frames > 0 {
+            server.fps.add(stats.frames.saturating_mul(1_000) / stats.ms);
         }
         let rest = &mut server.rest;
-        rest.keyframe_ms = rest.keyframe_ms.max(seen.keyframe_ms);
-        rest.gaps = Some(rest.gaps.unwrap_or(0).saturating_add(seen.gaps));
-        rest.longest_gap_ms = rest.longest_gap_ms.max(Some(seen.longest_gap_ms));
-        rest.audio = seen.audio.clone().or(rest.audio.take());
-        rest.video = seen.video.clone().or(rest.video.take());
-        self.server_level = match seen.bytes {
+        rest.keyframe_ms = rest.keyframe_ms.max(stats.keyframe_ms);
+        rest.gaps = Some(rest.gaps.unwrap_or(0).saturating_add(stats.gaps));
+        rest.longest_gap_ms = rest.longest_gap_ms.max(Some(stats.longest_gap_ms));
+        rest.audio = stats.audio.clone().or(rest.audio.take());
+        rest.video = stats.video.clone().or(rest.video.take());
+        self.server_level = match stats.bytes {
             _ if is_quiet => 0,
             0 => DOWN,
-            _ => level(&GAPS_MS, seen.longest_gap_ms),
+            _ => level(&GAPS_MS, stats.longest_gap_ms),
         };
     }
 
     /// A measurement of the play. If no data waits, there was nothing to play.
-    pub(super) fn played(&mut self, now: Now, seen: &PlayStats) {
-        let Some(server) = self.count_measurement(now).filter(|_| seen.ms > 0) else { return };
-        server.kbps.add(seen.bytes.saturating_mul(8) / seen.ms);
-        server.lag_ms.add(seen.lag_ms);
-        self.server_level = match (seen.bytes, seen.lag_ms) {
+    pub(super) fn played(&mut self, now: Now, stats: &PlayStats) {
+        let Some(server) = self.count_measurement(now).filter(|_| stats.ms > 0) else { return };
+        server.kbps.add(stats.bytes.saturating_mul(8) / stats.ms);
+        server.lag_ms.add(stats.lag_ms);
+        self.server_level = match (stats.bytes, stats.lag_ms) {
             (0, 0) => 0,
             (0, _) => DOWN,
             (_, lag_ms) => level(&LAGS_MS, lag_ms),
@@ -292,15 +292,15 @@ mod tests {
     #[test]
     fn the_level_of_a_play_follows_its_lag() {
         let mut flow = flow();
-        let seen = |bytes, lag_ms| PlayStats { ms: 2_000, bytes, lag_ms };
-        flow.played(at(2_000), &seen(1, 0));
+        let stats = |bytes, lag_ms| PlayStats { ms: 2_000, bytes, lag_ms };
+        flow.played(at(2_000), &stats(1, 0));
         for (lag, level) in [(0, 1), (500, 2), (1_000, 3), (2_000, 4), (4_000, 5)] {
-            flow.played(at(4_000), &seen(1, lag));
+            flow.played(at(4_000), &stats(1, lag));
             assert_eq!(flow.level(MonoTime(4_000)), level);
         }
-        flow.played(at(6_000), &seen(0, 90));
+        flow.played(at(6_000), &stats(0, 90));
         assert_eq!(flow.level(MonoTime(6_000)), DOWN);
-        flow.played(at(6_000), &seen(0, 0));
+        flow.played(at(6_000), &stats(0, 0));
         assert_eq!(flow.level(MonoTime(6_000)), 0, "there is nothing to play");
     }
 

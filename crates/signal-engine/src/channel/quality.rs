@@ -91,20 +91,20 @@ impl Channel {
     }
 
     /// The relay has measured a stream.
-    pub(crate) fn measured(&mut self, cx: &mut Context, seen: &StreamStats) {
-        let stream = seen.generation;
+    pub(crate) fn measured(&mut self, cx: &mut Context, stats: &StreamStats) {
+        let stream = stats.generation;
         let Some(live) = self.streams.get(&stream) else { return };
         let Some(owner) = self.members.get(&live.owner) else { return };
         let (uid, now) = (owner.uid, cx.now);
         let loud = owner.published_on(stream).difference(owner.muted);
         let is_quiet = loud.is_empty();
-        if let Some(push) = &seen.push
+        if let Some(push) = &stats.push
             && let Some(flow) = self.flow(cx, (stream, None))
         {
             flow.pushed(now, push, is_quiet);
         }
         let mut present = BTreeSet::new();
-        for (mid, play) in &seen.plays {
+        for (mid, play) in &stats.plays {
             // A play by a task has no viewer, so its quality is not told.
             let Some(flow) = self.flow(cx, (stream, Some(*mid))) else { continue };
             flow.played(now, play);

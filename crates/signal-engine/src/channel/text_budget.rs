@@ -122,7 +122,7 @@ impl TextBudget {
     /// The name and attributes of a uid that joins with `texts`: these, or its last visible ones if it may not send
     /// messages.
     pub(super) fn texts(&self, uid: UserId, may_speak: bool, texts: Texts) -> Texts {
-        let seen = self.hidden.get(&uid).filter(|_| !may_speak);
-        seen.map_or(texts, |(_, seen)| seen.clone())
+        let hidden = self.hidden.get(&uid).filter(|_| !may_speak);
+        hidden.map_or(texts, |(_, shown)| shown.clone())
     }
 }

@@ -196,10 +196,10 @@ impl World {
         let client = &mut self.clients[c];
         let before = client.copy.as_ref().map(|picture| (picture.epoch, picture.seq));
         change.apply(&mut client.copy);
-        if let Some(said) = client.app.owed.take() {
+        if let Some(number) = client.app.owed.take() {
             return self.fail(
                 "transients",
-                format!("c{c}: message {said} is in the picture and was not told"),
+                format!("c{c}: message {number} is in the picture and was not told"),
             );
         }
         match change {
@@ -354,7 +354,7 @@ impl World {
     fn check_targeted(&mut self, c: usize, data: &str) {
         let Some(number) = payload(data) else { return };
         let uid = UserId(self.clients[c].spec.uid);
-        match self.checks.said.get(&number) {
+        match self.checks.recipients.get(&number) {
             Some(Some(to)) if to.contains(&uid) => {}
             found => {
                 let what = format!("c{c} got message {number}, which is for {found:?}");
@@ -368,8 +368,8 @@ impl World {
 
     /// Checks the state after all outputs are polled.
     pub(crate) fn check_app_rests(&mut self, c: usize) {
-        if let Some(said) = self.clients[c].app.owed.take() {
-            self.fail("transients", format!("c{c}: message {said} was not told"));
+        if let Some(number) = self.clients[c].app.owed.take() {
+            self.fail("transients", format!("c{c}: message {number} was not told"));
         }
         let client = &mut self.clients[c];
         if client.copy.as_ref() != client.session.picture() {

@@ -248,7 +248,7 @@ impl World {
         let over = match reason {
             "left" if client.calls.values().any(|open| open.method == "leave") => true,
             "gaveUp" => away >= GIVE_UP_MS,
-            _ => client.unreported.end_reasons.iter().any(|said| said == reason),
+            _ => client.unreported.end_reasons.iter().any(|reported| reported == reason),
         };
         if !over {
             let what = format!(

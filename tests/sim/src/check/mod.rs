@@ -49,5 +49,5 @@ pub(crate) struct Checks {
     /// Largest footprint of an engine per member, in bytes.
     pub(crate) largest: usize,
     /// Numbers of messages that took effect, and their recipients; `None` for all members.
-    pub(crate) said: BTreeMap<u64, Option<Vec<UserId>>>,
+    pub(crate) recipients: BTreeMap<u64, Option<Vec<UserId>>>,
 }

@@ -191,8 +191,8 @@ impl World {
                 }
                 call => {
                     let params = call.params_json().expect("it was read from JSON");
-                    let said = number(call.method(), params.get());
-                    self.check_call_sent(c, request.id.0, &call, said);
+                    let sent_content = number(call.method(), params.get());
+                    self.check_call_sent(c, request.id.0, &call, sent_content);
                 }
             }
         }
@@ -220,7 +220,7 @@ impl World {
         self.fail("host", what);
     }
 
-    fn check_call_sent(&mut self, c: usize, id: u64, call: &Call, said: u64) {
+    fn check_call_sent(&mut self, c: usize, id: u64, call: &Call, sent_content: u64) {
         let now = self.now;
         let client = &mut self.clients[c];
         let sent = &mut client.sent;
@@ -243,7 +243,7 @@ impl World {
         }
         let unsure = restores && !certain;
         let same = |call: &&CallId| {
-            client.calls[call].content == said
+            client.calls[call].content == sent_content
                 && sent.here.iter().all(|(_, sent, _)| sent != *call)
                 && !(once && sent.has(**call))
         };

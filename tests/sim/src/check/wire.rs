@@ -67,12 +67,12 @@ fn read(frame: &[u8]) -> Option<Vec<SentMessage>> {
     } else {
         vec![text]
     };
-    let said = elements.into_iter().map(|text| {
+    let messages = elements.into_iter().map(|text| {
         let [message] =
             <[_; 1]>::try_from(codec::decode_server_frame(text.as_bytes()).ok()?).ok()?;
         Some(SentMessage { message, hash: mix(7, text.as_bytes()) })
     });
-    said.collect()
+    messages.collect()
 }
 
 impl World {
@@ -123,16 +123,16 @@ impl World {
                 Output::Send { conn, frame } => {
                     log!(self, "s{shard} -> {conn:?} {} {:x}", frame.len(), mix(0, frame));
                     let place = (frame.as_ptr().addr(), frame.len());
-                    let said = match frames.get(&place) {
-                        Some(said) => Rc::clone(said),
+                    let messages = match frames.get(&place) {
+                        Some(messages) => Rc::clone(messages),
                         None => {
-                            let Some(said) = read(frame) else {
+                            let Some(messages) = read(frame) else {
                                 return self.fail("delivery", "a frame cannot be read".to_owned());
                             };
-                            Rc::clone(frames.entry(place).or_insert(Rc::new(said)))
+                            Rc::clone(frames.entry(place).or_insert(Rc::new(messages)))
                         }
                     };
-                    self.check_sent(*conn, &said, &mut caused);
+                    self.check_sent(*conn, &messages, &mut caused);
                 }
                 Output::Note(note) => {
                     log!(self, "s{shard} -> {note:?}");
@@ -158,14 +158,14 @@ impl World {
     fn check_sent(
         &mut self,
         conn: ConnId,
-        said: &Rc<Vec<SentMessage>>,
+        messages: &Rc<Vec<SentMessage>>,
         caused: &mut DecodedOutputs,
     ) {
-        for (index, SentMessage { message, hash }) in said.iter().enumerate() {
+        for (index, SentMessage { message, hash }) in messages.iter().enumerate() {
             match message {
                 ServerMessage::Event(position, event) => {
                     self.check_event(conn, *position, event, *hash);
-                    caused.events.push((conn, *position, Rc::clone(said), index));
+                    caused.events.push((conn, *position, Rc::clone(messages), index));
                 }
                 ServerMessage::Answer { id, outcome } => {
                     self.check_answer(conn, outcome);
@@ -193,7 +193,7 @@ impl World {
         known.cursor = seq;
         if let ChannelEvent::Message(message) = event
             && payload(&message.data)
-                .and_then(|n| self.checks.said.get(&n))
+                .and_then(|n| self.checks.recipients.get(&n))
                 .is_some_and(Option::is_some)
         {
             return self.fail("transients", format!("{} is told to all", message.data));
@@ -278,7 +278,7 @@ impl World {
     fn check_private(&mut self, conn: ConnId, data: &str) {
         let uid = self.checks.conns.get(&LinkId(conn.0)).and_then(|conn| conn.uid);
         let Some(number) = payload(data) else { return };
-        let to = self.checks.said.get(&number).cloned().flatten().unwrap_or_default();
+        let to = self.checks.recipients.get(&number).cloned().flatten().unwrap_or_default();
         if uid.is_none_or(|uid| !to.contains(&uid)) {
             self.fail(
                 "transients",

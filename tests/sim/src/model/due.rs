@@ -100,7 +100,7 @@ impl Model {
 
     fn late_urls(&mut self, s: usize, outputs: &[Output], step: &mut InputStep<'_>) -> Verdict {
         // If several things are due at once, a member may end before its late URL is answered.
-        let gone: Vec<_> = left(outputs).map(|(key, uid, _)| (key.clone(), uid)).collect();
+        let leavers: Vec<_> = left(outputs).map(|(key, uid, _)| (key.clone(), uid)).collect();
         loop {
             let mut late: Option<(u64, ChannelKey, UserId)> = None;
             for (key, channel) in &self.shards[s].channels {
@@ -111,10 +111,10 @@ impl Model {
                     else {
                         continue;
                     };
-                    let goes = gone.iter().any(|(of, who)| of == key && who == uid);
+                    let leaves = leavers.iter().any(|(of, who)| of == key && who == uid);
                     let url = ErrorName::UrlUnavailable;
-                    let heard = |conn: &ConnId| step.is_answered_with(*conn, pending.id, &url);
-                    if goes && !member.conn.as_ref().is_some_and(heard) {
+                    let answered = |conn: &ConnId| step.is_answered_with(*conn, pending.id, &url);
+                    if leaves && !member.conn.as_ref().is_some_and(answered) {
                         continue;
                     }
                     let due = since + MINT_MS <= step.now;

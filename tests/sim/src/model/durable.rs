@@ -267,7 +267,7 @@ impl Model {
     }
 
     fn match_row(&mut self, row: &Row, record: &MemberRecord) -> bool {
-        let said = (
+        let stored = (
             record.mid,
             record.session,
             &record.join_id,
@@ -301,7 +301,7 @@ impl Model {
         let mut known: Vec<Gen> = row.pushes.iter().flatten().copied().collect();
         pushes.sort();
         known.sort();
-        said == is && pubs && pushes == known
+        stored == is && pubs && pushes == known
     }
 
     /// After a crash all members are in grace from now on, and nothing else is known.
@@ -390,12 +390,12 @@ impl Model {
             for (uid, member) in &mut channel.members {
                 let record = records.iter().find(|record| record.uid == *uid);
                 if let Some(live) = record.and_then(|record| record.live.as_ref()) {
-                    let said = (live.offered, live.attempt, live.message_head);
+                    let stored = (live.offered, live.attempt, live.message_head);
                     let is = (member.tickets.1, member.attempt, member.messages);
-                    if said != is && !member.tickets.2 {
+                    if stored != is && !member.tickets.2 {
                         return Err((
                             "durable",
-                            format!("{uid} is handed over as {said:?} of {is:?}"),
+                            format!("{uid} is handed over as {stored:?} of {is:?}"),
                         ));
                     }
                 }

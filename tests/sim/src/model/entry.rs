@@ -58,14 +58,14 @@ fn texts(
     join: &Join,
     may_speak: bool,
 ) -> (Option<String>, Attributes) {
-    let seen = channel.zip(uid).filter(|_| !may_speak).and_then(|(channel, uid)| {
+    let shown = channel.zip(uid).filter(|_| !may_speak).and_then(|(channel, uid)| {
         match channel.members.get(&uid).filter(|old| old.is_visible()) {
             Some(old) if old.rights.message => None,
             Some(old) => Some((old.name.clone(), old.attributes.clone())),
             None => channel.hidden_texts.get(&uid).cloned(),
         }
     });
-    seen.unwrap_or_else(|| (join.name.clone(), join.attributes.clone()))
+    shown.unwrap_or_else(|| (join.name.clone(), join.attributes.clone()))
 }
 
 impl Model {
@@ -87,17 +87,17 @@ impl Model {
                 Ok(())
             }
             Ok((uid, grant, used_up)) => {
-                let Some(told) = step.joined(conn) else {
-                    let said = step.error(conn);
+                let Some(joined) = step.joined(conn) else {
+                    let error_sent = step.error(conn);
                     return Err((
                         "model",
-                        format!("{conn:?} may join as {uid:?}, and is told {said:?}"),
+                        format!("{conn:?} may join as {uid:?}, and is answered {error_sent:?}"),
                     ));
                 };
                 step.answers.push((conn, Some(*id), Expect::Entered));
-                let uid = uid.unwrap_or(told.uid);
-                self.enter(MemberRef { s, key: &key, uid }, conn, join, &grant, &told, step)?;
-                if let Some(mid) = used_up.filter(|mid| *mid != told.mid) {
+                let uid = uid.unwrap_or(joined.uid);
+                self.enter(MemberRef { s, key: &key, uid }, conn, join, &grant, &joined, step)?;
+                if let Some(mid) = used_up.filter(|mid| *mid != joined.mid) {
                     self.shards[s].endings.insert(mid, ResumeReason::Replaced);
                 }
                 Ok(())
@@ -106,8 +106,8 @@ impl Model {
     }
 
     /// A frozen server answers `draining` instead of any other error.
-    fn acceptable(&self, s: usize, error: ErrorName, said: Option<&ErrorName>) -> ErrorName {
-        let late = self.shards[s].turns_away(said == Some(&ErrorName::Draining));
+    fn acceptable(&self, s: usize, error: ErrorName, error_sent: Option<&ErrorName>) -> ErrorName {
+        let late = self.shards[s].turns_away(error_sent == Some(&ErrorName::Draining));
         if late { ErrorName::Draining } else { error }
     }
 
@@ -118,7 +118,7 @@ impl Model {
         key: &ChannelKey,
         join: &Join,
         grant: &Result<Grant, ErrorName>,
-        (addr, said): (AddrId, Option<&ErrorName>),
+        (addr, error_sent): (AddrId, Option<&ErrorName>),
         step: &InputStep<'_>,
     ) -> Result<Admitted, ErrorName> {
         let shard = &self.shards[s];
@@ -154,7 +154,7 @@ impl Model {
         if let Some((until, watermark)) = shard.holds.get(key)
             && *until > step.wall
             && (grant.issued_at.is_none() || concerns(&grant, *watermark))
-            && (!shard.lapsed.contains(key) || said == Some(&ErrorName::ChannelClosed))
+            && (!shard.lapsed.contains(key) || error_sent == Some(&ErrorName::ChannelClosed))
         {
             return Err(ErrorName::ChannelClosed);
         }
@@ -207,7 +207,7 @@ impl Model {
         // The rate of the uid before, and the cost of the event of the join (IDS-9). An address that many clients left
         // in debt may have to wait; here only the raw clients have addresses of their own.
         let units = if becomes { (bytes as i64 / 1_024).max(1) } else { 0 };
-        let limited = said == Some(&ErrorName::RateLimited);
+        let limited = error_sent == Some(&ErrorName::RateLimited);
         let owed = self.left_of(s, key, uid, step.now);
         let must = units > 0 && owed < units * 1_000 - RATE_SLACK;
         let may = (units > 0 && owed < units * 1_000 + RATE_SLACK) || addr != AddrId(0);
@@ -219,8 +219,10 @@ impl Model {
             let open = self.paused_in(step.now.saturating_sub(70_000), step.now) > 0;
             if old.is_some() && open {
                 let refusals = [ErrorName::DuplicateLogin, ErrorName::ReplacedTooOften];
-                if let Some(said) = said.filter(|said| refusals.contains(said)) {
-                    return Err(said.clone());
+                if let Some(error_sent) =
+                    error_sent.filter(|error_sent| refusals.contains(error_sent))
+                {
+                    return Err(error_sent.clone());
                 }
             } else if let (Some(uid), Some(old)) = (uid, old)
                 && self.is_live(old, step.now)
@@ -295,13 +297,13 @@ impl Model {
         conn: ConnId,
         join: &Join,
         grant: &Grant,
-        told: &Joined,
+        joined: &Joined,
         step: &mut InputStep<'_>,
     ) -> Verdict {
         let MemberRef { s, key, uid } = who;
         let now = step.now;
         let policy = self.rules.apps[&key.appkey].clone();
-        self.channel_begins(s, key, uid, told, policy.clone());
+        self.channel_begins(s, key, uid, joined, policy.clone());
         let Some(channel) = self.channel(s, key) else { return Ok(()) };
         let creator = channel.creator;
         let mut rights = grant.rights;
@@ -310,15 +312,15 @@ impl Model {
             .members
             .get(&uid)
             .is_some_and(|old| join.join_id.is_some() && old.join_id == join.join_id);
-        let seen = texts(Some(&*channel), Some(uid), join, rights.message);
+        let shown = texts(Some(&*channel), Some(uid), join, rights.message);
         let demoted = channel.demoted.contains_key(&uid);
         let mut grew = false;
         if same {
             self.drop_conn(who, CloseCode::TAKEN_OVER, step);
             if let Some(member) = self.member(who) {
-                grew = told.k > Some(member.tickets.1);
+                grew = joined.k > Some(member.tickets.1);
                 member.pending = None;
-                if told.session_id == member.session {
+                if joined.session_id == member.session {
                     // After this join the client may begin with any id.
                     member.answers.clear();
                     member.last_id = None;
@@ -326,9 +328,9 @@ impl Model {
                 }
                 member.attempt = 0;
                 member.restored = false;
-                member.continue_with(told.epoch);
+                member.continue_with(joined.epoch);
                 // All older tickets become invalid.
-                let newest = told.k.unwrap_or(0).max(member.tickets.1);
+                let newest = joined.k.unwrap_or(0).max(member.tickets.1);
                 member.tickets = (newest, newest, false);
             }
             self.grant(who, grant, step)?;
@@ -348,7 +350,7 @@ impl Model {
                 Some(Role::Broadcaster) => Role::Broadcaster,
                 _ => Role::Audience,
             };
-            let (name, attributes) = seen;
+            let (name, attributes) = shown;
             // One unit for each full KiB that is sent to all members.
             let bytes = text_bytes(name.as_deref(), &attributes) as i64;
             let units = if role == Role::Broadcaster { bytes / 1_024 } else { 0 };
@@ -361,7 +363,7 @@ impl Model {
                 budget: (rate, now),
                 token_end: token_end(grant),
                 named: names(grant, uid),
-                ..Member::new(told.mid, told.session_id, role, rights, now)
+                ..Member::new(joined.mid, joined.session_id, role, rights, now)
             };
             let visible = member.is_visible();
             let event = ModelEvent::Join {
@@ -379,15 +381,18 @@ impl Model {
             }
         }
         self.attach_conn(who, conn, now);
-        self.token_came(who, step.wall);
+        self.mark_token_renewed(who, step.wall);
         let offered = self.member(who).map(|member| member.tickets.1);
-        if told.k != offered || (same && !grew) {
-            return Err(("model", format!("join offers ticket {:?} and not {offered:?}", told.k)));
+        if joined.k != offered || (same && !grew) {
+            return Err((
+                "model",
+                format!("join offers ticket {:?} and not {offered:?}", joined.k),
+            ));
         }
         if same {
             self.expect_moved_urls(who, step)?;
         }
-        self.check_snapshot(who, told, step)
+        self.check_snapshot(who, joined, step)
     }
 
     fn channel_begins(
@@ -395,12 +400,12 @@ impl Model {
         s: usize,
         key: &ChannelKey,
         creator: UserId,
-        told: &Joined,
+        joined: &Joined,
         policy: lianmai_signal_engine::AppPolicy,
     ) {
         self.shards[s].channels.entry(key.clone()).or_insert_with(|| Channel {
-            cid: told.cid,
-            epoch: told.epoch,
+            cid: joined.cid,
+            epoch: joined.epoch,
             creator,
             attributes: Default::default(),
             policy,
@@ -446,7 +451,7 @@ impl Model {
         member.named = named;
         member.rights = rights;
         member.token_end = token_end(grant);
-        self.token_came(who, step.wall);
+        self.mark_token_renewed(who, step.wall);
         let Some(member) = self.member(who) else { return Ok(()) };
         let lost = member.published().difference(rights.publish);
         self.remove_streams(who, lost, step);

@@ -100,7 +100,7 @@ impl Model {
                 if let Some(channel) = self.channel(who.s, who.key)
                     && let Some(member) = channel.members.get_mut(&who.uid)
                 {
-                    member.heard = member.heard.max(ping.n.unwrap_or(0).min(member.messages));
+                    member.received = member.received.max(ping.n.unwrap_or(0).min(member.messages));
                     if ping.k.is_some_and(|k| member.confirms(k)) {
                         member.continue_with(channel.epoch);
                     }

@@ -39,10 +39,10 @@ impl Model {
         }
         // Streams and plays that ended were cut.
         relay.retain(|(generation, viewer), _| !self.carried(s, *generation, *viewer).is_empty());
-        for ((generation, viewer), told) in &relay {
+        for ((generation, viewer), reported) in &relay {
             let is = self.carried(s, *generation, *viewer);
-            if is != *told {
-                let what = format!("{generation} for {viewer:?} is told {told:?} and is {is:?}");
+            if is != *reported {
+                let what = format!("{generation} for {viewer:?}: reported {reported:?}, is {is:?}");
                 return Err(("media", what));
             }
         }

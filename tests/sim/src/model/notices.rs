@@ -40,7 +40,7 @@ impl InputStep<'_> {
     /// The notice before a close.
     fn closing(&self, conn: ConnId, code: CloseCode) -> Option<(ConnId, Notice)> {
         let row = code.row()?;
-        let refused = self.resumed(conn).and_then(|told| told.reason);
+        let refused = self.resumed(conn).and_then(|sent| sent.reason);
         let (action, retry_after_ms) = match (self.refusal(conn), refused) {
             _ if code != CloseCode::JOIN_REFUSED => (row.action.clone(), None),
             (_, Some(reason)) => (action_of(&reason), None),
@@ -67,7 +67,12 @@ impl Model {
     }
 
     /// A member that comes back gets the notices that it may have missed (RES-6).
-    pub(super) fn tell_again(&self, who: MemberRef<'_>, conn: ConnId, step: &mut InputStep<'_>) {
+    pub(super) fn repeat_notices(
+        &self,
+        who: MemberRef<'_>,
+        conn: ConnId,
+        step: &mut InputStep<'_>,
+    ) {
         let restarting = self.restarting(who.s, step.now);
         step.notices.extend(restarting.map(|notice| (conn, notice)));
         let left = self.token_left(who, step.wall);
@@ -84,11 +89,11 @@ impl Model {
     }
 
     /// A member has a new token, whose end is in the answer.
-    pub(super) fn token_came(&mut self, who: MemberRef<'_>, wall: u64) {
+    pub(super) fn mark_token_renewed(&mut self, who: MemberRef<'_>, wall: u64) {
         let left = self.token_left(who, wall);
         let conn = self.member(who).and_then(|member| member.conn);
-        if let Some(told) = conn.and_then(|conn| self.sent_notices.get_mut(&conn)) {
-            told.warned = left.is_some_and(|left| left <= WARNING_MS);
+        if let Some(sent) = conn.and_then(|conn| self.sent_notices.get_mut(&conn)) {
+            sent.warned = left.is_some_and(|left| left <= WARNING_MS);
         }
     }
 
@@ -99,7 +104,7 @@ impl Model {
         step: &mut InputStep<'_>,
     ) -> Verdict {
         // If a member ends at the moment of a count, the order of the two is open.
-        let goes = left(outputs).next().is_some();
+        let leaves = left(outputs).next().is_some();
         let mut missing = std::mem::take(&mut step.notices);
         let closes = step.closes.iter().filter(|(_, code)| *code != CloseCode::SLOW_READER);
         missing.extend(closes.filter_map(|(conn, code)| step.closing(*conn, *code)));
@@ -113,10 +118,10 @@ impl Model {
             }
             let at = missing.iter().position(|expected| *expected == (*conn, plain.clone()));
             let due = at.map(|at| missing.remove(at)).is_some();
-            self.hears(s, *conn, notice, due, goes, step)?;
+            self.check_notice(s, *conn, notice, due, leaves, step)?;
         }
         if let Some((conn, notice)) = missing.first() {
-            return Err(("model", format!("{conn:?} is not told {notice:?}")));
+            return Err(("model", format!("{conn:?} does not get {notice:?}")));
         }
         for (conn, _) in &step.closes {
             self.sent_notices.remove(conn);
@@ -125,32 +130,32 @@ impl Model {
     }
 
     /// Checks one notice: it must be expected, or at least true.
-    fn hears(
+    fn check_notice(
         &mut self,
         s: usize,
         conn: ConnId,
         notice: &Notice,
         due: bool,
-        goes: bool,
+        leaves: bool,
         step: &InputStep<'_>,
     ) -> Verdict {
-        let wrong = |of: &str| Err(("model", format!("{conn:?} is told {notice:?} of {of}")));
+        let wrong = |of: &str| Err(("model", format!("{conn:?} gets {notice:?}, expected {of}")));
         let seat = self.member_of(s, conn);
         match notice {
-            Notice::MemberCount(told) => {
+            Notice::MemberCount(sent) => {
                 let Some((key, _)) = seat else { return Ok(()) };
                 let are = self.shards[s].channels.get(&key).map_or(0, |c| c.members.len()) as u64;
-                if told.count != are && !goes {
+                if sent.count != are && !leaves {
                     return wrong(&format!("{are}"));
                 }
-                let heard = self.sent_notices.entry(conn).or_default();
-                (heard.count, heard.stale) = (Some(told.count), None);
+                let known = self.sent_notices.entry(conn).or_default();
+                (known.count, known.stale) = (Some(sent.count), None);
             }
-            Notice::TokenWillExpire(told) => {
+            Notice::TokenWillExpire(sent) => {
                 let Some((key, uid)) = seat else { return Ok(()) };
                 let left = self.token_left(MemberRef { s, key: &key, uid }, step.wall);
-                if Some(told.expires_in_ms) != left
-                    || !(1..=WARNING_MS).contains(&told.expires_in_ms)
+                if Some(sent.expires_in_ms) != left
+                    || !(1..=WARNING_MS).contains(&sent.expires_in_ms)
                 {
                     return wrong(&format!("{left:?}"));
                 }
@@ -169,20 +174,21 @@ impl Model {
         for channel in self.shards[s].channels.values() {
             for member in channel.members.values() {
                 let Some(conn) = member.conn else { continue };
-                let told = self.sent_notices.entry(conn).or_default();
+                let sent = self.sent_notices.entry(conn).or_default();
                 let are = channel.members.len() as u64;
-                let knows = told.count == Some(are);
-                told.stale = told.stale.filter(|_| !knows).or((!knows).then_some(step.now));
-                if told.count.is_none() || told.stale.is_some_and(|at| at + COUNT_MS < step.now) {
+                let is_current = sent.count == Some(are);
+                sent.stale =
+                    sent.stale.filter(|_| !is_current).or((!is_current).then_some(step.now));
+                if sent.count.is_none() || sent.stale.is_some_and(|at| at + COUNT_MS < step.now) {
                     let what =
-                        format!("{conn:?} is not told that there are {are} members: {told:?}");
+                        format!("{conn:?} does not get the count {are} of members: {sent:?}");
                     return Err(("model", what));
                 }
                 let Some(end) = member.token_end else { continue };
                 let due = end.saturating_sub(WARNING_MS);
-                told.warned &= due <= step.wall;
-                if !told.warned && (due + 1..end).contains(&step.wall) && !jumped {
-                    let what = format!("{conn:?} is not told that its token ends at {end}");
+                sent.warned &= due <= step.wall;
+                if !sent.warned && (due + 1..end).contains(&step.wall) && !jumped {
+                    let what = format!("{conn:?} is not warned that its token ends at {end}");
                     return Err(("model", what));
                 }
             }

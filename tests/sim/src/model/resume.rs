@@ -23,35 +23,36 @@ impl Model {
     ) -> Verdict {
         let ReconnectRequest { id, reconnect, claims } = request;
         step.answers.push((conn, Some(*id), Expect::Entered));
-        let Some(told) = step.resumed(conn) else {
+        let Some(resumed) = step.resumed(conn) else {
             return Err(("outcome", format!("{conn:?} is not answered")));
         };
-        let draining = told.reason == Some(ResumeReason::Draining);
+        let draining = resumed.reason == Some(ResumeReason::Draining);
         let refused = if self.shards[s].turns_away(draining) {
             Some(ResumeReason::Draining)
         } else {
             let lapsed = self.shards[s].lapsed.contains(&claims.channel);
             match self.judge_ticket(s, claims, reconnect.attempt, step.wall) {
                 // The hold expired once, before the clock was set back.
-                _ if lapsed && told.reason == Some(ResumeReason::ChannelClosed) => {
-                    told.reason.clone()
+                _ if lapsed && resumed.reason == Some(ResumeReason::ChannelClosed) => {
+                    resumed.reason.clone()
                 }
                 judged => judged,
             }
         };
         if let Some(reason) = refused {
             let action = action_of(&reason);
-            let is = (&told.outcome, told.reason.as_ref(), told.action.as_ref());
+            let is = (&resumed.outcome, resumed.reason.as_ref(), resumed.action.as_ref());
             if is != (&Outcome::Refused, Some(&reason), Some(&action)) {
-                let what = format!("{conn:?} must be refused as {reason}, and is told {told:?}");
+                let what =
+                    format!("{conn:?} must be refused as {reason}, and is answered {resumed:?}");
                 let checker =
-                    if told.outcome == Outcome::Refused { "outcome" } else { "adversary" };
+                    if resumed.outcome == Outcome::Refused { "outcome" } else { "adversary" };
                 return Err((checker, what));
             }
             step.closes.push((conn, CloseCode::JOIN_REFUSED));
             return Ok(());
         }
-        self.resume(s, conn, claims, reconnect, &told, step)
+        self.resume(s, conn, claims, reconnect, &resumed, step)
     }
 
     /// Why a ticket is refused.
@@ -99,7 +100,7 @@ impl Model {
         conn: ConnId,
         claims: &TicketClaims,
         reconnect: &Reconnect,
-        told: &Resumed,
+        resumed: &Resumed,
         step: &mut InputStep<'_>,
     ) -> Verdict {
         let (key, uid) = (claims.channel.clone(), claims.uid);
@@ -123,7 +124,7 @@ impl Model {
             Some(ResumeReason::Ahead)
         } else if reconnect.want == Some(Want::Snapshot) {
             Some(ResumeReason::Asked)
-        } else if told.reason == Some(ResumeReason::LogTrimmed) {
+        } else if resumed.reason == Some(ResumeReason::LogTrimmed) {
             // The engine must have a reason: the log was too long, or the missed events are too old.
             let from = usize::try_from(reconnect.seq.saturating_sub(channel.base)).unwrap_or(0);
             let missed = channel.log.get(from..).unwrap_or_default();
@@ -142,9 +143,10 @@ impl Model {
         };
         let outcome = if reason.is_none() { Outcome::Replayed } else { Outcome::Snapshot };
         let replayed = if reason.is_none() { head - reconnect.seq } else { 0 };
-        if (&told.outcome, &told.reason, told.replayed) != (&outcome, &reason, replayed) {
-            let what =
-                format!("{conn:?} must be {outcome} {reason:?} {replayed}, and is told {told:?}");
+        if (&resumed.outcome, &resumed.reason, resumed.replayed) != (&outcome, &reason, replayed) {
+            let what = format!(
+                "{conn:?} must be {outcome} {reason:?} {replayed}, and is answered {resumed:?}"
+            );
             return Err(("outcome", what));
         }
         let Some(member) = channel.members.get_mut(&uid) else { return Ok(()) };
@@ -154,35 +156,42 @@ impl Model {
         }
         // Ticket numbers only grow; a process that may have forgotten some begins far above them.
         let newest = member.tickets.1.max(claims.k);
-        let Some(k) = told.k.filter(|k| *k > newest) else {
-            return Err(("outcome", format!("{conn:?} is offered {:?} behind {newest}", told.k)));
+        let Some(k) = resumed.k.filter(|k| *k > newest) else {
+            return Err((
+                "outcome",
+                format!("{conn:?} is offered {:?} behind {newest}", resumed.k),
+            ));
         };
         member.tickets = (claims.k, k, false);
         member.attempt = reconnect.attempt;
         // Messages are numbered within an epoch.
-        let told_n = if reconnect.epoch == epoch { reconnect.n } else { 0 };
-        let owed = member.messages.saturating_sub(told_n);
-        if told.messages + told.messages_lost != owed {
-            let what = format!("{conn:?} is owed {owed} messages, and is told {told:?}");
+        let received_n = if reconnect.epoch == epoch { reconnect.n } else { 0 };
+        let owed = member.messages.saturating_sub(received_n);
+        if resumed.messages + resumed.messages_lost != owed {
+            let what = format!("{conn:?} is owed {owed} messages, and is answered {resumed:?}");
             return Err(("transients", what));
         }
         // A client with a replayed ticket may report fewer messages than the true client has received.
-        if told.messages_lost > 0 && owed <= KEPT_MESSAGES && !tight && told_n >= member.heard {
-            let what = format!("{conn:?} lost messages of {owed}: {told:?}");
+        if resumed.messages_lost > 0
+            && owed <= KEPT_MESSAGES
+            && !tight
+            && received_n >= member.received
+        {
+            let what = format!("{conn:?} lost messages of {owed}: {resumed:?}");
             return Err(("transients", what));
         }
-        member.heard = member.heard.max(told_n.min(member.messages));
+        member.received = member.received.max(received_n.min(member.messages));
         let knows =
             member.forced.is_none_or(|(at, seq)| at == reconnect.epoch && seq <= reconnect.seq);
         let restore = member.restored && reconnect.epoch != epoch && knows;
-        if told.restore != restore {
-            let what = format!("{conn:?} is told restore {}: {:?}", told.restore, member.forced);
+        if resumed.restore != restore {
+            let what = format!("{conn:?} gets restore {}: {:?}", resumed.restore, member.forced);
             return Err(("outcome", what));
         }
         self.attach_conn(who, conn, step.now);
-        self.tell_again(who, conn, step);
+        self.repeat_notices(who, conn, step);
         self.expect_moved_urls(who, step)?;
-        match &told.snapshot {
+        match &resumed.snapshot {
             Some(snapshot) => self.check_snapshot(who, snapshot, step),
             None => Ok(()),
         }

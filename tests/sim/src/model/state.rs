@@ -167,7 +167,7 @@ pub(super) struct Member {
     pub(super) pending: Option<PendingCommand>,
     pub(super) messages: u64,
     /// Number of targeted messages that its client reported as received.
-    pub(super) heard: u64,
+    pub(super) received: u64,
     /// Position of a change by another member that the client may not have seen.
     pub(super) forced: Option<(Epoch, u64)>,
     /// The last write of a change by another member, until it is stored.
@@ -217,7 +217,7 @@ impl Member {
             answers: Vec::new(),
             pending: None,
             messages: 0,
-            heard: 0,
+            received: 0,
             forced: None,
             unstored: None,
             being_kicked: false,

@@ -111,12 +111,12 @@ impl Model {
     }
 
     fn same_events(&mut self, s: usize, step: &InputStep<'_>) -> Verdict {
-        let mut seen = std::collections::BTreeSet::new();
-        for (conn, Position { epoch, seq }, said, index) in &step.caused.events {
-            if !seen.insert((*epoch, *seq)) {
+        let mut positions = std::collections::BTreeSet::new();
+        for (conn, Position { epoch, seq }, frame, index) in &step.caused.events {
+            if !positions.insert((*epoch, *seq)) {
                 continue;
             }
-            let ServerMessage::Event(_, event) = &said[*index].message else { continue };
+            let ServerMessage::Event(_, event) = &frame[*index].message else { continue };
             let Some(made) = self.event_at(s, *epoch, *seq) else {
                 let what = format!("{conn:?} gets {seq} {event:?}, which did not happen");
                 return Err(("model", what));

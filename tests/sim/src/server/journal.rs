@@ -101,19 +101,19 @@ impl JournalChannel {
                 }
             }
             Event::MemberJoined { mid, role, .. } => {
-                let seen = JournalMember { role: role.clone(), streams: Vec::new() };
-                match self.members.insert(*mid, seen) {
+                let member = JournalMember { role: role.clone(), streams: Vec::new() };
+                match self.members.insert(*mid, member) {
                     None => Ok(()),
                     Some(_) => Err("it has joined already".to_owned()),
                 }
             }
             Event::MemberLeft { mid, .. } => {
-                let seen = self.members.remove(mid).ok_or_else(missing)?;
-                if seen.streams.is_empty() { Ok(()) } else { Err("it publishes".to_owned()) }
+                let member = self.members.remove(mid).ok_or_else(missing)?;
+                if member.streams.is_empty() { Ok(()) } else { Err("it publishes".to_owned()) }
             }
             Event::RoleChanged { mid, role, .. } => {
-                let seen = self.members.get_mut(mid).ok_or_else(missing)?;
-                match std::mem::replace(&mut seen.role, role.clone()) != *role {
+                let member = self.members.get_mut(mid).ok_or_else(missing)?;
+                match std::mem::replace(&mut member.role, role.clone()) != *role {
                     true => Ok(()),
                     false => Err("it has that role".to_owned()),
                 }

@@ -219,7 +219,7 @@ impl World {
     pub(crate) fn engine_input(&mut self, shard: usize, input: Input) {
         let now = self.server_now();
         let off = now.mono.0 - self.now;
-        let said = input.clone();
+        let copy = input.clone();
         let world_now = self.now;
         let Some(target) = self.shard(shard) else { return };
         target.engine.handle(now, input);
@@ -233,7 +233,7 @@ impl World {
             let process = self.server.process.as_ref().map_or(0, |process| process.id);
             self.at(at, Ev::Tick(process, shard));
         }
-        self.check_step(shard, &said, &outputs, stats);
+        self.check_step(shard, &copy, &outputs, stats);
     }
 
     fn execute_outputs(&mut self, shard: usize) {

@@ -55,8 +55,8 @@ impl Table {
         for op in write.ops {
             match op {
                 RowOp::AppendEvent(channel, record) => {
-                    let heard = self.follower.append(&channel, &record);
-                    self.blame(heard);
+                    let result = self.follower.append(&channel, &record);
+                    self.blame(result);
                     changed.insert(channel);
                     continue;
                 }

@@ -47,8 +47,8 @@ struct Run {
     pushing: bool,
     over: bool,
     /// Times of the newest report and the newest order: both arrive in order.
-    sent: u64,
-    heard: u64,
+    last_report_at: u64,
+    last_order_at: u64,
 }
 
 /// The run that pushed to a place last, and when the push ended.
@@ -112,16 +112,16 @@ impl Executors {
                 stops_at: None,
                 pushing: false,
                 over: false,
-                sent: 0,
-                heard: 0,
+                last_report_at: 0,
+                last_order_at: 0,
             });
         }
         let &at = self.by_id.get(&id)?;
         let run = &mut self.runs[at];
         let slow = if quiet || !self.rng.chance(30) { 60 } else { 6_000 };
-        run.heard = (now + self.rng.skewed(slow)).max(run.heard);
-        run.inbox.push_back((run.heard, order));
-        Some((run.heard, at))
+        run.last_order_at = (now + self.rng.skewed(slow)).max(run.last_order_at);
+        run.inbox.push_back((run.last_order_at, order));
+        Some((run.last_order_at, at))
     }
 
     fn some_way(&mut self) -> Behaviour {
@@ -281,8 +281,8 @@ impl Executors {
     fn say(&mut self, at: usize, now: u64, report: RunReport, step: &mut StepResult) {
         let delay = self.rng.skewed(60);
         let run = &mut self.runs[at];
-        run.sent = (now + delay).max(run.sent);
-        step.reports.push((run.sent - now, run.id.clone(), report));
+        run.last_report_at = (now + delay).max(run.last_report_at);
+        step.reports.push((run.last_report_at - now, run.id.clone(), report));
     }
 
     /// The run begins to push. Checks what the receiver sees.

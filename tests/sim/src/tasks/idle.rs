@@ -32,7 +32,7 @@ impl TaskWorld {
                 continue;
             }
             for (id, task) in &member.tasks {
-                let shows = self.model.shows(ch, id, member.told);
+                let shows = self.model.shows(ch, id, member.reported_kinds);
                 let key = (ch, id.clone());
                 let before = self.idle.since.get(&key).filter(|(same, _)| *same == shows);
                 let (_, at) = before.copied().unwrap_or((shows, self.now));

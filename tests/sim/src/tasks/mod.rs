@@ -81,7 +81,7 @@ struct Requester {
     asked: Option<(u64, Call)>,
     publishes: PublishedKinds,
     /// What of it was told.
-    told: PublishedKinds,
+    reported_kinds: PublishedKinds,
 }
 
 /// What a member publishes.
@@ -308,7 +308,7 @@ impl TaskWorld {
                 }
                 ServerMessage::Event(position, event) => {
                     self.members[ch].seq = position.seq;
-                    self.told(ch, event);
+                    self.note_event(ch, event);
                 }
                 _ => {}
             }
@@ -322,14 +322,14 @@ impl TaskWorld {
         member.tasks = tasks.map(|task| (task.task_id.clone(), task)).collect();
     }
 
-    fn told(&mut self, ch: usize, event: ChannelEvent) {
+    fn note_event(&mut self, ch: usize, event: ChannelEvent) {
         let status = match event {
             ChannelEvent::RtmpTasksStatus(status) => status,
             ChannelEvent::StreamAdded(stream) => {
-                return self.members[ch].told.set(&stream.media_type, true);
+                return self.members[ch].reported_kinds.set(&stream.media_type, true);
             }
             ChannelEvent::StreamRemoved(stream) => {
-                return self.members[ch].told.set(&stream.media_type, false);
+                return self.members[ch].reported_kinds.set(&stream.media_type, false);
             }
             _ => return,
         };
@@ -504,9 +504,9 @@ impl TaskWorld {
     fn look_at_the_end(&mut self) {
         for ch in 0..CHANNELS {
             self.compare(ch, "at the end");
-            let told = std::mem::take(&mut self.members[ch].tasks);
+            let tasks = std::mem::take(&mut self.members[ch].tasks);
             let publishes = self.members[ch].publishes;
-            for (id, info) in told {
+            for (id, info) in tasks {
                 let Some(place) = self.model.place(ch, &id) else {
                     self.fail("tasks", format!("{id} of channel {ch} is told and is not there"));
                     continue;
