@@ -5,6 +5,7 @@
 //! refused.
 
 use std::future::Future;
+use std::str::FromStr;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
@@ -46,7 +47,7 @@ impl PageQuery {
     }
 
     /// The last item of the page before, as the list of that name wrote it.
-    pub(super) fn after<T: std::str::FromStr>(&self, list: &str) -> Result<Option<T>, ApiError> {
+    pub(super) fn after<T: FromStr>(&self, list: &str) -> Result<Option<T>, ApiError> {
         let Some(text) = &self.after else { return Ok(None) };
         let bad = || ApiError::not_found("badCursor", "The list has no such place.").field("after");
         if text.len() > MAX_CURSOR {
@@ -56,6 +57,19 @@ impl PageQuery {
         let text = String::from_utf8(bytes).map_err(|_| bad())?;
         let last = text.strip_prefix(list).and_then(|rest| rest.strip_prefix(':'));
         last.and_then(|last| last.parse().ok()).map(Some).ok_or_else(bad)
+    }
+}
+
+/// The position of an event in a cursor: a number that the file can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position(pub(super) u64);
+
+impl FromStr for Position {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let pos: u64 = text.parse().map_err(|_| ())?;
+        i64::try_from(pos).map_or(Err(()), |_| Ok(Position(pos)))
     }
 }
 
@@ -128,6 +142,12 @@ mod tests {
         assert!(page(&other).after::<u64>("members").is_err());
         assert!(page(&"a".repeat(1_000)).after::<u64>("members").is_err());
         assert_eq!(PageQuery::default().after::<u64>("members").unwrap(), None);
+        let last = page(&cursor("events", &i64::MAX)).after("events").unwrap();
+        assert_eq!(last, Some(Position(i64::MAX as u64)));
+        for number in [1 << 63, u64::MAX] {
+            let error = page(&cursor("events", &number)).after::<Position>("events").unwrap_err();
+            assert_eq!(error.name(), "badCursor", "{number}");
+        }
     }
 
     #[test]

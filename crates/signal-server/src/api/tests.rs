@@ -568,6 +568,14 @@ async fn invalid_requests_are_explained() {
         ("GET /v1/keys?limit=1", "", 400, "invalidParams", ""),
         ("GET /v1/apps/demo/channels?after=x", "", 404, "badCursor", "after"),
         ("GET /v1/apps/demo/events?after=bWVtYmVyczo3", "", 404, "badCursor", "after"),
+        // `events:9223372036854775808`
+        (
+            "GET /v1/apps/demo/events?after=ZXZlbnRzOjkyMjMzNzIwMzY4NTQ3NzU4MDg",
+            "",
+            404,
+            "badCursor",
+            "after",
+        ),
         ("GET /v1/apps/demo/channels/a%2Fb", "", 400, "badChannelName", ""),
         ("GET /v1/apps/demo/channels/%2E%2E", "", 400, "badChannelName", ""),
         ("GET /v1/apps/demo/channels/%FF", "", 400, "badChannelName", ""),

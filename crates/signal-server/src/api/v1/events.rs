@@ -13,7 +13,7 @@ use crate::api::Api;
 use crate::api::access::{App, Read};
 use crate::api::error::json;
 use crate::api::extract::Query;
-use crate::api::paging::{self, PageQuery};
+use crate::api::paging::{self, PageQuery, Position};
 use crate::hooks::body::EventDto;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -57,7 +57,7 @@ async fn list(
     App(appkey, _): App<Read>,
     Query(page): Query<PageQuery>,
 ) -> ApiResult {
-    let (after, limit) = (page.after(LIST)?.unwrap_or(0), page.limit()?);
+    let (after, limit) = (page.after(LIST)?.map_or(0, |Position(pos)| pos), page.limit()?);
     let mut found = api.service.events(&appkey, after, limit + 1).await?;
     let more = found.len() > limit;
     found.truncate(limit);

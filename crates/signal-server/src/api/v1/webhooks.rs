@@ -13,7 +13,7 @@ use crate::api::Api;
 use crate::api::access::{Admin, App, AppObject};
 use crate::api::error::json;
 use crate::api::extract::{Json, Query};
-use crate::api::paging::{self, PageQuery};
+use crate::api::paging::{self, PageQuery, Position};
 use crate::api::service::NewEndpoint;
 use crate::hooks::Endpoint;
 use crate::hooks::body::EventDto;
@@ -294,7 +294,8 @@ async fn dead_letters(
     AppObject(appkey, id, _): AppObject<Admin>,
     Query(page): Query<PageQuery>,
 ) -> ApiResult {
-    let (after, limit) = (page.after("deadLetters")?.unwrap_or(0), page.limit()?);
+    let after = page.after("deadLetters")?.map_or(0, |Position(pos)| pos);
+    let limit = page.limit()?;
     let mut letters = api.service.dead_letters(&appkey, &id, after, limit + 1).await?;
     let more = letters.len() > limit;
     letters.truncate(limit);
