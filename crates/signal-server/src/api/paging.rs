@@ -142,7 +142,7 @@ mod tests {
         assert!(page(&other).after::<u64>("members").is_err());
         assert!(page(&"a".repeat(1_000)).after::<u64>("members").is_err());
         assert_eq!(PageQuery::default().after::<u64>("members").unwrap(), None);
-        let last = page(&cursor("events", &i64::MAX)).after("events").unwrap();
+        let last = page(&cursor("events", &i64::MAX)).after::<Position>("events").unwrap();
         assert_eq!(last, Some(Position(i64::MAX as u64)));
         for number in [1 << 63, u64::MAX] {
             let error = page(&cursor("events", &number)).after::<Position>("events").unwrap_err();

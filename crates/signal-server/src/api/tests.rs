@@ -731,6 +731,35 @@ async fn tokens_and_webhooks_are_created_and_removed() {
     assert_eq!((status, full["name"].as_str().unwrap()), (409, "tooManyWebhooks"));
 }
 
+/// Proves no rule of the protocol: a reader gets past events that cannot be read.
+#[tokio::test]
+async fn damaged_events_do_not_stop_a_reader() {
+    let scratch = Scratch::new("damaged");
+    let (shards, mut mailboxes) = Shards::new(1);
+    let mut mailbox = mailboxes.remove(0);
+    tokio::spawn(async move {
+        while let Some(ShardMsg::Stats(answer)) = mailbox.recv().await {
+            answer.send(lianmai_signal_engine::Stats::default()).unwrap();
+        }
+    });
+    let router = routes(shards, &scratch.1).await;
+    let file = rusqlite::Connection::open(scratch.0.join("lianmai.db")).unwrap();
+    for seq in 1..=3 {
+        let sql = "INSERT INTO event (appkey, channel, seq, at, record) VALUES ('demo', 'room', ?, 1, 'x')";
+        file.execute(sql, [seq]).unwrap();
+    }
+    let mut path = "GET /v1/apps/demo/events?limit=1".to_owned();
+    for more in [true, true, false] {
+        let (status, page) = send(&router, &path, "").await;
+        assert_eq!((status, &page["events"]), (200, &json!([])));
+        assert_eq!(page["more"], more, "{path}");
+        path = format!(
+            "GET /v1/apps/demo/events?limit=1&after={}",
+            page["nextCursor"].as_str().unwrap()
+        );
+    }
+}
+
 /// Proves no rule of the protocol: pings that wait for the endpoints of one app leave room for those of others.
 #[tokio::test]
 async fn an_app_has_a_bounded_number_of_pings() {

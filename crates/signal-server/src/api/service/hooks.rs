@@ -14,6 +14,16 @@ use crate::hooks::body::EventDto;
 use crate::hooks::{Egress, Endpoint, KINDS};
 use crate::records::DeadLetter;
 
+/// A page of events.
+#[derive(Clone, Debug)]
+pub(crate) struct EventPage {
+    pub(crate) events: Vec<EventDto>,
+    /// The position up to which these are all.
+    pub(crate) last: u64,
+    /// Whether there are more.
+    pub(crate) more: bool,
+}
+
 /// Maximum number of pings that are on the way at the same time.
 pub(in crate::api) const MAX_PINGS: usize = 16;
 /// The share of one app in them.
@@ -122,20 +132,23 @@ impl Service {
         Ok(self.database.dead_letters(id, after, limit).await?)
     }
 
-    /// Events of an app after a position, each with its position.
+    /// At most `limit` events of an app after a position.
     pub(crate) async fn events(
         &self,
         appkey: &Appkey,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<(u64, EventDto)>, ApiError> {
+    ) -> Result<EventPage, ApiError> {
         // Waits for the turns and the writes of earlier requests.
         self.stats().await?;
         self.wait_until_written().await?;
-        let stored = self.database.events_after(appkey, after, limit).await?;
-        let events =
-            stored.iter().filter_map(|event| Some((event.pos, EventDto::of(appkey, event)?)));
-        Ok(events.collect())
+        let mut stored = self.database.events_after(appkey, after, limit + 1).await?;
+        let more = stored.len() > limit;
+        stored.truncate(limit);
+        // A damaged event is left out, and the page goes beyond it.
+        let last = stored.last().map_or(after, |event| event.pos);
+        let events = stored.iter().filter_map(|event| EventDto::of(appkey, event)).collect();
+        Ok(EventPage { events, last, more })
     }
 
     async fn put_endpoint(&self, endpoint: Endpoint) -> Result<(), ApiError> {

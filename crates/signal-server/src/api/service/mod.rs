@@ -24,7 +24,7 @@ use crate::shard::Shards;
 
 pub(crate) use apps::MintToken;
 pub(in crate::api) use hooks::MAX_PINGS;
-pub(crate) use hooks::NewEndpoint;
+pub(crate) use hooks::{EventPage, NewEndpoint};
 
 /// The channels, keys and webhooks of this deployment.
 #[derive(Clone)]

@@ -14,6 +14,7 @@ use crate::api::access::{App, Read};
 use crate::api::error::json;
 use crate::api::extract::Query;
 use crate::api::paging::{self, PageQuery, Position};
+use crate::api::service::EventPage;
 use crate::hooks::body::EventDto;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -58,10 +59,6 @@ async fn list(
     Query(page): Query<PageQuery>,
 ) -> ApiResult {
     let (after, limit) = (page.after(LIST)?.map_or(0, |Position(pos)| pos), page.limit()?);
-    let mut found = api.service.events(&appkey, after, limit + 1).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let last = found.last().map_or(after, |(pos, _)| *pos);
-    let events = found.into_iter().map(|(_, event)| event).collect();
+    let EventPage { events, last, more } = api.service.events(&appkey, after, limit).await?;
     Ok(json(StatusCode::OK, &Events { events, next_cursor: paging::cursor(LIST, &last), more }))
 }
