@@ -376,6 +376,7 @@ impl Server {
             .serve(phase.clone()),
         );
         let mut tasks = JoinSet::new();
+        tasks.spawn(deliverer.clone().run_pruning());
         tasks.spawn(deliverer.run(store.appended()));
         let keep = HistoryRetention { ms: config.history.keep_ms, rows: config.history.keep_rows };
         tasks.spawn(store.database().run_history_pruning(keep));

@@ -1,6 +1,7 @@
-//! The loop of deliveries. Comes in: commits of events, changes of endpoints, results of attempts. Goes out: attempts,
-//! and the progress of each endpoint in the file. After a crash, the next process repeats each delivery whose success
-//! was not stored. Deliberately absent: the order of deliveries (`queue`), and the form of requests (`post`).
+//! The loop of deliveries, and beside it the loop that removes old events, for which no delivery waits. Comes in:
+//! commits of events, changes of endpoints, results of attempts. Goes out: attempts, and the progress of each endpoint
+//! in the file. After a crash, the next process repeats each delivery whose success was not stored. Deliberately
+//! absent: the order of deliveries (`queue`), and the form of requests (`post`).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,10 +20,17 @@ use super::endpoint::{Endpoint, Endpoints};
 use super::post::{Delivery, PostError, Poster};
 use super::queue::{LaneKey, Outcome, Queue};
 use crate::clock::wall_now;
-use crate::records::{Database, DatabaseError, EventContent, EventRetention, Settled, StoredEvent};
+use crate::records::{
+    Database, DatabaseError, DeliveryKey, EventContent, EventRetention, Settled, StoredEvent,
+    pause_after_step,
+};
 
 /// Interval of pruning.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(30);
+/// Progress in channels that are gone is removed in one of so many rounds of pruning: once an hour.
+const ROUNDS_OF_DELIVERIES: u32 = 120;
+/// Time until reads that have failed are repeated.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// Maximum number of unwanted events that one attempt skips.
 const MAX_SKIPS: usize = 256;
 
@@ -70,8 +78,8 @@ impl Deliverer {
         let mut changes = self.endpoints.changes();
         let mut queue = Queue::default();
         let mut attempts: JoinSet<(LaneKey, Outcome)> = JoinSet::new();
-        let mut prune = interval(PRUNE_INTERVAL);
-        prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut repeat = interval(REPEAT_INTERVAL);
+        repeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Events after this position are found by position, earlier ones by endpoint.
         let Ok(mut reached) = self.database.last_pos().await else { return };
         let mut known = BTreeSet::new();
@@ -112,9 +120,7 @@ impl Deliverer {
                     }
                 }
                 () = due => {}
-                _ = prune.tick() => {
-                    self.prune().await;
-                    // Repeats reads that have failed.
+                _ = repeat.tick() => {
                     if self.enqueue_new_events(&mut queue, &mut reached).await.is_err()
                         || self.sync_endpoints(&mut queue, &mut known).await.is_err()
                     {
@@ -267,14 +273,48 @@ impl Deliverer {
         self.database.settle(vec![Settled { endpoint, channel, seq, dead }]).await
     }
 
-    async fn prune(&self) {
-        let since = wall_now().0.saturating_sub(self.keep_ms);
-        let keep = EventRetention { since, events: self.keep_events };
-        while let Ok((gone, all)) = self.database.prune(keep).await {
+    /// Removes events that are too old or too many, until it is dropped.
+    pub(crate) async fn run_pruning(self) {
+        let mut ticks = interval(PRUNE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for round in (0..ROUNDS_OF_DELIVERIES).cycle() {
+            ticks.tick().await;
+            let mut pruned = self.prune_events().await;
+            if round == 0 {
+                pruned = pruned.and(self.prune_deliveries().await);
+            }
+            // After another failure the next round goes on.
+            if pruned == Err(DatabaseError::Closed) {
+                break;
+            }
+        }
+        // The next process removes the rest.
+        std::future::pending().await
+    }
+
+    async fn prune_events(&self) -> Result<(), DatabaseError> {
+        loop {
+            let (begin, now) = (Instant::now(), wall_now().0);
+            let since = now.saturating_sub(self.keep_ms);
+            let keep = EventRetention { now, since, events: self.keep_events };
+            let (gone, all) = self.database.prune(keep).await?;
             self.metrics.pruned.inc_by(gone);
             if all {
-                return;
+                return Ok(());
             }
+            pause_after_step(begin).await;
+        }
+    }
+
+    async fn prune_deliveries(&self) -> Result<(), DatabaseError> {
+        let mut after = DeliveryKey::default();
+        loop {
+            let begin = Instant::now();
+            match self.database.prune_deliveries(after).await? {
+                Some(last) => after = last,
+                None => return Ok(()),
+            }
+            pause_after_step(begin).await;
         }
     }
 }

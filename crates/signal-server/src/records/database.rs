@@ -1,18 +1,24 @@
 //! Access to the file while the server runs, for all but the engines: a thread with its own connection. Comes in: jobs,
 //! one after the other. Goes out: their results. Deliberately absent: the jobs (`events`, `deployment`), and the rows
-//! of the engines, which have their own writer; each of the two waits for the other at most for one small transaction.
+//! of the engines, which have their own writer. Each of the two waits for the other for one small transaction, so jobs
+//! that follow each other leave pauses: a writer of SQLite has no turn, it tries again and again.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep};
 use tracing::error;
 
 use super::{StoreError, schema};
 
 /// Maximum number of waiting jobs. Further callers wait.
 const JOB_QUEUE_CAPACITY: usize = 256;
+
+/// Minimum pause between the steps of a long job: at least as long as SQLite waits between two tries to write.
+const STEP_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why there is no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +106,11 @@ impl Database {
         drop(jobs);
         answered.await.map_err(|_| DatabaseError::Closed)?
     }
+}
+
+/// Waits after a step of a long job, so that the engines can write.
+pub(crate) async fn pause_after_step(begin: Instant) {
+    sleep(begin.elapsed().max(STEP_PAUSE)).await;
 }
 
 fn transact<T>(

@@ -52,14 +52,32 @@ pub(crate) struct Settled {
 /// How many events are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EventRetention {
+    /// The current time in Unix milliseconds.
+    pub(crate) now: u64,
     /// Earlier events are removed; in Unix milliseconds.
     pub(crate) since: u64,
     /// Maximum number of events.
     pub(crate) events: u64,
 }
 
-/// Maximum number of events that one step of [`Database::prune`] removes.
+/// The endpoint and the channel of a progress; the empty texts come before all.
+pub(crate) type DeliveryKey = (String, String);
+
+/// Maximum number of rows that one step of pruning removes or looks at.
 const STEP: u64 = 2_000;
+
+/// At least the number of events; reads none of them.
+pub(super) const EVENT_SPAN: &str =
+    "SELECT COALESCE((SELECT MAX(pos) FROM event) - (SELECT MIN(pos) FROM event) + 1, 0)";
+
+/// Stores the gaps that the removal of the events up to a position makes. It reads these by position; an index by
+/// channel would be read whole.
+pub(super) const STORE_GAPS: &str = "
+    INSERT INTO lost (appkey, channel, first, last, pos, at)
+    SELECT appkey, channel, MIN(seq), MAX(seq), MAX(pos), ?2 FROM event NOT INDEXED WHERE pos <= ?1
+    GROUP BY appkey, channel
+    ON CONFLICT (appkey, channel) DO UPDATE SET last = MAX(last, excluded.last),
+    first = MIN(first, excluded.first), pos = MAX(pos, excluded.pos), at = excluded.at";
 
 impl Database {
     /// At most `limit` events of an app after a position, by position. Gaps take precedence within the limit.
@@ -217,6 +235,15 @@ impl Database {
     pub(crate) async fn prune(&self, keep: EventRetention) -> Result<(u64, bool), DatabaseError> {
         self.write(move |transaction| prune(transaction, keep)).await
     }
+
+    /// Removes the progress of endpoints in channels that have neither events nor numbers any more. Looks at some rows
+    /// after this one; returns the last of them, or `None` at the end.
+    pub(crate) async fn prune_deliveries(
+        &self,
+        after: DeliveryKey,
+    ) -> Result<Option<DeliveryKey>, DatabaseError> {
+        self.write(move |transaction| prune_deliveries(transaction, &after)).await
+    }
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
@@ -225,36 +252,54 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
 }
 
 fn prune(transaction: &Transaction<'_>, keep: EventRetention) -> rusqlite::Result<(u64, bool)> {
-    let count: u64 = transaction.query_row("SELECT COUNT(*) FROM event", [], |row| row.get(0))?;
+    let count: u64 = transaction.query_row(EVENT_SPAN, [], |row| row.get(0))?;
     let surplus = count.saturating_sub(keep.events).min(STEP);
     // Positions rise with time, so the oldest events have the lowest ones.
     let sql = "SELECT COUNT(*) FROM (SELECT at FROM event ORDER BY pos LIMIT ?) WHERE at < ?";
     let old: u64 = transaction.query_row(sql, params![STEP, keep.since], |row| row.get(0))?;
     let delete = surplus.max(old);
-    if delete == 0 {
-        transaction.execute("DELETE FROM lost WHERE at < ?", [keep.since])?;
-        transaction.execute(
-            "DELETE FROM delivery WHERE NOT EXISTS (SELECT 1 FROM endpoint, event
-             WHERE endpoint.id = delivery.endpoint AND event.appkey = endpoint.appkey
-             AND event.channel = delivery.channel)
-             AND NOT EXISTS (SELECT 1 FROM endpoint, record WHERE endpoint.id = delivery.endpoint
-             AND record.appkey = endpoint.appkey AND record.channel = delivery.channel
-             AND record.kind = 'journal')",
-            [],
-        )?;
-        return Ok((0, true));
-    }
+    let removed = if delete > 0 { remove(transaction, delete, keep.now)? } else { 0 };
+    let gaps = transaction.execute(
+        "DELETE FROM lost WHERE rowid IN (SELECT rowid FROM lost WHERE at < ? LIMIT ?)",
+        params![keep.since, STEP],
+    )?;
+    Ok((removed as u64, delete < STEP && (gaps as u64) < STEP))
+}
+
+/// Removes the events with the lowest positions, and stores their gaps.
+fn remove(transaction: &Transaction<'_>, delete: u64, now: u64) -> rusqlite::Result<usize> {
     let sql = "SELECT MAX(pos) FROM (SELECT pos FROM event ORDER BY pos LIMIT ?)";
     let last: u64 = transaction.query_row(sql, [delete], |row| row.get(0))?;
-    transaction.execute(
-        "INSERT INTO lost (appkey, channel, first, last, pos, at)
-         SELECT appkey, channel, MIN(seq), MAX(seq), MAX(pos), MAX(at) FROM event WHERE pos <= ?
-         GROUP BY appkey, channel
-         ON CONFLICT (appkey, channel) DO UPDATE SET last = MAX(last, excluded.last),
-         first = MIN(first, excluded.first), pos = MAX(pos, excluded.pos), at = MAX(at, excluded.at)",
-        [last],
+    transaction.execute(STORE_GAPS, params![last, now])?;
+    let sql = "DELETE FROM dead WHERE endpoint IN (SELECT id FROM endpoint) AND pos <= ?";
+    transaction.execute(sql, [last])?;
+    transaction.execute("DELETE FROM event WHERE pos <= ?", [last])
+}
+
+fn prune_deliveries(
+    transaction: &Transaction<'_>,
+    (endpoint, channel): &DeliveryKey,
+) -> rusqlite::Result<Option<DeliveryKey>> {
+    let mut some = transaction.prepare(
+        "SELECT endpoint, channel,
+         EXISTS (SELECT 1 FROM endpoint, event WHERE endpoint.id = delivery.endpoint
+         AND event.appkey = endpoint.appkey AND event.channel = delivery.channel)
+         OR EXISTS (SELECT 1 FROM endpoint, lost WHERE endpoint.id = delivery.endpoint
+         AND lost.appkey = endpoint.appkey AND lost.channel = delivery.channel)
+         OR EXISTS (SELECT 1 FROM endpoint, record WHERE endpoint.id = delivery.endpoint
+         AND record.appkey = endpoint.appkey AND record.channel = delivery.channel
+         AND record.kind = 'journal')
+         FROM delivery WHERE (endpoint, channel) > (?, ?) ORDER BY endpoint, channel LIMIT ?",
     )?;
-    let removed = transaction.execute("DELETE FROM event WHERE pos <= ?", [last])?;
-    transaction.execute("DELETE FROM dead WHERE pos <= ?", [last])?;
-    Ok((removed as u64, delete < STEP))
+    let found = some.query_map(params![endpoint, channel, STEP], |row| {
+        Ok(((row.get(0)?, row.get(1)?), row.get::<_, bool>(2)?))
+    })?;
+    let found = found.collect::<rusqlite::Result<Vec<(DeliveryKey, bool)>>>()?;
+    let mut delete =
+        transaction.prepare("DELETE FROM delivery WHERE endpoint = ? AND channel = ?")?;
+    for ((endpoint, channel), _) in found.iter().filter(|(_, needed)| !needed) {
+        delete.execute([endpoint, channel])?;
+    }
+    let all = (found.len() as u64) < STEP;
+    Ok(found.into_iter().next_back().map(|(key, _)| key).filter(|_| !all))
 }

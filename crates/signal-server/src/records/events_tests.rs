@@ -2,8 +2,11 @@
 
 use lianmai_protocol::{Appkey, Cid, WallTime};
 use lianmai_signal_engine::{Event, EventRecord};
+use rusqlite::{Connection, params_from_iter};
 
+use super::events::{EVENT_SPAN, STORE_GAPS};
 use super::pending::{MAX_EVENTS, Pending};
+use super::sqlite::FILE;
 use super::tests::{Temp, key, params};
 use super::*;
 
@@ -125,8 +128,9 @@ async fn old_and_surplus_events_are_deleted_and_reported_as_lost() {
     let ops =
         (1..=10_u64).map(|n| append(if n % 2 == 0 { "a" } else { "b" }, n.div_ceil(2), 100 + n));
     write(&store, ops.collect()).await;
-    let prune =
-        async |since, events| database.prune(EventRetention { since, events }).await.unwrap();
+    let prune = async |since, events| {
+        database.prune(EventRetention { now: 200, since, events }).await.unwrap()
+    };
     assert_eq!(prune(0, 10).await, (0, true));
     // The first four are too old: b 1, a 1, b 2, a 2.
     assert_eq!(prune(105, 10).await, (4, true));
@@ -145,10 +149,65 @@ async fn old_and_surplus_events_are_deleted_and_reported_as_lost() {
         [kept("b", 5), kept("a", 5)],
         "a reader at this position misses nothing"
     );
-    // A gap is reported as long as its events would have been kept.
-    assert_eq!(prune(u64::MAX >> 1, 2).await, (2, true));
-    assert_eq!(prune(u64::MAX >> 1, 2).await, (0, true));
+    // A gap is reported for the retention time after the removal, whatever the age of its events was.
+    assert_eq!(prune(200, 2).await, (2, true));
+    assert_eq!(prune(200, 2).await, (0, true));
+    let gone = |channel: &str| (channel.to_owned(), 5, Some(1));
+    let events = database.events_after(&demo(), 0, 20).await.unwrap();
+    assert_eq!(summarize(&events), [gone("b"), gone("a")]);
+    assert_eq!(prune(201, 2).await, (0, true));
     assert!(database.events_after(&demo(), 0, 20).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_pruning_step_reads_only_what_it_removes() {
+    let temp = Temp::new("events-plan");
+    let store = open(&temp);
+    write(&store, (1..=100).map(|seq| append("a", seq, seq)).collect()).await;
+    let connection = Connection::open(temp.0.join(FILE)).unwrap();
+    for sql in [EVENT_SPAN, STORE_GAPS] {
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let values = params_from_iter(vec![1; plan.parameter_count()]);
+        let steps = plan.query_map(values, |row| row.get::<_, String>("detail")).unwrap();
+        for step in steps.map(Result::unwrap) {
+            assert!(!step.starts_with("SCAN event"), "{step} in {sql}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_at_least_as_long_as_the_step_before_it() {
+    use std::time::Duration;
+    use tokio::time::{Instant, advance};
+    let begin = Instant::now();
+    pause_after_step(begin).await;
+    assert!(begin.elapsed() >= Duration::from_millis(100));
+    let begin = Instant::now();
+    advance(Duration::from_secs(3)).await;
+    pause_after_step(begin).await;
+    assert!(begin.elapsed() >= Duration::from_secs(6));
+}
+
+#[tokio::test]
+async fn progress_is_deleted_when_a_channel_has_neither_events_nor_numbers() {
+    let temp = Temp::new("events-progress");
+    let store = open(&temp);
+    let database = store.database();
+    let entry = Entry { id: "e".into(), appkey: "demo".into(), record: "{}".into() };
+    assert!(database.put_entry(Table::Endpoints, entry, 1).await.unwrap());
+    write(&store, vec![append("a", 1, 10), append("b", 1, 20)]).await;
+    for channel in ["a", "b", "c"] {
+        let (endpoint, channel) = ("e".to_owned(), channel.to_owned());
+        database.settle(vec![Settled { endpoint, channel, seq: 1, dead: None }]).await.unwrap();
+    }
+    // The event of `a` becomes a gap.
+    let keep = EventRetention { now: 30, since: 15, events: 10 };
+    assert_eq!(database.prune(keep).await.unwrap(), (1, true));
+    assert_eq!(database.prune_deliveries(DeliveryKey::default()).await.unwrap(), None);
+    let connection = Connection::open(temp.0.join(FILE)).unwrap();
+    let mut left = connection.prepare("SELECT channel FROM delivery ORDER BY channel").unwrap();
+    let left = left.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!(left.map(Result::unwrap).collect::<Vec<_>>(), ["a", "b"]);
 }
 
 /// The states of a request with an idempotency key.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use lianmai_protocol::UserId;
 use lianmai_signal_engine::ChannelKey;
 use rusqlite::{Transaction, params};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::database::{Database, DatabaseError};
+use super::database::{Database, DatabaseError, pause_after_step};
 use crate::clock::wall_now;
 
 /// Maximum number of entries that one query examines, however few match.
@@ -120,9 +120,10 @@ impl Database {
         loop {
             ticks.tick().await;
             loop {
+                let begin = Instant::now();
                 let since = wall_now().0.saturating_sub(keep.ms);
                 match self.prune_history(since, keep.rows).await {
-                    Ok((_, false)) => {}
+                    Ok((_, false)) => pause_after_step(begin).await,
                     Ok((_, true)) | Err(DatabaseError::Failed) => break,
                     // The next process removes the rest.
                     Err(DatabaseError::Closed) => return std::future::pending().await,
@@ -162,7 +163,8 @@ fn find(transaction: &Transaction<'_>, search: &HistorySearch) -> rusqlite::Resu
 
 fn prune(transaction: &Transaction<'_>, since: u64, rows: u64) -> rusqlite::Result<(u64, bool)> {
     // Positions rise and the lowest are removed first, so this is at least the number of entries.
-    let sql = "SELECT COALESCE(MAX(pos) - MIN(pos) + 1, 0) FROM history";
+    let sql =
+        "SELECT COALESCE((SELECT MAX(pos) FROM history) - (SELECT MIN(pos) FROM history) + 1, 0)";
     let count: u64 = transaction.query_row(sql, [], |row| row.get(0))?;
     let surplus = count.saturating_sub(rows).min(STEP);
     let sql = "SELECT COUNT(*) FROM (SELECT at FROM history ORDER BY pos LIMIT ?) WHERE at < ?";

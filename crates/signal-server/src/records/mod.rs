@@ -44,9 +44,11 @@ use crate::data_dir::DirLock;
 use sqlite::Sqlite;
 use tokio::sync::watch;
 
-pub(crate) use database::{Database, DatabaseError};
+pub(crate) use database::{Database, DatabaseError, pause_after_step};
 pub(crate) use deployment::{Entry, IdempotencyState, Revocation, Table};
-pub(crate) use events::{DeadLetter, EventContent, EventRetention, Settled, StoredEvent};
+pub(crate) use events::{
+    DeadLetter, DeliveryKey, EventContent, EventRetention, Settled, StoredEvent,
+};
 pub(crate) use history::{HistoryCursor, HistoryPage, HistoryRetention, HistorySearch};
 
 /// Format of the records. Records of another format are read if possible, but a hand-over of it is not accepted.

@@ -16,7 +16,7 @@ use super::StoreError;
 
 /// The step from each version to the next; `user_version` of a file is the number of its steps. A released step never
 /// changes.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT;
     CREATE TABLE channel (
@@ -97,6 +97,11 @@ const MIGRATIONS: [&str; 4] = [
         uid TEXT, other TEXT, record TEXT NOT NULL
     ) STRICT;
     CREATE INDEX history_of_channel ON history (appkey, channel, at);
+    ",
+    // Gaps by position and by time.
+    "
+    CREATE INDEX lost_of_app ON lost (appkey, pos);
+    CREATE INDEX lost_at ON lost (at);
     ",
 ];
 
