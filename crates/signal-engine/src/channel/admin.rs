@@ -16,7 +16,7 @@ use lianmai_protocol::{
 
 use super::Channel;
 use super::member::Member;
-use super::talk::check_attributes;
+use super::talk::{check_attributes, patched};
 use crate::config::DuplicatePolicy;
 use crate::context::Context;
 use crate::ids::AskId;
@@ -174,11 +174,11 @@ impl Channel {
         cx: &mut Context,
         patch: &Map<String, Option<String>>,
     ) -> Result<(), RpcError> {
-        let mut attributes = self.attributes.clone();
-        if !attributes.apply(patch) {
+        let max_bytes = cx.config.limits.attribute_bytes;
+        let (attributes, changed) = patched(&self.attributes, patch, max_bytes)?;
+        if !changed {
             return Ok(());
         }
-        check_attributes(&attributes, cx.config.limits.attribute_bytes)?;
         self.attributes = attributes.clone();
         self.emit(cx, &ChannelEvent::ChannelUpdate(ChannelUpdate { attributes }));
         Ok(())

@@ -52,7 +52,7 @@ pub(super) fn check_attributes(attributes: &Attributes, max_bytes: usize) -> Res
 }
 
 /// The attributes after a patch, and whether they changed. A key that a patch removes is checked, too (ATT-4).
-fn patched(
+pub(super) fn patched(
     attributes: &Attributes,
     patch: &Map<String, Option<String>>,
     max_bytes: usize,

@@ -178,6 +178,10 @@ fn an_operator_speaks_and_sets_attributes() {
     let set = AdminCommand::SetAttributes { channel: room("plain"), patch };
     assert_eq!(w.admin(set), Ok(AdminReply::Done));
     assert_eq!(show(&mut w).expect("there").attributes["title"], "new");
+    let patch = [(String::new(), None)].into_iter().collect();
+    let remove = AdminCommand::SetAttributes { channel: room("plain"), patch };
+    let error = w.admin(remove).unwrap_err();
+    assert_eq!(error.name(), &ErrorName::BadAttributes, "no attribute has that key");
     w.advance(100);
     assert_eq!(w.new_events(b).len(), 2, "the message and the attributes");
 }

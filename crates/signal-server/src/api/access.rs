@@ -21,7 +21,7 @@ use percent_encoding::percent_decode_str;
 
 use super::Api;
 use super::answer_body::marked;
-use super::docs::takes_query;
+use super::docs::{Inputs, inputs_of};
 use super::error::ApiError;
 use super::extract::{MAX_TASKS_BODY, too_large};
 use super::keys::{Caller, Scope};
@@ -84,6 +84,10 @@ pub(super) struct RootObject(pub(super) String);
 /// A caller that may see all apps.
 pub(super) struct AllApps;
 
+/// Marks a request whose body is not empty.
+#[derive(Clone, Copy, Debug)]
+struct HasBody;
+
 /// Identifies the caller, or answers 401. Reads the body of a request whose caller is known.
 pub(super) async fn identify(
     State(api): State<Arc<Api>>,
@@ -105,6 +109,10 @@ pub(super) async fn identify(
         let tracked = parts.extensions.get::<TrackedConnection>().cloned();
         let _busy = tracked.as_ref().map(TrackedConnection::mark_busy);
         parts.extensions.insert(caller);
+        // An empty object asks for nothing.
+        if !matches!(body.trim_ascii(), b"" | b"{}") {
+            parts.extensions.insert(HasBody);
+        }
         let response = next.run(Request::from_parts(parts, Body::from(body))).await;
         // While its client reads the answer, the connection gives way, but only if no other is idle.
         return Ok(match tracked {
@@ -198,20 +206,21 @@ fn authorize(
     if !exists(&appkey) {
         return Err(no_such_app(caller));
     }
-    check_query(parts)?;
+    check_inputs(parts)?;
     Ok((appkey, params))
 }
 
-/// Refuses a query where the route takes none, because it would be ignored.
-fn check_query(parts: &Parts) -> Result<(), ApiError> {
+/// Refuses a query or a body where the route takes none, because it would be ignored.
+fn check_inputs(parts: &Parts) -> Result<(), ApiError> {
     let path = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
-    let takes = path.is_some_and(|path| takes_query(&parts.method, path));
-    match parts.uri.query() {
-        Some(query) if !query.is_empty() && !takes => {
-            Err(ApiError::invalid_params("nothing is asked by a query here"))
-        }
-        _ => Ok(()),
+    let takes = path.map_or(Inputs::default(), |path| inputs_of(&parts.method, path));
+    if !takes.query && parts.uri.query().is_some_and(|query| !query.is_empty()) {
+        return Err(ApiError::invalid_params("nothing is asked by a query here"));
     }
+    if !takes.body && parts.extensions.get::<HasBody>().is_some() {
+        return Err(ApiError::invalid_params("nothing is asked by a body here"));
+    }
+    Ok(())
 }
 
 fn of_another_app() -> ApiError {
@@ -300,7 +309,7 @@ impl FromRequestParts<Arc<Api>> for Root {
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, ApiError> {
         match caller(parts)? {
-            Caller::Root => check_query(parts).map(|()| Root),
+            Caller::Root => check_inputs(parts).map(|()| Root),
             Caller::Key(_) => {
                 let text = "Only the token of the deployment may ask for that.";
                 Err(ApiError::new(StatusCode::FORBIDDEN, "missingScope", text))

@@ -2,7 +2,7 @@
 //! `about.md`, which describes what concerns all of them. Goes out: the document, as it is served and as it is in
 //! `docs/api/openapi.json`. Deliberately absent: scopes and errors of operations (`operation_docs`).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use http::Method;
@@ -94,25 +94,31 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
-/// Whether the operation with this method and path takes a query.
-pub(super) fn takes_query(method: &Method, path: &str) -> bool {
-    static WITH_QUERY: LazyLock<BTreeSet<(String, String)>> = LazyLock::new(|| {
+/// What an operation reads of a request beside its path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Inputs {
+    pub(super) query: bool,
+    pub(super) body: bool,
+}
+
+/// What the operation with this method and path reads; nothing if there is none.
+pub(super) fn inputs_of(method: &Method, path: &str) -> Inputs {
+    static INPUTS: LazyLock<BTreeMap<(String, String), Inputs>> = LazyLock::new(|| {
         let mut document = documented_routes().split_for_parts().1;
-        let mut take = BTreeSet::new();
+        let mut all = BTreeMap::new();
         for (path, item) in &mut document.paths.paths {
             for (method, operation) in operations(item) {
-                let queried = operation.parameters.iter().flatten().any(|parameter| {
+                let query = operation.parameters.iter().flatten().any(|parameter| {
                     matches!(parameter, RefOr::T(of) if of.parameter_in == ParameterIn::Query)
                 });
-                if queried {
-                    take.insert((method.to_string(), path.clone()));
-                }
+                let body = operation.request_body.is_some();
+                all.insert((method.to_string(), path.clone()), Inputs { query, body });
             }
         }
-        take
+        all
     });
     let method = if *method == Method::HEAD { &Method::GET } else { method };
-    WITH_QUERY.contains(&(method.to_string(), path.to_owned()))
+    INPUTS.get(&(method.to_string(), path.to_owned())).copied().unwrap_or_default()
 }
 
 /// Adds the pattern of a path parameter, and its meaning unless its operation states that.

@@ -2,12 +2,16 @@
 //! Unknown or duplicate names and bodies that are too large are refused, so a misspelt name is not ignored.
 //! Deliberately absent: what is done with the values.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query as AnyQuery};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{Request, StatusCode};
-use serde::de::{self, DeserializeOwned};
+use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::error::ApiError;
@@ -82,6 +86,31 @@ pub(super) fn optional_whole_number<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
         }
     }
     Ok(Option::deserialize(reader)?.map(|Whole(number)| number))
+}
+
+/// A map. A repeated key is refused, because it is not known which value is meant.
+pub(super) fn unique_keys<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
+    reader: D,
+) -> Result<BTreeMap<String, V>, D::Error> {
+    struct UniqueKeys<V>(PhantomData<V>);
+    impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueKeys<V> {
+        type Value = BTreeMap<String, V>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut all = BTreeMap::new();
+            while let Some((key, value)) = map.next_entry::<String, V>()? {
+                if all.insert(key, value).is_some() {
+                    return Err(de::Error::custom("a key is repeated"));
+                }
+            }
+            Ok(all)
+        }
+    }
+    reader.deserialize_map(UniqueKeys(PhantomData))
 }
 
 /// The body is larger than allowed.

@@ -132,7 +132,7 @@ static OPERATIONS: &[OperationDoc] = &[
             NOT_STORED,
         ],
     ),
-    of("setBarredKinds", MODERATE, &[NO_CHANNEL, TOO_MANY_BANS, NOT_STORED]),
+    of("setBarredKinds", MODERATE, &[NO_CHANNEL, (409, "tooManyBarred"), NOT_STORED]),
     of("listStreams", READ, &[NO_CHANNEL]),
     of("listBansOfApp", READ, &[]),
     of("listBans", READ, &[]),

@@ -104,7 +104,7 @@ fn routes_of(service: Service, store: &Arc<dyn Records>) -> Router {
 
 /// Status, and name of the error if it is one.
 async fn ask(router: &Router, first: &str) -> (u16, Option<String>) {
-    let body = if first.contains("/close") { "{}" } else { r#"{"durationS": 60}"# };
+    let body = if first.contains("/kick") { r#"{"durationS": 60}"# } else { "{}" };
     let (status, body) = send(router, first, body).await;
     (status, body["name"].as_str().map(ToOwned::to_owned))
 }
@@ -655,6 +655,31 @@ async fn invalid_requests_are_explained() {
             "invalidParams",
             "channelName",
         ),
+        ("DELETE /v1/apps/demo/channels/a/bans/7", r#"{"x": 1}"#, 400, "invalidParams", ""),
+        ("POST /v1/apps/demo/webhooks/none/rotateSecret", r#"{"x": 1}"#, 400, "invalidParams", ""),
+        ("DELETE /v1/keys/none", "x", 400, "invalidParams", ""),
+        ("DELETE /v1/keys/none", "{}", 404, "noSuchKey", ""),
+        (
+            "POST /v1/apps/demo/channels",
+            r#"{"channelName": "a", "attributes": {"a": "1", "\u0061": "2"}}"#,
+            400,
+            "invalidParams",
+            "attributes",
+        ),
+        (
+            "PATCH /v1/apps/demo/channels/a/attributes",
+            r#"{"attributes": {"a": "1", "a": null}}"#,
+            400,
+            "invalidParams",
+            "attributes",
+        ),
+        (
+            "POST /v1/apps/other/tokens",
+            r#"{"ttlS": 60, "notBefore": 253402300799000}"#,
+            400,
+            "invalidParams",
+            "notBefore",
+        ),
         ("GET /v1/channels", "", 404, "notFound", ""),
         ("GET /v1/bans", "", 404, "notFound", ""),
     ] {
@@ -758,6 +783,26 @@ async fn damaged_events_do_not_stop_a_reader() {
             page["nextCursor"].as_str().unwrap()
         );
     }
+}
+
+/// Proves no rule of the protocol: the bound of barred uids is not the share of bans.
+#[tokio::test]
+async fn too_many_barred_uids_are_a_conflict() {
+    let scratch = Scratch::new("barred");
+    let (shards, mut mailboxes) = Shards::new(1);
+    let mut mailbox = mailboxes.remove(0);
+    tokio::spawn(async move {
+        while let Some(ShardMsg::Admin { answer, .. }) = mailbox.recv().await {
+            answer.send(Err(ErrorName::TooManyBans.into())).unwrap();
+        }
+    });
+    let router = routes(shards, &scratch.1).await;
+    let bar = "PUT /v1/apps/demo/channels/room/members/7/barred";
+    let (status, problem) = send(&router, bar, r#"{"kinds": ["audio"]}"#).await;
+    assert_eq!((status, &problem["name"]), (409, &json!("tooManyBarred")));
+    let kick = "POST /v1/apps/demo/channels/room/members/7/kick";
+    let (status, problem) = send(&router, kick, "{}").await;
+    assert_eq!((status, &problem["name"]), (503, &json!("tooManyBans")));
 }
 
 /// Proves no rule of the protocol: pings that wait for the endpoints of one app leave room for those of others.

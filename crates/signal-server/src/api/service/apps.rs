@@ -48,11 +48,16 @@ impl Service {
         };
         let MintToken { uid, channel, rights, ttl_s, not_before } = of;
         let issued_at = wall_now();
+        let expires = issued_at.unix_seconds().saturating_add(ttl_s).saturating_mul(1000);
+        let expires = WallTime(expires);
+        if not_before.is_some_and(|begin| begin >= expires) {
+            let text = "The token would end before it is valid.";
+            return Err(ApiError::invalid_params(text).field("notBefore"));
+        }
         let appkey = appkey.clone();
         let spec = TokenSpec { appkey, channel, uid, rights, issued_at, ttl_s, not_before };
         let token = gen_jwt(key, &spec)
             .map_err(|error| ApiError::invalid_params(error.to_string()).field("ttlS"))?;
-        let expires = WallTime((issued_at.unix_seconds() + ttl_s) * 1000);
         Ok((Secret::new(token), expires))
     }
 

@@ -8,7 +8,7 @@ mod hooks;
 
 use std::collections::BTreeMap;
 
-use lianmai_protocol::{Appkey, Attributes, ChannelName, KindSet, Map, Role, UserId};
+use lianmai_protocol::{Appkey, Attributes, ChannelName, ErrorName, KindSet, Map, Role, UserId};
 use lianmai_shares::Slots;
 use lianmai_signal_engine::output::{BanView, ChannelDetail, ChannelView, MemberDetail, TaskView};
 use lianmai_signal_engine::record::ChannelRules;
@@ -167,7 +167,14 @@ impl Service {
         uid: UserId,
         kinds: KindSet,
     ) -> Result<(), ApiError> {
-        self.command(AdminCommand::SetBarredKinds { channel, uid, kinds }).await
+        match self.command(AdminCommand::SetBarredKinds { channel, uid, kinds }).await {
+            // This bound is not a share of bans, and it does not help to wait.
+            Err(error) if error.name() == ErrorName::TooManyBans.as_str() => {
+                let text = "The channel has as many uids with barred kinds as it may have.";
+                Err(ApiError::new(http::StatusCode::CONFLICT, "tooManyBarred", text))
+            }
+            done => done,
+        }
     }
 
     /// Sends a message in the name of a uid. Returns the number of receivers.

@@ -19,7 +19,7 @@ use super::{ApiResult, Done, Uid, done};
 use crate::api::Api;
 use crate::api::access::{Admin, App, Channel, Moderate, Read};
 use crate::api::error::json;
-use crate::api::extract::{Json, Query, optional_whole_number, whole_number};
+use crate::api::extract::{Json, Query, optional_whole_number, unique_keys, whole_number};
 use crate::api::paging::{self, MAX_LIMIT, PageQuery};
 use crate::relay::forward::ForwardView;
 
@@ -271,7 +271,7 @@ struct NewChannel {
     policy: Policy,
     /// Its attributes, at most 64, each key at most 64 bytes, and `limits.attribute_bytes` of the configuration as JSON
     /// (4096 by default); none when absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unique_keys")]
     attributes: BTreeMap<String, String>,
 }
 
@@ -355,6 +355,7 @@ async fn close(
 struct Patch {
     /// The new values; `null` removes a key; other keys stay. At most 128 keys in one request. The result has the limits of
     /// `attributes` in `createChannel`.
+    #[serde(deserialize_with = "unique_keys")]
     attributes: BTreeMap<String, Option<String>>,
 }
 

@@ -79,7 +79,7 @@ struct NewToken {
     #[schema(minimum = 1, maximum = 604800)]
     ttl_s: u64,
     /// The token is not valid before this time, in Unix milliseconds; from now on when absent. The validity counts from now
-    /// all the same.
+    /// all the same, so this time is before its end.
     #[serde(default, deserialize_with = "optional_whole_number")]
     #[schema(maximum = 253402300799000u64)]
     not_before: Option<u64>,
