@@ -3,7 +3,7 @@
 //! in the file. After a crash, the next process repeats each delivery whose success was not stored. Deliberately
 //! absent: the order of deliveries (`queue`), and the form of requests (`post`).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,7 +82,7 @@ impl Deliverer {
         repeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Events after this position are found by position, earlier ones by endpoint.
         let Ok(mut reached) = self.database.last_pos().await else { return };
-        let mut known = BTreeSet::new();
+        let mut known = BTreeMap::new();
         if self.sync_endpoints(&mut queue, &mut known).await.is_err() {
             return;
         }
@@ -148,7 +148,8 @@ impl Deliverer {
             *reached = last;
             let endpoints = self.endpoints.enabled();
             for (appkey, channel) in channels {
-                for endpoint in endpoints.iter().filter(|it| it.appkey.as_str() == appkey) {
+                for (endpoint, _) in endpoints.iter().filter(|(it, _)| it.appkey.as_str() == appkey)
+                {
                     let key = LaneKey { endpoint: endpoint.id.clone(), channel: channel.clone() };
                     queue.enqueue(key);
                 }
@@ -156,20 +157,25 @@ impl Deliverer {
         }
     }
 
-    /// Queues the missed events of endpoints that are new or enabled again, and removes endpoints that are gone.
+    /// Queues the missed events of endpoints that are new, enabled again or at another URL, and removes endpoints that
+    /// are gone. `known` has their numbers: an endpoint may have been disabled and enabled again since the last call.
     async fn sync_endpoints(
         &self,
         queue: &mut Queue,
-        known: &mut BTreeSet<String>,
+        known: &mut BTreeMap<String, u64>,
     ) -> Result<(), DatabaseError> {
         let enabled = self.endpoints.enabled();
-        let ids: BTreeSet<String> = enabled.iter().map(|endpoint| endpoint.id.clone()).collect();
-        for gone in known.difference(&ids) {
-            queue.forget(gone);
-        }
-        known.retain(|id| ids.contains(id));
-        for endpoint in &enabled {
-            if known.contains(&endpoint.id) {
+        let numbers: BTreeMap<&str, u64> =
+            enabled.iter().map(|(endpoint, number)| (endpoint.id.as_str(), *number)).collect();
+        known.retain(|id, number| {
+            let stays = numbers.get(id.as_str()) == Some(number);
+            if !stays {
+                queue.forget(id);
+            }
+            stays
+        });
+        for (endpoint, number) in &enabled {
+            if known.contains_key(&endpoint.id) {
                 continue;
             }
             let Endpoint { id, appkey, since, .. } = endpoint;
@@ -180,7 +186,7 @@ impl Deliverer {
             for channel in behind {
                 queue.enqueue(LaneKey { endpoint: id.clone(), channel });
             }
-            known.insert(id.clone());
+            known.insert(id.clone(), *number);
         }
         Ok(())
     }
@@ -210,8 +216,9 @@ impl Deliverer {
             return match self.post(&endpoint, &event).await {
                 Ok(()) => {
                     self.metrics.accepted.inc();
-                    self.settle(key, seq, None).await?;
-                    Ok(Outcome::Advanced { accepted: true })
+                    let known = self.settle(key, seq, None).await?;
+                    // Without an endpoint in the file there is no progress, and the event would come again for ever.
+                    Ok(if known { Outcome::Advanced { accepted: true } } else { Outcome::Empty })
                 }
                 Err(refusal) => {
                     self.metrics.refused.inc();
@@ -263,12 +270,13 @@ impl Deliverer {
         self.poster.post(delivery).await
     }
 
+    /// Stores the progress of a lane. `false` if its endpoint was removed.
     async fn settle(
         &self,
         key: &LaneKey,
         seq: u64,
         dead: Option<(u64, u32, String, u64)>,
-    ) -> Result<(), DatabaseError> {
+    ) -> Result<bool, DatabaseError> {
         let (endpoint, channel) = (key.endpoint.clone(), key.channel.clone());
         self.database.settle(vec![Settled { endpoint, channel, seq, dead }]).await
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lianmai_protocol::{Appkey, WallTime};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tracing::warn;
 
 use super::sign;
@@ -108,12 +108,16 @@ impl Endpoint {
     }
 }
 
-/// All endpoints, as they are stored. Clones share them.
+/// All endpoints, as they are stored. Clones share them. A caller that changes one runs to its end, so that memory does
+/// not differ from the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
     database: Database,
-    all: Arc<Mutex<BTreeMap<String, Endpoint>>>,
+    /// Each with the number of the last change of its URL or of `enabled`.
+    all: Arc<Mutex<BTreeMap<String, (Endpoint, u64)>>>,
     changed: Arc<watch::Sender<u64>>,
+    /// Held from the read of an endpoint until its change is stored and in memory.
+    changing: Arc<AsyncMutex<()>>,
 }
 
 impl Endpoints {
@@ -123,57 +127,97 @@ impl Endpoints {
         for entry in database.entries(Table::Endpoints).await? {
             let id = entry.id.clone();
             match Endpoint::read(entry) {
-                Some(endpoint) => drop(all.insert(id, endpoint)),
+                Some(endpoint) => drop(all.insert(id, (endpoint, 0))),
                 None => warn!(id, "a stored webhook endpoint cannot be read"),
             }
         }
         let all = Arc::new(Mutex::new(all));
-        Ok(Endpoints { database, all, changed: Arc::new(watch::Sender::new(0)) })
+        let (changed, changing) = (Arc::new(watch::Sender::new(0)), Arc::default());
+        Ok(Endpoints { database, all, changed, changing })
     }
 
-    /// Stores a new or changed endpoint. `false` if the app has too many.
-    pub(crate) async fn put(&self, endpoint: Endpoint) -> Result<bool, DatabaseError> {
-        let entry = endpoint.entry();
-        if !self.database.put_entry(Table::Endpoints, entry, MAX_ENDPOINTS).await? {
+    /// Stores a new endpoint. `false` if the app has too many.
+    pub(crate) async fn add(&self, endpoint: Endpoint) -> Result<bool, DatabaseError> {
+        let _turn = self.changing.lock().await;
+        self.put(endpoint).await
+    }
+
+    /// Changes an endpoint of an app, and stores it. Returns it with what `change` returned; `None` if there is none.
+    /// Changes come one after the other, so that none undoes another.
+    pub(crate) async fn change<T, E: From<DatabaseError>>(
+        &self,
+        appkey: &Appkey,
+        id: &str,
+        change: impl FnOnce(&mut Endpoint) -> Result<T, E>,
+    ) -> Result<Option<(Endpoint, T)>, E> {
+        let _turn = self.changing.lock().await;
+        let Some(mut endpoint) = self.get(appkey, id) else { return Ok(None) };
+        let changed = change(&mut endpoint)?;
+        // It replaces its own row, so the app has room for it.
+        self.put(endpoint.clone()).await?;
+        Ok(Some((endpoint, changed)))
+    }
+
+    /// Removes an endpoint of an app. `false` if there is none.
+    pub(crate) async fn remove(&self, appkey: &Appkey, id: &str) -> Result<bool, DatabaseError> {
+        let _turn = self.changing.lock().await;
+        if self.get(appkey, id).is_none() {
             return Ok(false);
         }
-        self.lock().insert(endpoint.id.clone(), endpoint);
+        self.database.drop_entry(Table::Endpoints, id.to_owned()).await?;
+        self.lock().remove(id);
         self.changed.send_modify(|count| *count += 1);
         Ok(true)
     }
 
-    /// Removes an endpoint.
-    pub(crate) async fn remove(&self, id: &str) -> Result<(), DatabaseError> {
-        self.database.drop_entry(Table::Endpoints, id.to_owned()).await?;
-        self.lock().remove(id);
-        self.changed.send_modify(|count| *count += 1);
-        Ok(())
+    async fn put(&self, endpoint: Endpoint) -> Result<bool, DatabaseError> {
+        let entry = endpoint.entry();
+        if !self.database.put_entry(Table::Endpoints, entry, MAX_ENDPOINTS).await? {
+            return Ok(false);
+        }
+        let next = *self.changed.borrow() + 1;
+        let mut all = self.lock();
+        let old = all.get(&endpoint.id);
+        let same =
+            old.filter(|(old, _)| old.enabled == endpoint.enabled && old.url == endpoint.url);
+        let number = same.map_or(next, |(_, number)| *number);
+        all.insert(endpoint.id.clone(), (endpoint, number));
+        drop(all);
+        self.changed.send_replace(next);
+        Ok(true)
     }
 
     /// An endpoint of an app.
     pub(crate) fn get(&self, appkey: &Appkey, id: &str) -> Option<Endpoint> {
-        self.lock().get(id).filter(|endpoint| endpoint.appkey == *appkey).cloned()
+        self.by_id(id).filter(|endpoint| endpoint.appkey == *appkey)
     }
 
     /// The endpoints of an app.
     pub(crate) fn of(&self, appkey: &Appkey) -> Vec<Endpoint> {
-        self.lock().values().filter(|endpoint| endpoint.appkey == *appkey).cloned().collect()
+        let all = self.lock();
+        let own = all.values().filter(|(endpoint, _)| endpoint.appkey == *appkey);
+        own.map(|(endpoint, _)| endpoint.clone()).collect()
     }
 
-    /// The enabled endpoints of all apps.
-    pub(super) fn enabled(&self) -> Vec<Endpoint> {
-        self.lock().values().filter(|endpoint| endpoint.enabled).cloned().collect()
+    /// The enabled endpoints of all apps. The number of an endpoint is another one if its URL has changed, or if it was
+    /// disabled meanwhile.
+    pub(super) fn enabled(&self) -> Vec<(Endpoint, u64)> {
+        self.lock().values().filter(|(endpoint, _)| endpoint.enabled).cloned().collect()
     }
 
     pub(super) fn by_id(&self, id: &str) -> Option<Endpoint> {
-        self.lock().get(id).cloned()
+        self.lock().get(id).map(|(endpoint, _)| endpoint.clone())
     }
 
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Endpoint>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, (Endpoint, u64)>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+#[path = "endpoint_tests.rs"]
+mod tests;

@@ -17,6 +17,8 @@ pub(crate) mod endpoint;
 mod post;
 mod queue;
 mod sign;
+#[cfg(test)]
+mod test_store;
 
 pub(crate) use deliver::{Deliverer, HookMetrics};
 pub(crate) use egress::Egress;

@@ -186,24 +186,27 @@ impl Database {
         .await
     }
 
-    /// Stores that events are done for endpoints. Endpoints that were removed are ignored.
-    pub(crate) async fn settle(&self, settled: Vec<Settled>) -> Result<(), DatabaseError> {
+    /// Stores that events are done for endpoints; the progress in a channel never moves back. Endpoints that were removed
+    /// are ignored; returns whether there were none.
+    pub(crate) async fn settle(&self, settled: Vec<Settled>) -> Result<bool, DatabaseError> {
         self.write(move |transaction| {
             let mut delivery = transaction.prepare(
-                "INSERT OR REPLACE INTO delivery (endpoint, channel, seq) SELECT ?1, ?2, ?3
-                 WHERE EXISTS (SELECT 1 FROM endpoint WHERE id = ?1)",
+                "INSERT INTO delivery (endpoint, channel, seq) SELECT ?1, ?2, ?3
+                 WHERE EXISTS (SELECT 1 FROM endpoint WHERE id = ?1)
+                 ON CONFLICT (endpoint, channel) DO UPDATE SET seq = MAX(seq, excluded.seq)",
             )?;
             let mut dead = transaction.prepare(
                 "INSERT OR REPLACE INTO dead (endpoint, pos, attempts, error, at)
                  SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM endpoint WHERE id = ?1)",
             )?;
+            let mut all = true;
             for one in &settled {
-                delivery.execute(params![one.endpoint, one.channel, one.seq])?;
+                all &= delivery.execute(params![one.endpoint, one.channel, one.seq])? > 0;
                 if let Some((pos, attempts, error, at)) = &one.dead {
                     dead.execute(params![one.endpoint, pos, attempts, error, at])?;
                 }
             }
-            Ok(())
+            Ok(all)
         })
         .await
     }

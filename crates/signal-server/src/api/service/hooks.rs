@@ -55,8 +55,11 @@ impl Service {
         let mut endpoint =
             Endpoint { id, appkey, url, events, enabled, created_at, since, secrets };
         let secret = endpoint.rotate(created_at).map_err(failed)?;
-        self.put_endpoint(endpoint.clone()).await?;
-        Ok((endpoint, secret))
+        if self.endpoints.add(endpoint.clone()).await? {
+            return Ok((endpoint, secret));
+        }
+        let text = "The app has as many webhooks as it may have.";
+        Err(ApiError::new(StatusCode::CONFLICT, "tooManyWebhooks", text))
     }
 
     /// The endpoints of an app.
@@ -66,8 +69,7 @@ impl Service {
 
     /// One endpoint.
     pub(crate) fn endpoint(&self, appkey: &Appkey, id: &str) -> Result<Endpoint, ApiError> {
-        let found = self.endpoints.get(appkey, id);
-        found.ok_or_else(|| ApiError::not_found("noSuchWebhook", "No such webhook."))
+        self.endpoints.get(appkey, id).ok_or_else(no_such_webhook)
     }
 
     /// Changes an endpoint; `None` leaves a setting as it is.
@@ -77,23 +79,24 @@ impl Service {
         id: &str,
         (url, events, enabled): (Option<String>, Option<Vec<String>>, Option<bool>),
     ) -> Result<Endpoint, ApiError> {
-        let mut endpoint = self.endpoint(appkey, id)?;
-        if let Some(url) = url {
-            check_url(&url)?;
-            endpoint.url = url;
-        }
-        if let Some(events) = events {
-            endpoint.events = check_events(events)?;
-        }
-        endpoint.enabled = enabled.unwrap_or(endpoint.enabled);
-        self.put_endpoint(endpoint.clone()).await?;
-        Ok(endpoint)
+        let change = |endpoint: &mut Endpoint| {
+            if let Some(url) = url {
+                check_url(&url)?;
+                endpoint.url = url;
+            }
+            if let Some(events) = events {
+                endpoint.events = check_events(events)?;
+            }
+            endpoint.enabled = enabled.unwrap_or(endpoint.enabled);
+            Ok::<_, ApiError>(())
+        };
+        let changed = self.endpoints.change(appkey, id, change).await?;
+        changed.map(|(endpoint, ())| endpoint).ok_or_else(no_such_webhook)
     }
 
     /// Removes an endpoint.
     pub(crate) async fn remove_endpoint(&self, appkey: &Appkey, id: &str) -> Result<(), ApiError> {
-        self.endpoint(appkey, id)?;
-        Ok(self.endpoints.remove(id).await?)
+        if self.endpoints.remove(appkey, id).await? { Ok(()) } else { Err(no_such_webhook()) }
     }
 
     /// Makes a new secret, which signs from now on. The old one signs for another day.
@@ -102,11 +105,11 @@ impl Service {
         appkey: &Appkey,
         id: &str,
     ) -> Result<(Endpoint, Secret), ApiError> {
-        let mut endpoint = self.endpoint(appkey, id)?;
-        let secret =
-            endpoint.rotate(wall_now()).map_err(|_| lianmai_protocol::ErrorName::InternalError)?;
-        self.put_endpoint(endpoint.clone()).await?;
-        Ok((endpoint, secret))
+        let rotate = |endpoint: &mut Endpoint| {
+            let failed = |_| ApiError::from(lianmai_protocol::ErrorName::InternalError);
+            endpoint.rotate(wall_now()).map_err(failed)
+        };
+        self.endpoints.change(appkey, id, rotate).await?.ok_or_else(no_such_webhook)
     }
 
     /// Sends a ping. Returns why the endpoint did not accept it, or `None`.
@@ -150,14 +153,10 @@ impl Service {
         let events = stored.iter().filter_map(|event| EventDto::of(appkey, event)).collect();
         Ok(EventPage { events, last, more })
     }
+}
 
-    async fn put_endpoint(&self, endpoint: Endpoint) -> Result<(), ApiError> {
-        if self.endpoints.put(endpoint).await? {
-            return Ok(());
-        }
-        let text = "The app has as many webhooks as it may have.";
-        Err(ApiError::new(StatusCode::CONFLICT, "tooManyWebhooks", text))
-    }
+fn no_such_webhook() -> ApiError {
+    ApiError::not_found("noSuchWebhook", "No such webhook.")
 }
 
 fn check_url(url: &str) -> Result<(), ApiError> {
