@@ -181,6 +181,7 @@ impl Engine {
         let now = self.context.mono();
         for channel in self.channels.values_mut() {
             channel.end_history(&mut self.context);
+            channel.refuse_waiting_requests(&mut self.context);
         }
         let mut ops = std::mem::take(&mut self.context.ops);
         for channel in self.channels() {

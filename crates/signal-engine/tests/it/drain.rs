@@ -2,11 +2,12 @@
 
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::session::{Outcome, ResumeReason};
-use lianmai_protocol::{CloseCode, ErrorName};
-use lianmai_signal_engine::{DrainPlan, Input};
+use lianmai_protocol::{CloseCode, ErrorName, RpcError};
+use lianmai_signal_engine::task::Draft;
+use lianmai_signal_engine::{AdminCommand, AdminReply, DrainPlan, Input, TaskChange};
 
 use crate::calls::*;
-use crate::world::{Client, DiskMode, Issuer, World, entry};
+use crate::world::{Client, DiskMode, Issuer, World, entry, room, task};
 
 const PLAN: DrainPlan = DrainPlan {
     notice_ms: 1_000,
@@ -173,6 +174,25 @@ fn rst_5_a_kick_that_is_being_written_is_finished_before_the_end() {
     w.send_as(a, id, kick(2, 60));
     assert!(w.answer(a, id).expect("answered").is_ok());
     w.audit();
+}
+
+/// Proves no rule of the protocol: a request of the admin API does not wait until the process ends.
+#[test]
+fn task_requests_of_the_app_server_are_answered_at_the_hand_over() {
+    let mut w = World::with_tasks();
+    w.join(1);
+    w.tasks.nobody_admits = true;
+    // The second one waits for its turn.
+    for name in ["a", "b"] {
+        let draft = Draft::of_wire(&task(name, "rtmp://h/live/a", &[1])).expect("valid");
+        let (channel, change) = (room("plain"), TaskChange::Add(vec![draft]));
+        w.admin_later(AdminCommand::ChangeTasks { channel, change });
+    }
+    w.input(Input::Drain(PLAN));
+    w.advance(3_500);
+    assert_eq!(w.drained, Some(true));
+    let draining = Err::<AdminReply, RpcError>(ErrorName::Draining.into());
+    assert_eq!(w.later_replies(), [draining.clone(), draining]);
 }
 
 /// Proves no rule of the protocol: a failed hand-over is reported.

@@ -501,6 +501,11 @@ impl World {
         assert!(!self.replies.contains_key(&query), "a reply already");
     }
 
+    /// The replies since the last call that no [`World::admin`] took.
+    pub(crate) fn later_replies(&mut self) -> Vec<Result<AdminReply, RpcError>> {
+        std::mem::take(&mut self.replies).into_values().collect()
+    }
+
     pub(crate) fn channels(&mut self) -> Vec<ChannelView> {
         match self.admin(AdminCommand::ListChannels) {
             Ok(AdminReply::Channels(channels)) => channels,

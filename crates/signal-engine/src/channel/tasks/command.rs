@@ -516,6 +516,20 @@ impl Channel {
         }
     }
 
+    /// Answers the app's server about its requests that have no claims yet, at the end of the process: they changed
+    /// nothing. Clients repeat theirs in the next process.
+    pub(crate) fn refuse_waiting_requests(&mut self, cx: &mut Context) {
+        self.tasks.requests.retain(|request| {
+            let Caller::Admin(query) = request.by else { return true };
+            let goes_on = matches!(request.stage, Stage::Claiming { .. });
+            if !goes_on {
+                let reply = Err(ErrorName::Draining.into());
+                cx.outputs.push_back(Output::AdminReply { query, reply });
+            }
+            goes_on
+        });
+    }
+
     /// Drops all requests at the end of the channel, and releases their claims.
     pub(super) fn drop_requests(&mut self, cx: &mut Context) {
         for request in std::mem::take(&mut self.tasks.requests) {
