@@ -14,13 +14,13 @@ use crate::records::{EventContent, StoredEvent};
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventDto {
     /// The same in each delivery and in `listEvents`: a text of at most 64 visible characters, which has no meaning. A
-    /// `lost` has the id of the last event that it stands for.
+    /// `lost` has an id of its own, which depends on `from` and `to`.
     pub(crate) id: String,
     /// The type: `channelOpened`, `channelEnded`, `memberJoined`, `memberLeft`, `roleChanged`, `streamAdded`,
     /// `streamRemoved`, `taskAdded`, `taskChanged`, `taskEnded`, or `lost` for numbers that are gone.
     #[serde(rename = "type")]
     pub(crate) kind: String,
-    /// When it happened, in Unix milliseconds. Of a `lost`: the time of an event beside the gap, or 0 if none is known.
+    /// When it happened, in Unix milliseconds. Of a `lost`: about when the events were lost, or 0 if that is unknown.
     pub(crate) at: u64,
     /// The app.
     #[schema(value_type = String)]
@@ -53,14 +53,19 @@ pub(crate) struct EventDto {
 }
 
 impl EventDto {
-    /// Reads a stored event; `None` if it is damaged.
+    /// Reads a stored event; `None` if the name of its channel is no name. An event that this version cannot read is told
+    /// as a gap, so that readers know that there was one.
     pub(crate) fn of(appkey: &Appkey, stored: &StoredEvent) -> Option<Self> {
         let name: ChannelName = stored.channel.parse().ok()?;
         match &stored.content {
             EventContent::Record(text) => {
-                Self::of_record(appkey, name, serde_json::from_str(text).ok()?)
+                let record = serde_json::from_str(text).ok();
+                let event = record.and_then(|record| Self::of_record(appkey, name.clone(), record));
+                Some(event.unwrap_or_else(|| Self::lost(appkey, name, stored.seq, stored.seq, 0)))
             }
-            EventContent::Lost(from) => Some(Self::lost(appkey, name, *from, stored.seq, 0)),
+            EventContent::Lost { from, at } => {
+                Some(Self::lost(appkey, name, *from, stored.seq, *at))
+            }
         }
     }
 
@@ -75,7 +80,7 @@ impl EventDto {
         let channel = ChannelKey { appkey: appkey.clone(), name: channel_name.clone() };
         let data = [("from", from), ("to", to)].map(|(key, seq)| (key.to_owned(), seq.into()));
         EventDto {
-            id: EventRecord::id(&channel, to),
+            id: format!("{}-{to}", EventRecord::id(&channel, from)),
             kind: "lost".to_owned(),
             at,
             appkey: appkey.clone(),
@@ -107,5 +112,35 @@ impl EventDto {
             first,
             data,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: events of other versions, and gaps.
+
+    use super::*;
+
+    fn read(seq: u64, content: EventContent) -> EventDto {
+        let stored = StoredEvent { pos: 1, channel: "a".to_owned(), seq, content };
+        EventDto::of(&"demo".parse().unwrap(), &stored).unwrap()
+    }
+
+    #[test]
+    fn an_event_of_a_later_version_is_told_as_a_gap() {
+        let event = read(7, EventContent::Record(r#"{"seq":7,"event":{"type":"new"}}"#.to_owned()));
+        assert_eq!((event.kind.as_str(), event.seq), ("lost", 7));
+        assert_eq!(event.data["from"], 7);
+        assert_eq!(event.data["to"], 7);
+    }
+
+    #[test]
+    fn a_gap_has_a_time_and_an_id_of_its_own() {
+        let gap = read(7, EventContent::Lost { from: 3, at: 50 });
+        assert_eq!((gap.at, gap.seq), (50, 7));
+        let channel = ChannelKey { appkey: gap.appkey.clone(), name: gap.channel_name.clone() };
+        assert_ne!(gap.id, EventRecord::id(&channel, 7));
+        assert_ne!(gap.id, read(7, EventContent::Lost { from: 4, at: 50 }).id);
+        assert!(read(u64::MAX, EventContent::Lost { from: u64::MAX, at: 0 }).id.len() <= 64);
     }
 }

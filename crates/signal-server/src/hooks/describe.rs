@@ -152,11 +152,11 @@ pub(crate) fn ping(definitions: &mut Definitions) -> DescribedEvent {
 /// The schema of an event around its `data`.
 fn event_schema(definitions: &mut Definitions, kind: &str, text: &str, data: Value) -> Value {
     let mut fields = Fields::default();
-    let id = "The same in each delivery and in `listEvents`.";
+    let id = "The same in each delivery and in `listEvents`. A `lost` has an id of its own.";
     fields.add("id", id, true, json!({ "type": "string" }));
     fields.add("type", "", true, json!({ "const": kind }));
-    let at = "When it happened, in Unix milliseconds. Of a `lost`: the time of an event beside the gap, or 0 if none is \
-              known.";
+    let at = "When it happened, in Unix milliseconds. Of a `lost`: about when the events were lost, or 0 if that is \
+              unknown.";
     fields.add("at", at, true, u64::describe(definitions));
     fields.add("appkey", "The app.", true, Appkey::describe(definitions));
     let name = json!({ "type": "string", "pattern": CHANNEL_NAME });

@@ -25,8 +25,9 @@ pub(crate) struct StoredEvent {
 pub(crate) enum EventContent {
     /// A record, as the engine wrote it.
     Record(String),
-    /// All events from this number up to the entry's own number are gone.
-    Lost(u64),
+    /// All events from the number `from` up to the entry's own number are gone. They were removed at the time `at`, in
+    /// Unix milliseconds.
+    Lost { from: u64, at: u64 },
 }
 
 /// An event that an endpoint did not accept in time.
@@ -90,12 +91,9 @@ impl Database {
         let appkey = appkey.to_string();
         self.read(move |transaction| {
             let mut lost = transaction.prepare(
-                "SELECT pos, channel, last, first FROM lost WHERE appkey = ? AND pos > ? ORDER BY pos LIMIT ?",
+                "SELECT pos, channel, last, first, at FROM lost WHERE appkey = ? AND pos > ? ORDER BY pos LIMIT ?",
             )?;
-            let gone = lost.query_map(params![appkey, after, limit], |row| {
-                let content = EventContent::Lost(row.get(3)?);
-                Ok(StoredEvent { pos: row.get(0)?, channel: row.get(1)?, seq: row.get(2)?, content })
-            })?;
+            let gone = lost.query_map(params![appkey, after, limit], gap)?;
             let mut events = gone.collect::<rusqlite::Result<Vec<_>>>()?;
             let mut statement = transaction.prepare(
                 "SELECT pos, channel, seq, record FROM event WHERE appkey = ? AND pos > ? ORDER BY pos LIMIT ?",
@@ -138,7 +136,7 @@ impl Database {
         .await
     }
 
-    /// Channels of an app with events that an endpoint has not received.
+    /// Channels of an app with events or gaps that an endpoint has not received.
     pub(crate) async fn behind(
         &self,
         endpoint: &str,
@@ -151,7 +149,11 @@ impl Database {
                 "SELECT DISTINCT event.channel FROM event LEFT JOIN delivery
                  ON delivery.endpoint = ?1 AND delivery.channel = event.channel
                  WHERE event.appkey = ?2 AND event.pos > ?3
-                 AND event.seq > COALESCE(delivery.seq, 0)",
+                 AND event.seq > COALESCE(delivery.seq, 0)
+                 UNION SELECT lost.channel FROM lost LEFT JOIN delivery
+                 ON delivery.endpoint = ?1 AND delivery.channel = lost.channel
+                 WHERE lost.appkey = ?2 AND lost.pos > ?3
+                 AND lost.last > COALESCE(delivery.seq, 0)",
             )?;
             let rows = statement.query_map(params![endpoint, appkey, since], |row| row.get(0))?;
             rows.collect()
@@ -159,7 +161,8 @@ impl Database {
         .await
     }
 
-    /// The next event of a channel for an endpoint, and the number of the last one that the endpoint received there.
+    /// The next event of a channel for an endpoint, or the gap before it, and the number of the last one that the endpoint
+    /// received there.
     pub(crate) async fn next_event(
         &self,
         endpoint: &str,
@@ -174,12 +177,23 @@ impl Database {
                 .prepare("SELECT seq FROM delivery WHERE endpoint = ? AND channel = ?")?
                 .query_row(params![endpoint, channel], |row| row.get(0))
                 .optional()?;
+            let heard = delivered.unwrap_or(0);
+            let lost = transaction
+                .prepare(
+                    "SELECT pos, channel, last, MAX(first, ?3 + 1), at FROM lost
+                     WHERE appkey = ?1 AND channel = ?2 AND last > ?3 AND pos > ?4",
+                )?
+                .query_row(params![appkey, channel, heard, since], gap)
+                .optional()?;
+            if let Some(lost) = lost {
+                return Ok(Some((lost, delivered)));
+            }
             let event = transaction
                 .prepare(
                     "SELECT pos, channel, seq, record FROM event WHERE appkey = ? AND channel = ?
                      AND seq > ? AND pos > ? ORDER BY seq LIMIT 1",
                 )?
-                .query_row(params![appkey, channel, delivered.unwrap_or(0), since], stored)
+                .query_row(params![appkey, channel, heard, since], stored)
                 .optional()?;
             Ok(event.map(|event| (event, delivered)))
         })
@@ -251,6 +265,11 @@ impl Database {
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     let content = EventContent::Record(row.get(3)?);
+    Ok(StoredEvent { pos: row.get(0)?, channel: row.get(1)?, seq: row.get(2)?, content })
+}
+
+fn gap(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
+    let content = EventContent::Lost { from: row.get(3)?, at: row.get(4)? };
     Ok(StoredEvent { pos: row.get(0)?, channel: row.get(1)?, seq: row.get(2)?, content })
 }
 

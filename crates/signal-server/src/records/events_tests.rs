@@ -40,7 +40,7 @@ fn summarize(events: &[StoredEvent]) -> Vec<(String, u64, Option<u64>)> {
     let summary = events.iter().map(|event| {
         let lost_from = match &event.content {
             EventContent::Record(_) => None,
-            EventContent::Lost(from) => Some(*from),
+            EventContent::Lost { from, .. } => Some(*from),
         };
         (event.channel.clone(), event.seq, lost_from)
     });
@@ -158,6 +158,42 @@ async fn old_and_surplus_events_are_deleted_and_reported_as_lost() {
     assert_eq!(summarize(&events), [gone("b"), gone("a")]);
     assert_eq!(prune(201, 2).await, (0, true));
     assert!(database.events_after(&demo(), 0, 20).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_endpoint_is_told_of_gaps_without_a_later_event() {
+    let temp = Temp::new("events-gaps");
+    let store = open(&temp);
+    let database = store.database();
+    let entry = Entry { id: "e".into(), appkey: "demo".into(), record: "{}".into() };
+    assert!(database.put_entry(Table::Endpoints, entry, 1).await.unwrap());
+    write(&store, (1..=4).map(|seq| append("a", seq, 10)).collect()).await;
+    write(&store, vec![append("b", 7, 10), append("c", 1, 30), append("c", 2, 30)]).await;
+    let settle = async |channel: &str, seq| {
+        let (endpoint, channel) = ("e".to_owned(), channel.to_owned());
+        database.settle(vec![Settled { endpoint, channel, seq, dead: None }]).await.unwrap()
+    };
+    let next = async |channel: &'static str, since| {
+        let next = database.next_event("e", &demo(), channel, since).await.unwrap();
+        next.map(|(event, _)| (event.seq, event.content))
+    };
+    assert!(settle("a", 2).await && settle("c", 1).await);
+    let keep = EventRetention { now: 50, since: 20, events: 10 };
+    assert_eq!(database.prune(keep).await.unwrap(), (5, true));
+    let mut behind = database.behind("e", &demo(), 0).await.unwrap();
+    behind.sort();
+    assert_eq!(behind, ["a", "b", "c"]);
+    let lost = |from, to| Some((to, EventContent::Lost { from, at: 50 }));
+    assert_eq!(next("a", 0).await, lost(3, 4), "the rest of a channel that has ended");
+    assert_eq!(next("b", 0).await, lost(7, 7), "a channel of which it has heard nothing");
+    assert_eq!(next("c", 0).await.map(|(seq, _)| seq), Some(2));
+    let last = database.last_pos().await.unwrap();
+    assert_eq!(next("a", last).await, None, "from before the endpoint");
+    assert!(settle("a", 4).await);
+    assert_eq!(next("a", 0).await, None);
+    let mut behind = database.behind("e", &demo(), 0).await.unwrap();
+    behind.sort();
+    assert_eq!(behind, ["b", "c"]);
 }
 
 #[tokio::test]

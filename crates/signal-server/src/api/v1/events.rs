@@ -45,10 +45,9 @@ const LIST: &str = "events";
 ///
 /// Events are stored for `webhooks.keep_s` (72 hours by default), and at most `webhooks.keep_events` of all apps together
 /// (1,000,000 by default); with `webhooks.keep_s = 0` there are no events and no deliveries. A cursor does not expire: an
-/// old one continues with the oldest stored event. Events that were removed because there were too many are given as one
-/// `lost` of each channel, until `webhooks.keep_s` has passed. For events that were removed because of their age there is
-/// usually no `lost`. So take it as a loss if `seq` jumps without `first`, whether or not there is a `lost`. `from` of a
-/// `lost` may be less than numbers that you have read: only the events after your last number are missing.
+/// old one continues with the oldest stored event. Events that were removed are given as one `lost` of each channel, for
+/// `webhooks.keep_s` after the removal. Take it as a loss, too, if `seq` jumps without `first` and without a `lost`. `from`
+/// of a `lost` may be less than numbers that you have read: only the events after your last number are missing.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/events", operation_id = "listEvents", tag = "events",
     params(("appkey" = String, Path), PageQuery), responses((status = 200, body = Events))
