@@ -43,6 +43,47 @@ fn run(args: &[&str]) -> (ExitCode, String, String) {
 }
 
 #[test]
+fn the_url_of_a_server_has_no_path() {
+    let key = TempFile::new("key", "k");
+    for server in ["http://127.0.0.1:1/prefix", "http://127.0.0.1:1/?a=1"] {
+        let args = ["channels", "--server", server, "--key-file", key.0.to_str().unwrap()];
+        let (_, out, err) = run(&args);
+        assert!(out.is_empty() && err.contains("is no URL of a server"), "{server}: {err}");
+    }
+}
+
+#[test]
+fn a_change_without_an_answer_may_have_taken_effect() {
+    let unanswered = |method| remote::unanswered("http://a", &method);
+    assert_eq!(unanswered(http::Method::GET), "http://a does not answer");
+    assert!(unanswered(http::Method::DELETE).contains("took effect"));
+}
+
+#[test]
+fn all_rules_of_a_channel_are_shown() {
+    let shown = serde_json::json!({
+        "channelName": "room",
+        "policy": {"duplicate": "rejectNew", "creatorModerates": true, "maxMembers": 10_000,
+            "maxBroadcasters": 2_000, "dissolveOnCreatorLeave": true, "keepEmpty": true},
+        "attributes": {"title": "T"},
+    });
+    let rows = admin::field_rows(&shown);
+    let mut fields: Vec<&str> = rows.iter().map(|row| row["field"].as_str().unwrap()).collect();
+    fields.sort_unstable();
+    let expected = [
+        "attributes.title",
+        "channelName",
+        "policy.creatorModerates",
+        "policy.dissolveOnCreatorLeave",
+        "policy.duplicate",
+        "policy.keepEmpty",
+        "policy.maxBroadcasters",
+        "policy.maxMembers",
+    ];
+    assert_eq!(fields, expected);
+}
+
+#[test]
 fn the_command_line_is_consistent() {
     Cli::command().debug_assert();
 }

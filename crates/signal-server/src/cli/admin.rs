@@ -98,7 +98,7 @@ pub struct BansArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum BansCommand {
-    /// List the bans that are in force.
+    /// List the bans and holds. LEFT_MS is 0 if only tokens from before the kick are refused.
     List {
         /// Only of this channel; of all when absent.
         channel: Option<String>,
@@ -243,6 +243,19 @@ fn given(pairs: &[(&str, Option<Value>)]) -> Value {
     Value::Object(given.collect())
 }
 
+/// A row for each field of a channel, of its policy and of its attributes.
+pub(super) fn field_rows(channel: &Value) -> Vec<Value> {
+    let row = |field: &str, value: &Value| json!({"field": field, "value": value});
+    let own = ["channelName", "cid", "creator", "members", "broadcasters", "preparedUntil"];
+    let mut rows: Vec<Value> =
+        own.into_iter().filter_map(|field| Some(row(field, channel.get(field)?))).collect();
+    for part in ["policy", "attributes"] {
+        let of = channel[part].as_object().into_iter().flatten();
+        rows.extend(of.map(|(key, value)| row(&format!("{part}.{key}"), value)));
+    }
+    rows
+}
+
 impl ChannelsArgs {
     pub(super) fn run(&self) -> CommandOutput {
         let remote = &self.remote;
@@ -260,14 +273,8 @@ impl ChannelsArgs {
             }
             ChannelsCommand::Show { channel } => {
                 let shown = remote.get(&path(channel, ""))?;
-                let columns = [
-                    ("CHANNEL", "/channelName"),
-                    ("MEMBERS", "/members"),
-                    ("CREATOR", "/creator"),
-                    ("POLICY", "/policy"),
-                    ("ATTRIBUTES", "/attributes"),
-                ];
-                Ok(remote.list(&columns, vec![shown]))
+                let rows = if remote.json { vec![shown] } else { field_rows(&shown) };
+                Ok(remote.list(&[("FIELD", "/field"), ("VALUE", "/value")], rows))
             }
             ChannelsCommand::Create {
                 channel,
@@ -335,7 +342,12 @@ impl KickArgs {
         ]);
         let rest = format!("channels/{channel}/members/{uid}/kick");
         let done = self.remote.post(&rest, &body)?;
-        Ok(self.remote.one(&done, "kicked".to_owned()))
+        // The user need not have been there.
+        let sentence = match self.duration_s {
+            0 => "kicked".to_owned(),
+            seconds => format!("kicked, and banned for {seconds} s"),
+        };
+        Ok(self.remote.one(&done, sentence))
     }
 }
 

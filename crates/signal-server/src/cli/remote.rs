@@ -33,7 +33,7 @@ pub(super) struct Remote {
     /// The app.
     #[arg(long, value_name = "APPKEY", env = "LIANMAI_APP", default_value = "demo")]
     pub(super) app: String,
-    /// URL of the admin listener.
+    /// URL of the admin listener, without a path.
     #[arg(
         long,
         value_name = "URL",
@@ -80,9 +80,10 @@ impl Remote {
             .enable_all()
             .build()
             .map_err(|error| format!("cannot start: {error}"))?;
+        let unanswered = unanswered(&self.server, &method);
         let asked = async { timeout(REQUEST_TIMEOUT, self.send(method, path, body, &key)).await };
         let answered = runtime.block_on(asked);
-        answered.map_err(|_| format!("{} does not answer", self.server))?
+        answered.map_err(|_| unanswered)?
     }
 
     async fn send(
@@ -95,6 +96,10 @@ impl Remote {
         let bad = || format!("`{}` is no URL of a server, as http://127.0.0.1:8601", self.server);
         let uri: Uri = self.server.parse().map_err(|_| bad())?;
         let authority = uri.authority().ok_or_else(bad)?;
+        // Paths of the API begin at the root.
+        if uri.path_and_query().is_some_and(|rest| rest.as_str() != "/") {
+            return Err(bad());
+        }
         let tls = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
@@ -123,6 +128,14 @@ impl Remote {
         let name = rustls::pki_types::ServerName::try_from(host).map_err(|_| bad())?;
         let connected = TlsConnector::from(config).connect(name, stream).await;
         exchange(connected.map_err(|error| format!("no TLS: {error}"))?, request).await
+    }
+}
+
+/// The error when no answer came in time.
+pub(super) fn unanswered(server: &str, method: &Method) -> String {
+    match *method {
+        Method::GET => format!("{server} does not answer"),
+        _ => format!("{server} does not answer: look whether the request took effect"),
     }
 }
 

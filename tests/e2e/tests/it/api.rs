@@ -309,7 +309,7 @@ async fn operators_ask_on_the_command_line() -> Result<()> {
     let (_, out, _) = run(&["members", "room #1"]).await?;
     ensure!(out.contains("broadcaster") && out.contains("true"), "{out}");
     let (code, out, err) = run(&["kick", "room #1", "7", "--reason", "spam"]).await?;
-    ensure!((code, out.as_str()) == (0, "kicked\n"), "{out}{err}");
+    ensure!((code, out.as_str()) == (0, "kicked, and banned for 60 s\n"), "{out}{err}");
     member.hear("kicked", |p| p["reason"] == "spam").await?;
     let (_, out, _) = run(&["bans", "list", "room #1"]).await?;
     ensure!(out.contains("room #1") && out.contains('7'), "{out}");
