@@ -421,7 +421,7 @@ struct Message {
 /// The number of receivers of a message.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Sent {
-    /// Members; a member that is reconnecting gets the message when it is back.
+    /// Members, including those that are reconnecting. Such a member may miss a message to all (MSG-3).
     delivered: u64,
 }
 
