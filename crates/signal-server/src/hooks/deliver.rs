@@ -12,13 +12,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::body::EventDto;
 use super::endpoint::{Endpoint, Endpoints};
 use super::post::{Delivery, PostError, Poster};
-use super::queue::{LaneKey, Outcome, Queue};
+use super::queue::{LaneKey, Outcome, Queue, Refusals};
 use crate::clock::wall_now;
 use crate::records::{
     Database, DatabaseError, DeliveryKey, EventContent, EventRetention, Settled, StoredEvent,
@@ -33,6 +33,11 @@ const ROUNDS_OF_DELIVERIES: u32 = 120;
 const REPEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// Maximum number of unwanted events that one attempt skips.
 const MAX_SKIPS: usize = 256;
+/// Minimum number of attempts in a row that fail before an event is given up, however old it is: about a minute. So what
+/// gathered while the receiver or the server was away is not given up in the moment of the return.
+const MIN_ATTEMPTS: u32 = 8;
+/// Minimum time between two log lines about one endpoint.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Metrics of deliveries.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +69,40 @@ pub(crate) struct Deliverer {
     pub(crate) metrics: HookMetrics,
 }
 
+/// The end of an attempt.
+#[derive(Debug)]
+struct Attempted {
+    outcome: Outcome,
+    /// Why the endpoint did not accept the event.
+    refusal: Option<PostError>,
+}
+
+/// What is sent to an endpoint.
+struct Payload {
+    event: EventDto,
+    /// The number up to which the endpoint has received everything then.
+    seq: u64,
+    /// The position of the event.
+    pos: u64,
+}
+
+/// The last log line about each endpoint: that it refuses, or that an event was given up.
+#[derive(Default)]
+struct Complaints(BTreeMap<(String, bool), Instant>);
+
+impl Complaints {
+    /// Whether there may be a line now.
+    fn may_log(&mut self, endpoint: &str, given_up: bool) -> bool {
+        self.0.retain(|_, at| at.elapsed() < COMPLAINT_INTERVAL);
+        let key = (endpoint.to_owned(), given_up);
+        let first = !self.0.contains_key(&key);
+        if first {
+            self.0.insert(key, Instant::now());
+        }
+        first
+    }
+}
+
 impl Deliverer {
     /// Delivers until it is dropped. `appended` changes with each commit of events.
     pub(crate) async fn run(self, appended: watch::Receiver<u64>) {
@@ -77,11 +116,12 @@ impl Deliverer {
         let now_ms = || u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut changes = self.endpoints.changes();
         let mut queue = Queue::default();
-        let mut attempts: JoinSet<(LaneKey, Outcome)> = JoinSet::new();
+        let mut attempts: JoinSet<(LaneKey, Attempted)> = JoinSet::new();
+        let mut complaints = Complaints::default();
         let mut repeat = interval(REPEAT_INTERVAL);
         repeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Events after this position are found by position, earlier ones by endpoint.
-        let Ok(mut reached) = self.database.last_pos().await else { return };
+        let Some(mut reached) = until_read(|| self.database.last_pos()).await else { return };
         let mut known = BTreeMap::new();
         if self.sync_endpoints(&mut queue, &mut known).await.is_err() {
             return;
@@ -90,8 +130,8 @@ impl Deliverer {
             while let Some((key, refusals)) = queue.next(now_ms()) {
                 let deliverer = self.clone();
                 attempts.spawn(async move {
-                    let outcome = deliverer.attempt(&key, refusals).await;
-                    (key, outcome)
+                    let attempted = deliverer.attempt(&key, refusals).await;
+                    (key, attempted)
                 });
             }
             self.metrics.lanes.set(i64::try_from(queue.lanes()).unwrap_or(i64::MAX));
@@ -115,8 +155,11 @@ impl Deliverer {
                 }
                 Some(ended) = attempts.join_next() => {
                     // A panic is a bug; the lane stays as it is.
-                    if let Ok((key, outcome)) = ended {
+                    if let Ok((key, Attempted { outcome, refusal })) = ended {
                         queue.finish(&key, outcome, now_ms());
+                        if let Some(refusal) = refusal {
+                            self.complain(&mut complaints, &key, outcome, refusal);
+                        }
                     }
                 }
                 () = due => {}
@@ -191,53 +234,98 @@ impl Deliverer {
         Ok(())
     }
 
-    async fn attempt(&self, key: &LaneKey, refusals: u32) -> Outcome {
-        // While the file cannot be used, the result is unknown, so the attempt is repeated.
-        self.try_attempt(key, refusals).await.unwrap_or(Outcome::Refused)
+    /// Logs a refusal, unless there was such a line about the endpoint recently.
+    fn complain(
+        &self,
+        complaints: &mut Complaints,
+        key: &LaneKey,
+        outcome: Outcome,
+        refusal: PostError,
+    ) {
+        let (id, given_up) = (&key.endpoint, outcome != Outcome::Refused);
+        let Some(Endpoint { appkey, .. }) = self.endpoints.by_id(id) else { return };
+        if !complaints.may_log(id, given_up) {
+            return;
+        }
+        if given_up {
+            warn!(%appkey, endpoint = id, %refusal, "a webhook is given up");
+        } else {
+            info!(%appkey, endpoint = id, %refusal, "a webhook is not taken; it is tried again");
+        }
     }
 
-    async fn try_attempt(&self, key: &LaneKey, refusals: u32) -> Result<Outcome, DatabaseError> {
+    async fn attempt(&self, key: &LaneKey, refusals: Refusals) -> Attempted {
+        // While the file cannot be used, the result is unknown, so the attempt is repeated.
+        let refused = Attempted { outcome: Outcome::Refused, refusal: None };
+        self.try_attempt(key, refusals).await.unwrap_or(refused)
+    }
+
+    async fn try_attempt(
+        &self,
+        key: &LaneKey,
+        refusals: Refusals,
+    ) -> Result<Attempted, DatabaseError> {
+        let mut outcome = Outcome::Advanced { accepted: false };
+        // The number of the last event that was skipped. It is stored at the end, or with a later event.
+        let mut skipped = None;
         for _ in 0..MAX_SKIPS {
             let Some(endpoint) = self.endpoints.by_id(&key.endpoint).filter(|it| it.enabled) else {
-                return Ok(Outcome::Empty);
+                outcome = Outcome::Empty;
+                break;
             };
             let Endpoint { id, appkey, since, .. } = &endpoint;
-            let next = self.database.next_event(id, appkey, &key.channel, *since).await?;
-            let Some((stored, last_seq)) = next else { return Ok(Outcome::Empty) };
-            let Some((event, seq)) = next_payload(&endpoint, &stored, last_seq) else {
-                warn!(pos = stored.pos, "a stored event cannot be read");
-                self.settle(key, stored.seq, None).await?;
-                continue;
+            let next = self.database.next_event(id, appkey, &key.channel, *since, skipped).await?;
+            let Some((stored, last_seq)) = next else {
+                outcome = Outcome::Empty;
+                break;
             };
-            if !endpoint.wants(&event.kind) {
-                self.settle(key, seq, None).await?;
-                continue;
+            match next_payload(&endpoint, &stored, last_seq) {
+                Some((event, seq)) if endpoint.wants(&event.kind) => {
+                    let payload = Payload { event, seq, pos: stored.pos };
+                    return self.deliver_event(key, &endpoint, payload, refusals).await;
+                }
+                Some((_, seq)) => skipped = Some(seq),
+                None => {
+                    warn!(pos = stored.pos, "a stored event cannot be read");
+                    skipped = Some(stored.seq);
+                }
             }
-            return match self.post(&endpoint, &event).await {
-                Ok(()) => {
-                    self.metrics.accepted.inc();
-                    let known = self.settle(key, seq, None).await?;
-                    // Without an endpoint in the file there is no progress, and the event would come again for ever.
-                    Ok(if known { Outcome::Advanced { accepted: true } } else { Outcome::Empty })
-                }
-                Err(refusal) => {
-                    self.metrics.refused.inc();
-                    let now = wall_now().0;
-                    if now.saturating_sub(event.at) <= self.give_up_ms {
-                        if refusals == 0 {
-                            info!(appkey = %appkey, endpoint = id, %refusal, "a webhook is not taken; it is tried again");
-                        }
-                        return Ok(Outcome::Refused);
-                    }
-                    self.metrics.dead.inc();
-                    warn!(appkey = %appkey, endpoint = id, %refusal, "a webhook is given up");
-                    let dead = (stored.pos, refusals + 1, refusal.to_string(), now);
-                    self.settle(key, seq, Some(dead)).await?;
-                    Ok(Outcome::Advanced { accepted: false })
-                }
-            };
         }
-        Ok(Outcome::Advanced { accepted: false })
+        if let Some(seq) = skipped {
+            outcome = self.settle(key, seq, None, outcome).await?;
+        }
+        Ok(Attempted { outcome, refusal: None })
+    }
+
+    /// Delivers an event, and stores the result.
+    async fn deliver_event(
+        &self,
+        key: &LaneKey,
+        endpoint: &Endpoint,
+        payload: Payload,
+        refusals: Refusals,
+    ) -> Result<Attempted, DatabaseError> {
+        let Payload { event, seq, pos } = payload;
+        let Err(refusal) = self.post(endpoint, &event).await else {
+            self.metrics.accepted.inc();
+            let accepted = Outcome::Advanced { accepted: true };
+            let outcome = self.settle(key, seq, None, accepted).await?;
+            return Ok(Attempted { outcome, refusal: None });
+        };
+        self.metrics.refused.inc();
+        let now = wall_now().0;
+        let outcome = if now.saturating_sub(event.at) <= self.give_up_ms
+            || refusals.in_a_row + 1 < MIN_ATTEMPTS
+        {
+            Outcome::Refused
+        } else {
+            self.metrics.dead.inc();
+            // Nobody can handle a gap later, so it is no dead letter.
+            let attempts = refusals.of_event.saturating_add(1);
+            let dead = (event.kind != "lost").then(|| (pos, attempts, refusal.to_string(), now));
+            self.settle(key, seq, dead, Outcome::Advanced { accepted: false }).await?
+        };
+        Ok(Attempted { outcome, refusal: Some(refusal) })
     }
 
     async fn post(&self, endpoint: &Endpoint, event: &EventDto) -> Result<(), PostError> {
@@ -270,15 +358,18 @@ impl Deliverer {
         self.poster.post(delivery).await
     }
 
-    /// Stores the progress of a lane. `false` if its endpoint was removed.
+    /// Stores the progress of a lane. Returns `outcome`, or that there is nothing to deliver if the endpoint was removed:
+    /// without progress the same event would be next for ever.
     async fn settle(
         &self,
         key: &LaneKey,
         seq: u64,
         dead: Option<(u64, u32, String, u64)>,
-    ) -> Result<bool, DatabaseError> {
+        outcome: Outcome,
+    ) -> Result<Outcome, DatabaseError> {
         let (endpoint, channel) = (key.endpoint.clone(), key.channel.clone());
-        self.database.settle(vec![Settled { endpoint, channel, seq, dead }]).await
+        let exists = self.database.settle(vec![Settled { endpoint, channel, seq, dead }]).await?;
+        Ok(if exists { outcome } else { Outcome::Empty })
     }
 
     /// Removes events that are too old or too many, until it is dropped.
@@ -327,6 +418,20 @@ impl Deliverer {
     }
 }
 
+/// Reads until that succeeds; `None` if the store is closed.
+async fn until_read<T, F>(read: impl Fn() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, DatabaseError>>,
+{
+    loop {
+        match read().await {
+            Ok(value) => return Some(value),
+            Err(DatabaseError::Closed) => return None,
+            Err(DatabaseError::Failed) => sleep(REPEAT_INTERVAL).await,
+        }
+    }
+}
+
 /// What to send to an endpoint now, and the number up to which it has received everything then: the event, or the gap
 /// before it.
 fn next_payload(
@@ -349,3 +454,7 @@ fn next_payload(
         None => Some((event, stored.seq)),
     }
 }
+
+#[cfg(test)]
+#[path = "deliver_tests.rs"]
+mod tests;

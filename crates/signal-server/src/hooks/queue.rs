@@ -5,10 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use lianmai_shares::Share;
+
 /// Maximum number of concurrent attempts of one endpoint.
 const MAX_ATTEMPTS_PER_ENDPOINT: usize = 32;
 /// Maximum number of concurrent attempts in all.
 const MAX_ATTEMPTS: usize = 256;
+/// The share of one endpoint in them. An app has several endpoints, so a number alone would not leave room for others.
+const ATTEMPTS_OF_ENDPOINT: Share =
+    Share::capped(MAX_ATTEMPTS_PER_ENDPOINT, MAX_ATTEMPTS).at_least(1);
 /// Time that a lane waits after its first refusal, in milliseconds; doubled after each further one.
 const FIRST_WAIT_MS: u64 = 500;
 /// Maximum time that a lane waits, in milliseconds.
@@ -26,13 +31,22 @@ pub(super) struct LaneKey {
 pub(super) enum Outcome {
     /// An event was accepted or given up; there may be more.
     Advanced {
-        /// It was accepted: other lanes of the endpoint stop waiting.
+        /// It was accepted: one of the waiting lanes of the endpoint is ready.
         accepted: bool,
     },
     /// There was no event.
     Empty,
     /// The endpoint did not accept it.
     Refused,
+}
+
+/// The refusals before an attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refusals {
+    /// Since the lane was accepted last, or had nothing to deliver.
+    pub(super) in_a_row: u32,
+    /// Of the event that is next.
+    pub(super) of_event: u32,
 }
 
 #[derive(Debug)]
@@ -47,7 +61,7 @@ enum Lane {
 
 #[derive(Debug, Default)]
 struct EndpointQueue {
-    lanes: BTreeMap<String, (Lane, u32)>,
+    lanes: BTreeMap<String, (Lane, Refusals)>,
     ready: VecDeque<String>,
     waiting: BTreeSet<(u64, String)>,
     running: usize,
@@ -70,14 +84,15 @@ impl Queue {
             Some((Lane::Running { has_new_events }, _)) => *has_new_events = true,
             Some(_) => {}
             None => {
-                endpoint.lanes.insert(key.channel.clone(), (Lane::Ready, 0));
+                let lane = (Lane::Ready, Refusals::default());
+                endpoint.lanes.insert(key.channel.clone(), lane);
                 endpoint.ready.push_back(key.channel);
             }
         }
     }
 
-    /// The next lane to serve, and its refusals since the last success.
-    pub(super) fn next(&mut self, now: u64) -> Option<(LaneKey, u32)> {
+    /// The next lane to serve, and its refusals.
+    pub(super) fn next(&mut self, now: u64) -> Option<(LaneKey, Refusals)> {
         if self.running >= MAX_ATTEMPTS {
             return None;
         }
@@ -86,7 +101,7 @@ impl Queue {
         let names = self.endpoints.range((behind, Unbounded)).chain(self.endpoints.iter());
         let is_next = |endpoint: &EndpointQueue| {
             let due = endpoint.waiting.first().is_some_and(|(until, _)| *until <= now);
-            endpoint.running < MAX_ATTEMPTS_PER_ENDPOINT && (due || !endpoint.ready.is_empty())
+            self.has_room(endpoint) && (due || !endpoint.ready.is_empty())
         };
         let name = names.into_iter().find(|(_, endpoint)| is_next(endpoint))?.0.clone();
         let endpoint = self.endpoints.get_mut(&name)?;
@@ -123,20 +138,25 @@ impl Queue {
                 endpoint.lanes.remove(&key.channel);
             }
             Outcome::Empty | Outcome::Advanced { .. } => {
-                *refusals = 0;
+                refusals.of_event = 0;
+                if outcome != (Outcome::Advanced { accepted: false }) {
+                    refusals.in_a_row = 0;
+                }
                 endpoint.make_ready(key.channel.clone());
             }
             Outcome::Refused => {
-                let wait = FIRST_WAIT_MS.checked_shl(*refusals).unwrap_or(MAX_WAIT_MS);
+                let wait = FIRST_WAIT_MS.checked_shl(refusals.in_a_row).unwrap_or(MAX_WAIT_MS);
                 let until = now + wait.min(MAX_WAIT_MS);
-                *refusals = (*refusals + 1).min(20);
+                refusals.in_a_row = (refusals.in_a_row + 1).min(20);
+                refusals.of_event = refusals.of_event.saturating_add(1);
                 endpoint.lanes.get_mut(&key.channel).expect("the lane exists").0 = Lane::Waiting;
                 endpoint.waiting.insert((until, key.channel.clone()));
             }
         }
         if outcome == (Outcome::Advanced { accepted: true }) {
-            // The endpoint works again.
-            for (_, channel) in std::mem::take(&mut endpoint.waiting) {
+            // The endpoint may work again. One lane only: it may also refuse some channels and accept others, and then
+            // the backoff of those must hold.
+            if let Some((_, channel)) = endpoint.waiting.pop_first() {
                 endpoint.make_ready(channel);
             }
         }
@@ -145,9 +165,16 @@ impl Queue {
         }
     }
 
-    /// Removes the lanes of an endpoint. Attempts in progress end by themselves.
-    pub(super) fn forget(&mut self, endpoint: &str) {
-        self.endpoints.remove(endpoint);
+    /// Removes the lanes of an endpoint. Those with an attempt in progress stay until it ends: a lane that is queued
+    /// again must not have two.
+    pub(super) fn forget(&mut self, name: &str) {
+        let Some(endpoint) = self.endpoints.get_mut(name) else { return };
+        endpoint.lanes.retain(|_, (lane, _)| matches!(lane, Lane::Running { .. }));
+        endpoint.ready.clear();
+        endpoint.waiting.clear();
+        if endpoint.lanes.is_empty() {
+            self.endpoints.remove(name);
+        }
     }
 
     /// Time at which the first waiting lane is due.
@@ -155,9 +182,13 @@ impl Queue {
         if self.running >= MAX_ATTEMPTS {
             return None;
         }
-        let free =
-            self.endpoints.values().filter(|endpoint| endpoint.running < MAX_ATTEMPTS_PER_ENDPOINT);
+        let free = self.endpoints.values().filter(|endpoint| self.has_room(endpoint));
         free.filter_map(|endpoint| endpoint.waiting.first().map(|(until, _)| *until)).min()
+    }
+
+    /// Whether an endpoint may have another attempt.
+    fn has_room(&self, endpoint: &EndpointQueue) -> bool {
+        ATTEMPTS_OF_ENDPOINT.room(MAX_ATTEMPTS - self.running, endpoint.running) > 0
     }
 
     /// The number of lanes.
@@ -229,11 +260,65 @@ mod tests {
         queue.enqueue(other.clone());
         assert_eq!(served(&mut queue, now), ["a2"], "the lane of another channel does not wait");
         queue.finish(&other, Outcome::Advanced { accepted: true }, now);
-        assert_eq!(served(&mut queue, now), ["a2", "a1"], "the endpoint has recovered");
+        assert_eq!(served(&mut queue, now), ["a2", "a1"], "the endpoint may have recovered");
         queue.finish(&one, Outcome::Advanced { accepted: true }, now);
         served(&mut queue, now);
         queue.finish(&one, Outcome::Refused, now);
         assert_eq!(queue.deadline(), Some(now + 500), "the backoff starts again");
+    }
+
+    #[test]
+    fn an_accepted_delivery_wakes_one_waiting_lane() {
+        let mut queue = Queue::default();
+        for channel in ["1", "2", "3", "4"] {
+            queue.enqueue(key("a", channel));
+        }
+        assert_eq!(served(&mut queue, 0), ["a1", "a2", "a3", "a4"]);
+        for channel in ["1", "2", "3"] {
+            queue.finish(&key("a", channel), Outcome::Refused, 0);
+        }
+        queue.finish(&key("a", "4"), Outcome::Advanced { accepted: true }, 0);
+        assert_eq!(served(&mut queue, 0), ["a4", "a1"]);
+        queue.finish(&key("a", "4"), Outcome::Empty, 0);
+        queue.finish(&key("a", "1"), Outcome::Refused, 0);
+        assert!(served(&mut queue, 499).is_empty(), "the others keep their wait");
+        assert_eq!(served(&mut queue, 500), ["a2", "a3"]);
+    }
+
+    #[test]
+    fn refusals_in_a_row_outlive_an_event_that_is_given_up() {
+        let mut queue = Queue::default();
+        let lane = key("a", "1");
+        queue.enqueue(lane.clone());
+        let mut refusals = |outcome| {
+            let (_, refusals) = queue.next(u64::MAX).unwrap();
+            queue.finish(&lane, outcome, 0);
+            (refusals.in_a_row, refusals.of_event)
+        };
+        assert_eq!(refusals(Outcome::Refused), (0, 0));
+        assert_eq!(refusals(Outcome::Refused), (1, 1));
+        assert_eq!(refusals(Outcome::Advanced { accepted: false }), (2, 2));
+        assert_eq!(refusals(Outcome::Refused), (2, 0));
+        assert_eq!(refusals(Outcome::Advanced { accepted: true }), (3, 1));
+        assert_eq!(refusals(Outcome::Refused), (0, 0));
+    }
+
+    #[test]
+    fn a_lane_that_is_queued_again_has_one_attempt() {
+        let mut queue = Queue::default();
+        queue.enqueue(key("a", "1"));
+        queue.enqueue(key("a", "2"));
+        assert_eq!(queue.next(0).unwrap().0, key("a", "1"));
+        // Disabled and enabled again.
+        queue.forget("a");
+        assert_eq!(queue.lanes(), 1, "a lane with an attempt is forgotten");
+        queue.enqueue(key("a", "1"));
+        assert!(served(&mut queue, 0).is_empty(), "a second attempt beside the first");
+        queue.finish(&key("a", "1"), Outcome::Empty, 0);
+        assert_eq!(served(&mut queue, 0), ["a1"]);
+        queue.forget("a");
+        queue.finish(&key("a", "1"), Outcome::Empty, 0);
+        assert_eq!((queue.lanes(), queue.endpoints.len(), queue.running), (0, 0, 0));
     }
 
     #[test]
@@ -248,12 +333,17 @@ mod tests {
                 queue.enqueue(key(&format!("b{endpoint}"), &channel.to_string()));
             }
         }
-        assert_eq!(served(&mut queue, 0).len(), MAX_ATTEMPTS - MAX_ATTEMPTS_PER_ENDPOINT);
+        let others = served(&mut queue, 0).len();
+        for channel in 0..40 {
+            queue.enqueue(key("c", &channel.to_string()));
+        }
+        let rest = served(&mut queue, 0);
+        assert!(!rest.is_empty() && rest.iter().all(|lane| lane.starts_with('c')), "{rest:?}");
         queue.forget("a");
         for channel in 0..MAX_ATTEMPTS_PER_ENDPOINT {
-            queue.finish(&key("a", &channel.to_string()), Outcome::Refused, 0);
+            queue.finish(&key("a", &channel.to_string()), Outcome::Empty, 0);
         }
-        assert_eq!(queue.running, MAX_ATTEMPTS - MAX_ATTEMPTS_PER_ENDPOINT);
-        assert_eq!(served(&mut queue, 0).len(), MAX_ATTEMPTS_PER_ENDPOINT);
+        assert_eq!(queue.running, others + rest.len());
+        assert!(!served(&mut queue, 0).is_empty(), "what is given back is used");
     }
 }

@@ -161,23 +161,25 @@ impl Database {
         .await
     }
 
-    /// The next event of a channel for an endpoint, or the gap before it, and the number of the last one that the endpoint
-    /// received there.
+    /// The next event of a channel for an endpoint, or the gap before it, and the number of the last one that is done for
+    /// the endpoint there. Those up to `skipped` are done, too.
     pub(crate) async fn next_event(
         &self,
         endpoint: &str,
         appkey: &Appkey,
         channel: &str,
         since: u64,
+        skipped: Option<u64>,
     ) -> Result<Option<(StoredEvent, Option<u64>)>, DatabaseError> {
         let (endpoint, appkey) = (endpoint.to_owned(), appkey.to_string());
         let channel = channel.to_owned();
         self.read(move |transaction| {
-            let delivered: Option<u64> = transaction
+            let delivered = transaction
                 .prepare("SELECT seq FROM delivery WHERE endpoint = ? AND channel = ?")?
-                .query_row(params![endpoint, channel], |row| row.get(0))
+                .query_row(params![endpoint, channel], |row| row.get::<_, u64>(0))
                 .optional()?;
-            let heard = delivered.unwrap_or(0);
+            let done = delivered.max(skipped);
+            let heard = done.unwrap_or(0);
             let lost = transaction
                 .prepare(
                     "SELECT pos, channel, last, MAX(first, ?3 + 1), at FROM lost
@@ -186,7 +188,7 @@ impl Database {
                 .query_row(params![appkey, channel, heard, since], gap)
                 .optional()?;
             if let Some(lost) = lost {
-                return Ok(Some((lost, delivered)));
+                return Ok(Some((lost, done)));
             }
             let event = transaction
                 .prepare(
@@ -195,7 +197,7 @@ impl Database {
                 )?
                 .query_row(params![appkey, channel, heard, since], stored)
                 .optional()?;
-            Ok(event.map(|event| (event, delivered)))
+            Ok(event.map(|event| (event, done)))
         })
         .await
     }

@@ -97,7 +97,7 @@ async fn an_endpoint_gets_each_event_of_a_channel_once() {
         "no notification before the commit"
     );
     let next = async |channel: &'static str| {
-        let next = database.next_event("e", &demo(), channel, 0).await.unwrap();
+        let next = database.next_event("e", &demo(), channel, 0, None).await.unwrap();
         next.map(|(event, delivered)| (event.seq, delivered))
     };
     let settle = async |channel: &str, seq, dead| {
@@ -107,7 +107,7 @@ async fn an_endpoint_gets_each_event_of_a_channel_once() {
     assert_eq!(next("a").await, Some((1, None)));
     assert!(settle("a", 1, None).await);
     assert_eq!(next("a").await, Some((2, Some(1))));
-    let pos = database.next_event("e", &demo(), "a", 0).await.unwrap().unwrap().0.pos;
+    let pos = database.next_event("e", &demo(), "a", 0, None).await.unwrap().unwrap().0.pos;
     assert!(settle("a", 2, Some((pos, 3, "why".to_owned(), 99))).await);
     assert!(settle("a", 1, None).await);
     assert_eq!(next("a").await, None, "the progress moves back");
@@ -174,7 +174,7 @@ async fn an_endpoint_is_told_of_gaps_without_a_later_event() {
         database.settle(vec![Settled { endpoint, channel, seq, dead: None }]).await.unwrap()
     };
     let next = async |channel: &'static str, since| {
-        let next = database.next_event("e", &demo(), channel, since).await.unwrap();
+        let next = database.next_event("e", &demo(), channel, since, None).await.unwrap();
         next.map(|(event, _)| (event.seq, event.content))
     };
     assert!(settle("a", 2).await && settle("c", 1).await);

@@ -174,7 +174,7 @@ struct ChangeWebhook {
     events: Option<Vec<String>>,
     /// While this is false, nothing is delivered. When it is true again, the webhook receives the events that it missed
     /// and that are still stored; `lost` stands for the others. A missed event that is older than `webhooks.give_up_s`
-    /// (6 hours by default) gets one attempt, and becomes a dead letter if that fails.
+    /// (6 hours by default) becomes a dead letter when eight attempts in a row have failed, after about a minute.
     #[serde(default)]
     enabled: Option<bool>,
 }
