@@ -83,6 +83,8 @@ pub(super) struct RootObject(pub(super) String);
 
 /// A caller that may see all apps.
 pub(super) struct AllApps;
+/// A request without query and body.
+pub(super) struct NoInputs;
 
 /// Marks a request whose body is not empty.
 #[derive(Clone, Copy, Debug)]
@@ -333,7 +335,15 @@ impl FromRequestParts<Arc<Api>> for AllApps {
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, ApiError> {
         match caller(parts)? {
             Caller::Key(key) if key.appkey.is_some() => Err(of_another_app()),
-            _ => Ok(AllApps),
+            _ => check_inputs(parts).map(|()| AllApps),
         }
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for NoInputs {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, ApiError> {
+        check_inputs(parts).map(|()| NoInputs)
     }
 }

@@ -200,6 +200,8 @@ impl From<RpcError> for ApiError {
                 return Self::new(StatusCode::CONFLICT, "tasksNotServed", text);
             }
             ErrorName::Forbidden
+            // What is there already counts, too.
+            | ErrorName::AttributesTooLarge
             | ErrorName::TooManyBroadcasters
             | ErrorName::DuplicateTask
             | ErrorName::TaskLimitExceeded

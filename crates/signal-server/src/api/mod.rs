@@ -33,6 +33,7 @@ use crate::ops::metrics::Metrics;
 use crate::records::Records;
 use crate::relay::forward::Forwards;
 use crate::tasks::LocalExecutor;
+use access::NoInputs;
 use error::ApiError;
 use service::Service;
 
@@ -54,7 +55,7 @@ pub(crate) fn router(api: Api) -> Router {
     let (v1, document) = docs::documented_routes().split_for_parts();
     let document: Arc<str> = docs::complete(document).to_string().into();
     let json = |document: Arc<str>| {
-        get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()))
+        get(async move |_: NoInputs| ([(CONTENT_TYPE, "application/json")], document.to_string()))
     };
     let requests = idempotency::Requests::new(api.clone());
     // The last layer is the outermost: the caller is identified before a request is stored.

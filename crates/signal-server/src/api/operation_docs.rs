@@ -36,7 +36,7 @@ const TOO_MANY_BANS: NamedError = (503, "tooManyBans");
 const BAD_REASON: NamedError = (400, "badReason");
 const BAD_DURATION: NamedError = (400, "badDuration");
 const BAD_ATTRIBUTES: NamedError = (422, "badAttributes");
-const ATTRIBUTES_TOO_LARGE: NamedError = (400, "attributesTooLarge");
+const ATTRIBUTES_TOO_LARGE: NamedError = (409, "attributesTooLarge");
 const BAD_URL: NamedError = (422, "badWebhookUrl");
 const BAD_EVENT_TYPE: NamedError = (400, "badEventType");
 

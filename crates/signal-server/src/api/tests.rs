@@ -658,6 +658,8 @@ async fn invalid_requests_are_explained() {
         ("DELETE /v1/apps/demo/channels/a/bans/7", r#"{"x": 1}"#, 400, "invalidParams", ""),
         ("POST /v1/apps/demo/webhooks/none/rotateSecret", r#"{"x": 1}"#, 400, "invalidParams", ""),
         ("DELETE /v1/keys/none", "x", 400, "invalidParams", ""),
+        ("GET /metrics?x=1", "", 400, "invalidParams", ""),
+        ("GET /openapi.json?x=1", "", 400, "invalidParams", ""),
         ("DELETE /v1/keys/none", "{}", 404, "noSuchKey", ""),
         (
             "POST /v1/apps/demo/channels",
@@ -785,21 +787,28 @@ async fn damaged_events_do_not_stop_a_reader() {
     }
 }
 
-/// Proves no rule of the protocol: the bound of barred uids is not the share of bans.
+/// Proves no rule of the protocol: bounds of a channel are conflicts, and no shares of bans.
 #[tokio::test]
-async fn too_many_barred_uids_are_a_conflict() {
+async fn a_full_channel_is_a_conflict() {
     let scratch = Scratch::new("barred");
     let (shards, mut mailboxes) = Shards::new(1);
     let mut mailbox = mailboxes.remove(0);
     tokio::spawn(async move {
-        while let Some(ShardMsg::Admin { answer, .. }) = mailbox.recv().await {
-            answer.send(Err(ErrorName::TooManyBans.into())).unwrap();
+        while let Some(ShardMsg::Admin { command, answer }) = mailbox.recv().await {
+            let name = match command {
+                AdminCommand::SetRole { .. } => ErrorName::AttributesTooLarge,
+                _ => ErrorName::TooManyBans,
+            };
+            answer.send(Err(name.into())).unwrap();
         }
     });
     let router = routes(shards, &scratch.1).await;
     let bar = "PUT /v1/apps/demo/channels/room/members/7/barred";
     let (status, problem) = send(&router, bar, r#"{"kinds": ["audio"]}"#).await;
     assert_eq!((status, &problem["name"]), (409, &json!("tooManyBarred")));
+    let role = "PUT /v1/apps/demo/channels/room/members/7/role";
+    let (status, problem) = send(&router, role, r#"{"role": "broadcaster"}"#).await;
+    assert_eq!((status, &problem["name"]), (409, &json!("attributesTooLarge")));
     let kick = "POST /v1/apps/demo/channels/room/members/7/kick";
     let (status, problem) = send(&router, kick, "{}").await;
     assert_eq!((status, &problem["name"]), (503, &json!("tooManyBans")));
