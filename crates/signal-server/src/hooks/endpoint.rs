@@ -31,6 +31,8 @@ pub(crate) const KINDS: [&str; 10] = [
 pub(crate) const MAX_ENDPOINTS: usize = 16;
 /// Time for which a replaced secret still signs, in milliseconds.
 pub(crate) const OVERLAP_MS: u64 = 24 * 3600 * 1000;
+/// Maximum number of secrets that sign at the same time. Each makes the header of a delivery longer.
+const MAX_SECRETS: usize = 8;
 
 /// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,14 +73,16 @@ impl Endpoint {
         self.events.is_empty() || kind == "lost" || self.events.iter().any(|own| own == kind)
     }
 
-    /// Makes a new secret, which signs from now on. The one before signs for [`OVERLAP_MS`] more.
+    /// Makes a new secret, which signs from now on. The one before signs for [`OVERLAP_MS`] more, and earlier ones as long as
+    /// was said when they were replaced: the receiver may still have any of them. Beyond [`MAX_SECRETS`] the oldest goes.
     pub(crate) fn rotate(&mut self, now: WallTime) -> Result<Secret, getrandom::Error> {
         let secret = sign::new_secret()?;
-        self.secrets.retain(|(_, until)| until.is_none());
+        self.secrets.retain(|(_, until)| until.is_none_or(|until| until > now));
         for (_, until) in &mut self.secrets {
-            *until = Some(WallTime(now.0 + OVERLAP_MS));
+            until.get_or_insert(WallTime(now.0 + OVERLAP_MS));
         }
         self.secrets.insert(0, (secret.clone(), None));
+        self.secrets.truncate(MAX_SECRETS);
         Ok(secret)
     }
 

@@ -7,6 +7,27 @@ fn demo() -> Appkey {
     "demo".parse().unwrap()
 }
 
+#[test]
+fn a_replaced_secret_signs_as_long_as_was_promised() {
+    let mut endpoint = endpoint("a", "https://a.example/");
+    let secret = endpoint.secrets[0].0.clone();
+    let begin = 1_000;
+    endpoint.rotate(WallTime(begin)).unwrap();
+    // The answer is lost, so the caller rotates again.
+    let last = endpoint.rotate(WallTime(begin + 10)).unwrap();
+    let signs = |endpoint: &Endpoint, at| endpoint.signing(WallTime(at));
+    assert_eq!(endpoint.secrets[0].0, last);
+    assert!(signs(&endpoint, begin + OVERLAP_MS - 1).contains(&secret));
+    assert!(!signs(&endpoint, begin + OVERLAP_MS).contains(&secret));
+    assert_eq!(signs(&endpoint, begin + OVERLAP_MS).len(), 2);
+    for _ in 0..20 {
+        endpoint.rotate(WallTime(begin + 20)).unwrap();
+    }
+    assert_eq!(endpoint.secrets.len(), MAX_SECRETS);
+    endpoint.rotate(WallTime(begin + 20 + OVERLAP_MS)).unwrap();
+    assert_eq!(endpoint.secrets.len(), 2, "those that have expired are removed");
+}
+
 #[tokio::test]
 async fn changes_at_the_same_time_do_not_undo_each_other() {
     let store = TestStore::open("changes");

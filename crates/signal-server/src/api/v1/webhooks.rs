@@ -212,7 +212,7 @@ async fn remove(
 /// Give a webhook a new secret
 ///
 /// The answer gives the new secret, which signs from now on. The old one also signs for another 24 hours, so each delivery
-/// has two signatures. If you rotate again within this time, only the last two secrets sign.
+/// has two signatures. If you rotate again within this time, it has more; only the last eight secrets sign.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/webhooks/{id}/rotateSecret", operation_id = "rotateWebhookSecret", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path, description = "The id of the webhook")),
