@@ -4,7 +4,8 @@
 //!
 //! The numbers of a name are contiguous across incarnations and restarts. The first number of a name is the time in
 //! milliseconds: fewer than a thousand events a second happen in one channel in the long run, so a name that was
-//! forgotten begins above every number that it had (ADR 0051).
+//! forgotten begins above every number that it had (ADR 0051). If the clock has gone back, it begins above the numbers
+//! of all names that were forgotten or restored.
 //!
 //! **An end is appended with the write that makes it true.** A kick and a close are written before they are visible
 //! (RST-5); the leaves that they cause are appended with that write, and the later notes are not appended again.
@@ -31,6 +32,8 @@ const MAX_NAMES: usize = 200_000;
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     names: BTreeMap<ChannelKey, JournalRecord>,
+    /// The greatest number of the names that were forgotten or restored.
+    floor: u64,
     /// Memberships and channels whose end was appended before its note.
     gone: BTreeSet<Mid>,
     ended: BTreeSet<Cid>,
@@ -75,7 +78,7 @@ impl Journal {
         let last = self.names.get(channel).map(|name| name.last);
         let (seq, first) = match last {
             Some(last) => (last + 1, false),
-            None => (at.0.max(1), true),
+            None => (at.0.max(self.floor + 1), true),
         };
         let name = JournalRecord { last: seq, at };
         self.names.insert(channel.clone(), name);
@@ -88,7 +91,10 @@ impl Journal {
     pub(crate) fn restore(&mut self, names: &[(ChannelKey, JournalRecord)]) {
         // A damaged file may contain any number.
         let sound = names.iter().filter(|(_, name)| name.last <= MAX_NUMBER);
-        self.names.extend(sound.cloned());
+        for (channel, name) in sound {
+            self.floor = self.floor.max(name.last);
+            self.names.insert(channel.clone(), *name);
+        }
     }
 
     /// Forgets counters of names that have no recent event and no channel now.
@@ -98,12 +104,14 @@ impl Journal {
         lives: impl Fn(&ChannelKey) -> bool,
         ops: &mut Vec<RowOp>,
     ) {
+        let floor = &mut self.floor;
         for keep_ms in [KEEP_MS, KEEP_MS / 168, 0] {
             self.names.retain(|channel, name| {
                 // A new counter would begin at `now`, so one that is ahead of it stays.
                 let recent = now.0.saturating_sub(name.at.0) <= keep_ms || name.last >= now.0;
                 let stays = recent || lives(channel);
                 if !stays {
+                    *floor = (*floor).max(name.last);
                     ops.push(RowOp::drop_journal(channel));
                 }
                 stays
@@ -217,6 +225,23 @@ mod tests {
         ops.clear();
         append_note(&mut next, &left(1), WallTime(9_002 + KEEP_MS), &mut ops);
         assert_eq!(numbers(&ops), [(9_002 + KEEP_MS, true)]);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_repeats_no_number() {
+        let (mut journal, mut ops) = (Journal::default(), Vec::new());
+        append_note(&mut journal, &left(1), WallTime(5_000), &mut ops);
+        journal.sweep(WallTime(5_001 + KEEP_MS), |_| false, &mut ops);
+        assert!(journal.names.is_empty());
+        ops.clear();
+        append_note(&mut journal, &left(1), WallTime(7), &mut ops);
+        assert_eq!(numbers(&ops), [(5_001, true)]);
+        // A restored name keeps the others above it, too.
+        let mut next = Journal::default();
+        next.restore(&[(channel("b"), journal.names[&channel("a")])]);
+        ops.clear();
+        append_note(&mut next, &left(1), WallTime(7), &mut ops);
+        assert_eq!(numbers(&ops), [(5_002, true)]);
     }
 
     #[test]

@@ -79,6 +79,16 @@ async fn events_are_read_in_commit_order() {
 }
 
 #[tokio::test]
+async fn a_number_that_comes_twice_does_not_stop_the_store() {
+    let temp = Temp::new("events-twice");
+    let store = open(&temp);
+    write(&store, vec![append("a", 1, 10)]).await;
+    write(&store, vec![append("a", 1, 20), append("b", 1, 20)]).await;
+    let events = store.database().events_after(&demo(), 0, 10).await.unwrap();
+    assert_eq!(summarize(&events), [kept("a", 1), kept("b", 1)]);
+}
+
+#[tokio::test]
 async fn an_endpoint_gets_each_event_of_a_channel_once() {
     let temp = Temp::new("events-heard");
     let store = open(&temp);

@@ -277,13 +277,21 @@ fn write(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()>
     remember(transaction, batch)
 }
 
-/// Inserts the events, in order.
+/// Inserts the events, in order. One whose number the channel has already is left out, since all other rows would fail
+/// with it, for ever.
 fn append(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()> {
-    let mut event = transaction
-        .prepare("INSERT INTO event (appkey, channel, seq, at, record) VALUES (?, ?, ?, ?, ?)")?;
+    let mut event = transaction.prepare(
+        "INSERT INTO event (appkey, channel, seq, at, record) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (appkey, channel, seq) DO NOTHING",
+    )?;
+    let mut left_out = 0_usize;
     for (ChannelKey { appkey, name }, record) in batch.events() {
         let text = serde_json::to_string(record).expect("a record has string keys only");
-        event.execute(params![appkey.as_str(), name.as_str(), record.seq, record.at.0, text])?;
+        let (app, name, at) = (appkey.as_str(), name.as_str(), record.at.0);
+        left_out += usize::from(event.execute(params![app, name, record.seq, at, text])? == 0);
+    }
+    if left_out > 0 {
+        error!(left_out, "events have numbers of earlier ones, and are not stored");
     }
     Ok(())
 }
