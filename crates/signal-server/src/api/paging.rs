@@ -49,15 +49,19 @@ impl PageQuery {
     /// The last item of the page before, as the list of that name wrote it.
     pub(super) fn after<T: FromStr>(&self, list: &str) -> Result<Option<T>, ApiError> {
         let Some(text) = &self.after else { return Ok(None) };
-        let bad = || ApiError::not_found("badCursor", "The list has no such place.").field("after");
         if text.len() > MAX_CURSOR {
-            return Err(bad());
+            return Err(bad_cursor());
         }
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
-        let text = String::from_utf8(bytes).map_err(|_| bad())?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad_cursor())?;
+        let text = String::from_utf8(bytes).map_err(|_| bad_cursor())?;
         let last = text.strip_prefix(list).and_then(|rest| rest.strip_prefix(':'));
-        last.and_then(|last| last.parse().ok()).map(Some).ok_or_else(bad)
+        last.and_then(|last| last.parse().ok()).map(Some).ok_or_else(bad_cursor)
     }
+}
+
+/// The list has no place for this cursor.
+pub(super) fn bad_cursor() -> ApiError {
+    ApiError::not_found("badCursor", "The list has no such place.").field("after")
 }
 
 /// The position of an event in a cursor: a number that the file can hold.

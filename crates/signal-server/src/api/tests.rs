@@ -413,9 +413,9 @@ async fn invalid_requests_are_explained() {
         ("GET /v1/keys?limit=1", "", 400, "invalidParams", ""),
         ("GET /v1/apps/demo/channels?after=x", "", 404, "badCursor", "after"),
         ("GET /v1/apps/demo/events?after=bWVtYmVyczo3", "", 404, "badCursor", "after"),
-        // `events:9223372036854775808`
+        // `events:x.9223372036854775808`
         (
-            "GET /v1/apps/demo/events?after=ZXZlbnRzOjkyMjMzNzIwMzY4NTQ3NzU4MDg",
+            "GET /v1/apps/demo/events?after=ZXZlbnRzOnguOTIyMzM3MjAzNjg1NDc3NTgwOA",
             "",
             404,
             "badCursor",

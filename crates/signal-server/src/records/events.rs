@@ -2,6 +2,9 @@
 //! the deliveries. Goes out: events in the order of their commits, and those of a channel in the order of their
 //! numbers. Deliberately absent: how events are written (`writer`), and their content.
 
+use std::fmt;
+use std::str::FromStr;
+
 use lianmai_protocol::Appkey;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
@@ -48,6 +51,37 @@ pub(crate) struct Settled {
     pub(crate) seq: u64,
     /// If it was given up: its position, the number of attempts, the error, and the time in Unix milliseconds.
     pub(crate) dead: Option<(u64, u32, String, u64)>,
+}
+
+/// A place among the events of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EventCursor {
+    /// The id of the file. Another file has other events at the same positions.
+    pub(crate) file: String,
+    /// The position of an event, or 0.
+    pub(crate) pos: u64,
+}
+
+impl EventCursor {
+    /// Whether it is a place of the file that ends there. A file that was restored from a copy may end before.
+    pub(crate) fn is_in(&self, end: &EventCursor) -> bool {
+        self.file == end.file && self.pos <= end.pos
+    }
+}
+
+impl fmt::Display for EventCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.file, self.pos)
+    }
+}
+
+impl FromStr for EventCursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (file, pos) = text.split_once('.').ok_or(())?;
+        Ok(EventCursor { file: file.to_owned(), pos: pos.parse().map_err(drop)? })
+    }
 }
 
 /// How many events are kept.
@@ -114,6 +148,16 @@ impl Database {
             Ok(transaction.query_row(sql, [], |row| row.get(0)).optional()?.unwrap_or(0))
         })
         .await
+    }
+
+    /// The end of the events in the file.
+    pub(crate) async fn end_of_events(&self) -> Result<EventCursor, DatabaseError> {
+        let pos = self.last_pos().await?;
+        let file = self.read(|transaction| {
+            let sql = "SELECT value FROM meta WHERE key = 'file'";
+            transaction.query_row(sql, [], |row| row.get(0))
+        });
+        Ok(EventCursor { file: file.await?, pos })
     }
 
     /// Channels with events after a position, each once, and the position up to which this is complete.

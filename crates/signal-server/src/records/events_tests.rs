@@ -79,6 +79,27 @@ async fn events_are_read_in_commit_order() {
 }
 
 #[tokio::test]
+async fn a_cursor_is_valid_for_its_file_only() {
+    let (temp, other) = (Temp::new("events-cursor"), Temp::new("events-cursor-other"));
+    let store = open(&temp);
+    write(&store, vec![append("a", 1, 10)]).await;
+    let end = store.database().end_of_events().await.unwrap();
+    assert_eq!(end.to_string().parse(), Ok(end.clone()));
+    assert!(end.is_in(&end) && EventCursor { pos: 0, ..end.clone() }.is_in(&end));
+    assert!(!EventCursor { pos: end.pos + 1, ..end.clone() }.is_in(&end), "of a lost state");
+    assert!(store.close(None).await);
+    drop(store);
+    let again = open(&temp).database().end_of_events().await.unwrap();
+    assert_eq!(again, end, "a restart keeps the id");
+    let other = open(&other);
+    write(&other, vec![append("a", 1, 10)]).await;
+    assert!(!end.is_in(&other.database().end_of_events().await.unwrap()));
+    for text in ["", "7", "x", "x.", "x.-1", "x.y", "x.1.2"] {
+        assert!(text.parse::<EventCursor>().is_err(), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_number_that_comes_twice_does_not_stop_the_store() {
     let temp = Temp::new("events-twice");
     let store = open(&temp);

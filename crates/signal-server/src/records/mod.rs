@@ -47,7 +47,7 @@ use tokio::sync::watch;
 pub(crate) use database::{Database, DatabaseError, pause_after_step};
 pub(crate) use deployment::{Entry, IdempotencyState, Revocation, Table};
 pub(crate) use events::{
-    DeadLetter, DeliveryKey, EventContent, EventRetention, Settled, StoredEvent,
+    DeadLetter, DeliveryKey, EventContent, EventCursor, EventRetention, Settled, StoredEvent,
 };
 pub(crate) use history::{HistoryCursor, HistoryPage, HistoryRetention, HistorySearch};
 

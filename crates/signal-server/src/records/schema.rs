@@ -98,10 +98,11 @@ const MIGRATIONS: [&str; 5] = [
     ) STRICT;
     CREATE INDEX history_of_channel ON history (appkey, channel, at);
     ",
-    // Gaps by position and by time.
+    // Gaps by position and by time, and an id of the file: positions of events belong to it.
     "
     CREATE INDEX lost_of_app ON lost (appkey, pos);
     CREATE INDEX lost_at ON lost (at);
+    INSERT INTO meta (key, value) VALUES ('file', lower(hex(randomblob(8))));
     ",
 ];
 

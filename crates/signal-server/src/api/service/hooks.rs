@@ -8,18 +8,19 @@ use lianmai_shares::Share;
 use super::Service;
 use crate::api::error::ApiError;
 use crate::api::keys::random_id;
+use crate::api::paging::bad_cursor;
 use crate::clock::wall_now;
 use crate::config::Secret;
 use crate::hooks::body::EventDto;
 use crate::hooks::{Egress, Endpoint, KINDS};
-use crate::records::DeadLetter;
+use crate::records::{DeadLetter, EventCursor};
 
 /// A page of events.
 #[derive(Clone, Debug)]
 pub(crate) struct EventPage {
     pub(crate) events: Vec<EventDto>,
-    /// The position up to which these are all.
-    pub(crate) last: u64,
+    /// The place up to which these are all.
+    pub(crate) last: EventCursor,
     /// Whether there are more.
     pub(crate) more: bool,
 }
@@ -135,13 +136,18 @@ impl Service {
         Ok(self.database.dead_letters(id, after, limit).await?)
     }
 
-    /// At most `limit` events of an app after a position.
+    /// At most `limit` events of an app after a place, or from the first one on.
     pub(crate) async fn events(
         &self,
         appkey: &Appkey,
-        after: u64,
+        after: Option<EventCursor>,
         limit: usize,
     ) -> Result<EventPage, ApiError> {
+        let end = self.database.end_of_events().await?;
+        if after.as_ref().is_some_and(|after| !after.is_in(&end)) {
+            return Err(bad_cursor());
+        }
+        let after = after.map_or(0, |after| after.pos);
         // Waits for the turns and the writes of earlier requests.
         self.stats().await?;
         self.wait_until_written().await?;
@@ -149,9 +155,9 @@ impl Service {
         let more = stored.len() > limit;
         stored.truncate(limit);
         // A damaged event is left out, and the page goes beyond it.
-        let last = stored.last().map_or(after, |event| event.pos);
+        let pos = stored.last().map_or(after, |event| event.pos);
         let events = stored.iter().filter_map(|event| EventDto::of(appkey, event)).collect();
-        Ok(EventPage { events, last, more })
+        Ok(EventPage { events, last: EventCursor { pos, ..end }, more })
     }
 }
 

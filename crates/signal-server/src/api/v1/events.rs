@@ -13,7 +13,7 @@ use crate::api::Api;
 use crate::api::access::{App, Read};
 use crate::api::error::json;
 use crate::api::extract::Query;
-use crate::api::paging::{self, PageQuery, Position};
+use crate::api::paging::{self, PageQuery};
 use crate::api::service::EventPage;
 use crate::hooks::body::EventDto;
 
@@ -45,9 +45,11 @@ const LIST: &str = "events";
 ///
 /// Events are stored for `webhooks.keep_s` (72 hours by default), and at most `webhooks.keep_events` of all apps together
 /// (1,000,000 by default); with `webhooks.keep_s = 0` there are no events and no deliveries. A cursor does not expire: an
-/// old one continues with the oldest stored event. Events that were removed are given as one `lost` of each channel, for
-/// `webhooks.keep_s` after the removal. Take it as a loss, too, if `seq` jumps without `first` and without a `lost`. `from`
-/// of a `lost` may be less than numbers that you have read: only the events after your last number are missing.
+/// old one continues with the oldest stored event. It belongs to the file of the server: if that was lost, or restored
+/// from a copy that does not have the event, the answer is 404 `badCursor`; then begin without `after`. Events that were
+/// removed are given as one `lost` of each channel, for `webhooks.keep_s` after the removal. Take it as a loss, too, if `seq`
+/// jumps without `first` and without a `lost`. `from` of a `lost` may be less than numbers that you have read: only the
+/// events after your last number are missing.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/events", operation_id = "listEvents", tag = "events",
     params(("appkey" = String, Path), PageQuery), responses((status = 200, body = Events))
@@ -57,7 +59,7 @@ async fn list(
     App(appkey, _): App<Read>,
     Query(page): Query<PageQuery>,
 ) -> ApiResult {
-    let (after, limit) = (page.after(LIST)?.map_or(0, |Position(pos)| pos), page.limit()?);
+    let (after, limit) = (page.after(LIST)?, page.limit()?);
     let EventPage { events, last, more } = api.service.events(&appkey, after, limit).await?;
     Ok(json(StatusCode::OK, &Events { events, next_cursor: paging::cursor(LIST, &last), more }))
 }
