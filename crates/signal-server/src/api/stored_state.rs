@@ -65,7 +65,7 @@ impl StoredState {
             database: database.clone(),
             endpoints: endpoints.clone(),
             poster: Poster {
-                egress: Arc::new(Egress { allow: webhooks.allow.clone(), own }),
+                egress: Arc::new(Egress::new(webhooks.allow.clone(), own)),
                 tls: client_tls,
                 timeout: Duration::from_millis(webhooks.timeout_ms),
             },

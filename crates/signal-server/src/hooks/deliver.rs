@@ -332,6 +332,7 @@ impl Deliverer {
         let body = serde_json::to_vec(event).expect("an event has string keys only");
         let now = wall_now();
         let delivery = Delivery {
+            appkey: &endpoint.appkey,
             url: &endpoint.url,
             secrets: &endpoint.signing(now),
             id: &event.id,
@@ -349,6 +350,7 @@ impl Deliverer {
             "id": id, "type": "ping", "at": now.0, "appkey": endpoint.appkey, "data": {},
         });
         let delivery = Delivery {
+            appkey: &endpoint.appkey,
             url: &endpoint.url,
             secrets: &endpoint.signing(now),
             id: &id,

@@ -21,7 +21,7 @@ const ACCEPTED: Outcome = Outcome::Advanced { accepted: true };
 const GIVEN_UP: Outcome = Outcome::Advanced { accepted: false };
 
 async fn deliverer(store: &TestStore) -> Deliverer {
-    let egress = Egress { allow: vec!["127.0.0.1".parse().unwrap()], ..Egress::default() };
+    let egress = Egress::new(vec!["127.0.0.1".parse().unwrap()], Vec::new());
     Deliverer {
         database: store.1.database(),
         endpoints: Endpoints::load(store.1.database()).await.unwrap(),

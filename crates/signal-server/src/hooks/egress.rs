@@ -4,15 +4,25 @@
 //! lead to an internal host. Plain HTTP is possible only to allowed ranges. The server's own listeners are never
 //! reached. Deliberately absent: redirects; they are not followed.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use http::Uri;
+use lianmai_protocol::Appkey;
+use lianmai_shares::{Share, Slots};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 
 use crate::config::{Cidr, without_brackets};
 
 /// Maximum length of a URL in bytes.
 const MAX_URL: usize = 2_048;
+/// Maximum number of look-ups of names at the same time. The system cannot cancel one, so it counts until it ends. Each
+/// holds one of the 512 threads that the runtime has for such work.
+const MAX_LOOKUPS: usize = 384;
+/// The share of one app in them.
+const LOOKUPS_OF_APP: Share = Share::of(1, 2);
 
 /// Why there is no connection. The texts name no address, so that a caller does not learn about the internal network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,11 +33,14 @@ pub(crate) enum EgressError {
     )]
     Url,
     /// The name has no address.
-    #[error("the name has no address")]
+    #[error("there is no address that is allowed")]
     Resolve,
-    /// The address is internal, and not allowed.
-    #[error("the address is not allowed")]
+    /// The address is internal, and not allowed. The text is the same, so that a caller does not learn which names exist.
+    #[error("there is no address that is allowed")]
     Internal,
+    /// Too many look-ups of the app have not ended.
+    #[error("too many names are being looked up")]
+    Lookups,
     /// No address accepts a connection.
     #[error("the connection failed")]
     Connect,
@@ -84,36 +97,71 @@ impl Target {
 }
 
 /// The limits for requests.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Egress {
     /// Internal ranges that are allowed.
-    pub(crate) allow: Vec<Cidr>,
+    allow: Vec<Cidr>,
     /// The server's own listeners.
-    pub(crate) own: Vec<SocketAddr>,
+    own: Vec<SocketAddr>,
+    lookups: Slots<Appkey>,
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Egress::new(Vec::new(), Vec::new())
+    }
 }
 
 impl Egress {
+    /// Limits with these internal ranges that are allowed, and these listeners of the server itself.
+    pub(crate) fn new(allow: Vec<Cidr>, own: Vec<SocketAddr>) -> Self {
+        Egress { allow, own, lookups: Slots::new(MAX_LOOKUPS) }
+    }
+
     /// Checks the form of a URL.
     pub(crate) fn check(url: &str) -> Result<(), EgressError> {
         Target::read(url).map(drop)
     }
 
-    /// Resolves a target, checks all its addresses, and connects to the first one that accepts.
-    pub(super) async fn connect(&self, target: &Target) -> Result<TcpStream, EgressError> {
-        let found = lookup_host((target.host.as_str(), target.port)).await;
-        let addresses: Vec<_> = found.map_err(|_| EgressError::Resolve)?.collect();
+    /// Resolves a target of an app, checks all its addresses, and connects to the first one that accepts. The addresses
+    /// divide the time.
+    pub(super) async fn connect(
+        &self,
+        appkey: &Appkey,
+        target: &Target,
+        time: Duration,
+    ) -> Result<TcpStream, EgressError> {
+        let addresses = self.addresses(appkey, target).await?;
         if addresses.is_empty() {
             return Err(EgressError::Resolve);
         }
         if !addresses.iter().all(|address| self.may_reach(*address, target.tls)) {
             return Err(EgressError::Internal);
         }
-        for address in addresses {
-            if let Ok(stream) = TcpStream::connect(address).await {
-                return Ok(stream);
-            }
+        first_to_accept(addresses, time, TcpStream::connect::<SocketAddr>).await
+    }
+
+    async fn addresses(
+        &self,
+        appkey: &Appkey,
+        target: &Target,
+    ) -> Result<Vec<SocketAddr>, EgressError> {
+        let (host, port) = (target.host.clone(), target.port);
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
         }
-        Err(EgressError::Connect)
+        let slot = self.lookups.acquire([(appkey.clone(), LOOKUPS_OF_APP)]);
+        let slot = slot.map_err(|_| EgressError::Lookups)?;
+        // A system look-up cannot be cancelled, so its slot is held until it ends.
+        let looked = tokio::spawn(async move {
+            let addresses = lookup_host((host, port)).await.map(Iterator::collect::<Vec<_>>);
+            drop(slot);
+            addresses
+        });
+        match looked.await {
+            Ok(Ok(addresses)) => Ok(addresses),
+            _ => Err(EgressError::Resolve),
+        }
     }
 
     fn may_reach(&self, address: SocketAddr, tls: bool) -> bool {
@@ -126,6 +174,25 @@ impl Egress {
         let allowed = self.allow.iter().any(|range| range.contains(ip));
         !own && (allowed || (tls && is_public(ip)))
     }
+}
+
+/// The connection to the first address that accepts one. Each address has an equal part of the time, so that one that
+/// swallows packets does not hide the others.
+async fn first_to_accept<T, F>(
+    addresses: Vec<SocketAddr>,
+    time: Duration,
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<T, EgressError>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let part = time / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    for address in addresses {
+        if let Ok(Ok(stream)) = timeout(part, connect(address)).await {
+            return Ok(stream);
+        }
+    }
+    Err(EgressError::Connect)
 }
 
 /// Whether an address is public.
@@ -194,6 +261,44 @@ mod tests {
         assert!(Target::read(&format!("https://a.example/{}", "x".repeat(2_048))).is_err());
     }
 
+    async fn refusal(egress: &Egress, appkey: &Appkey, target: &Target) -> Option<EgressError> {
+        egress.connect(appkey, target, Duration::from_secs(10)).await.err()
+    }
+
+    #[tokio::test]
+    async fn lookups_of_one_app_leave_room_for_others() {
+        let egress = Egress::default();
+        let [demo, other] = ["demo", "other"].map(|text| text.parse::<Appkey>().unwrap());
+        let lookup = || egress.lookups.acquire([(demo.clone(), LOOKUPS_OF_APP)]).ok();
+        let unfinished: Vec<_> = std::iter::from_fn(lookup).collect();
+        assert!(unfinished.len() < MAX_LOOKUPS);
+        let name = Target::read("https://nobody.invalid/").unwrap();
+        let address = Target::read("https://127.0.0.1/").unwrap();
+        assert_eq!(refusal(&egress, &demo, &name).await, Some(EgressError::Lookups));
+        assert_eq!(refusal(&egress, &other, &name).await, Some(EgressError::Resolve));
+        assert_eq!(refusal(&egress, &demo, &address).await, Some(EgressError::Internal));
+        drop(unfinished);
+        assert_eq!(refusal(&egress, &demo, &name).await, Some(EgressError::Resolve));
+        assert_eq!(EgressError::Resolve.to_string(), EgressError::Internal.to_string());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_does_not_answer_hides_no_other() {
+        let silent: SocketAddr = "[2606:4700::1111]:443".parse().unwrap();
+        let good: SocketAddr = "1.1.1.1:443".parse().unwrap();
+        let connect = |address: SocketAddr| async move {
+            if address == silent {
+                std::future::pending::<()>().await;
+            }
+            Ok(address)
+        };
+        let time = Duration::from_secs(10);
+        let found = timeout(time, first_to_accept(vec![silent, good], time, connect)).await;
+        assert_eq!(found, Ok(Ok(good)));
+        let none = first_to_accept(vec![silent], time, connect).await;
+        assert_eq!(none, Err(EgressError::Connect));
+    }
+
     #[test]
     fn internal_addresses_need_permission() {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
@@ -226,10 +331,10 @@ mod tests {
             assert!(none.may_reach(at(outside), true), "{outside}");
             assert!(!none.may_reach(at(outside), false), "plain {outside}");
         }
-        let some = Egress {
-            allow: vec!["127.0.0.0/8".parse().unwrap()],
-            own: vec![at("127.0.0.1:8601"), at("0.0.0.0:8600")],
-        };
+        let some = Egress::new(
+            vec!["127.0.0.0/8".parse().unwrap()],
+            vec![at("127.0.0.1:8601"), at("0.0.0.0:8600")],
+        );
         assert!(some.may_reach(at("127.0.0.1:9000"), false));
         assert!(some.may_reach(at("[::ffff:127.0.0.1]:9000"), false));
         for own in ["127.0.0.1:8601", "127.0.0.2:8601", "127.0.0.1:8600", "[::ffff:127.0.0.1]:8601"]

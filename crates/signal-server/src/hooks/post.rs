@@ -11,6 +11,7 @@ use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Request, StatusCode};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use lianmai_protocol::Appkey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -44,6 +45,8 @@ pub(crate) enum PostError {
 
 /// A delivery.
 pub(crate) struct Delivery<'a> {
+    /// The app of the endpoint.
+    pub(crate) appkey: &'a Appkey,
     pub(crate) url: &'a str,
     pub(crate) secrets: &'a [Secret],
     pub(crate) id: &'a str,
@@ -70,7 +73,7 @@ impl Poster {
     }
 
     async fn try_post(&self, delivery: Delivery<'_>) -> Result<(), PostError> {
-        let Delivery { url, secrets, id, at_s, body } = delivery;
+        let Delivery { appkey, url, secrets, id, at_s, body } = delivery;
         let target = Target::read(url)?;
         let signature = sign::signature(secrets, id, at_s, &body).unwrap_or_default();
         let request = Request::post(&target.path)
@@ -82,7 +85,7 @@ impl Poster {
             .header("webhook-signature", signature)
             .body(Body::from(body))
             .map_err(|_| EgressError::Url)?;
-        let stream = self.egress.connect(&target).await?;
+        let stream = self.egress.connect(appkey, &target, self.timeout).await?;
         let status = if target.tls {
             let name = rustls::pki_types::ServerName::try_from(target.host.clone());
             let name = name.map_err(|_| EgressError::Url)?;

@@ -9,7 +9,7 @@ use crate::relay::client_tls;
 fn poster(allow: &[&str], own: &[std::net::SocketAddr]) -> Poster {
     let allow = allow.iter().map(|range| range.parse().unwrap()).collect();
     Poster {
-        egress: Arc::new(Egress { allow, own: own.to_vec() }),
+        egress: Arc::new(Egress::new(allow, own.to_vec())),
         tls: client_tls::client_config(None).unwrap(),
         timeout: Duration::from_millis(500),
     }
@@ -17,8 +17,9 @@ fn poster(allow: &[&str], own: &[std::net::SocketAddr]) -> Poster {
 
 async fn post(poster: &Poster, url: &str) -> Result<(), PostError> {
     let secrets = [Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")];
-    let body = Bytes::from_static(b"{}");
-    poster.post(Delivery { url, secrets: &secrets, id: "evt_1", at_s: 7, body }).await
+    let (appkey, body) = ("demo".parse().unwrap(), Bytes::from_static(b"{}"));
+    let delivery = Delivery { appkey: &appkey, url, secrets: &secrets, id: "evt_1", at_s: 7, body };
+    poster.post(delivery).await
 }
 
 /// A receiver that answers one request with this, and the request that it received.

@@ -233,8 +233,8 @@ struct Pong {
     /// Whether the endpoint answered with a 2xx status in time.
     delivered: bool,
     /// The reason if not, for people: `it was answered 404`, for instance, `there was no answer in time`, `the
-    /// connection failed`, `the name has no address`, `the address is not allowed` (see `url` of `createWebhook`), or
-    /// `there is no TLS that can be trusted`.
+    /// connection failed`, `there is no address that is allowed` (also if the name has none; see `url` of
+    /// `createWebhook`), or `there is no TLS that can be trusted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
