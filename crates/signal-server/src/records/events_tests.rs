@@ -303,6 +303,22 @@ async fn an_idempotency_key_is_stored_once() {
 }
 
 #[test]
+fn gaps_of_pending_events_are_bounded() {
+    let mut pending = Pending::default();
+    for seq in 1..=MAX_EVENTS as u64 {
+        pending.apply(append("a", seq, seq));
+    }
+    for channel in 0..MAX_EVENTS + 3 {
+        pending.apply(append(&format!("b{channel}"), 1, 7));
+    }
+    pending.apply(append("b0", 2, 8));
+    assert_eq!(pending.len(), 2 * MAX_EVENTS);
+    assert_eq!(pending.lost_events(), MAX_EVENTS as u64 + 4);
+    let gap = pending.events().find(|(of, _)| **of == key("b0")).unwrap().1;
+    assert_eq!(gap.event, Event::Lost { from: 1, to: 2 });
+}
+
+#[test]
 fn surplus_pending_events_become_one_lost_event_of_their_channel() {
     let mut pending = Pending::default();
     for seq in 1..=MAX_EVENTS as u64 {

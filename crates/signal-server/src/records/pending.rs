@@ -10,7 +10,8 @@ use lianmai_signal_engine::{
 /// Maximum number of waiting removals. The number of other waiting rows is bounded by the state of the engines.
 pub(super) const MAX_ROWS: usize = 250_000;
 
-/// Maximum number of waiting events. Of later ones only the numbers are kept, for readers of the channel.
+/// Maximum number of waiting events. Of later ones only the numbers are kept, for readers of the channel, and those of at
+/// most so many channels. In other channels the next number shows the gap.
 pub(super) const MAX_EVENTS: usize = 100_000;
 
 /// Maximum number of waiting history entries. Later ones are dropped.
@@ -173,6 +174,9 @@ impl Pending {
     }
 
     fn lose(&mut self, channel: ChannelKey, gone: EventRecord) {
+        if self.lost.len() >= MAX_EVENTS && !self.lost.contains_key(&channel) {
+            return;
+        }
         let known = self.lost.entry(channel).or_insert_with(|| gone.clone());
         if let Event::Lost { to, .. } = &mut known.event {
             *to = gone.seq;
