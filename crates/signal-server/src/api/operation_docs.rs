@@ -37,6 +37,7 @@ const BAD_REASON: NamedError = (400, "badReason");
 const BAD_DURATION: NamedError = (400, "badDuration");
 const BAD_ATTRIBUTES: NamedError = (422, "badAttributes");
 const ATTRIBUTES_TOO_LARGE: NamedError = (409, "attributesTooLarge");
+const EVENTS_NOT_KEPT: NamedError = (409, "eventsNotKept");
 const BAD_URL: NamedError = (422, "badWebhookUrl");
 const BAD_EVENT_TYPE: NamedError = (400, "badEventType");
 
@@ -154,14 +155,18 @@ static OPERATIONS: &[OperationDoc] = &[
     of("createGlobalKey", DEPLOYMENT, &[(409, "hasPassed"), (409, "tooManyKeys")]),
     of("revokeGlobalKey", DEPLOYMENT, &[NO_KEY]),
     of("listWebhooks", ADMIN, &[]),
-    of("createWebhook", ADMIN, &[BAD_URL, BAD_EVENT_TYPE, (409, "tooManyWebhooks")]),
+    of(
+        "createWebhook",
+        ADMIN,
+        &[BAD_URL, BAD_EVENT_TYPE, EVENTS_NOT_KEPT, (409, "tooManyWebhooks")],
+    ),
     of("getWebhook", ADMIN, &[NO_WEBHOOK]),
     of("changeWebhook", ADMIN, &[NO_WEBHOOK, BAD_URL, BAD_EVENT_TYPE]),
     of("removeWebhook", ADMIN, &[NO_WEBHOOK]),
     of("rotateWebhookSecret", ADMIN, &[NO_WEBHOOK]),
     of("pingWebhook", ADMIN, &[NO_WEBHOOK, (429, "tooManyPings")]),
     of("listDeadLetters", ADMIN, &[NO_WEBHOOK]),
-    of("listEvents", READ, &[]),
+    of("listEvents", READ, &[EVENTS_NOT_KEPT]),
     of("readHistory", READ, &[(409, "historyNotKept"), (422, "withNeedsUid")]),
 ];
 

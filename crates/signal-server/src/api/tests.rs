@@ -603,6 +603,21 @@ async fn tokens_and_webhooks_are_created_and_removed() {
     assert_eq!((status, full["name"].as_str().unwrap()), (409, "tooManyWebhooks"));
 }
 
+/// Proves no rule of the protocol: a server that stores no events says so.
+#[tokio::test]
+async fn a_server_without_events_gives_none_and_takes_no_webhooks() {
+    let scratch = Scratch::new("no-events");
+    let (shards, _mailboxes) = Shards::new(1);
+    let mut service = service(shards, &scratch.1).await;
+    service.deliverer.keep_ms = 0;
+    let router = routes_of(service, &scratch.1);
+    let made = r#"{"url": "https://hooks.example/x"}"#;
+    for (first, body) in [("GET /v1/apps/demo/events", ""), ("POST /v1/apps/demo/webhooks", made)] {
+        let (status, refused) = send(&router, first, body).await;
+        assert_eq!((status, refused["name"].as_str()), (409, Some("eventsNotKept")), "{first}");
+    }
+}
+
 /// Proves no rule of the protocol: the document describes all that is served.
 #[tokio::test]
 async fn the_complete_document_is_served() {

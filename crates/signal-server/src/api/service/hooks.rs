@@ -45,6 +45,7 @@ impl Service {
         appkey: &Appkey,
         new: NewEndpoint,
     ) -> Result<(Endpoint, Secret), ApiError> {
+        self.check_events_kept()?;
         let NewEndpoint { url, events, enabled } = new;
         check_url(&url)?;
         let events = check_events(events)?;
@@ -143,6 +144,7 @@ impl Service {
         after: Option<EventCursor>,
         limit: usize,
     ) -> Result<EventPage, ApiError> {
+        self.check_events_kept()?;
         let end = self.database.end_of_events().await?;
         if after.as_ref().is_some_and(|after| !after.is_in(&end)) {
             return Err(bad_cursor());
@@ -158,6 +160,15 @@ impl Service {
         let pos = stored.last().map_or(after, |event| event.pos);
         let events = stored.iter().filter_map(|event| EventDto::of(appkey, event)).collect();
         Ok(EventPage { events, last: EventCursor { pos, ..end }, more })
+    }
+
+    /// Refuses what needs events if the server stores none: no answer and no delivery would ever have one.
+    fn check_events_kept(&self) -> Result<(), ApiError> {
+        if self.deliverer.keep_ms > 0 {
+            return Ok(());
+        }
+        let text = "This server stores no events (`webhooks.keep_s` is 0).";
+        Err(ApiError::new(StatusCode::CONFLICT, "eventsNotKept", text))
     }
 }
 

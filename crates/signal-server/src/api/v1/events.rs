@@ -44,7 +44,7 @@ const LIST: &str = "events";
 /// `nextCursor`; a delivery of a webhook has no cursor.
 ///
 /// Events are stored for `webhooks.keep_s` (72 hours by default), and at most `webhooks.keep_events` of all apps together
-/// (1,000,000 by default); with `webhooks.keep_s = 0` there are no events and no deliveries. A cursor does not expire: an
+/// (1,000,000 by default); with `webhooks.keep_s = 0` there are none (409 `eventsNotKept`). A cursor does not expire: an
 /// old one continues with the oldest stored event. It belongs to the file of the server: if that was lost, or restored
 /// from a copy that does not have the event, the answer is 404 `badCursor`; then begin without `after`. Events that were
 /// removed are given as one `lost` of each channel, for `webhooks.keep_s` after the removal. Take it as a loss, too, if `seq`
