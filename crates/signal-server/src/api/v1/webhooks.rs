@@ -130,9 +130,9 @@ async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> ApiRes
 /// Make a webhook
 ///
 /// It receives the events of the app from now on, also those of channels that live already; the first event of such a
-/// channel may have any `seq`. The server does not try the URL: use `pingWebhook`. Two webhooks may have the same URL;
-/// then each event comes twice. An app has at most 16 webhooks. asyncapi.json, channel `webhook`, describes deliveries:
-/// headers, signature, answer, retries and order.
+/// channel may have any `seq`, and a `memberLeft` may come without its `memberJoined`. The server does not try the URL: use
+/// `pingWebhook`. Two webhooks may have the same URL; then each event comes twice. An app has at most 16 webhooks.
+/// asyncapi.json, channel `webhook`, describes deliveries: headers, signature, answer, retries and order.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/webhooks", operation_id = "createWebhook", tag = "webhooks", params(("appkey" = String, Path)),
     request_body = NewWebhook, responses((status = 201, body = WebhookWithSecret))
