@@ -223,8 +223,9 @@ async fn what_is_not_genuine_is_refused_by_the_receiver() -> Result<()> {
     let unsigned = recorded.replace("webhook-signature: v1,", "webhook-signature: v2,");
     ensure!(unsigned != recorded && send(&unsigned).await? == 401, "an unsigned one");
     ensure!(send(&recorded).await? == 200, "the genuine one");
-    ensure!(send(&recorded).await? == 401, "the same once more");
+    // The server repeats a delivery whose answer was lost: it is accepted, without effect.
+    ensure!(send(&recorded).await? == 200, "the same once more");
     let seen = receiver.end().await?;
-    ensure!(seen["events"] == 1 && seen["refused"] == 4, "{seen}");
+    ensure!(seen["events"] == 1 && seen["again"] == 1 && seen["refused"] == 3, "{seen}");
     server.finish().await
 }
