@@ -17,6 +17,9 @@ use crate::clock::wall_now;
 const SCAN: usize = 20_000;
 /// Maximum number of entries that one pruning step removes.
 const STEP: u64 = 2_000;
+/// At least the number of entries, since positions rise and the lowest are removed first; reads none of them.
+const HISTORY_SPAN: &str =
+    "SELECT COALESCE((SELECT MAX(pos) FROM history) - (SELECT MIN(pos) FROM history) + 1, 0)";
 /// Interval of pruning.
 const PRUNE: Duration = Duration::from_secs(60);
 
@@ -162,10 +165,7 @@ fn find(transaction: &Transaction<'_>, search: &HistorySearch) -> rusqlite::Resu
 }
 
 fn prune(transaction: &Transaction<'_>, since: u64, rows: u64) -> rusqlite::Result<(u64, bool)> {
-    // Positions rise and the lowest are removed first, so this is at least the number of entries.
-    let sql =
-        "SELECT COALESCE((SELECT MAX(pos) FROM history) - (SELECT MIN(pos) FROM history) + 1, 0)";
-    let count: u64 = transaction.query_row(sql, [], |row| row.get(0))?;
+    let count: u64 = transaction.query_row(HISTORY_SPAN, [], |row| row.get(0))?;
     let surplus = count.saturating_sub(rows).min(STEP);
     let sql = "SELECT COUNT(*) FROM (SELECT at FROM history ORDER BY pos LIMIT ?) WHERE at < ?";
     let old: u64 = transaction.query_row(sql, params![STEP, since], |row| row.get(0))?;

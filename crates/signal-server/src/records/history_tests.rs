@@ -9,7 +9,7 @@ use lianmai_signal_engine::{Event, RowOp};
 use super::*;
 use crate::data_dir::DirLock;
 use crate::records::Records;
-use crate::records::sqlite::Sqlite;
+use crate::records::sqlite::{FILE, Sqlite};
 use crate::records::tests::{Temp, key, params};
 
 fn entry(name: &str, at: u64, entry: HistoryEntry) -> RowOp {
@@ -110,6 +110,18 @@ async fn old_and_surplus_entries_are_deleted() {
     assert_eq!(database.prune_history(3, 5).await.unwrap(), (3, true));
     assert_eq!(database.prune_history(3, 5).await.unwrap(), (0, true));
     assert_eq!(times(&database.history(all("a")).await.unwrap()), [6, 7, 8, 9, 10]);
+}
+
+#[tokio::test]
+async fn a_pruning_step_does_not_read_all_entries() {
+    let temp = Temp::new("history-plan");
+    let _store = written(&temp, vec![connected(1, 1)]).await;
+    let connection = rusqlite::Connection::open(temp.0.join(FILE)).unwrap();
+    let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {HISTORY_SPAN}")).unwrap();
+    let steps = plan.query_map([], |row| row.get::<_, String>("detail")).unwrap();
+    for step in steps.map(Result::unwrap) {
+        assert!(!step.starts_with("SCAN history"), "{step}");
+    }
 }
 
 #[test]
