@@ -16,6 +16,7 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use lianmai_protocol::{Appkey, ErrorName, TaskId, UserId};
+use lianmai_shares::{Share, Slots};
 use lianmai_signal_engine::ChannelKey;
 use percent_encoding::percent_decode_str;
 
@@ -90,9 +91,27 @@ pub(super) struct NoInputs;
 #[derive(Clone, Copy, Debug)]
 struct HasBody;
 
+/// Maximum number of requests with keys of apps whose connections do not give way: half of the connections.
+const MAX_BUSY: usize = 32;
+/// The share of one app in them.
+const BUSY_OF_APP: Share = Share::of(1, 2);
+
+/// The state of [`identify`]. Clones share it.
+#[derive(Clone)]
+pub(super) struct Callers {
+    api: Arc<Api>,
+    busy: Slots<Appkey>,
+}
+
+impl Callers {
+    pub(super) fn new(api: Arc<Api>) -> Self {
+        Callers { api, busy: Slots::new(MAX_BUSY) }
+    }
+}
+
 /// Identifies the caller, or answers 401. Reads the body of a request whose caller is known.
 pub(super) async fn identify(
-    State(api): State<Arc<Api>>,
+    State(Callers { api, busy }): State<Callers>,
     request: Request<Body>,
     next: Next,
 ) -> Result<Response, ApiError> {
@@ -110,6 +129,12 @@ pub(super) async fn identify(
         let body = to_bytes(body, MAX_TASKS_BODY).await.map_err(|_| too_large())?;
         let tracked = parts.extensions.get::<TrackedConnection>().cloned();
         let _busy = tracked.as_ref().map(TrackedConnection::mark_busy);
+        // Beyond the share of its app a request is carried out, but its connection gives way after all idle ones.
+        let slot = caller.appkey().map(|appkey| busy.acquire([(appkey.clone(), BUSY_OF_APP)]));
+        let _waiting = match (&tracked, &slot) {
+            (Some(tracked), Some(Err(_))) => Some(tracked.mark_waiting()),
+            _ => None,
+        };
         parts.extensions.insert(caller);
         // An empty object asks for nothing.
         if !matches!(body.trim_ascii(), b"" | b"{}") {

@@ -83,6 +83,14 @@ impl Caller {
         }
     }
 
+    /// The only app that it may access; `None` for all apps.
+    pub(crate) fn appkey(&self) -> Option<&Appkey> {
+        match self {
+            Caller::Root => None,
+            Caller::Key(key) => key.appkey.as_ref(),
+        }
+    }
+
     /// A name that differs from those of other callers.
     pub(crate) fn id(&self) -> &str {
         match self {

@@ -58,6 +58,7 @@ pub(crate) fn router(api: Api) -> Router {
         get(async move |_: NoInputs| ([(CONTENT_TYPE, "application/json")], document.to_string()))
     };
     let requests = idempotency::Requests::new(api.clone());
+    let callers = access::Callers::new(api.clone());
     // The last layer is the outermost: the caller is identified before a request is stored.
     let guarded = v1
         .layer(middleware::from_fn_with_state(requests, idempotency::replay_or_run))
@@ -67,7 +68,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/schema.json", json(messages::schema().to_string().into()))
         .method_not_allowed_fallback(async || ApiError::no_such_method())
         .fallback(async || ApiError::no_such_path())
-        .layer(middleware::from_fn_with_state(api.clone(), access::identify));
+        .layer(middleware::from_fn_with_state(callers, access::identify));
     health::open_routes()
         .method_not_allowed_fallback(async || ApiError::no_such_method())
         .merge(guarded)

@@ -86,7 +86,8 @@ impl TrackedState {
 #[derive(Debug)]
 pub(crate) struct BusyGuard(TrackedConnection);
 
-/// The connection waits for its client. It is closed to make room only if no connection is idle.
+/// The connection waits for its client, or has a request beyond the share of its app. It is closed to make room only if no
+/// connection is idle.
 #[derive(Debug)]
 pub(crate) struct WaitingGuard(TrackedConnection);
 

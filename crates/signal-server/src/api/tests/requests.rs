@@ -9,22 +9,25 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::api::keys::{ApiKey, MAX_KEYS, Scope};
-use crate::socket::idle_connections::IdleConnections;
+use crate::socket::idle_connections::{IdleConnections, TrackedConnection};
+
+/// A connection from this machine, and what tells it to close.
+fn track(connections: &IdleConnections) -> (TrackedConnection, Arc<Notify>) {
+    let end = Arc::new(Notify::new());
+    (connections.track([127, 0, 0, 1].into(), end.clone()), end)
+}
+
+fn was_told_to_end(end: &Notify) -> bool {
+    end.notified().now_or_never().is_some()
+}
 
 /// Proves no rule of the protocol: a connection whose answer is not written yet gives way after all idle ones.
 #[tokio::test]
 async fn an_answer_that_is_being_written_is_not_cut_for_a_new_connection() {
-    fn was_told_to_end(end: &Notify) -> bool {
-        end.notified().now_or_never().is_some()
-    }
     let scratch = Scratch::new("writing");
     let (router, _) = obliging(&scratch).await;
     let connections = IdleConnections::default();
-    let track = || {
-        let end = Arc::new(Notify::new());
-        (connections.track([127, 0, 0, 1].into(), end.clone()), end)
-    };
-    let (reader, reader_end) = track();
+    let (reader, reader_end) = track(&connections);
     let request = Request::builder()
         .uri("/v1/apps/demo/channels")
         .header(AUTHORIZATION, format!("Bearer {TOKEN}"))
@@ -34,13 +37,38 @@ async fn an_answer_that_is_being_written_is_not_cut_for_a_new_connection() {
     let response = router.oneshot(request).await.unwrap();
     let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
     assert_eq!(bytes, r#"{"channels":[]}"#);
-    let (_younger, younger_end) = track();
+    let (_younger, younger_end) = track(&connections);
     assert!(connections.make_room(), "one is idle");
     assert!(was_told_to_end(&younger_end) && !was_told_to_end(&reader_end));
     drop(bytes);
-    let (_younger, younger_end) = track();
+    let (_younger, younger_end) = track(&connections);
     assert!(connections.make_room(), "both are idle");
     assert!(was_told_to_end(&reader_end) && !was_told_to_end(&younger_end));
+}
+
+/// Proves no rule of the protocol: requests of one app that wait do not keep all connections.
+#[tokio::test]
+async fn connections_beyond_the_share_of_an_app_give_way() {
+    let scratch = Scratch::new("busy");
+    // No shard answers.
+    let (shards, _mailboxes) = Shards::new(1);
+    let router = routes(shards, &scratch.1).await;
+    let (_, made) = send(&router, "POST /v1/apps/demo/keys", r#"{"scopes": ["read"]}"#).await;
+    let key = made["text"].as_str().unwrap();
+    let connections = IdleConnections::default();
+    let mut asking = Vec::new();
+    for key in [key; 17].into_iter().chain([TOKEN; 2]) {
+        let (connection, end) = track(&connections);
+        let mut request = request(key, "GET /v1/apps/demo/channels", &[], "");
+        request.extensions_mut().insert(connection);
+        let mut answer = Box::pin(router.clone().oneshot(request));
+        assert!(answer.as_mut().now_or_never().is_none(), "it waits for the shard");
+        asking.push((answer, end));
+    }
+    assert!(connections.make_room() && !connections.make_room());
+    for (number, (_, end)) in asking.iter().enumerate() {
+        assert_eq!(was_told_to_end(end), number == 16, "number {number}");
+    }
 }
 
 /// Proves no rule of the protocol: expired keys make room, and keys of a removed app can be revoked.
