@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -30,9 +31,11 @@ pub(super) fn params(shards: usize) -> OpenParams {
 pub(super) struct Temp(pub(super) PathBuf);
 
 impl Temp {
+    /// Each is a directory of its own: a store that was dropped closes its files a moment later, and deletes its log.
     pub(super) fn new(name: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("lianmai-store-{}-{name}", std::process::id()));
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(format!("lianmai-store-{process}-{number}-{name}"));
         let _ = fs::remove_dir_all(&path);
         Temp(path)
     }
