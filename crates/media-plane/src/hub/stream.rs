@@ -222,7 +222,7 @@ impl Stream {
         }
         if kind != MediaKind::Metadata {
             current.last_payload = now;
-            current.meter.take(kind, class, timestamp, body.len(), now);
+            current.meter.record(kind, class, timestamp, body.len(), now);
             if !current.flowing {
                 current.flowing = true;
                 current.next_report = now + hub.config.heartbeat;
