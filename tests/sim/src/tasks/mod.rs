@@ -6,7 +6,7 @@
 //! | checker | demands |
 //! |---|---|
 //! | `receiver` | a place never sees two pushes at once, and rests between those of two tasks |
-//! | `tasks` | commands are answered as the model says, what was answered is so, what is told folds, a task that shows nobody is idle (`idle.rs`), what lives pushes at the end |
+//! | `tasks` | answers are as the model says, and true; what is told folds; empty tasks are idle; the others push at last |
 //!
 //! Deliberately absent: sessions, sockets, roles; the other worlds have those.
 
